@@ -1,0 +1,37 @@
+# `make demo` and `make test` are all that a new machine with Python and make needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test unit check install format clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $(STAMP)
+
+demo: install  ## run scenarios/quickstart.yaml under Flower's simulation engine and print the report
+	$(BIN)/neulig-fl run scenarios/quickstart.yaml
+
+check: install  ## formatting, lint, types, the import walk, doctests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_imports.py
+	$(BIN)/pytest --doctest-modules neulig_fl
+
+unit: install  ## the tests that take less than three minutes together
+	$(BIN)/pytest -m 'not slow'
+
+test: check  ## everything that CI runs, a real run under the simulation engine included
+	$(BIN)/pytest
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,58 @@
+"""The Flower ClientApp: a shell around `neulig_fl.party`.
+
+Every message may reach a new process, so nothing is kept here: what must last is in the client's
+own store. The handlers are at module level because Ray keeps a module's state only for those.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from neulig_fl.errors import InputError
+from neulig_fl.flower_io import ClientConfig, answer_message, client_config
+from neulig_fl.party import Party
+from neulig_fl.scenario import Scenario, load_resolved
+
+app = ClientApp()
+
+
+@app.query("hello")
+def hello(message: Message, context: Context) -> Message:
+    """Say which client this is."""
+    return answer_message(message, context, _respond)
+
+
+@app.train("prepare")
+def prepare(message: Message, context: Context) -> Message:
+    """Train or load this client's expert."""
+    return answer_message(message, context, _respond)
+
+
+@app.query("release")
+def release(message: Message, context: Context) -> Message:
+    """Release a record, if the gate lets it out."""
+    return answer_message(message, context, _respond)
+
+
+def _respond(
+    context: Context, action: str, body: dict[str, Any], payload: memoryview
+) -> tuple[dict[str, Any], bytes]:
+    config = client_config(context)
+    scenario = load_resolved(config.scenario)
+    torch.set_num_threads(scenario.resources.client_cpus)
+    name = _name(scenario, config)
+    store = config.store or config.out / "clients" / name
+    return Party(scenario, scenario.seed, name, Path(store)).answer(action, body, payload)
+
+
+def _name(scenario: Scenario, config: ClientConfig) -> str:
+    names = [client.name for client in scenario.clients]
+    if config.partition >= len(names):
+        reason = f"this is node {config.partition}, but the scenario has {len(names)} clients"
+        raise InputError(reason, public_reason=reason)
+    return names[config.partition]

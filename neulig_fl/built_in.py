@@ -1,0 +1,73 @@
+"""The source that the bundled tasks share: a fixed number of small pictures, made or read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from neulig_fl import source_cache
+
+Pictures = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class BuiltInSource:
+    """Images that come with the package or its dependencies.
+
+    Args:
+        collection: names the images; tasks that use the same images name the same collection.
+        summary: one sentence for `neulig-fl tasks`.
+        class_names: what the labels mean, in the order of the labels.
+        templates: prompts with `{}` for the class name.
+        count: number of images, known without reading them.
+        version: changes whenever the images do.
+        build: makes all images, uint8 of shape (count, height, width, 3).
+        read_labels: class index of all images, int64 of shape (count,).
+    """
+
+    collection: str
+    summary: str
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    count: int
+    version: str
+    build: Callable[[], Pictures] = field(repr=False)
+    read_labels: Callable[[], NDArray[np.int64]] = field(repr=False)
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int64]:
+        return self.read_labels()
+
+    def ids(self) -> Sequence[str]:
+        """The images' numbers, as text."""
+        return [str(i) for i in range(self.count)]
+
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of every image, shape (count,)."""
+        return self._labels
+
+    def pixels(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+        """RGB images of shape (len(indices), 3, size, size), bicubic where the size differs."""
+        stored = source_cache.images(self.collection, self.version, self.build)
+        return resized(stored[indices], size)
+
+
+def resized(pictures: Pictures, size: int) -> NDArray[np.uint8]:
+    """Square pictures (n, height, width, 3) as (n, 3, size, size)."""
+    if pictures.shape[1:3] != (size, size):
+        scaled = [
+            np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC))
+            for p in pictures
+        ]
+        pictures = np.stack(scaled) if scaled else np.zeros((0, size, size, 3), np.uint8)
+    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+
+
+def balanced_labels(count: int, classes: int) -> NDArray[np.int64]:
+    """Labels 0, 1, ..., classes - 1, 0, 1, ... for pictures that are drawn to order."""
+    return np.arange(count, dtype=np.int64) % classes

@@ -1,0 +1,193 @@
+"""Asks the clients for what the plan says, and checks every reply before it is believed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from neulig_fl import ledger, plan, records
+from neulig_fl.errors import (
+    BadReply,
+    ClientFailed,
+    ClientMissing,
+    ClientRefused,
+    NeuligError,
+    RunError,
+)
+from neulig_fl.knowledge import Knowledge
+from neulig_fl.parties import Answer, Ask, Parties
+from neulig_fl.plan import Planned
+from neulig_fl.progress import Progress
+from neulig_fl.records import Request
+from neulig_fl.scenario import Scenario, Stage
+
+ERRORS: dict[str, type[RunError]] = {
+    "refused": ClientRefused,
+    "failed": ClientFailed,
+    "missing": ClientMissing,
+}
+
+
+@dataclass
+class Collector:
+    """The server's side of every exchange with the clients.
+
+    Args:
+        parties: who carries the messages.
+        knowledge: where accepted records go.
+        progress: takes progress events.
+        absent: clients that are left out from now on, per group, and why.
+        receipts: the server's own ledger of what it received and what it was refused.
+    """
+
+    parties: Parties
+    knowledge: Knowledge
+    progress: Progress
+    absent: dict[tuple[str, str], str] = field(default_factory=dict)
+    receipts: list[ledger.Entry] = field(default_factory=list)
+
+    @property
+    def _scenario(self) -> Scenario:
+        return self.knowledge.setting.scenario
+
+    def prepare(self, group: str) -> dict[str, bool]:
+        """Have every client train or load its expert; which of them trained one now.
+
+        Raises:
+            RunError: a client failed or is missing and the scenario says stop.
+        """
+        asks = [Ask(name, "prepare", {"group": group}) for name in self.knowledge.clients]
+        bar = self.progress.task(f"experts of group {group}", len(asks))
+        trained = {}
+        for answer in self.parties.ask(asks, self._scenario.timeouts.prepare):
+            bar.advance()
+            if answer.status == "ok":
+                trained[answer.client] = bool(answer.body.get("trained"))
+            else:
+                reason = f"preparing its expert of group {group}: {answer.reason}"
+                self._give_up(answer.client, ERRORS[answer.status], reason)
+                self.absent[(answer.client, group)] = reason
+        return trained
+
+    def collect(self, stage: Stage) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Ask for everything that a stage shares.
+
+        Returns:
+            The stage's releases and refusals, as the report has them, in the plan's order.
+
+        Raises:
+            RunError: a client refused, failed, is missing or answered wrongly, and the scenario
+                says stop.
+        """
+        releases: list[dict[str, Any]] = []
+        refusals: list[dict[str, Any]] = []
+        setting = self.knowledge.setting
+        for request in plan.stage_requests(setting.scenario, stage):
+            planned = [p for p in plan.stage_plan(setting, stage) if p.request == request]
+            outcome = self._ask_all(stage, request, planned)
+            for item in planned:
+                record = outcome[item.client]
+                (refusals if "reason" in record else releases).append(record)
+        return releases, refusals
+
+    def _ask_all(
+        self, stage: Stage, request: Request, planned: Sequence[Planned]
+    ) -> dict[str, dict[str, Any]]:
+        """One request to all clients; parameters one client at a time, to hold one copy each."""
+        label = f"{stage.name}: {request.kind} {request.queries or ''}".strip()
+        bar = self.progress.task(label, len(planned))
+        payload = self._queries_by_value(request)
+        outcome: dict[str, dict[str, Any]] = {}
+        asks = []
+        for item in planned:
+            left_out = self.absent.get((item.client, request.group))
+            if left_out is None:
+                asks.append(Ask(item.client, "release", asdict(request), payload))
+            else:
+                outcome[item.client] = self._refusal(item, left_out)
+        for answer in self._answers(asks, one_by_one=request.kind == "parameters"):
+            bar.advance()
+            item = next(p for p in planned if p.client == answer.client)
+            outcome[answer.client] = self._accept(item, answer)
+        for item in planned:
+            self._receipt(item, outcome[item.client])
+        return outcome
+
+    def _answers(self, asks: Sequence[Ask], one_by_one: bool) -> Iterator[Answer]:
+        timeout = self._scenario.timeouts.answer
+        if not one_by_one:
+            yield from self.parties.ask(asks, timeout)
+            return
+        for ask in asks:
+            yield from self.parties.ask([ask], timeout)
+
+    def _accept(self, item: Planned, answer: Answer) -> dict[str, Any]:
+        """Check a reply and remember its record; what is wrong ends the run or is left out."""
+        if answer.status != "ok":
+            self._give_up(item.client, ERRORS[answer.status], f"{_what(item)}: {answer.reason}")
+            return self._refusal(item, f"{answer.status}: {answer.reason}")
+        try:
+            return self._checked(item, answer)
+        except NeuligError as error:
+            self._give_up(item.client, BadReply, str(error))
+            return self._refusal(item, f"wrong reply: {error}")
+
+    def _checked(self, item: Planned, answer: Answer) -> dict[str, Any]:
+        setting, request = self.knowledge.setting, item.request
+        who = f"client {item.client!r}, {_what(item)}"
+        rows = int(answer.body.get("rows", -1))
+        if request.queries != "train" and rows != item.rows:
+            raise BadReply(f"{who}: {rows} rows instead of {item.rows}")
+        digest = hashlib.sha256(answer.payload).hexdigest()
+        if digest != answer.body.get("sha256"):
+            raise BadReply(f"{who}: the payload's SHA-256 is not the one in the receipt")
+        fields = records.layout(request.kind, rows, setting.sizes)
+        arrays = records.unpack(answer.payload, fields, who)
+        self.knowledge.take(item.client, request, arrays, len(answer.payload))
+        return {
+            "client": item.client,
+            "kind": request.kind,
+            "queries": request.queries,
+            "protection": request.protection,
+            "rows": rows,
+            "bytes": len(answer.payload),
+            "sha256": digest,
+            "epsilon": None,
+            "delta": None,
+            "adjacency": None,
+        }
+
+    def _queries_by_value(self, request: Request) -> bytes:
+        """The queries' pictures when they travel by value; training inputs always do."""
+        if request.kind not in records.OUTPUT_KINDS or request.queries is None:
+            return b""
+        if request.queries != "train" and self._scenario.queries.travel == "reference":
+            return b""
+        key = (request.group, request.kind, request.queries)
+        self.knowledge.fractions.setdefault(key, request.fraction)
+        questions = self.knowledge.questions(request.group, request.queries)
+        return np.concatenate([q.pictures for q in questions]).tobytes() if questions else b""
+
+    def _give_up(self, client: str, error: type[RunError], reason: str) -> None:
+        if self._scenario.on_refusal == "stop":
+            raise error(
+                f"client {client!r}, {reason}; the scenario says `on_refusal: stop` "
+                "(`continue` goes on without this client's record)"
+            )
+        self.progress.note(f"going on without client {client}: {reason}")
+
+    def _refusal(self, item: Planned, reason: str) -> dict[str, Any]:
+        return {"client": item.client, "kind": item.request.kind, "reason": reason}
+
+    def _receipt(self, item: Planned, record: dict[str, Any]) -> None:
+        fact = {"stage": item.request.stage, "group": item.request.group, **record}
+        self.receipts.append(ledger.extended(self.receipts, fact))
+
+
+def _what(item: Planned) -> str:
+    queries = f" on {item.request.queries} queries" if item.request.queries else ""
+    return f"stage {item.request.stage!r}, {item.request.kind}{queries}"

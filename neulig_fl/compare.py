@@ -1,0 +1,295 @@
+"""Runs NeuLig and the controls on the evaluation queries of one stage, as rows of the report."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neulig_fl import evaluate, experts, weightings
+from neulig_fl.evaluate import TaskScore
+from neulig_fl.families import device
+from neulig_fl.fitted import Fitted, NotAvailable
+from neulig_fl.knowledge import Knowledge, Questions
+from neulig_fl.portland import mix, to_logits
+from neulig_fl.progress import Progress
+from neulig_fl.randomness import numpy_generator
+from neulig_fl.scenario import Stage
+from neulig_fl.superposition import merged_outputs
+from neulig_fl.weightings import Rule, Situation, Weighting
+
+NEULIG = "neulig"
+NOT_MERGED = "no parameters are merged in this stage"
+CALIBRATION_QUERIES = 256
+"""Pool queries on which `batch_norm: re-estimate` recomputes running statistics."""
+
+
+@dataclass
+class Row:
+    """One row of a stage's results.
+
+    Args:
+        method: `neulig` or a control.
+        granularity: how finely NeuLig mixes; None for the others.
+        experts: the clients whose experts are mixed.
+        scores: one a task; empty when there is nothing to show.
+        reason: why there is nothing, or None.
+        seconds: time that it took.
+        bytes: bytes of the records that it needed.
+        peak_rss_bytes: the process's largest resident set up to then.
+    """
+
+    method: str
+    granularity: str | None
+    experts: tuple[str, ...]
+    scores: list[TaskScore] = field(default_factory=list)
+    reason: str | None = None
+    seconds: float = 0.0
+    bytes: int = 0
+    peak_rss_bytes: int = 0
+
+    def record(self, seed: int, stage: str) -> dict[str, Any]:
+        """The row as the report contract has it."""
+        purpose = f"{stage}/{self.method}/{self.granularity}"
+        generator = numpy_generator(seed, "bootstrap", purpose)
+        shown = bool(self.scores)
+        return {
+            "method": self.method,
+            "granularity": self.granularity,
+            "status": "ok" if shown else "not-permitted",
+            "reason": self.reason,
+            "seconds": self.seconds,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "bytes": self.bytes,
+            "experts": list(self.experts),
+            "tasks": [evaluate.task_record(s) for s in self.scores],
+            "average": evaluate.average_record(self.scores, generator) if shown else None,
+        }
+
+
+@dataclass
+class StageRun:
+    """What a stage's steps work on.
+
+    Args:
+        stage: the scenario's stage.
+        knowledge: everything released so far.
+        fitted: the Portland at hand; `train-portland` replaces it.
+        progress: takes progress events.
+        rows: the results so far, by method and granularity.
+        maps: CoopVec Maps for the report.
+    """
+
+    stage: Stage
+    knowledge: Knowledge
+    fitted: Fitted | None
+    progress: Progress
+    rows: dict[tuple[str, str | None], Row] = field(default_factory=dict)
+    maps: list[dict[str, Any]] = field(default_factory=list)
+
+
+def methods(stage: Stage) -> list[tuple[str, str | None, Rule]]:
+    """NeuLig at the stage's granularities, then the controls."""
+    rules: list[tuple[str, str | None, Rule]] = [
+        (NEULIG, name, weightings.NEULIG[name]) for name in stage.granularity
+    ]
+    return rules + [(name, None, rule) for name, rule in weightings.CONTROLS.items()]
+
+
+def run_rows(run: StageRun, kept: tuple[str, ...], merging: bool) -> None:
+    """Compute every method's row, with or without its merged side.
+
+    Args:
+        run: the stage; its rows are added to, or replaced.
+        kept: the experts that are mixed.
+        merging: whether parameters are mixed as well as outputs.
+    """
+    for method, granularity, rule in methods(run.stage):
+        start = time.perf_counter()
+        row = Row(method, granularity, kept)
+        situation = Situation(run.knowledge, run.fitted, run.stage.group, kept)
+        try:
+            if not kept:
+                raise NotAvailable("no client shares what is mixed")
+            row.scores = _scores(run, situation, rule(situation), row, merging)
+            row.reason = _missing_experts(run.knowledge, kept)
+        except NotAvailable as reason:
+            row.reason = str(reason)
+        row.bytes = _bytes_used(run, method, merging)
+        _close(run, row, start)
+    _pretrained(run, merging)
+
+
+def _close(run: StageRun, row: Row, start: float) -> None:
+    row.seconds = time.perf_counter() - start
+    row.peak_rss_bytes = peak_rss_bytes()
+    run.rows[(row.method, row.granularity)] = row
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident set of this process so far, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _missing_experts(knowledge: Knowledge, kept: tuple[str, ...]) -> str | None:
+    missing = [name for name in knowledge.clients if name not in kept]
+    return f"without {', '.join(missing)}: weights renormalised" if missing else None
+
+
+def _scores(
+    run: StageRun, situation: Situation, weighting: Weighting, row: Row, merging: bool
+) -> list[TaskScore]:
+    questions = run.knowledge.questions(run.stage.group, "evaluation")
+    ensembled = _ensemble(situation, questions, weighting)
+    merged: list[Tensor | None] = [None] * len(questions)
+    if merging:
+        label = f"{row.method} {row.granularity or ''}".strip()
+        merged = _merge(run, situation, questions, weighting, label)
+    return [
+        TaskScore(
+            task=question.task,
+            targets=run.knowledge.targets(question),
+            merged=merged[i],
+            ensembled=ensembled[i],
+            coopvecs=weighting.merge[i] if merging else weighting.ensemble[i],
+            reason=weighting.reasons[i] or (None if merging else NOT_MERGED),
+        )
+        for i, question in enumerate(questions)
+    ]
+
+
+def _ensemble(
+    situation: Situation, questions: list[Questions], weighting: Weighting
+) -> list[Tensor | None]:
+    """Predicted classes of the ensemble, task by task."""
+    knowledge = situation.knowledge
+    outputs = knowledge.stacked(situation.group, "evaluation", situation.experts)
+    predictions: list[Tensor | None] = []
+    for question, beta, z in zip(questions, weighting.ensemble, outputs, strict=True):
+        if beta is None:
+            predictions.append(None)
+            continue
+        head = knowledge.head_for_outputs(question.task)
+        logits = to_logits(mix(beta, z), head, knowledge.columns(question.task))
+        predictions.append(logits.argmax(dim=1))
+    return predictions
+
+
+def _merge(
+    run: StageRun,
+    situation: Situation,
+    questions: list[Questions],
+    weighting: Weighting,
+    label: str,
+) -> list[Tensor | None]:
+    """Predicted classes of the merged models, task by task; equal CoopVecs share a model."""
+    knowledge = run.knowledge
+    family = knowledge.setting.family
+    asked = [
+        (q, beta) for q, beta in zip(questions, weighting.merge, strict=True) if beta is not None
+    ]
+    if not asked:
+        return [None] * len(questions)
+    pictures = np.concatenate([q.pictures for q, _ in asked])
+    bar = run.progress.task(f"{run.stage.name}: merge, {label}", len(pictures))
+    stack = knowledge.stacks[run.stage.group]
+    beta = _over_present(torch.cat([b for _, b in asked]), situation.experts, stack.present)
+    features = merged_outputs(
+        family.encoder().to(device()),
+        stack,
+        beta,
+        lambda rows: family.normalise(pictures[rows.numpy()]),
+        _calibration(knowledge),
+        bar.advance,
+    )
+    parts = iter(features.split([len(q.labels) for q, _ in asked]))
+    return [
+        None if b is None else experts.classify(next(parts), knowledge.head(q.task)).argmax(dim=1)
+        for q, b in zip(questions, weighting.merge, strict=True)
+    ]
+
+
+def _over_present(beta: Tensor, kept: tuple[str, ...], present: tuple[str, ...]) -> Tensor:
+    """CoopVecs over the kept experts as CoopVecs over all whose parameters are there."""
+    wide = torch.zeros(len(beta), len(present))
+    wide[:, [present.index(name) for name in kept]] = beta
+    return wide
+
+
+def _calibration(knowledge: Knowledge) -> Tensor | None:
+    """Unlabelled pool queries, evenly from all tasks, for `batch_norm: re-estimate`."""
+    setting = knowledge.setting
+    if setting.scenario.batch_norm == "average":
+        return None
+    each = max(1, CALIBRATION_QUERIES // len(setting.tasks))
+    pictures = [
+        task.pixels(task.indices("pool", each), setting.family.image_size)
+        for task in setting.tasks.values()
+    ]
+    return setting.family.normalise(np.concatenate(pictures))
+
+
+def _bytes_used(run: StageRun, method: str, merging: bool) -> int:
+    """Bytes of the records that a method's row needed."""
+    knowledge, group = run.knowledge, run.stage.group
+    keys: set[tuple[str, str, str | None]] = {(group, knowledge.kind, "evaluation")}
+    if merging:
+        keys.add((group, "parameters", None))
+    if method not in ("simple-average", "oracle") and run.fitted is not None:
+        trained = run.fitted
+        keys |= {
+            (trained.group, knowledge.kind, trained.queries),
+            (trained.group, "offset-sum", None),
+        }
+        keys.add((trained.group, "inputs", "train"))
+    return sum(size for key, size in knowledge.bytes.items() if key in keys)
+
+
+def _pretrained(run: StageRun, merging: bool) -> None:
+    """The checkpoint theta_0 alone: one model, so its own merge and its own ensemble."""
+    start = time.perf_counter()
+    row = Row("pretrained", None, ())
+    setting = run.knowledge.setting
+    if setting.scenario.experts.origin == "diverse":
+        row.reason = "origin: diverse has no common checkpoint"
+    else:
+        encoder = setting.family.encoder()
+        for question in run.knowledge.questions(run.stage.group, "evaluation"):
+            features = experts.encode(encoder, question.pictures, setting.family)
+            guess = experts.classify(features, run.knowledge.head(question.task)).argmax(dim=1)
+            targets = run.knowledge.targets(question)
+            merged = guess if merging else None
+            reason = None if merging else NOT_MERGED
+            row.scores.append(TaskScore(question.task, targets, merged, guess, None, reason))
+    _close(run, row, start)
+
+
+def comparisons(run: StageRun, seed: int) -> list[dict[str, Any]]:
+    """Every method minus NeuLig per sample, on the same queries."""
+    base = run.rows.get((NEULIG, "sample"))
+    if base is None or not base.scores:
+        return []
+    found = []
+    for (method, granularity), row in run.rows.items():
+        if row is base or not row.scores:
+            continue
+        for quantity in ("merge_accuracy", "ensemble_accuracy"):
+            purpose = f"{run.stage.name}/{method}/{granularity}/{quantity}"
+            generator = numpy_generator(seed, "bootstrap-comparison", purpose)
+            figure = evaluate.comparison(row.scores, base.scores, quantity, generator)
+            if figure is not None:
+                found.append(
+                    {
+                        "method": method,
+                        "granularity": granularity,
+                        "versus": NEULIG,
+                        "quantity": quantity,
+                        **figure,
+                    }
+                )
+    return found

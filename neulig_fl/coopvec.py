@@ -1,0 +1,111 @@
+"""CoopVecs: what they look like, restricted to those who consent, and as a map over tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BINS = 50
+ESTIMATOR = f"mean of the fullest of {BINS} bins on [0, 1]"
+INTERIOR_BELOW = 0.9
+
+
+def effective_experts(coopvecs: Tensor) -> Tensor:
+    """exp(H(beta)) of every query: 1 when one expert has all weight, T when all weigh the same.
+
+    Args:
+        coopvecs: (queries, experts).
+
+    Returns:
+        (queries,).
+
+    Example:
+        >>> effective_experts(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+        tensor([1., 2.])
+    """
+    entropy: Tensor = torch.special.entr(coopvecs).sum(dim=1)
+    return entropy.exp()
+
+
+def interior_share(coopvecs: Tensor) -> float:
+    """Share of queries, 0 ... 1, whose largest entry is below 0.9: those that really mix.
+
+    Example:
+        >>> interior_share(torch.tensor([[0.95, 0.05], [0.5, 0.5]]))
+        0.5
+    """
+    if not len(coopvecs):
+        return 0.0
+    return float((coopvecs.max(dim=1).values < INTERIOR_BELOW).double().mean())
+
+
+def restricted(log_coopvecs: Tensor, kept: list[int]) -> Tensor:
+    """CoopVecs over some of the experts, renormalised.
+
+    Works on logarithms, so an expert with a tiny weight keeps its proportion to another such.
+
+    Args:
+        log_coopvecs: (queries, experts).
+        kept: positions of the experts that stay, in order.
+
+    Returns:
+        (queries, len(kept)); rows sum to 1.
+    """
+    return torch.softmax(log_coopvecs[:, kept], dim=1)
+
+
+def one_hot(positions: Tensor, experts: int) -> Tensor:
+    """CoopVecs that give one expert everything, float32 of shape (queries, experts)."""
+    return torch.nn.functional.one_hot(positions, experts).float()
+
+
+@dataclass(frozen=True)
+class CoopVecMap:
+    """One CoopVec per task: the peak of every entry's distribution, renormalised (section 4.4).
+
+    Args:
+        values: (tasks, experts); rows sum to 1.
+        raw_sums: (tasks,); the peaks' sum before renormalising.
+        counts: (tasks, experts, bins); the histograms.
+    """
+
+    values: Tensor
+    raw_sums: Tensor
+    counts: Tensor
+
+
+def histogram(values: Tensor, bins: int = BINS) -> Tensor:
+    """Counts of values in equal bins on [0, 1]."""
+    index = (values * bins).long().clamp(0, bins - 1)
+    return torch.bincount(index, minlength=bins)
+
+
+def peak(values: Tensor, bins: int = BINS) -> Tensor:
+    """The mode of values on [0, 1]: the mean of those in the fullest bin (the first, on a tie).
+
+    Example:
+        >>> round(float(peak(torch.tensor([0.11, 0.12, 0.13, 0.9]), bins=5)), 2)
+        0.12
+    """
+    index = (values * bins).long().clamp(0, bins - 1)
+    fullest = torch.bincount(index, minlength=bins).argmax()
+    return values[index == fullest].mean()
+
+
+def coopvec_map(per_task: list[Tensor]) -> CoopVecMap:
+    """The CoopVec Map of each task's CoopVecs.
+
+    Args:
+        per_task: for every task, CoopVecs of its queries, (queries, experts), at least one.
+    """
+    peaks = torch.stack([torch.stack([peak(column) for column in beta.T]) for beta in per_task])
+    counts = torch.stack([torch.stack([histogram(column) for column in b.T]) for b in per_task])
+    sums = peaks.sum(dim=1)
+    return CoopVecMap(peaks / sums[:, None], sums, counts)
+
+
+def mean_coopvec(per_task: list[Tensor]) -> Tensor:
+    """One CoopVec for everything: the mean over queries, tasks weighing the same; (experts,)."""
+    return torch.stack([beta.mean(dim=0) for beta in per_task]).mean(dim=0)

@@ -1,0 +1,112 @@
+"""Ending what was started: on success, on failure, on Ctrl-C, on SIGTERM and when a terminal goes.
+
+Flower and Ray start processes in sessions of their own, which outlive the one that asked for them.
+All of them inherit the environment, so a variable with a value that nobody else has finds them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import psutil
+
+MARK = "FLWR_HOME"
+"""The variable whose value marks the processes of one run."""
+
+_PATIENCE = 4.0
+_ROUNDS = 10
+
+
+def marked(value: str) -> list[psutil.Process]:
+    """List the processes, other than this one, whose environment holds the mark.
+
+    Args:
+        value: the value of the variable `MARK`.
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == value:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def end_marked(value: str) -> None:
+    """End every process that holds the mark: politely first, then until none is left."""
+    for attempt in range(_ROUNDS):
+        processes = marked(value)
+        if not processes:
+            return
+        for process in processes:
+            _signal(process, gently=attempt == 0)
+        psutil.wait_procs(processes, timeout=_PATIENCE if attempt == 0 else 1.0)
+
+
+def _signal(process: psutil.Process, gently: bool) -> None:
+    try:
+        if gently:
+            process.terminate()
+        else:
+            process.kill()
+    except psutil.NoSuchProcess:
+        pass
+
+
+class Interrupts:
+    """Turns the first signal to stop into an exception, once, and holds back later ones.
+
+    Without it SIGTERM and SIGHUP end this process on the spot, and a second Ctrl-C breaks off the
+    ending of the others.
+    """
+
+    def __init__(self) -> None:
+        self._armed = True
+        self._late: int | None = None
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        """Handle one signal."""
+        if self._armed:
+            self._armed = False
+            _stop(number)
+        self._late = number
+
+    def hold(self) -> None:
+        """Hold back every signal from now on."""
+        self._armed = False
+
+    def pass_on(self) -> None:
+        """Raise for the signal that was held back, if there was one."""
+        if self._late is not None:
+            _stop(self._late)
+
+
+def _stop(number: int) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def interruptible() -> Iterator[Interrupts]:
+    """Handle SIGINT, SIGTERM and SIGHUP within the block; restore the handlers after it.
+
+    Only a main thread may do so; in another one the signals stay with whoever has them.
+    """
+    interrupts = Interrupts()
+    numbers: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        numbers = [int(getattr(signal, name)) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, interrupts) for number in numbers}
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,226 @@
+"""Experts: fine-tune or load one client's encoder, with a content-addressed cache.
+
+Fine-tuning moves the visual tower only; the head (frozen text features) is the same for every
+expert of a task. An expert's file name is a hash of everything that it depends on, so a second run
+trains nothing. Departures from the paper: our batch size, learning rate and epochs are the
+scenario's (the paper's are for ViT-B/32 and RN50), and a `diverse` encoder is initialised as
+OpenCLIP does, not by Kaiming's uniform rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from neulig_fl import source_cache
+from neulig_fl.errors import RunError
+from neulig_fl.families import Family, device
+from neulig_fl.families.open_clip import fit, read_state_dict
+from neulig_fl.files import replace_atomically
+from neulig_fl.randomness import derived_seed, torch_generator
+from neulig_fl.scenario import Client, Scenario
+from neulig_fl.schedule import warmup_cosine
+from neulig_fl.tasks import Task
+
+TRAINING_VERSION = 1
+"""Changes whenever the same settings would give other weights."""
+
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one expert depends on, beside the code; its hash is the expert's name."""
+
+    model: str
+    weights: str
+    data: str
+    client: str
+    group: str
+    seed: int
+    settings: str
+
+    @property
+    def key(self) -> str:
+        """The expert's name in the cache."""
+        text = json.dumps([TRAINING_VERSION, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def recipe(
+    scenario: Scenario, client: Client, group: str, family: Family, task: Task, seed: int
+) -> Recipe:
+    """The recipe of one client's expert for one group."""
+    indices = task.indices(f"train-{group}")
+    ids = task.source.ids()
+    data = hashlib.sha256(f"{task.source.collection}:{task.source.version}\n".encode())
+    data.update("\n".join(ids[int(i)] for i in indices).encode())
+    data.update(task.labels(indices).tobytes())
+    data.update("\n".join((*task.source.class_names, *task.source.templates)).encode())
+    settings = scenario.experts.model_dump(exclude={"groups"})
+    return Recipe(
+        model=scenario.model.name,
+        weights=family.weights_hash,
+        data=data.hexdigest(),
+        client=client.name,
+        group=group,
+        seed=seed,
+        settings=json.dumps(settings, sort_keys=True),
+    )
+
+
+def cached_path(recipe: Recipe) -> Path:
+    """Where the expert of a recipe lies, or would lie."""
+    return source_cache.cache_dir() / "experts" / f"{recipe.key}.safetensors"
+
+
+def obtain(
+    scenario: Scenario,
+    client: Client,
+    group: str,
+    family: Family,
+    task: Task,
+    seed: int,
+    on_step: OnStep = lambda done, total: None,
+) -> tuple[nn.Module, bool]:
+    """One client's expert: the given checkpoint, the cached file, or trained now.
+
+    Args:
+        scenario: what to train and how.
+        client: whose expert.
+        group: `A` or `B`; the half of the training images.
+        family: the model.
+        task: the client's task.
+        seed: the scenario seed of this run.
+        on_step: called with (steps done, all steps) while training.
+
+    Returns:
+        The encoder (float32, eval mode) and whether it was trained now.
+
+    Raises:
+        CheckpointError: the given checkpoint cannot be used.
+        DataError: a class has no training image.
+        RunError: training diverged.
+    """
+    if client.checkpoint is not None:
+        return _given(client, group, family), False
+    path = cached_path(recipe(scenario, client, group, family, task, seed))
+    encoder = _start(scenario, client, group, family, seed)
+    if path.is_file():
+        encoder.load_state_dict(load_file(path))
+        return encoder, False
+    _train(encoder, scenario, client, group, family, task, seed, on_step)
+    state = {k: v.contiguous().cpu() for k, v in encoder.state_dict().items()}
+    replace_atomically(path, lambda p: save_file(state, p))
+    return encoder.cpu().eval().requires_grad_(False), True
+
+
+def checkpoint(client: Client, group: str) -> str | None:
+    """The file of an expert that a client brings, or None when it is to be trained."""
+    return {str(g): path for g, path in (client.checkpoint or {}).items()}.get(group)
+
+
+def _given(client: Client, group: str, family: Family) -> nn.Module:
+    path = Path(checkpoint(client, group) or "")
+    state = read_state_dict(path)
+    visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
+    encoder = family.encoder()
+    what = f"checkpoint {path.name} of client {client.name!r}"
+    encoder.load_state_dict(fit(visual or state, encoder, what))
+    return encoder
+
+
+def _start(scenario: Scenario, client: Client, group: str, family: Family, seed: int) -> nn.Module:
+    if scenario.experts.origin == "shared":
+        return family.encoder()
+    return family.fresh_encoder(derived_seed(seed, "fresh-encoder", f"{client.name}/{group}"))
+
+
+def _train(
+    encoder: nn.Module,
+    scenario: Scenario,
+    client: Client,
+    group: str,
+    family: Family,
+    task: Task,
+    seed: int,
+    on_step: OnStep,
+) -> None:
+    options = scenario.experts
+    indices = task.indices(f"train-{group}")
+    task.require_classes(f"train-{group}", indices)
+    where = device()
+    pictures = task.pixels(indices, family.image_size)
+    labels = torch.from_numpy(task.labels(indices)).to(where)
+    head = family.head(task.source.class_names, task.source.templates).to(where)
+    encoder.to(where).train().requires_grad_(True)
+    optimiser = torch.optim.AdamW(
+        encoder.parameters(), options.lr, weight_decay=options.weight_decay
+    )
+    generator = torch_generator(seed, "fine-tune", f"{client.name}/{group}")
+    # BatchNorm cannot normalise a batch of one.
+    starts = [s for s in range(0, len(indices), options.batch_size) if len(indices) - s > 1]
+    steps, done = options.epochs * len(starts), 0
+    for _ in range(options.epochs):
+        order = torch.randperm(len(indices), generator=generator)
+        for start in starts:
+            chosen = order[start : start + options.batch_size]
+            images = family.normalise(pictures[chosen.numpy()]).to(where)
+            for group_ in optimiser.param_groups:
+                group_["lr"] = options.lr * warmup_cosine(done, steps, options.warmup)
+            optimiser.zero_grad(set_to_none=True)
+            logits = classify(encoder(images), head)
+            loss = nn.functional.cross_entropy(logits, labels[chosen.to(where)])
+            loss.backward()
+            nn.utils.clip_grad_norm_(encoder.parameters(), options.clip_norm)
+            optimiser.step()
+            done += 1
+            on_step(done, steps)
+        if not torch.isfinite(loss):
+            raise RunError(
+                f"client {client.name!r}: training diverged (loss {float(loss)}); lower experts.lr",
+                public_reason="its training diverged; lower experts.lr",
+            )
+
+
+def classify(features: Tensor, head: Tensor) -> Tensor:
+    """Logits: the head applied to features of unit length.
+
+    Args:
+        features: (queries, dim).
+        head: (classes, dim), the logit scale included.
+
+    Returns:
+        (queries, classes).
+    """
+    return nn.functional.normalize(features, dim=-1) @ head.T
+
+
+@torch.inference_mode()
+def encode(
+    encoder: nn.Module, pictures: np.ndarray, family: Family, batch_size: int = 256
+) -> Tensor:
+    """Features of pictures, float32 of shape (pictures, dim), on the CPU; eval mode."""
+    where = device()
+    encoder.to(where).eval()
+    parts = [
+        encoder(family.normalise(pictures[i : i + batch_size]).to(where)).float().cpu()
+        for i in range(0, len(pictures), batch_size)
+    ]
+    return torch.cat(parts) if parts else torch.zeros(0, family.dim)
+
+
+def accuracy(encoder: nn.Module, task: Task, indices: np.ndarray, family: Family) -> float:
+    """Accuracy in percent on the given images of the encoder's own task."""
+    head = family.head(task.source.class_names, task.source.templates)
+    logits = classify(encode(encoder, task.pixels(indices, family.image_size), family), head)
+    right = logits.argmax(dim=1).numpy() == task.labels(indices)
+    return float(100.0 * right.mean())

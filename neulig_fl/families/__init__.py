@@ -1,0 +1,73 @@
+"""Model families: how an image encoder is built, loaded, fed and given a head.
+
+`Family` is what the rest of neulig-fl knows of a model. Every file here is one family, found by
+its file name, with `open_family(model, seed) -> Family` and `knows(name) -> bool`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from neulig_fl import variants
+from neulig_fl.errors import InputError
+
+if TYPE_CHECKING:
+    from neulig_fl.scenario import Model
+
+
+class Family(Protocol):
+    """One encoder architecture with its checkpoint theta_0 and its frozen text tower."""
+
+    name: str
+    image_size: int
+    dim: int
+
+    @property
+    def weights_hash(self) -> str:
+        """Identifies theta_0 and the text tower, for cache keys and the report."""
+        ...
+
+    def entries(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every floating state-dict entry of the encoder, in order; loads no weights."""
+        ...
+
+    def encoder(self) -> nn.Module:
+        """The encoder at theta_0: float32, eval mode, no gradients."""
+        ...
+
+    def fresh_encoder(self, seed: int) -> nn.Module:
+        """A freshly initialised encoder."""
+        ...
+
+    def head(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
+        """Text features times the logit scale, float32 of shape (classes, dim)."""
+        ...
+
+    def normalise(self, images: NDArray) -> Tensor:  # type: ignore[type-arg]
+        """uint8 images (n, 3, size, size) as the encoder's float32 input."""
+        ...
+
+
+def open_family(model: Model, seed: int) -> Family:
+    """The family that knows the scenario's model.
+
+    Raises:
+        InputError: no family knows the name.
+    """
+    package = "neulig_fl.families"
+    for name in variants.names(package):
+        module = variants.load(package, name)
+        if module.knows(model.name):
+            family: Family = module.open_family(model, seed)
+            return family
+    raise InputError(f"no model family knows {model.name!r}; see `neulig-fl models`")
+
+
+def device() -> torch.device:
+    """CUDA where this process sees a GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

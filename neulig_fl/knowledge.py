@@ -1,0 +1,169 @@
+"""What the server knows: every record that a client released, and nothing else of a client's.
+
+What an earlier stage released stays known. Pool and evaluation inputs and labels are the server's
+own; training inputs are here only when their owners released them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neulig_fl.plan import Setting
+from neulig_fl.queries import Block, blocks, class_columns
+from neulig_fl.records import OUTPUT_KINDS, Arrays, Request
+from neulig_fl.superposition import ExpertStack
+
+Key = tuple[str, str, str | None]
+"""(group, kind, query set)."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The queries of one block as the server has them.
+
+    Args:
+        task: their task.
+        pictures: uint8 (queries, 3, size, size).
+        labels: (queries,) int64, in the task's own classes.
+    """
+
+    task: str
+    pictures: NDArray[np.uint8]
+    labels: Tensor
+
+
+@dataclass
+class Knowledge:
+    """The server's memory over the stages of one run."""
+
+    setting: Setting
+    outputs: dict[Key, dict[str, Tensor]] = field(default_factory=dict)
+    fractions: dict[Key, float] = field(default_factory=dict)
+    sums: dict[str, dict[str, float]] = field(default_factory=dict)
+    inputs: dict[str, dict[str, Arrays]] = field(default_factory=dict)
+    stacks: dict[str, ExpertStack] = field(default_factory=dict)
+    bytes: dict[Key, int] = field(default_factory=dict)
+    _questions: dict[tuple[str, str], list[Questions]] = field(default_factory=dict)
+    _heads: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """All clients, in the scenario's order."""
+        return tuple(c.name for c in self.setting.scenario.clients)
+
+    @property
+    def kind(self) -> str:
+        """The kind of output that Portland reads."""
+        return self.setting.scenario.portland.outputs
+
+    def take(self, client: str, request: Request, arrays: Arrays, size: int) -> None:
+        """Remember one record.
+
+        Args:
+            client: whose.
+            request: what was asked.
+            arrays: the record.
+            size: bytes of its payload.
+        """
+        key = (request.group, request.kind, request.queries)
+        self.bytes[key] = self.bytes.get(key, 0) + size
+        if request.kind in OUTPUT_KINDS:
+            if request.fraction > self.fractions.get(key, 0.0):
+                self.outputs[key] = {}
+            self.fractions[key] = request.fraction
+            rows = torch.from_numpy(np.array(arrays[request.kind]))
+            self.outputs.setdefault(key, {})[client] = rows
+        elif request.kind == "offset-sum":
+            self.sums.setdefault(request.group, {})[client] = float(arrays["sum"][0])
+        elif request.kind == "inputs":
+            self.inputs.setdefault(request.group, {})[client] = arrays
+        else:
+            self._stack(request.group).put(
+                client, {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
+            )
+
+    def _stack(self, group: str) -> ExpertStack:
+        if group not in self.stacks:
+            self.stacks[group] = ExpertStack(self.setting.family.entries(), self.clients)
+        return self.stacks[group]
+
+    def sharing(self, group: str, queries: str) -> tuple[str, ...]:
+        """Clients whose outputs on a query set are known, in order."""
+        known = self.outputs.get((group, self.kind, queries), {})
+        return tuple(name for name in self.clients if name in known)
+
+    def with_parameters(self, group: str) -> tuple[str, ...]:
+        """Clients whose parameters are known, in order."""
+        stack = self.stacks.get(group)
+        return stack.present if stack else ()
+
+    def blocks(self, group: str, queries: str) -> list[Block]:
+        """The blocks that the known outputs answer; those of owners who gave their inputs."""
+        key = (group, self.kind, queries)
+        fraction = self.fractions.get(key, 1.0)
+        setting = self.setting
+        found = blocks(setting.scenario, setting.tasks, queries, group, fraction)
+        if queries == "train":
+            return [b for b in found if b.owner in self.inputs.get(group, {})]
+        return found
+
+    def questions(self, group: str, queries: str) -> list[Questions]:
+        """Pictures and labels of every block; the server's own, or released ones for `train`."""
+        place = (group if queries == "train" else "", queries)
+        if place not in self._questions:
+            self._questions[place] = list(self._ask(group, queries))
+        return self._questions[place]
+
+    def _ask(self, group: str, queries: str) -> Sequence[Questions]:
+        size = self.setting.family.image_size
+        found = []
+        for block in self.blocks(group, queries):
+            if block.owner is None:
+                pictures, labels = block.pixels(size), block.labels()
+            else:
+                record = self.inputs[group][block.owner]
+                pictures = np.asarray(record["images"], dtype=np.uint8)
+                labels = np.asarray(record["labels"], dtype=np.int64)
+            found.append(Questions(block.task.name, pictures, torch.from_numpy(np.array(labels))))
+        return found
+
+    def stacked(self, group: str, queries: str, experts: Sequence[str]) -> list[Tensor]:
+        """The experts' outputs, block by block, (queries, experts, dim)."""
+        known = self.outputs[(group, self.kind, queries)]
+        together = torch.stack([known[name] for name in experts], dim=1)
+        rows = [len(q.labels) for q in self.questions(group, queries)]
+        return list(together.split(rows))
+
+    def head(self, task: str) -> Tensor:
+        """The head that scores a task's queries: its own, or all tasks' in the union space."""
+        if not self._heads:
+            self._heads = {
+                name: self.setting.family.head(t.source.class_names, t.source.templates)
+                for name, t in self.setting.tasks.items()
+            }
+        if self.setting.scenario.portland.label_space == "union":
+            return torch.cat(list(self._heads.values()))
+        return self._heads[task]
+
+    def columns(self, task: str) -> slice | None:
+        """The classes that compete among union logits; None for all of them."""
+        if self.setting.scenario.portland.label_space == "union":
+            return None
+        return class_columns(self.setting.tasks)[task]
+
+    def targets(self, question: Questions) -> Tensor:
+        """True classes in the label space, (queries,)."""
+        if self.setting.scenario.portland.label_space == "task":
+            return question.labels
+        first: int = class_columns(self.setting.tasks)[question.task].start
+        return question.labels.add(first)
+
+    def head_for_outputs(self, task: str) -> Tensor | None:
+        """The head to apply to mixed outputs; None when the outputs are logits already."""
+        return self.head(task) if self.kind == "features" else None

@@ -1,0 +1,243 @@
+"""One client's side of a run: it holds an expert and answers what the server asks.
+
+Everything that must last lies in the client's store or in the expert cache, because every message
+may reach a new process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from neulig_fl import __version__, experts, gate
+from neulig_fl.client_store import ClientStore
+from neulig_fl.errors import BadReply, NeuligError
+from neulig_fl.files import write_atomically
+from neulig_fl.plan import Setting, open_setting
+from neulig_fl.queries import Block, blocks
+from neulig_fl.records import Arrays, Request
+from neulig_fl.scenario import Client, Scenario
+
+REFERENCE_FILE = "reference.json"
+"""In the client's store: what only a simulation's engine may look at."""
+
+
+@dataclass(frozen=True)
+class Party:
+    """A client of a scenario.
+
+    Args:
+        scenario: the client's own copy.
+        seed: the seed of this run.
+        name: the client's name in the scenario.
+        root: the folder of the client's store.
+    """
+
+    scenario: Scenario
+    seed: int
+    name: str
+    root: Path
+
+    @cached_property
+    def client(self) -> Client:
+        """The client's entry in the scenario."""
+        return next(c for c in self.scenario.clients if c.name == self.name)
+
+    @cached_property
+    def setting(self) -> Setting:
+        """The scenario's tasks and model."""
+        return open_setting(self.scenario, self.seed)
+
+    def answer(
+        self, action: str, body: dict[str, Any], payload: bytes | memoryview
+    ) -> tuple[dict[str, Any], bytes]:
+        """Answer one request.
+
+        Args:
+            action: `hello`, `prepare` or `release`.
+            body: the request's details.
+            payload: queries by value, or nothing.
+
+        Returns:
+            The reply's details and payload.
+
+        Raises:
+            NeuligError: whatever goes wrong; a refusal is `ClientRefused`.
+        """
+        if action == "hello":
+            return {"client": self.name, "version": __version__}, b""
+        if action == "prepare":
+            return self._prepare(str(body["group"])), b""
+        if action == "release":
+            return self._release(Request(**body), payload)
+        raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
+
+    def _expert(self, group: str) -> tuple[nn.Module, bool]:
+        task = self.setting.tasks[self.client.task]
+        return experts.obtain(
+            self.scenario, self.client, group, self.setting.family, task, self.seed
+        )
+
+    def _prepare(self, group: str) -> dict[str, Any]:
+        """Train or load the expert, and note for the engine how good it is."""
+        encoder, trained = self._expert(group)
+        task = self.setting.tasks[self.client.task]
+        indices = task.indices("evaluation", self.scenario.queries.evaluation)
+        task.require_classes("evaluation", task.indices("evaluation"))
+        fact = {
+            "client": self.name,
+            "task": self.client.task,
+            "group": group,
+            "origin": self.scenario.experts.origin,
+            "accuracy": experts.accuracy(encoder, task, indices, self.setting.family),
+            "n_train": 0 if self.client.checkpoint else len(task.indices(f"train-{group}")),
+            "n_eval": len(indices),
+        }
+        self._note_reference(fact)
+        return {"trained": trained}
+
+    def _note_reference(self, fact: dict[str, Any]) -> None:
+        path = self.root / REFERENCE_FILE
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        facts = [f for f in facts if f["group"] != fact["group"]] + [fact]
+        text = json.dumps(facts, indent=1)
+        write_atomically(path, text)
+
+    def _release(
+        self, request: Request, payload: bytes | memoryview
+    ) -> tuple[dict[str, Any], bytes]:
+        holdings = PartyHoldings(self, request, payload)
+        released = gate.release(
+            self.scenario,
+            self.client,
+            request,
+            rows=holdings.rows,
+            sizes=self.setting.sizes,
+            data_hash=holdings.data_hash,
+            holdings=holdings,
+            store=ClientStore(self.root),
+        )
+        receipt = {k: released.entry[k] for k in ("sha256", "hash")}
+        return {"rows": released.rows, **receipt}, released.payload
+
+
+class PartyHoldings:
+    """What a party's records are made of; nothing is loaded before the gate asks for it.
+
+    Args:
+        party: whose.
+        request: what is asked for.
+        payload: the queries' pictures, when they travel by value.
+    """
+
+    def __init__(self, party: Party, request: Request, payload: bytes | memoryview) -> None:
+        self._party = party
+        self._request = request
+        self._payload = payload
+
+    @cached_property
+    def _blocks(self) -> Sequence[Block]:
+        party, asked = self._party, self._request
+        if asked.queries is None:
+            return []
+        found = blocks(
+            party.scenario, party.setting.tasks, asked.queries, asked.group, asked.fraction
+        )
+        if asked.kind == "inputs":
+            return [b for b in found if b.owner == party.name]
+        return found
+
+    @property
+    def rows(self) -> int:
+        """Rows of the record: queries, or 1."""
+        if self._request.queries is None:
+            return 1
+        if len(self._payload):
+            return len(self._payload) // (3 * self._size**2)
+        return sum(b.rows for b in self._blocks)
+
+    @property
+    def _size(self) -> int:
+        return self._party.setting.family.image_size
+
+    @property
+    def data_hash(self) -> str:
+        """Identifies the expert and the queries."""
+        digest = hashlib.sha256(self._expert_name().encode())
+        if len(self._payload):
+            digest.update(self._payload)
+        for block in () if len(self._payload) else self._blocks:
+            ids = block.task.source.ids()
+            digest.update(block.task.name.encode())
+            digest.update("\n".join(ids[int(i)] for i in block.indices).encode())
+        return digest.hexdigest()
+
+    def _expert_name(self) -> str:
+        party, group = self._party, self._request.group
+        given = experts.checkpoint(party.client, group)
+        if given is not None:
+            return hashlib.sha256(Path(given).read_bytes()).hexdigest()
+        task = party.setting.tasks[party.client.task]
+        return experts.recipe(
+            party.scenario, party.client, group, party.setting.family, task, party.seed
+        ).key
+
+    def _pictures(self) -> NDArray[np.uint8]:
+        """The queries' pictures, uint8 of shape (rows, 3, size, size)."""
+        shape = (self.rows, 3, self._size, self._size)
+        if len(self._payload):
+            if len(self._payload) != math.prod(shape):
+                raise BadReply(
+                    f"queries by value: {len(self._payload)} bytes are not whole pictures",
+                    public_reason="the queries' payload is not whole pictures",
+                )
+            return np.frombuffer(self._payload, dtype=np.uint8).reshape(shape)
+        parts = [block.pixels(self._size) for block in self._blocks]
+        return np.concatenate(parts) if parts else np.zeros(shape, np.uint8)
+
+    def _encoder(self) -> nn.Module:
+        return self._party._expert(self._request.group)[0]
+
+    def _features(self) -> torch.Tensor:
+        return experts.encode(self._encoder(), self._pictures(), self._party.setting.family)
+
+    def inputs(self) -> Arrays:
+        """The client's own training queries."""
+        labels = [block.labels() for block in self._blocks]
+        return {"images": self._pictures(), "labels": np.concatenate(labels)}
+
+    def offset_sum(self) -> Arrays:
+        """The sum of all floating entries, in float64; BatchNorm's statistics are among them."""
+        state = self._encoder().state_dict()
+        entries = [v.double().sum() for v in state.values() if v.is_floating_point()]
+        return {"sum": torch.stack(entries).sum().reshape(1).numpy()}
+
+    def features(self) -> Arrays:
+        """The expert's features of the queries."""
+        return {"features": self._features().numpy()}
+
+    def logits(self) -> Arrays:
+        """The expert's logits of the queries, over the classes of all tasks."""
+        setting = self._party.setting
+        features = self._features()
+        heads = [
+            setting.family.head(t.source.class_names, t.source.templates)
+            for t in setting.tasks.values()
+        ]
+        return {"logits": experts.classify(features, torch.cat(heads)).numpy()}
+
+    def parameters(self) -> Arrays:
+        """Every floating state-dict entry."""
+        state = self._encoder().state_dict()
+        return {k: v.numpy() for k, v in state.items() if v.is_floating_point()}

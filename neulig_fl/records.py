@@ -1,0 +1,192 @@
+"""The kinds of record that a client can release: arrays, shapes, bytes, and how they are made.
+
+A payload is the arrays' raw bytes (little-endian, row-major), one after the other. Shapes follow
+from the kind, the model and the number of rows, so both sides know them before anything travels and
+a payload of another size is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neulig_fl.errors import BadReply
+from neulig_fl.scenario import KINDS, OUTPUT_KINDS
+
+Arrays = dict[str, NDArray[np.generic]]
+Field = tuple[str, str, tuple[int, ...]]
+
+PER_QUERY = frozenset({"inputs", *OUTPUT_KINDS})
+"""Kinds with one row for every query; the others are one row."""
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """What the shapes of records follow from.
+
+    Args:
+        dim: length of a feature.
+        classes: classes in the union label space.
+        image_size: height and width of a query.
+        entries: shape of every floating state-dict entry, in order.
+    """
+
+    dim: int
+    classes: int
+    image_size: int
+    entries: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a server asks one client for.
+
+    Args:
+        stage: the stage that asks.
+        group: whose experts, A or B.
+        kind: one of `KINDS`.
+        queries: the query set; None for kinds without queries.
+        fraction: share of the query set.
+        protection: what must be done to the record before it leaves.
+    """
+
+    stage: str
+    group: str
+    kind: str
+    queries: str | None = None
+    fraction: float = 1.0
+    protection: str = "none"
+
+    def same_data(self, other: Request) -> bool:
+        """Whether both ask for the same bytes, in whichever stage."""
+        return (self.group, self.kind, self.queries, self.fraction, self.protection) == (
+            other.group, other.kind, other.queries, other.fraction, other.protection
+        )  # fmt: skip
+
+
+class Holdings(Protocol):
+    """What a client holds that a record can be made of."""
+
+    def inputs(self) -> Arrays:
+        """The client's own training queries: `images` and `labels`."""
+        ...
+
+    def offset_sum(self) -> Arrays:
+        """The sum of all floating state-dict entries: `sum`."""
+        ...
+
+    def features(self) -> Arrays:
+        """The expert's features of the queries: `features`."""
+        ...
+
+    def logits(self) -> Arrays:
+        """The expert's logits of the queries over all tasks' classes: `logits`."""
+        ...
+
+    def parameters(self) -> Arrays:
+        """Every floating state-dict entry, by its name."""
+        ...
+
+
+def layout(kind: str, rows: int, sizes: Dimensions) -> list[Field]:
+    """Name, dtype and shape of every array in a record.
+
+    Example:
+        >>> layout("features", 3, Dimensions(2, 5, 32, {}))
+        [('features', '<f4', (3, 2))]
+    """
+    if kind == "parameters":
+        return [(name, "<f4", shape) for name, shape in sizes.entries.items()]
+    pictures = (rows, 3, sizes.image_size, sizes.image_size)
+    fields: dict[str, list[Field]] = {
+        "inputs": [("images", "|u1", pictures), ("labels", "<i8", (rows,))],
+        "offset-sum": [("sum", "<f8", (1,))],
+        "features": [("features", "<f4", (rows, sizes.dim))],
+        "logits": [("logits", "<f4", (rows, sizes.classes))],
+    }
+    return fields[kind]
+
+
+def byte_count(kind: str, rows: int, sizes: Dimensions) -> int:
+    """Bytes of a record's payload.
+
+    Example:
+        >>> byte_count("features", 3, Dimensions(2, 5, 32, {}))
+        24
+    """
+    return sum(math.prod(shape) * int(dtype[-1]) for _, dtype, shape in layout(kind, rows, sizes))
+
+
+def build(kind: str, holdings: Holdings) -> Arrays:
+    """Make a record's arrays. Only the gate calls this."""
+    makers = {
+        "inputs": holdings.inputs,
+        "offset-sum": holdings.offset_sum,
+        "features": holdings.features,
+        "logits": holdings.logits,
+        "parameters": holdings.parameters,
+    }
+    return makers[kind]()
+
+
+def pack(arrays: Arrays, fields: Sequence[Field], who: str) -> bytes:
+    """The payload of a record.
+
+    Args:
+        arrays: the record's arrays, by name.
+        fields: what they must be (`layout`).
+        who: whose record it is, for errors.
+
+    Raises:
+        BadReply: an array is missing, has another shape, or is not finite.
+    """
+    parts = []
+    for name, dtype, shape in fields:
+        array = arrays.get(name)
+        if array is None or array.shape != shape:
+            found = "nothing" if array is None else str(array.shape)
+            raise _bad(who, f"{name} has shape {found} instead of {shape}")
+        _require_finite(array, name, who)
+        parts.append(np.ascontiguousarray(array, dtype=dtype).tobytes())
+    return b"".join(parts)
+
+
+def unpack(payload: memoryview | bytes, fields: Sequence[Field], who: str) -> Arrays:
+    """A payload's arrays: read-only views, no copies.
+
+    Raises:
+        BadReply: the payload has another size than the fields, or holds a value that is not finite.
+    """
+    needed = sum(math.prod(shape) * int(dtype[-1]) for _, dtype, shape in fields)
+    if len(payload) != needed:
+        raise _bad(who, f"{len(payload)} bytes instead of {needed}")
+    arrays: Arrays = {}
+    offset = 0
+    for name, dtype, shape in fields:
+        count = math.prod(shape)
+        array = np.frombuffer(payload, dtype=dtype, count=count, offset=offset).reshape(shape)
+        _require_finite(array, name, who)
+        arrays[name] = array
+        offset += array.nbytes
+    return arrays
+
+
+def _require_finite(array: NDArray[np.generic], name: str, who: str) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise _bad(who, f"{name} holds {bad} values that are not finite")
+
+
+def _bad(who: str, problem: str) -> BadReply:
+    return BadReply(f"{who}: {problem}", public_reason=problem)
+
+
+__all__ = [
+    "KINDS", "OUTPUT_KINDS", "PER_QUERY", "Arrays", "Dimensions", "Holdings", "Request",
+    "build", "byte_count", "layout", "pack", "unpack",
+]  # fmt: skip

@@ -1,0 +1,101 @@
+"""A run's report: report.json (the contract), report.md, and what is printed at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from neulig_fl.errors import InputError, nearest
+from neulig_fl.files import write_atomically
+from neulig_fl.report import contract, markdown, rows, terminal
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of one run and one seed.
+
+    Attributes:
+        data: the content of report.json.
+        path: report.json on disk; None while it has not been written.
+    """
+
+    data: dict[str, Any]
+    path: Path | None = None
+
+    @classmethod
+    def load(cls, run: Path | str) -> Report:
+        """The report of a run's folder (or of a report.json), validated.
+
+        Raises:
+            InputError: no report is there, or it is not a valid one.
+        """
+        data, path = contract.read(Path(run))
+        return cls(data, path)
+
+    def validate(self) -> None:
+        """Check against the contract.
+
+        Raises:
+            RunError: every place that does not fit.
+        """
+        contract.validate(self.data)
+
+    def write(self, run: Path | str) -> Report:
+        """Write report.md and report.json into a run's folder; the same report, with its path.
+
+        report.json comes last: a folder that has one has the whole report.
+
+        Raises:
+            RunError: the report is not valid (nothing is written), or the disk refuses.
+        """
+        self.validate()
+        write_atomically(Path(run) / "report.md", self.markdown())
+        return Report(self.data, contract.write(self.data, Path(run)))
+
+    def markdown(self) -> str:
+        """Every figure, as the text of report.md."""
+        return markdown.render(self.data)
+
+    def print(self, console: Console | None = None) -> None:
+        """Print the short form, laid out for the console's width."""
+        terminal.show(self.data, console or Console(), self.path)
+
+    def stage(self, name: str) -> dict[str, Any]:
+        """One stage, by its name.
+
+        Raises:
+            InputError: there is no such stage.
+        """
+        stages = {stage["name"]: stage for stage in self.data["stages"]}
+        if name not in stages:
+            raise InputError(f"no stage is called {name!r}; {nearest(name, stages)}")
+        found: dict[str, Any] = stages[name]
+        return found
+
+    def result(self, stage: str, method: str, granularity: str | None = None) -> dict[str, Any]:
+        """One result.
+
+        Args:
+            stage: the stage's name.
+            method: "neulig", a control, or a merge method.
+            granularity: of the result; None for the first that the method has.
+
+        Raises:
+            InputError: there is no such stage or result.
+        """
+        results: list[dict[str, Any]] = self.stage(stage)["results"]
+        for found in results:
+            if found["method"] == method and granularity in (None, found["granularity"]):
+                return found
+        wanted = rows.label(method, granularity)
+        known = [rows.label(r["method"], r["granularity"]) for r in results]
+        raise InputError(f"stage {stage} has no result {wanted!r}; {nearest(wanted, known)}")
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return self.markdown()

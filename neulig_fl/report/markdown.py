@@ -1,0 +1,328 @@
+"""report.md: every figure of a report, in tables like the paper's Table 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from neulig_fl.report import figures, rows
+
+_SHORT = {"merge_accuracy": "Mer.", "ensemble_accuracy": "Ens.", "gap": "Gap"}
+_EPOCHS = 20  # most lines of Portland's trajectory
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """A report as Markdown (GitHub's tables)."""
+    parts = [
+        _head(report),
+        *(_stage(stage, report) for stage in report["stages"]),
+        *(_coopvec_map(coopvec_map) for coopvec_map in report["coopvec_maps"]),
+        _portland(report),
+        _reference(report),
+        _run(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[str]], words: int = 1) -> str:
+    r"""A Markdown table.
+
+    Args:
+        head: the columns' names.
+        body: the rows' cells.
+        words: how many columns, from the left, hold words; the others are numbers, to the right.
+
+    Example:
+        >>> print(table(["Task", "n"], [["a|b", "7"]]))
+        | Task | n |
+        | :-- | --: |
+        | a\|b | 7 |
+    """
+    ruler = [":--" if at < words else "--:" for at in range(len(head))]
+    lines = [[text(cell) for cell in head], ruler, *([text(cell) for cell in row] for row in body)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def text(words: str) -> str:
+    """Words from elsewhere, so that they are shown and not read as Markdown or HTML."""
+    shown = figures.plain(words).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    for sign in ("|", "*", "_", "`", "]("):
+        shown = shown.replace(sign, f"\\{sign}")
+    return shown
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    scenario = report["scenario"]
+    notes = [f"- {text(note)}" for note in report["notes"]]
+    return "\n".join(
+        [
+            f"# {text(scenario['name'])}",
+            "",
+            f"Seed {scenario['seed']}, {text(report['engine'])} engine, "
+            f"{len(rows.clients(report))} clients. All accuracies are percentages.",
+            "",
+            "## How to read it",
+            "",
+            *(text(sentence) for sentence in rows.how_to_read(report)),
+            *(["", "Departures from the paper in this run:", "", *notes] if notes else []),
+        ]
+    )
+
+
+def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    found = rows.rows(stage)
+    parts = [f"## Stage {text(stage['name'])} (group {stage['group']})"]
+    if found:
+        parts += ["### Accuracies", _per_task(stage, found)]
+        parts += ["### Averages", _averages(found), *_missing(found)]
+        parts += [*_detail(stage, found), *_costs(stage)]
+    parts += [*_differences(stage), *_given(stage, report), *_refusals(stage), *_audits(stage)]
+    return "\n\n".join(parts)
+
+
+def _per_task(stage: Mapping[str, Any], found: Sequence[rows.Row]) -> str:
+    names = rows.tasks(stage)
+    head = ["Method", *(f"{task} {_SHORT[key]}" for task in names for key in rows.QUANTITIES)]
+    head += ["Avg Mer.", "Avg Ens.", "Gap of means", "95 % CI"]
+    body = []
+    for row in found:
+        cells = [_cell(row.tasks.get(task), key) for task in names for key in rows.QUANTITIES]
+        body.append([row.label, *cells, *_mean_cells(row.average)])
+    return table(head, body)
+
+
+def _cell(task: Mapping[str, Any] | None, key: str) -> str:
+    if task is None:
+        return figures.NULL
+    return figures.signed(task[key]) if key == "gap" else figures.number(task[key])
+
+
+def _mean_cells(average: Mapping[str, Any]) -> list[str]:
+    return [
+        figures.number(average["merge_accuracy"]),
+        figures.number(average["ensemble_accuracy"]),
+        figures.signed(average["gap_of_means"]),
+        figures.interval(average["gap_of_means_ci95"]),
+    ]
+
+
+def _averages(found: Sequence[rows.Row]) -> str:
+    head = [
+        "Method",
+        "Verdict",
+        "Merge",
+        "Ensemble",
+        "Gap of means",
+        "95 % CI",
+        "90 % CI",
+        "Margin",
+    ]
+    head += ["Mean abs. gap", "Agreement %", "Effective experts", "Interior %"]
+    body = []
+    for row in found:
+        average, test = row.average, row.average["equivalence"]
+        reason = f": {row.reason}" if row.status != "ok" and row.reason else ""
+        body.append(
+            [
+                row.label,
+                f"{row.verdict}{reason}",
+                *_mean_cells(average),
+                figures.interval(test["ci90"] if test else None),
+                figures.number(test["margin_pp"] if test else None),
+                figures.number(average["mean_absolute_gap"]),
+                figures.percent(average["agreement"]),
+                figures.number(average["effective_experts"]),
+                figures.percent(average["interior"]),
+            ]
+        )
+    return table(head, body, words=2)
+
+
+def _missing(found: Sequence[rows.Row]) -> list[str]:
+    sentences = rows.missing(found)
+    return ["\n".join(f"- {text(sentence)}" for sentence in sentences)] if sentences else []
+
+
+def _detail(stage: Mapping[str, Any], found: Sequence[rows.Row]) -> list[str]:
+    body = []
+    for name in rows.tasks(stage):
+        for row in found:
+            if (task := row.tasks.get(name)) is None:
+                continue
+            body.append(
+                [
+                    name,
+                    row.label,
+                    figures.count(task["n"]),
+                    *(_cell(task, key) for key in rows.QUANTITIES),
+                    figures.interval(task["gap_ci95"]),
+                    figures.percent(task["agreement"]),
+                    figures.number(task["effective_experts"]),
+                    figures.percent(task["interior"]),
+                ]
+            )
+    head = ["Task", "Method", "n", "Mer.", "Ens.", "Gap", "95 % CI", "Agreement %"]
+    head += ["Effective experts", "Interior %"]
+    return ["### Each task", table(head, body, words=2)] if body else []
+
+
+def _costs(stage: Mapping[str, Any]) -> Iterator[str]:
+    head = ["Method", "Experts mixed", "Seconds", "Peak memory, bytes", "Payload bytes"]
+    body = [
+        [
+            rows.label(result["method"], result["granularity"]),
+            ", ".join(result["experts"]) or figures.NULL,
+            figures.number(result["seconds"]),
+            figures.count(result["peak_rss_bytes"]),
+            figures.count(result["bytes"]),
+        ]
+        for result in rows.ordered(stage["results"])
+        if result["status"] == "ok"
+    ]
+    if body:
+        yield "### What each result took"
+        yield table(head, body, words=2)
+
+
+def _differences(stage: Mapping[str, Any]) -> Iterator[str]:
+    found = rows.differences(stage)
+    if found:
+        yield "### Method minus NeuLig"
+        head = ["Method", "Merge", "95 % CI", "Ensemble", "95 % CI"]
+        body = []
+        for difference in found:
+            cells = [difference.label]
+            for key in ("merge_accuracy", "ensemble_accuracy"):
+                value, ends = difference.values.get(key, (None, None))
+                cells += [figures.signed(value), figures.interval(ends)]
+            body.append(cells)
+        yield table(head, body)
+
+
+def _given(stage: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
+    yield "### What each client gave away"
+    if not stage["releases"]:
+        yield "Nothing left a client in this stage."
+        return
+    head = [
+        "Client",
+        "Kind",
+        "Queries",
+        "Protection",
+        "Adjacency",
+        "Rows",
+        "Bytes",
+        "Epsilon",
+        "Delta",
+    ]
+    body = [
+        [
+            release["client"],
+            release["kind"],
+            release["queries"] or figures.NULL,
+            release["protection"],
+            release["adjacency"] or figures.NULL,
+            figures.count(release["rows"]),
+            figures.count(release["bytes"]),
+            figures.epsilon(release["epsilon"]),
+            figures.epsilon(release["delta"]),
+        ]
+        for client in rows.clients(report)
+        for release in stage["releases"]
+        if release["client"] == client
+    ]
+    yield table(head, body, words=5)
+    if any(release["epsilon"] is None for release in stage["releases"]):
+        yield "Epsilon '-': no differential-privacy claim is made."
+
+
+def _refusals(stage: Mapping[str, Any]) -> Iterator[str]:
+    if stage["refusals"]:
+        yield "### Refusals"
+        body = [
+            [refusal["client"], refusal["kind"], refusal["reason"]] for refusal in stage["refusals"]
+        ]
+        yield table(["Client", "Kind", "Reason"], body, words=3)
+
+
+def _audits(stage: Mapping[str, Any]) -> Iterator[str]:
+    if stage["audits"]:
+        yield "### Audits"
+        yield "\n".join(
+            "- " + text("; ".join(f"{key}: {value}" for key, value in audit.items()))
+            for audit in stage["audits"]
+        )
+
+
+def _coopvec_map(found: Mapping[str, Any]) -> str:
+    body = [
+        [task, *(figures.number(value) for value in values), figures.number(raw)]
+        for task, values, raw in zip(
+            found["tasks"], found["values"], found["raw_sums"], strict=True
+        )
+    ]
+    where = f"stage {text(found['stage'])}, group {found['group']}, epoch {found['epoch']}"
+    told = f"Estimator: {text(found['estimator'])}. Rows are tasks, columns the clients' experts."
+    return "\n\n".join(
+        [f"## CoopVec Map: {where}", told, table(["Task", *found["experts"], "Raw sum"], body)]
+    )
+
+
+def _portland(report: Mapping[str, Any]) -> str:
+    parts = ["## Portland", text(rows.portland(report))]
+    if report["portland"] and report["portland"]["trajectory"]:
+        trajectory = report["portland"]["trajectory"]
+        step = -(-len(trajectory) // _EPOCHS)
+        shown = [
+            epoch
+            for at, epoch in enumerate(trajectory, 1)
+            if at % step == 0 or at == len(trajectory)
+        ]
+        keys = ("loss", "boosting", "alignment", "accuracy", "effective_experts")
+        body = [
+            [
+                str(epoch["epoch"]),
+                *(figures.number(epoch[key], 2 if key == "accuracy" else 4) for key in keys),
+            ]
+            for epoch in shown
+        ]
+        head = ["Epoch", "Loss", "Boosting", "Alignment", "Accuracy", "Effective experts"]
+        parts.append(table(head, body, words=0))
+        if len(shown) < len(trajectory):
+            parts.append(f"Every {step} epochs; report.json has all {len(trajectory)}.")
+    return "\n\n".join(parts)
+
+
+def _reference(report: Mapping[str, Any]) -> str:
+    found = report["reference"]
+    parts = ["## Experts alone", "Ground truth that only a simulation can know; no method uses it."]
+    if found["reason"]:
+        parts.append(text(found["reason"]))
+    if found["experts"]:
+        head = ["Client", "Task", "Group", "Origin", "Accuracy", "Trained on", "Evaluated on"]
+        body = [
+            [
+                *(expert[key] for key in ("client", "task", "group", "origin")),
+                figures.number(expert["accuracy"]),
+                figures.count(expert["n_train"]),
+                figures.count(expert["n_eval"]),
+            ]
+            for expert in found["experts"]
+        ]
+        parts.append(table(head, body, words=4))
+    return "\n\n".join(parts)
+
+
+def _run(report: Mapping[str, Any]) -> str:
+    spent = [[part, figures.number(seconds)] for part, seconds in report["seconds"].items()]
+    versions = [[name, version] for name, version in report["versions"].items()]
+    memory = figures.count(report["peak_rss_bytes"])
+    return "\n\n".join(
+        [
+            "## The run",
+            f"{text(rows.ledger(report))}. Scenario hash {report['scenario']['hash']}. "
+            f"Peak memory of the server's process: {memory} bytes.",
+            table(["Part", "Seconds"], spent),
+            table(["Software", "Version"], versions, words=2),
+        ]
+    )

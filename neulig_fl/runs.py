@@ -1,0 +1,166 @@
+"""One call from a scenario file to its report: the run's folder, the engine, the report.
+
+A run's folder holds `scenario.yaml` (as given), and for every seed `scenario.json` (resolved, what
+the apps read), `clients/NAME/` (each client's own store), `flower.log`, `report.json`, `report.md`.
+With several seeds these lie in `seed-N/`, and `summary.json` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from neulig_fl import engines, progress
+from neulig_fl.errors import InputError
+from neulig_fl.files import write_atomically
+from neulig_fl.report import Report, contract, summary
+from neulig_fl.scenario import Scenario, dump, load
+
+RUNS = Path("runs")
+Show = Callable[[progress.Event], None]
+
+
+def run(
+    scenario: str | Path,
+    engine: str = "simulation",
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    show: Show | None = None,
+) -> Report:
+    """Run a scenario and return its report (the last seed's, when there are several).
+
+    Args:
+        scenario: the YAML file.
+        engine: `simulation` (Flower on Ray) or `local` (the same apps in this process).
+        out: the run's folder; `runs/NAME/TIME` below the current folder if not given.
+        overrides: `key.sub=value` settings that replace the file's.
+        show: takes progress events.
+
+    Returns:
+        The report; `Report.path` says where it lies.
+
+    Raises:
+        InputError: the scenario, its data or the folder cannot be used; nothing was run.
+        RunError: the run failed; trained experts stay in the cache.
+
+    Example:
+        report = neulig_fl.run("scenarios/quickstart.yaml", engine="local")
+        print(report.result("merging", "neulig")["average"]["merge_accuracy"])
+    """
+    return run_seeds(scenario, engine, out, overrides, show)[-1]
+
+
+def run_seeds(
+    scenario: str | Path,
+    engine: str = "simulation",
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    show: Show | None = None,
+) -> list[Report]:
+    """Like `run`, with one report for every seed of the scenario, in order."""
+    path = Path(scenario)
+    engines.load(engine)
+    read = load(path, overrides)
+    folder = run_folder(read.name, out)
+    text = path.read_text(encoding="utf-8")
+    write_atomically(folder / "scenario.yaml", text)
+    many = len(read.all_seeds) > 1
+    reports = [
+        _run_seed(read, path, seed, engine, folder / f"seed-{seed}" if many else folder, show)
+        for seed in read.all_seeds
+    ]
+    if many:
+        summary.write([r.data for r in reports], folder)
+    return reports
+
+
+def run_folder(name: str, out: str | Path | None) -> Path:
+    """The folder of a new run; made, and refused when it holds a report.
+
+    Raises:
+        InputError: the folder holds an earlier run's report, or cannot be made.
+    """
+    folder = Path(out) if out else RUNS / name / datetime.now().strftime("%Y%m%d-%H%M%S")
+    if list(folder.glob("**/report.json")):
+        raise InputError(
+            f"--out {folder}: holds the report of an earlier run; choose another folder or remove "
+            "that one"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
+    return folder
+
+
+def _run_seed(
+    read: Scenario, path: Path, seed: int, engine: str, folder: Path, show: Show | None
+) -> Report:
+    start = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    one = read.model_copy(update={"seed": seed, "seeds": None}).resolved(path.resolve().parent)
+    scenario_file = folder / "scenario.json"
+    dump(one, scenario_file)
+    events = folder / progress.FILE
+    events.unlink(missing_ok=True)
+    job = engines.Job(
+        scenario_file=scenario_file,
+        out=folder,
+        clients=len(one.clients),
+        client_cpus=one.resources.client_cpus,
+        client_gpus=one.resources.client_gpus,
+    )
+    with progress.Follower(events, show) if show else nullcontext():
+        engines.run(engine, job)
+    return _compose(read, seed, engine, folder, time.perf_counter() - start).write(folder)
+
+
+def _compose(read: Scenario, seed: int, engine: str, folder: Path, seconds: float) -> Report:
+    """The report: what the server found, beside what only the engine of a simulation knows."""
+    outcome = json.loads((folder / engines.OUTCOME).read_text(encoding="utf-8"))
+    del outcome["trained"]
+    outcome["seconds"] = {"total": seconds, **outcome["seconds"]}
+    return Report(
+        contract.build(
+            scenario={"name": read.name, "seed": seed, "hash": read.hash},
+            versions=versions(),
+            engine=engine,
+            reference=reference(read, folder),
+            **outcome,
+        )
+    )
+
+
+def reference(read: Scenario, folder: Path) -> dict[str, Any]:
+    """Ground truth that only a simulation can know: how good each expert is on its own task.
+
+    The clients note it in their stores; the engine, which owns all of them here, collects it. The
+    server never sees it.
+    """
+    facts = []
+    for client in read.clients:
+        path = folder / "clients" / client.name / "reference.json"
+        if path.is_file():
+            facts += json.loads(path.read_text(encoding="utf-8"))
+    facts.sort(key=lambda fact: str(fact["group"]))
+    reason = None if facts else "no client noted how good its expert is"
+    return {"experts": facts, "reason": reason}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what figures depend on."""
+    return {
+        "neulig_fl": version("neulig-fl"),
+        "flwr": version("flwr"),
+        "torch": version("torch"),
+        "open_clip": version("open_clip_torch"),
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+    }

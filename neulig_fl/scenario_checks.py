@@ -1,0 +1,268 @@
+"""What a scenario's parts must be to one another: names, tasks, files, and who needs what released.
+
+Each check is a function from the scenario to the problems it finds, placed where a reader would
+mend them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from neulig_fl import variants
+from neulig_fl.errors import nearest
+from neulig_fl.scenario_errors import Problem, shown
+from neulig_fl.scenario_models import (
+    MICRO_MODELS,
+    NEEDS_ROOT,
+    OUTPUT_KINDS,
+    PRETRAINED_WORDS,
+    Model,
+    PortlandOptions,
+    Scenario,
+    Share,
+    exists,
+    place,
+)
+
+_WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+_Release = tuple[str, str, str | None]  # group, kind, query set
+_Need = Callable[[PortlandOptions, str, frozenset[_Release]], Iterator[tuple[str, str]]]
+
+
+def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
+    """Find everything that does not fit together.
+
+    Args:
+        scenario: valid field by field.
+        base: folder that relative paths start from.
+    """
+    apart = (_names, _seeds, _tasks, _shares, _stages, _portland, _order)
+    on_disk = (_roots, _checkpoints, _weights)
+    return [
+        *(problem for check in apart for problem in check(scenario)),
+        *(problem for check in on_disk for problem in check(scenario, base)),
+    ]
+
+
+def _names(scenario: Scenario) -> Iterator[Problem]:
+    yield from _repeated("clients", [client.name for client in scenario.clients])
+    yield from _repeated("stages", [stage.name for stage in scenario.stages])
+
+
+def _repeated(section: str, names: Sequence[str]) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        first = names.index(name)
+        if first < index:
+            taken = f"the name is taken (got {shown(name)}, as in {section}.{first}.name)"
+            yield Problem((section, index, "name"), f"{taken}; every name stands once")
+
+
+def _seeds(scenario: Scenario) -> Iterator[Problem]:
+    if scenario.seeds is not None and "seed" in scenario.model_fields_set:
+        got = shown(scenario.seeds)
+        yield Problem(("seeds",), f"given beside seed (got {got}); keep one of the two")
+
+
+def _tasks(scenario: Scenario) -> Iterator[Problem]:
+    built_in = [name for name in variants.names("neulig_fl.tasks") if name not in NEEDS_ROOT]
+    for name in scenario.tasks:
+        if name in built_in:
+            yield Problem(("tasks", name), "is a built-in task; give yours another name", key=True)
+    known = list(dict.fromkeys([*built_in, *scenario.tasks]))
+    for index, client in enumerate(scenario.clients):
+        if client.task in known:
+            continue
+        what = f"no such task (got {shown(client.task)}); {nearest(client.task, known)}"
+        if client.task in NEEDS_ROOT:
+            what += (
+                f"; to use it, write tasks: {{my-task: {{source: {client.task}, root: FOLDER}}}}"
+            )
+        yield Problem(("clients", index, "task"), what)
+
+
+def _shares(scenario: Scenario) -> Iterator[Problem]:
+    for i, stage in enumerate(scenario.stages):
+        asked: set[tuple[str, str | None]] = set()
+        for j, share in enumerate(stage.share):
+            wrong = _wrong_queries(share)
+            if wrong:
+                yield Problem(("stages", i, "share", j, "queries"), wrong)
+            new = {(share.kind, query) for query in share.queries or (None,)}
+            if asked & new:
+                what = f"{share.kind} is asked for twice in this stage; keep one of the entries"
+                yield Problem(("stages", i, "share", j), what)
+            asked |= new
+
+
+def _wrong_queries(share: Share) -> str | None:
+    got = f"(got {shown(share.queries)})"
+    if share.kind in OUTPUT_KINDS:
+        return None if share.queries else f"{share.kind} answers queries {got}; name a query set"
+    if share.kind == "inputs":
+        held = share.queries == ("train",)
+        return None if held else f"a client holds the inputs of train only {got}; write [train]"
+    return f"{share.kind} answers no queries {got}; leave queries out" if share.queries else None
+
+
+def _stages(scenario: Scenario) -> Iterator[Problem]:
+    for i, stage in enumerate(scenario.stages):
+        if stage.group not in scenario.experts.groups:
+            trained = nearest("", scenario.experts.groups)
+            what = f"no expert is trained on this half (got {shown(stage.group)}); {trained}"
+            yield Problem(("stages", i, "group"), f"{what}; or add it to experts.groups")
+        if "granularity" in stage.model_fields_set and "merge" not in stage.run:
+            what = f"only merge uses it, and run has no merge (got {shown(stage.granularity)})"
+            yield Problem(("stages", i, "granularity"), f"{what}; add merge or leave this out")
+        if not stage.share and not stage.run:
+            yield Problem(("stages", i), "shares nothing and runs nothing; give it share or run")
+
+
+def _portland(scenario: Scenario) -> Iterator[Problem]:
+    options = scenario.portland
+    if options.objective == "supervised" and options.queries == "evaluation":
+        yield Problem(
+            ("portland", "queries"),
+            'labels of evaluation queries are never trained on (got "evaluation" with objective '
+            "supervised); allowed: pool, train; or take objective: semi, which uses no labels",
+        )
+
+
+def _order(scenario: Scenario) -> Iterator[Problem]:
+    """Every step finds what it needs, from its own stage or an earlier one."""
+    released: frozenset[_Release] = frozenset()
+    done: set[str] = set()
+    for i, stage in enumerate(scenario.stages):
+        released |= {
+            (stage.group, share.kind, query)
+            for share in stage.share
+            for query in (None, *share.queries)
+        }
+        for j, step in enumerate(stage.run):
+            steps = ("stages", i, "run", j)
+            if step in _AFTER_PORTLAND and "train-portland" not in done:
+                what = f"{step} needs a Portland, and none is trained up to here"
+                yield Problem(steps, f"{what}; put train-portland before {step}")
+            lacks = _NEEDS[step](scenario.portland, stage.group, released) if step in _NEEDS else ()
+            for entry, otherwise in lacks:
+                what = f"{step} needs {entry} of group {stage.group}, which no stage up to here"
+                yield Problem(steps, f"{what} releases; add it to share{otherwise}")
+            done.add(step)
+
+
+def _training_needs(
+    options: PortlandOptions, group: str, released: frozenset[_Release]
+) -> Iterator[tuple[str, str]]:
+    if (group, options.outputs, options.queries) not in released:
+        yield f"{{kind: {options.outputs}, queries: [{options.queries}]}}", ""
+    if options.alignment != "none" and (group, "offset-sum", None) not in released:
+        yield "{kind: offset-sum}", ", or set portland.alignment to none"
+    if options.queries == "train" and (group, "inputs", "train") not in released:
+        yield "{kind: inputs, queries: [train]}", ", or set portland.queries to pool"
+
+
+def _ensemble_needs(
+    options: PortlandOptions, group: str, released: frozenset[_Release]
+) -> Iterator[tuple[str, str]]:
+    if (group, options.outputs, "evaluation") not in released:
+        yield f"{{kind: {options.outputs}, queries: [evaluation]}}", ""
+
+
+def _merge_needs(
+    options: PortlandOptions, group: str, released: frozenset[_Release]
+) -> Iterator[tuple[str, str]]:
+    yield from _ensemble_needs(options, group, released)
+    if (group, "parameters", None) not in released:
+        yield "{kind: parameters}", ""
+
+
+_AFTER_PORTLAND = frozenset({"ensemble", "merge"})
+_NEEDS: dict[str, _Need] = {
+    "train-portland": _training_needs,
+    "ensemble": _ensemble_needs,
+    "merge": _merge_needs,
+}
+
+
+def _roots(scenario: Scenario, base: Path) -> Iterator[Problem]:
+    for name, options in scenario.tasks.items():
+        steps = ("tasks", name, "root")
+        if options.source in NEEDS_ROOT and options.root is None:
+            what = f"is missing; {options.source} reads a folder that holds one folder per class"
+            yield Problem(steps, what)
+        if options.source not in NEEDS_ROOT and options.root is not None:
+            got = shown(options.root)
+            yield Problem(steps, f"{options.source} reads no folder (got {got}); leave root out")
+        elif options.root is not None:
+            yield from _must_exist(steps, options.root, base, "folder")
+
+
+def _checkpoints(scenario: Scenario, base: Path) -> Iterator[Problem]:
+    for index, client in enumerate(scenario.clients):
+        if client.checkpoint is None:
+            continue
+        steps = ("clients", index, "checkpoint")
+        lacking = [group for group in scenario.experts.groups if group not in client.checkpoint]
+        if lacking:
+            what = f"has none for group {lacking[0]} (got {shown(client.checkpoint)})"
+            yield Problem(steps, f"{what}; add {lacking[0]}: PATH, or take it from experts.groups")
+        for path in dict.fromkeys(client.checkpoint.values()):
+            yield from _must_exist(steps, path, base, "file")
+
+
+def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:
+    """Check the model's name and the weights that it starts from."""
+    model = scenario.model
+    if model.name not in MICRO_MODELS:
+        unknown = _unknown_model(model.name)
+        if unknown:
+            yield Problem(("model", "name"), unknown)
+            return
+    steps = ("model", "pretrained")
+    if model.pretrained == "bundled" and model.name not in MICRO_MODELS:
+        what = f"bundled weights are for {' and '.join(MICRO_MODELS)} (got {shown(model.name)})"
+        yield Problem(steps, f"{what}; give an OpenCLIP tag, the path of a checkpoint, or none")
+    elif model.pretrained in PRETRAINED_WORDS or exists(place(base, model.pretrained), "file"):
+        return
+    elif _is_path(model.pretrained):
+        yield from _must_exist(steps, model.pretrained, base, "file")
+    elif model.pretrained not in _tags(model):
+        allowed = nearest(model.pretrained, [*_tags(model), "none", "the path of a checkpoint"])
+        yield Problem(steps, f"no weights of that tag (got {shown(model.pretrained)}); {allowed}")
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith(_WEIGHT_FILES) or any(mark in text for mark in "/\\~")
+
+
+def _unknown_model(name: str) -> str | None:
+    """Say what is wrong with an OpenCLIP model name; None if it exists."""
+    import open_clip  # slow, and only needed for a model that is not bundled
+
+    known = {each.lower(): each for each in open_clip.list_models()}
+    if name in known.values():
+        return None
+    allowed = f"allowed: {', '.join(MICRO_MODELS)}, or one of OpenCLIP's {len(known)} names"
+    close = difflib.get_close_matches(name.lower(), [*MICRO_MODELS, *known], n=1, cutoff=0.5)
+    hint = f"; did you mean {known.get(close[0], close[0])}?" if close else ""
+    return f"no such model (got {shown(name)}); {allowed}{hint}"
+
+
+def _tags(model: Model) -> list[str]:
+    if model.name in MICRO_MODELS:
+        return ["bundled"]
+    import open_clip  # as above
+
+    return [str(tag) for tag in open_clip.list_pretrained_tags_by_model(model.name)]
+
+
+def _must_exist(
+    steps: tuple[str | int, ...], path: str, base: Path, kind: Literal["file", "folder"]
+) -> Iterator[Problem]:
+    full = place(base, path)
+    if not exists(full, kind):
+        looked = f"looked for {full}; a relative path starts from the scenario's folder"
+        yield Problem(steps, f"there is no such {kind} (got {shown(path)}); {looked}")

@@ -1,0 +1,388 @@
+"""What a scenario can say: strict, frozen models of its YAML.
+
+Every field carries its own documentation, which the JSON Schema and the error messages quote. What
+needs more than one field to be judged stands in `scenario_checks`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    Strict,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from neulig_fl import variants
+
+Kind = Literal["inputs", "offset-sum", "features", "logits", "parameters"]
+QuerySet = Literal["pool", "evaluation", "train"]
+Group = Literal["A", "B"]
+Granularity = Literal["sample", "batch-first", "task", "global"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+QUERY_SETS: tuple[str, ...] = get_args(QuerySet)
+OUTPUT_KINDS = frozenset({"features", "logits"})
+NEEDS_ROOT = frozenset({"imagefolder"})
+MICRO_MODELS = ("micro-vit", "micro-rn")
+PRETRAINED_WORDS = ("bundled", "none")
+SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+TEMPLATE = r"^[^{}]*\{\}[^{}]*$"
+
+Item = TypeVar("Item")
+
+
+class Variant:
+    """Annotation of a string that must be the name of a file in a folder of variants."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._known, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "enum": variants.names(self.package)}
+
+    def _known(self, name: str) -> str:
+        if name not in variants.names(self.package):
+            raise PydanticCustomError("variant", "no file of that name")
+        return name
+
+
+def _unique(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    if len(set(items)) < len(items):
+        raise PydanticCustomError("repeated", "names the same thing twice")
+    return items
+
+
+def _in_order(groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    return tuple(sorted(groups))
+
+
+def _same_for_every_group(value: Any) -> Any:
+    return dict.fromkeys(get_args(Group), value) if isinstance(value, str) else value
+
+
+def _null_is_none(value: Any) -> Any:
+    return "none" if value is None else value
+
+
+Slug = Annotated[str, Field(pattern=SLUG, max_length=60)]
+Text = Annotated[str, Field(min_length=1)]
+Template = Annotated[str, Field(pattern=TEMPLATE)]
+Whole = Annotated[int, Strict()]
+Count = Annotated[Whole, Field(ge=1)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Several = Annotated[tuple[Item, ...], Field(min_length=1), AfterValidator(_unique)]
+Step = Annotated[str, Variant("neulig_fl.stages")]
+Protection = Annotated[str, Variant("neulig_fl.protections")]
+TaskSource = Annotated[str, Variant("neulig_fl.tasks")]
+Method = Annotated[str, Variant("neulig_fl.merges")]
+Pretrained = Annotated[Text, BeforeValidator(_null_is_none, json_schema_input_type=Text | None)]
+Checkpoints = Annotated[
+    dict[Group, Text] | None,
+    BeforeValidator(_same_for_every_group, json_schema_input_type=Text | dict[Group, Text] | None),
+]
+
+
+class Section(BaseModel):
+    """A part of a scenario: cannot be changed, and knows no key but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Model(Section):
+    """Which encoder every expert is, and what it starts from."""
+
+    name: Text = Field(
+        "micro-vit",
+        description="Architecture: micro-vit or micro-rn (bundled), or any OpenCLIP model name.",
+        examples=list(MICRO_MODELS),
+    )
+    pretrained: Pretrained = Field(
+        "bundled",
+        description="Weights to start from: bundled (micro models only), an OpenCLIP tag, the path "
+        "of a checkpoint, or none.",
+        examples=list(PRETRAINED_WORDS),
+    )
+
+
+class TaskOptions(Section):
+    """A task of the user's own."""
+
+    source: TaskSource = Field(description="Where the images come from.")
+    root: Text | None = Field(
+        None,
+        description="Folder of the images: one folder per class. Only for imagefolder.",
+    )
+    templates: Annotated[tuple[Template, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="Prompt templates; {} stands for the class name. null: the source's own.",
+    )
+
+
+class ClientPolicy(Section):
+    """A client's own rule; it beats what any stage asks for."""
+
+    never: tuple[Kind, ...] = Field((), description="Kinds of record that never leave the client.")
+    only: tuple[Kind, ...] | None = Field(
+        None, description="The only kinds of record that may leave it; null: no such limit."
+    )
+
+
+class Client(Section):
+    """One party, which holds one expert per group."""
+
+    name: Slug = Field(description="Name of the client; no two clients share one.")
+    task: Text = Field(
+        description="What its expert is trained on: a built-in task, or one of `tasks`."
+    )
+    checkpoint: Checkpoints = Field(
+        None,
+        description="Weights of an expert that the client already has: a path, or one per group "
+        "as {A: path, B: path}. null: the expert is trained.",
+    )
+    policy: ClientPolicy = Field(
+        ClientPolicy(), description="The client's own rule; it beats any stage."
+    )
+
+
+class Experts(Section):
+    """How the experts are trained (AdamW, warm-up then cosine)."""
+
+    origin: Literal["shared", "diverse"] = Field(
+        "shared",
+        description="shared: all start from the model's weights; diverse: each from its own fresh "
+        "initialisation.",
+    )
+    groups: Annotated[Several[Group], AfterValidator(_in_order)] = Field(
+        ("A",), description="Halves of the training data on which each client trains an expert."
+    )
+    epochs: Count = Field(5, description="Passes over the training images.")
+    lr: Positive = Field(3e-4, description="Highest learning rate.")
+    batch_size: Count = Field(64, description="Images in a step.")
+    weight_decay: NotNegative = Field(0.1, description="AdamW's decoupled weight decay.")
+    warmup: Annotated[Number, Field(ge=0, le=1)] = Field(
+        0.1, description="Share of the steps in which the learning rate rises."
+    )
+    clip_norm: Positive = Field(1.0, description="Largest L2 norm of a step's gradient.")
+
+
+class Queries(Section):
+    """How many inputs all experts answer, and how they travel."""
+
+    pool: Count | None = Field(
+        None, description="Most queries per task of the public pool; null: all."
+    )
+    evaluation: Count | None = Field(
+        None, description="Most queries per task to measure accuracy on; null: all."
+    )
+    train: Count | None = Field(
+        None, description="Most queries per task from the clients' training data; null: all."
+    )
+    travel: Literal["reference", "value"] = Field(
+        "reference",
+        description="reference: as indices into data that every party can load; value: as images.",
+    )
+
+
+class PortlandOptions(Section):
+    """How Portland is trained (Adam, the tasks in turn)."""
+
+    outputs: Literal["features", "logits"] = Field(
+        "features", description="The experts' outputs that Portland reads and that are mixed."
+    )
+    label_space: Literal["task", "union"] = Field(
+        "task",
+        description="task: a query's task is known; union: all tasks' classes compete.",
+    )
+    objective: Literal["supervised", "semi"] = Field(
+        "supervised",
+        description="Boosting term: supervised is cross-entropy with labels (paper, Eq. 6), semi "
+        "is the entropy of unlabelled predictions (Eq. 7).",
+    )
+    queries: QuerySet = Field("pool", description="The query set that Portland is trained on.")
+    alignment: Literal["paper", "code", "none"] = Field(
+        "paper",
+        description="Alignment term on the standardised offset sums: paper is Eq. 8, code is what "
+        "the paper's released code computes.",
+    )
+    alpha: NotNegative = Field(1.0, description="Weight of the boosting term (Eq. 9).")
+    beta: NotNegative = Field(0.01, description="Weight of the alignment term (Eq. 9).")
+    epochs: Count = Field(20, description="Passes over the queries.")
+    lr: Positive = Field(1e-3, description="Adam's learning rate.")
+    batch_size: Count = Field(128, description="Queries in a step.")
+
+
+class Share(Section):
+    """One kind of record that a stage asks every client for."""
+
+    kind: Kind = Field(description="Kind of record.")
+    queries: Annotated[tuple[QuerySet, ...], AfterValidator(_unique)] = Field(
+        (),
+        description="Query sets that are answered. Outputs: pool and evaluation unless given; "
+        "inputs: train; offset-sum and parameters have none.",
+    )
+    fraction: Annotated[Number, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of the queries that is answered."
+    )
+    protection: Protection = Field("none", description="What is done to a record before it leaves.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_queries(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "queries" in data:
+            return data
+        kind = data.get("kind")
+        default = ["train"] if kind == "inputs" else []
+        if isinstance(kind, str) and kind in OUTPUT_KINDS:
+            default = ["pool", "evaluation"]
+        return {**data, "queries": default}
+
+
+class Stage(Section):
+    """A part of the scenario with its own share policy."""
+
+    name: Slug = Field(description="Name of the stage; no two stages share one.")
+    group: Group = Field("A", description="Whose experts take part: those of this half.")
+    share: tuple[Share, ...] = Field((), description="What every client is asked for.")
+    run: Annotated[tuple[Step, ...], AfterValidator(_unique)] = Field(
+        (), description="What the server then does, in this order."
+    )
+    granularity: Several[Granularity] = Field(
+        ("sample",), description="How finely `merge` mixes parameters; each gives a result."
+    )
+
+
+class Timeouts(Section):
+    """How long the server waits for the clients, in seconds."""
+
+    hello: Positive = Field(60.0, description="Seconds until every client has said hello.")
+    prepare: Positive = Field(3600.0, description="Seconds for training or loading an expert.")
+    answer: Positive = Field(600.0, description="Seconds for one release.")
+
+
+class Resources(Section):
+    """What a client and the server may use of the machine."""
+
+    client_cpus: Count = Field(1, description="CPU threads of a client.")
+    client_gpus: NotNegative = Field(0.0, description="Share of a GPU that a client gets.")
+    server_threads: Count = Field(1, description="CPU threads of the server.")
+
+
+class Scenario(Section):
+    """A study: which experts there are, what each stage shares, and what is measured."""
+
+    name: Slug = Field(description="Name of the scenario.")
+    seed: Seed = Field(0, description="Seed of everything that is random for science's sake.")
+    seeds: Several[Seed] | None = Field(
+        None, description="Several seeds, one run each; instead of `seed`."
+    )
+    model: Model = Field(Model(), description="Which encoder every expert is.")
+    tasks: dict[Slug, TaskOptions] = Field({}, description="Tasks of your own, by name.")
+    clients: Annotated[tuple[Client, ...], Field(min_length=2)] = Field(
+        description="The parties, in this order."
+    )
+    experts: Experts = Field(Experts(), description="How the experts are trained.")
+    queries: Queries = Field(Queries(), description="The inputs that all experts answer.")
+    portland: PortlandOptions = Field(PortlandOptions(), description="How Portland is trained.")
+    batch_norm: Literal["average", "re-estimate"] = Field(
+        "average",
+        description="Merged running statistics of BatchNorm: averaged like parameters, or "
+        "estimated again on unlabelled pool queries.",
+    )
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = Field(
+        description="What is shared and measured, in this order."
+    )
+    methods: Annotated[tuple[Method, ...], AfterValidator(_unique)] = Field(
+        (), description="Merge methods to compare with."
+    )
+    on_refusal: Literal["stop", "continue"] = Field(
+        "stop",
+        description="When a client refuses or is missing: stop the run, or continue without it.",
+    )
+    timeouts: Timeouts = Field(Timeouts(), description="How long the server waits.")
+    resources: Resources = Field(Resources(), description="CPUs and GPUs of the parties.")
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds to run, in order; one if the scenario gives one."""
+        return self.seeds or (self.seed,)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of what the scenario says, seeds left out.
+
+        Defaults count as said, and neither the order of keys nor comments matter. Paths count as
+        they are written, so a resolved scenario has another hash.
+        """
+        said = self.model_dump(mode="json", exclude={"seed", "seeds"})
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def resolved(self, base: Path) -> Scenario:
+        """Make every path absolute.
+
+        Args:
+            base: folder that relative paths start from: the scenario file's.
+        """
+        return self.model_copy(
+            update={
+                "model": _with_weights(base, self.model),
+                "tasks": {name: _rooted(base, options) for name, options in self.tasks.items()},
+                "clients": tuple(_with_checkpoint(base, client) for client in self.clients),
+            }
+        )
+
+
+def place(base: Path, path: str) -> Path:
+    """Return the absolute path of what a scenario in the folder `base` calls `path`."""
+    return Path(os.path.abspath(base / os.path.expanduser(path)))  # noqa: PTH100, PTH111 (never raise)
+
+
+def exists(path: Path, kind: Literal["file", "folder"]) -> bool:
+    """Tell whether a path leads to such a thing; a path that cannot be is no error."""
+    try:
+        return path.is_file() if kind == "file" else path.is_dir()
+    except OSError:
+        return False
+
+
+def _with_weights(base: Path, model: Model) -> Model:
+    path = place(base, model.pretrained)
+    if model.pretrained in PRETRAINED_WORDS or not exists(path, "file"):
+        return model
+    return model.model_copy(update={"pretrained": str(path)})
+
+
+def _rooted(base: Path, options: TaskOptions) -> TaskOptions:
+    root = None if options.root is None else str(place(base, options.root))
+    return options.model_copy(update={"root": root})
+
+
+def _with_checkpoint(base: Path, client: Client) -> Client:
+    if client.checkpoint is None:
+        return client
+    paths = {group: str(place(base, path)) for group, path in client.checkpoint.items()}
+    return client.model_copy(update={"checkpoint": paths})

@@ -1,0 +1,10 @@
+"""Ensembling: mix the experts' outputs with NeuLig's CoopVecs, and with every control's."""
+
+from __future__ import annotations
+
+from neulig_fl.compare import StageRun, run_rows
+
+
+def run(run: StageRun) -> None:
+    """Score the ensembles of every client that answered the evaluation queries."""
+    run_rows(run, run.knowledge.sharing(run.stage.group, "evaluation"), merging=False)

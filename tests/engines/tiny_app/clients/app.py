@@ -1,0 +1,47 @@
+"""Clients that do what the request's body says: answer, refuse, raise, hang, die or keep silent."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from neulig_fl.errors import ClientRefused
+from neulig_fl.flower_io import answer_message, client_config, decode
+
+app = ClientApp()
+
+
+@app.query("hello")
+def hello(message: Message, context: Context) -> Message:
+    """Say who this is."""
+    return answer_message(message, context, respond)
+
+
+@app.train("prepare")
+@app.query("release")
+def release(message: Message, context: Context) -> Message | None:
+    """Answer, or return nothing."""
+    if decode(message.content)[0].get("do") == "nothing":
+        return None
+    return answer_message(message, context, respond)
+
+
+def respond(
+    context: Context, action: str, body: dict[str, Any], payload: memoryview
+) -> tuple[dict[str, Any], bytes]:
+    """Do what the body says."""
+    me = f"c{client_config(context).partition}"
+    match body.get("do"):
+        case "die":
+            os._exit(1)
+        case "hang":
+            time.sleep(3600)
+        case "refuse":
+            raise ClientRefused("the rule is in /secret/rules", public_reason="not that")
+        case "raise":
+            raise TypeError("/secret/path")
+    return {"client": me, "action": action, "do": body.get("do")}, bytes(payload)[::-1]

@@ -1,0 +1,131 @@
+"""Tiny real things for tests: folders of pictures, scenarios that run in a second, clients that misbehave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import yaml
+from PIL import Image
+
+from neulig_fl import runs
+from neulig_fl.knowledge import Knowledge
+from neulig_fl.party import Party
+from neulig_fl.plan import open_setting
+from neulig_fl.report import Report
+from neulig_fl.scenario import Scenario, load
+
+CLIENTS = ("ada", "bob", "cyd")
+OUTPUTS = [{"kind": "offset-sum"}, {"kind": "features", "queries": ["pool", "evaluation"]}]
+
+
+MODEL = {"name": "tiny-vit", "pretrained": "none"}
+
+
+def register_model() -> None:
+    """Make OpenCLIP know `tiny-vit`, which is built in 3 ms; other processes do not know it."""
+    open_clip.add_model_config(Path(__file__).with_name("models"))
+
+
+def pictures(root: Path, classes: Sequence[str], each: int = 24, seed: int = 0) -> Path:
+    """Write a folder of class folders.
+
+    Bitmaps, because their bytes, which decide the splits, do not depend on a compressor.
+    """
+    rng = np.random.default_rng(seed)
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            ground = np.full((12, 12, 3), 40 + 60 * number, dtype=np.int64)
+            noisy = ground + rng.integers(-30, 31, size=ground.shape)
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / name / f"{i}.bmp")
+    return root
+
+
+def said(data: Path, **changes: Any) -> dict[str, Any]:
+    """A scenario of three clients on two tasks; `changes` replace its parts.
+
+    Args:
+        data: folder that holds `first/` and `second/`, as the fixture `data` makes it.
+        changes: top-level keys.
+    """
+    return {
+        "name": "tiny",
+        "seed": 3,
+        "model": MODEL,
+        "tasks": {
+            "first": {"source": "imagefolder", "root": str(data / "first")},
+            "second": {"source": "imagefolder", "root": str(data / "second")},
+        },
+        "clients": [
+            {"name": "ada", "task": "first"},
+            {"name": "bob", "task": "second"},
+            {"name": "cyd", "task": "first"},
+        ],
+        "experts": {"epochs": 1, "lr": 1.0e-3, "batch_size": 16},
+        "queries": {"pool": 6, "evaluation": 7, "train": 5},
+        "portland": {"epochs": 2, "batch_size": 4},
+        "stages": [
+            {"name": "outputs", "share": OUTPUTS, "run": ["train-portland", "ensemble"]},
+            {"name": "merging", "share": [{"kind": "parameters"}], "run": ["merge"]},
+        ],
+    } | changes
+
+
+def write(folder: Path, data: Path, **changes: Any) -> Path:
+    """Write `said` as a YAML file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "scenario.yaml"
+    path.write_text(yaml.safe_dump(said(data, **changes), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def scenario(folder: Path, data: Path, **changes: Any) -> Scenario:
+    """The scenario of `said`, read and resolved as a run reads it."""
+    return load(write(folder, data, **changes)).resolved(folder)
+
+
+def knowledge(folder: Path, data: Path, **changes: Any) -> Knowledge:
+    """What a server knows before anything was released."""
+    return Knowledge(open_setting(scenario(folder, data, **changes), 3))
+
+
+def run(folder: Path, data: Path, engine: str = "local", **changes: Any) -> Report:
+    """Run the scenario of `said` in `folder/out`."""
+    return runs.run(write(folder, data, **changes), engine=engine, out=folder / "out")
+
+
+def releases(report: Report) -> list[dict[str, Any]]:
+    """Every release of a report, in order, with its stage."""
+    stages = report.data["stages"]
+    return [{"stage": s["name"], **r} for s in stages for r in s["releases"]]
+
+
+def results(report: Report) -> list[list[dict[str, Any]]]:
+    """Every stage's results without what is measured by a clock or by the machine's memory."""
+    kept = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "peak_rss_bytes")} for row in stage]
+        for stage in (s["results"] for s in report.data["stages"])
+    ]
+    return json.loads(json.dumps(kept))  # type: ignore[no-any-return]
+
+
+Reply = tuple[dict[str, Any], Any]
+Spoil = Callable[[dict[str, Any], Reply], Reply]
+
+
+def spoiled(monkeypatch: Any, client: str, kind: str, spoil: Spoil) -> None:
+    """Make one client's releases of one kind go through `spoil(body asked, (body, payload))`."""
+    honest = Party.answer
+
+    def answer(self: Party, action: str, body: dict[str, Any], payload: Any) -> Reply:
+        reply = honest(self, action, body, payload)
+        if self.name == client and action == "release" and body["kind"] == kind:
+            return spoil(body, reply)
+        return reply
+
+    monkeypatch.setattr(Party, "answer", answer)
