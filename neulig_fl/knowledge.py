@@ -84,9 +84,7 @@ class Knowledge:
         elif request.kind == "inputs":
             self.inputs.setdefault(request.group, {})[client] = arrays
         else:
-            self._stack(request.group).put(
-                client, {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
-            )
+            self._stack(request.group).put(client, arrays)
 
     def _stack(self, group: str) -> ExpertStack:
         if group not in self.stacks:

@@ -103,7 +103,8 @@ def standardised_offset_sums(sums: Tensor) -> Tensor:
     """
     centred = sums - sums.mean()
     deviation = sums.std(unbiased=True)
-    if not deviation > 0:
+    # The mean of equal sums is off by rounding; that is no offset.
+    if not deviation > 1e-12 * sums.abs().max():
         return torch.zeros_like(sums, dtype=torch.float32)
     return (centred / deviation).float()
 

@@ -152,7 +152,10 @@ def pack(arrays: Arrays, fields: Sequence[Field], who: str) -> bytes:
             found = "nothing" if array is None else str(array.shape)
             raise _bad(who, f"{name} has shape {found} instead of {shape}")
         _require_finite(array, name, who)
-        parts.append(np.ascontiguousarray(array, dtype=dtype).tobytes())
+        with np.errstate(over="ignore"):
+            sent = np.ascontiguousarray(array, dtype=dtype)
+        _require_finite(sent, name, who)  # a float64 can be too large for a float32
+        parts.append(sent.tobytes())
     return b"".join(parts)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -41,11 +43,11 @@ class ExpertStack:
         """The experts whose parameters are here, in order."""
         return tuple(name for name in self.experts if name in self._there)
 
-    def put(self, expert: str, entries: Mapping[str, Tensor]) -> None:
-        """Copy one expert's entries into its row."""
+    def put(self, expert: str, entries: Mapping[str, Tensor | NDArray[np.generic]]) -> None:
+        """Copy one expert's entries into its row; arrays that are views stay views until then."""
         row = self.matrix[self.experts.index(expert)]
         for part, name in zip(row.split(self._sizes), self.shapes, strict=True):
-            part.copy_(entries[name].reshape(-1))
+            np.copyto(part.numpy(), np.asarray(entries[name]).reshape(-1))
         self._there.add(expert)
 
     def entries(self, flat: Tensor) -> dict[str, Tensor]:
@@ -119,8 +121,14 @@ def recalibrated(
         for statistic in ("running_mean", "running_var")
     ]
     fresh = {**state, **{name: state[name].clone() for name in names}}
+    # The layers count their batches in place; the encoder must stay as it is.
+    counters = {
+        f"{name}.num_batches_tracked": layer.num_batches_tracked.clone()
+        for name, layer in _statistics(encoder).items()
+        if layer.num_batches_tracked is not None
+    }
     with _estimating(encoder):
-        functional_call(encoder, fresh, (calibration,))
+        functional_call(encoder, {**fresh, **counters}, (calibration,))
     return fresh
 
 

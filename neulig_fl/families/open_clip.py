@@ -7,6 +7,7 @@ the scenario's seed). The text tower is frozen and only builds heads.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,7 +165,7 @@ class OpenClipFamily:
         size = config["vision_cfg"].get("image_size", 224)
         self.image_size = int(size if isinstance(size, int) else size[0])
         self.dim = int(config["embed_dim"])
-        self._normalise = normaliser(model.name)
+        self._normalise = normaliser(model.name, model.pretrained)
 
     @cached_property
     def _meta_model(self) -> Any:
@@ -224,18 +225,14 @@ class OpenClipFamily:
 
     def encoder(self) -> nn.Module:
         """The encoder at theta_0: float32, eval mode, no gradients; a copy of its own."""
-        encoder = self._blank()
-        encoder.load_state_dict(self._model.visual.state_dict())
+        # A copy, not a new module: a tag can change the activation that the name's config has.
+        encoder: nn.Module = copy.deepcopy(self._model.visual)
         return encoder.eval().requires_grad_(False)
 
     def fresh_encoder(self, seed: int) -> nn.Module:
         """An encoder as OpenCLIP initialises it, from a seed."""
         encoder: nn.Module = create(self.name, seed).visual
         return encoder.float().eval().requires_grad_(False)
-
-    def _blank(self) -> nn.Module:
-        encoder: nn.Module = create(self.name, 0).visual
-        return encoder.float()
 
     def head(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """Mean text feature of a class over its prompts, unit length, times exp(logit scale).
@@ -281,20 +278,23 @@ def tokeniser(name: str) -> Any:
     return open_clip.get_tokenizer(name)
 
 
-def normaliser(name: str) -> Callable[[NDArray[np.uint8]], Tensor]:
-    """A function from uint8 images (n, 3, size, size) to a model's float32 input."""
-    vision = _config(name)["vision_cfg"]
-    scheme = open_clip.transform.PreprocessCfg(size=vision.get("image_size", 224))
-    if vision.get("timm_model_name"):
-        with torch.device("meta"), _quiet():
-            scheme = open_clip.transform.PreprocessCfg(
-                **open_clip.create_model(name, load_weights=False).visual.preprocess_cfg
-            )
-    mean = torch.tensor(scheme.mean).view(1, 3, 1, 1)
-    std = torch.tensor(scheme.std).view(1, 3, 1, 1)
+def normaliser(name: str, pretrained: str = "none") -> Callable[[NDArray[np.uint8]], Tensor]:
+    """A function from uint8 images (n, 3, size, size) to a model's float32 input.
+
+    Args:
+        name: the model's name.
+        pretrained: a tag can bring a mean and a standard deviation of its own.
+    """
+    scheme = {
+        "mean": open_clip.OPENAI_DATASET_MEAN,
+        "std": open_clip.OPENAI_DATASET_STD,
+        **open_clip.get_pretrained_cfg(name, pretrained),
+    }
+    mean = torch.tensor(scheme["mean"]).view(1, 3, 1, 1)
+    std = torch.tensor(scheme["std"]).view(1, 3, 1, 1)
 
     def normalise(images: NDArray[np.uint8]) -> Tensor:
-        scaled = torch.from_numpy(np.ascontiguousarray(images)).float().div_(255.0)
+        scaled = torch.from_numpy(np.require(images, requirements=["C", "W"])).float().div_(255.0)
         return scaled.sub_(mean).div_(std)
 
     return normalise

@@ -138,6 +138,6 @@ def open_task(scenario: Scenario, name: str, seed: int) -> Task:
     """
     from neulig_fl.scenario import TaskOptions
 
-    options = scenario.tasks.get(name) or TaskOptions(source=name)
-    module = variants.load("neulig_fl.tasks", options.source)
-    return Task(name=name, source=module.source(options), seed=seed)
+    options = scenario.tasks.get(name)
+    module = variants.load("neulig_fl.tasks", options.source if options else name)
+    return Task(name=name, source=module.source(options or TaskOptions(source=name)), seed=seed)

@@ -123,7 +123,9 @@ class ImageFolder:
         try:
             with Image.open(path) as image:
                 return np.asarray(square(to_rgb(image), size))
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        except (  # PIL raises SyntaxError on a damaged PNG
+            UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError
+        ) as error:  # fmt: skip
             raise DataError(
                 f"imagefolder {self.root}: {path.relative_to(self.root)} cannot be read "
                 f"({type(error).__name__}); replace or remove it",

@@ -1,0 +1,103 @@
+"""The command line `neulig-fl`: one file a command, each of which loads what it needs when it runs.
+
+Nothing heavy is imported here, so that `--help`, and a typo in a scenario, answer at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from neulig_fl.cli import bench, check, exits, lists, plan, pretrain, report, run, schema
+
+HELP = """\
+Merge or ensemble your partners' models with one CoopVec, as a privacy study under Flower.
+
+A [bold]scenario[/] (YAML) says who holds which expert and what each stage shares.
+A [bold]run[/] trains the experts, goes through the stages and writes a report: the accuracy of the
+merged model and of the ensemble, the gap between them, and what every party gave away.
+
+[bold]Begin with[/]
+  neulig-fl check scenarios/quickstart.yaml   [dim]# is it valid?[/]
+  neulig-fl plan scenarios/quickstart.yaml    [dim]# who would give what to whom?[/]
+  neulig-fl run scenarios/quickstart.yaml     [dim]# do it, and print the report[/]
+
+Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+"""
+
+app = typer.Typer(
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _filled(text: str) -> str:
+    r"""A docstring with each paragraph on one line, for the terminal to fill; indented lines stay.
+
+    Example:
+        >>> _filled("Say\nit.\n\nHere:\n  a\n  b")
+        'Say it.\n\nHere:\n  a\n  b'
+    """
+    lines: list[str] = []
+    for line in inspect.cleandoc(text).splitlines():
+        if lines and lines[-1][:1].strip() and line[:1].strip():
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+for _command in (
+    run.run,
+    check.check,
+    plan.plan,
+    report.report,
+    schema.schema,
+    lists.tasks,
+    lists.models,
+    pretrain.pretrain,
+    bench.bench,
+):
+    app.command(help=_filled(_command.__doc__ or ""))(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from neulig_fl import __version__
+
+        typer.echo(f"neulig-fl {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, help=_filled(HELP))
+def _main(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 (its callback does the work)
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 (`exits` looks for it, anywhere on the line)
+        bool, typer.Option("--debug", help="Show the traceback of an error; with any command.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line and leave with its exit code.
+
+    Args:
+        arguments: without the program's name; by default those of this process.
+
+    Raises:
+        SystemExit: always; 0 done, 1 failed, 2 bad input, 130 interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(exits.run(typer.main.get_command(app), list(given)))

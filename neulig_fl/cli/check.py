@@ -1,0 +1,186 @@
+"""`neulig-fl check`: whether scenarios are valid, and their folders and checkpoints fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from neulig_fl.cli.options import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from neulig_fl.families import Family
+    from neulig_fl.plan import Setting
+    from neulig_fl.scenario import Client, Scenario
+    from neulig_fl.tasks import Task
+
+
+def check(
+    scenarios: Annotated[
+        list[Path], typer.Argument(metavar="SCENARIO...", help="The scenarios' YAML files.")
+    ],
+    settings: Settings = [],  # noqa: B006 (typer copies it)
+) -> None:
+    """Check scenarios: every key and value, what fits together, image folders, checkpoints.
+
+    Every error names the file, line and column, the value, what is allowed and the nearest valid
+    name. Nothing is trained and no picture is read. The exit code is 2 if any scenario is bad.
+
+    [bold]Example[/]
+      neulig-fl check scenarios/*.yaml
+    """
+    from neulig_fl.cli.exits import BAD_INPUT, say_error
+    from neulig_fl.errors import InputError
+    from neulig_fl.scenario import load
+
+    bad = False
+    for path in scenarios:
+        try:
+            read = load(path, settings)
+            setting = require_sound(read, path)
+        except InputError as error:
+            say_error(error)
+            bad = True
+        else:
+            typer.echo(f"OK: {path}: {summary(setting)}")
+            for line in warnings(setting):
+                typer.echo(f"  {line}")
+    if bad:
+        raise typer.Exit(BAD_INPUT)
+
+
+def summary(setting: Setting) -> str:
+    """A scenario in one line."""
+    read, classes = setting.scenario, setting.sizes.classes
+    seeds = f"seeds {', '.join(map(str, read.all_seeds))}" if read.seeds else f"seed {read.seed}"
+    parts = [
+        f"{len(read.clients)} clients",
+        f"{_count(setting.tasks, 'task')} ({classes} classes)",
+        f"{_count(read.stages, 'stage')} ({', '.join(stage.name for stage in read.stages)})",
+        f"{read.model.name} ({read.model.pretrained})",
+        f"experts of {read.experts.origin} origin",
+        seeds,
+    ]
+    return f"{read.name}: {', '.join(parts)}"
+
+
+def _count(things: object, noun: str) -> str:
+    count = len(things)  # type: ignore[arg-type]
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def warnings(setting: Setting) -> Iterator[str]:
+    """What is allowed and yet surely not meant: a run that would end before its last stage."""
+    from neulig_fl.cli.rehearsal import rehearse
+
+    for outlook in rehearse(setting):
+        if outlook.stops is not None:
+            yield f"but its run would end in stage {outlook.stage.name}: {outlook.stops}"
+
+
+def require_sound(read: Scenario, path: Path) -> Setting:
+    """Open a scenario's folders and checkpoints, and collect what is wrong with them.
+
+    Args:
+        read: valid in itself.
+        path: its file.
+
+    Returns:
+        The scenario with its tasks and model opened, for its first seed.
+
+    Raises:
+        InputError: every problem, a line each.
+    """
+    from neulig_fl.errors import InputError
+    from neulig_fl.plan import open_setting
+
+    resolved = read.resolved(path.resolve().parent)
+    try:
+        setting = open_setting(resolved, resolved.all_seeds[0])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    found = [*_task_problems(setting), *_weight_problems(setting)]
+    if found:
+        raise InputError("\n".join(f"{path}: {problem}" for problem in dict.fromkeys(found)))
+    return setting
+
+
+def _task_problems(setting: Setting) -> Iterator[str]:
+    from neulig_fl.errors import InputError
+
+    for name, task in setting.tasks.items():
+        if name not in setting.scenario.tasks:
+            continue  # built in: nothing of the user's that could be wrong
+        try:
+            yield from _repeated_classes(task)
+            for seed in setting.scenario.all_seeds:
+                _require_images(setting.scenario, task, seed)
+        except InputError as error:
+            words = str(error)
+            yield words if words.startswith("task ") else f"task {name!r}: {words}"
+
+
+def _repeated_classes(task: Task) -> Iterator[str]:
+    """Two classes of one name would have one head row, and no picture could be told apart."""
+    names = task.source.class_names
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            yield (
+                f"task {task.name!r}: {names.count(name)} class folders read as {name!r} "
+                "(underscores read as spaces); rename all but one"
+            )
+
+
+def _require_images(read: Scenario, task: Task, seed: int) -> None:
+    """Every class has images to train on, to ask about and to be evaluated on."""
+    from neulig_fl.tasks import Task
+
+    split = Task(task.name, task.source, seed)
+    trained = any(c.task == task.name and not c.checkpoint for c in read.clients)
+    groups = [f"train-{group}" for group in read.experts.groups] if trained else []
+    for name in (*groups, "evaluation"):
+        split.require_classes(name, split.indices(name))
+
+
+def _weight_problems(setting: Setting) -> Iterator[str]:
+    """The model's own weights and every given checkpoint must fit it; tags are not fetched."""
+    from neulig_fl.errors import InputError
+    from neulig_fl.scenario import PRETRAINED_WORDS
+
+    pretrained = setting.scenario.model.pretrained
+    own_file = pretrained not in PRETRAINED_WORDS and Path(pretrained).is_file()
+    try:
+        if own_file or pretrained == "bundled":
+            setting.family.encoder()
+        for client in setting.scenario.clients:
+            for group in client.checkpoint or {}:
+                yield from _checkpoint_problems(setting, client, group)
+    except InputError as error:
+        yield str(error)
+
+
+def _checkpoint_problems(setting: Setting, client: Client, group: str) -> Iterator[str]:
+    """Load one given checkpoint, as the client will, into an encoder without weights."""
+    from neulig_fl import experts
+    from neulig_fl.errors import InputError
+
+    family = cast("Family", _Unloaded(setting.family))
+    task = setting.tasks[client.task]
+    try:
+        experts.obtain(setting.scenario, client, group, family, task, setting.seed)
+    except InputError as error:
+        yield str(error)
+
+
+class _Unloaded:
+    """A family whose encoder is not loaded: only its shapes matter here."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+
+    def encoder(self) -> nn.Module:
+        return self._family.fresh_encoder(0)

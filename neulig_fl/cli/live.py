@@ -1,0 +1,101 @@
+"""Progress on the standard error: bars on a terminal, one line for each finished task anywhere.
+
+The report goes to the standard output, so `neulig-fl run x.yaml > report.txt` keeps it clean.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
+
+from neulig_fl.progress import Event
+
+_NARROW, _MIDDLE = 50, 80
+
+
+class Live:
+    """Shows progress events; use it as a context manager and call it with each event.
+
+    Args:
+        console: where to; the standard error by default. What is no terminal gets lines only.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bars = Progress(
+            *_columns(self._console.width),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._running: dict[str, TaskID] = {}
+        self._began: dict[str, float] = {}
+
+    def __enter__(self) -> Live:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event: `{"task", "done", "total"}` or `{"note"}`."""
+        if "note" in event:
+            self._line(str(event["note"]))
+        elif event["total"] > 0:
+            self._advance(str(event["task"]), int(event["done"]), int(event["total"]))
+
+    def _advance(self, task: str, done: int, total: int) -> None:
+        if task not in self._running:
+            self._began[task] = time.monotonic()
+            self._running[task] = self._bars.add_task(_plain(task), total=total)
+        self._bars.update(self._running[task], completed=done, total=total)
+        if done >= total:
+            self._bars.remove_task(self._running.pop(task))
+            seconds = time.monotonic() - self._began.pop(task)
+            self._line(f"{task}: {done} of {total}, {seconds:.1f} s")
+
+    def _line(self, text: str) -> None:
+        self._console.print(Text(_plain(text), overflow="fold"), highlight=False)
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """The name takes what the others leave; a narrow terminal has fewer others."""
+    name = TextColumn(
+        "{task.description}",
+        markup=False,
+        table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+    )
+    columns: list[ProgressColumn] = [name]
+    if width >= _MIDDLE:
+        columns.append(BarColumn(bar_width=20))
+    columns.append(MofNCompleteColumn())
+    if width >= _NARROW:
+        columns.append(TimeElapsedColumn())
+    if width >= _MIDDLE:
+        columns.append(TimeRemainingColumn())
+    return columns
+
+
+def _plain(text: str) -> str:
+    """A text without what would move a terminal's cursor; a reason may come from a client."""
+    return "".join(each if each.isprintable() else " " for each in text)

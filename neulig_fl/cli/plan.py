@@ -1,0 +1,202 @@
+"""`neulig-fl plan`: who would release what at each stage, and which results that permits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from neulig_fl.cli.options import AsJson, ScenarioFile, Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from neulig_fl.cli.rehearsal import Permitted, StageOutlook
+    from neulig_fl.plan import Planned, Setting
+
+
+def plan(
+    scenario: ScenarioFile,
+    settings: Settings = [],  # noqa: B006 (typer copies it)
+    as_json: AsJson = False,
+) -> None:
+    r"""Say who would release what at each stage, and which results that permits.
+
+    Nothing is trained and no picture or weight is read (files of image folders are hashed, because
+    the hashes decide the splits). Rows and bytes are those of the report of a run.
+
+    [bold]Examples[/]
+      neulig-fl plan scenarios/quickstart.yaml
+      neulig-fl plan my.yaml --set clients.0.policy.never=\[parameters] --set on_refusal=continue
+      neulig-fl plan my.yaml --json
+    """
+    from rich.console import Console
+
+    from neulig_fl.cli.rehearsal import rehearse
+    from neulig_fl.plan import open_setting
+    from neulig_fl.scenario import load
+
+    read = load(scenario, settings).resolved(scenario.resolve().parent)
+    setting = open_setting(read, read.all_seeds[0])
+    outlooks = list(rehearse(setting))
+    if as_json:
+        typer.echo(json.dumps(record(setting, outlooks), indent=1, ensure_ascii=False))
+    else:
+        _print(setting, outlooks, Console())
+
+
+def record(setting: Setting, outlooks: Sequence[StageOutlook]) -> dict[str, Any]:
+    """The plan as plain JSON values.
+
+    Args:
+        setting: the scenario, opened.
+        outlooks: its stages, as far as the run would come.
+    """
+    read = setting.scenario
+    return {
+        "scenario": read.name,
+        "seed": setting.seed,
+        "stages": [_stage_record(outlook) for outlook in outlooks],
+        "not_reached": [stage.name for stage in read.stages[len(outlooks) :]],
+        "clients": totals(setting, outlooks),
+    }
+
+
+def _stage_record(outlook: StageOutlook) -> dict[str, Any]:
+    return {
+        "name": outlook.stage.name,
+        "group": outlook.stage.group,
+        "known": {what: list(clients) for what, clients in outlook.known.items()},
+        "releases": [_release_record(item) for item in outlook.released],
+        "refusals": [
+            {"client": item.client, "kind": item.request.kind, "reason": item.refusal}
+            for item in outlook.refused
+        ],
+        "results": [asdict(result) for result in outlook.results],
+        "stops": outlook.stops,
+    }
+
+
+def _release_record(item: Planned) -> dict[str, Any]:
+    request = item.request
+    return {
+        "client": item.client,
+        "kind": request.kind,
+        "queries": request.queries,
+        "protection": request.protection,
+        "rows": item.rows,
+        "bytes": item.bytes,
+    }
+
+
+def totals(setting: Setting, outlooks: Sequence[StageOutlook]) -> list[dict[str, Any]]:
+    """Each client's records and bytes over all stages, in the scenario's order."""
+    released = [item for outlook in outlooks for item in outlook.released]
+    found = []
+    for client in setting.scenario.clients:
+        own = [item for item in released if item.client == client.name]
+        size = sum(item.bytes for item in own)
+        found.append({"client": client.name, "records": len(own), "bytes": size})
+    return found
+
+
+def _print(setting: Setting, outlooks: Sequence[StageOutlook], console: Console) -> None:
+    from neulig_fl.report.terminal import heading
+
+    read = setting.scenario
+    everyone = [client.name for client in read.clients]
+    _say(console, f"{read.name}: what a run would release and permit (seed {setting.seed}).")
+    for outlook in outlooks:
+        heading(console, f"Stage {outlook.stage.name} (group {outlook.stage.group})")
+        _print_stage(outlook, everyone, console)
+    for stage in read.stages[len(outlooks) :]:
+        _say(console, f"Stage {stage.name} would not be reached.")
+    heading(console, "What each client would give away")
+    _print_totals(totals(setting, outlooks), console)
+
+
+def _print_stage(outlook: StageOutlook, everyone: Sequence[str], console: Console) -> None:
+    from neulig_fl.report.rows import who
+
+    known = [f"{what} ({who(clients, everyone)})" for what, clients in outlook.known.items()]
+    if known:
+        _say(console, f"Known from earlier stages: {', '.join(known)}.")
+    if outlook.released:
+        console.print(_releases(outlook.released, everyone))
+    else:
+        _say(console, "Nothing new would be released.")
+    for item in outlook.refused:
+        what = _what(item)
+        _say(console, f"- {item.client} would refuse {what}: {item.refusal}")
+    if outlook.stops is not None:
+        _say(console, f"The run would end here: {outlook.stops}.")
+    for sentence in permissions(outlook.results):
+        _say(console, sentence)
+
+
+def permissions(results: Sequence[Permitted]) -> list[str]:
+    """Which results a stage permits, in sentences."""
+    from neulig_fl.report.rows import label
+
+    names = {id(result): label(result.method, result.granularity) for result in results}
+    groups = {
+        "Permits merge and ensemble accuracy of": [r for r in results if r.merge and r.ensemble],
+        "Permits ensemble accuracy of": [r for r in results if r.ensemble and not r.merge],
+        "Does not permit": [r for r in results if not r.ensemble],
+    }
+    sentences = [
+        f"{words}: {', '.join(names[id(result)] for result in found)}."
+        for words, found in groups.items()
+        if found
+    ]
+    reasons: dict[str, list[str]] = {}
+    for result in results:
+        if result.reason:
+            reasons.setdefault(result.reason, []).append(names[id(result)])
+    return sentences + [f"- {', '.join(of)}: {reason}" for reason, of in reasons.items()]
+
+
+def _what(item: Planned) -> str:
+    request = item.request
+    return f"{request.kind} of {request.queries}" if request.queries else request.kind
+
+
+def _releases(released: Sequence[Planned], everyone: Sequence[str]) -> Table:
+    """One line for clients whose records are alike."""
+    from rich.text import Text
+
+    from neulig_fl.report.rows import who
+    from neulig_fl.report.terminal import empty_table
+
+    alike: dict[tuple[str, str, int, int], list[str]] = {}
+    for item in released:
+        key = (_what(item), item.request.protection, item.rows, item.bytes)
+        alike.setdefault(key, []).append(item.client)
+    table = empty_table(["Clients", "Record", "Rows", "Bytes each"], words=2)
+    for (what, protection, rows, size), clients in alike.items():
+        guarded = "unprotected" if protection == "none" else protection
+        cells = (who(clients, everyone), f"{what}, {guarded}", f"{rows:,}", f"{size:,}")
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _print_totals(found: Sequence[Mapping[str, Any]], console: Console) -> None:
+    from rich.text import Text
+
+    from neulig_fl.report.terminal import empty_table
+
+    table = empty_table(["Client", "Records", "Bytes"])
+    for entry in found:
+        cells = (entry["client"], str(entry["records"]), f"{entry['bytes']:,}")
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def _say(console: Console, words: str) -> None:
+    from rich.text import Text
+
+    console.print(Text(words, overflow="fold"), highlight=False)

@@ -1,0 +1,275 @@
+"""A run gone through without values: what would be released, what stops it, what can be computed.
+
+The rules are the run's own (the gate's refusals, each method's `Rule`); only the records are blank:
+one query for each block, one number for each output. So what is said here is what the run does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neulig_fl import plan
+from neulig_fl.compare import StageRun, methods
+from neulig_fl.fitted import Fitted, NotAvailable
+from neulig_fl.knowledge import Knowledge, Questions
+from neulig_fl.plan import Planned, Setting
+from neulig_fl.portland import Fit, Portland
+from neulig_fl.progress import Progress
+from neulig_fl.queries import blocks
+from neulig_fl.records import OUTPUT_KINDS, Request
+from neulig_fl.records import byte_count as bytes_of
+from neulig_fl.scenario import Stage
+from neulig_fl.stages.train_portland import consenting
+from neulig_fl.weightings import Rule, Situation, Weighting
+
+ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
+
+
+@dataclass
+class BlankKnowledge(Knowledge):
+    """Who would have released what, without any value."""
+
+    with_stacks: dict[str, list[str]] = field(default_factory=dict)
+
+    def grant(self, client: str, request: Request) -> None:
+        """Remember that a client would give a record."""
+        key = (request.group, request.kind, request.queries)
+        if request.kind in OUTPUT_KINDS:
+            if request.fraction > self.fractions.get(key, 0.0):
+                self.outputs[key] = {}
+            self.fractions[key] = request.fraction
+            self.outputs.setdefault(key, {})[client] = torch.zeros(0)
+        elif request.kind == "offset-sum":
+            self.sums.setdefault(request.group, {})[client] = 0.0
+        elif request.kind == "inputs":
+            self.inputs.setdefault(request.group, {})[client] = {}
+        else:
+            self.with_stacks.setdefault(request.group, []).append(client)
+
+    def with_parameters(self, group: str) -> tuple[str, ...]:
+        """Clients whose parameters would be known, in order."""
+        return tuple(n for n in self.clients if n in self.with_stacks.get(group, []))
+
+    def questions(self, group: str, queries: str) -> list[Questions]:
+        """One blank query for every block that has any."""
+        found = []
+        for block in self.blocks(group, queries):
+            rows = min(block.rows, 1)
+            pictures = np.zeros((rows, 3, 1, 1), np.uint8)
+            found.append(Questions(block.task.name, pictures, torch.zeros(rows, dtype=torch.long)))
+        return found
+
+    def stacked(self, group: str, queries: str, experts: Sequence[str]) -> list[Tensor]:
+        """One blank number for every block and expert."""
+        return [torch.zeros(len(q.labels), len(experts), 1) for q in self.questions(group, queries)]
+
+
+@dataclass(frozen=True)
+class Permitted:
+    """One result that a stage would have.
+
+    Args:
+        method: `neulig` or a control.
+        granularity: how finely it mixes; None where that does not apply.
+        ensemble: whether its ensemble accuracy could be computed.
+        merge: whether its merge accuracy could be.
+        reason: why something is missing, or None.
+    """
+
+    method: str
+    granularity: str | None
+    ensemble: bool
+    merge: bool
+    reason: str | None
+
+
+@dataclass
+class StageOutlook:
+    """What a stage would do.
+
+    Args:
+        stage: the scenario's stage.
+        known: what earlier stages would have released of the stage's group: record and clients.
+        released: records that would be released.
+        refused: records that would be refused.
+        results: what could then be computed.
+        stops: why the run would end in this stage; None when it would not.
+    """
+
+    stage: Stage
+    known: dict[str, tuple[str, ...]]
+    released: list[Planned] = field(default_factory=list)
+    refused: list[Planned] = field(default_factory=list)
+    results: list[Permitted] = field(default_factory=list)
+    stops: str | None = None
+
+
+def rehearse(setting: Setting) -> Iterator[StageOutlook]:
+    """Go through a scenario's stages up to the one in which the run would end.
+
+    Args:
+        setting: the scenario, with its tasks and model opened; their data are not read.
+    """
+    knowledge = BlankKnowledge(setting)
+    fitted: Fitted | None = None
+    for stage in setting.scenario.stages:
+        outlook = StageOutlook(stage, _known(knowledge, stage.group))
+        _collect(knowledge, outlook)
+        run = StageRun(stage, knowledge, fitted, Progress(lambda event: None))
+        if outlook.stops is None:
+            _steps(run, outlook)
+        fitted = run.fitted
+        yield outlook
+        if outlook.stops is not None:
+            return
+
+
+def _known(knowledge: BlankKnowledge, group: str) -> dict[str, tuple[str, ...]]:
+    found: dict[str, Sequence[str]] = {"offset-sum": list(knowledge.sums.get(group, {}))}
+    found["inputs of train"] = list(knowledge.inputs.get(group, {}))
+    for (of_group, kind, queries), given in knowledge.outputs.items():
+        if of_group == group:
+            found[f"{kind} of {queries}"] = list(given)
+    found["parameters"] = knowledge.with_parameters(group)
+    return {
+        what: tuple(name for name in knowledge.clients if name in given)
+        for what, given in found.items()
+        if given
+    }
+
+
+def _collect(knowledge: BlankKnowledge, outlook: StageOutlook) -> None:
+    """Ask for everything that the stage shares, as `collect.Collector` does."""
+    setting, stage = knowledge.setting, outlook.stage
+    planned = [_with_true_rows(knowledge, item) for item in plan.stage_plan(setting, stage)]
+    for request in dict.fromkeys(item.request for item in planned):
+        if outlook.stops is not None:
+            return
+        for item in (p for p in planned if p.request == request):
+            item = _with_true_rows(knowledge, item)
+            if item.refusal is None:
+                knowledge.grant(item.client, request)
+                outlook.released.append(item)
+            else:
+                outlook.refused.append(item)
+                if setting.scenario.on_refusal == "stop":
+                    outlook.stops = f"{item.client} refuses {request.kind}, and on_refusal is stop"
+
+
+def _with_true_rows(knowledge: BlankKnowledge, item: Planned) -> Planned:
+    """Outputs on `train` queries answer the inputs that were released, not all that there are."""
+    request = item.request
+    if request.queries != "train" or request.kind not in OUTPUT_KINDS:
+        return item
+    owners = knowledge.inputs.get(request.group, {})
+    answered = blocks(
+        knowledge.setting.scenario,
+        knowledge.setting.tasks,
+        "train",
+        request.group,
+        request.fraction,
+    )
+    rows = sum(block.rows for block in answered if block.owner in owners)
+    size = bytes_of(request.kind, rows, knowledge.setting.sizes)
+    return Planned(item.client, request, rows, size, item.refusal)
+
+
+def _steps(run: StageRun, outlook: StageOutlook) -> None:
+    """Go through the stage's steps; a later step's result replaces an earlier one's."""
+    found: dict[tuple[str, str | None], Permitted] = {}
+    for step in outlook.stage.run:
+        if step == "train-portland":
+            outlook.stops = _train(run)
+            if outlook.stops is not None:
+                return
+        elif step in _KEPT:
+            for result in _results(run, _KEPT[step](run), merging=step == "merge"):
+                found[(result.method, result.granularity)] = result
+    outlook.results = list(found.values())
+
+
+def _train(run: StageRun) -> str | None:
+    """Leave a blank Portland; or why there is none, which ends the run."""
+    group, options = run.stage.group, run.knowledge.setting.scenario.portland
+    names = consenting(run.knowledge, group)
+    if len(names) < 2:
+        who = ", ".join(names) or "nobody"
+        return f"Portland needs two clients or more on {options.queries} queries; shared by: {who}"
+    size = len(names)
+    portland = Portland(torch.zeros(size, size), torch.zeros(size), names)
+    fit = Fit(portland, [], 0.0, 0)
+    run.fitted = Fitted(fit, run.stage.name, group, options.queries, names[0], "")
+    return None
+
+
+def _ensembling(run: StageRun) -> tuple[str, ...]:
+    return run.knowledge.sharing(run.stage.group, "evaluation")
+
+
+def _merging(run: StageRun) -> tuple[str, ...]:
+    sharing = run.knowledge.with_parameters(run.stage.group)
+    return tuple(name for name in _ensembling(run) if name in sharing)
+
+
+_KEPT: dict[str, Callable[[StageRun], tuple[str, ...]]] = {
+    "ensemble": _ensembling,
+    "merge": _merging,
+}
+"""Whose experts each step mixes."""
+
+
+def _results(run: StageRun, kept: tuple[str, ...], merging: bool) -> Iterator[Permitted]:
+    for method, granularity, rule in methods(run.stage):
+        yield _permitted(run, kept, merging, (method, granularity), rule)
+    diverse = run.knowledge.setting.scenario.experts.origin == "diverse"
+    reason = ORIGIN_DIVERSE if diverse else None
+    yield Permitted("pretrained", None, not diverse, merging and not diverse, reason)
+
+
+def _permitted(
+    run: StageRun,
+    kept: tuple[str, ...],
+    merging: bool,
+    name: tuple[str, str | None],
+    rule: Rule,
+) -> Permitted:
+    """Try a method under every expert that may turn out to be the best single one."""
+    if not kept:
+        return Permitted(*name, False, False, "no client shares what is mixed")
+    reasons = [_tried(run, kept, rule, fitted) for fitted in _candidates(run.fitted)]
+    possible = [reason for available, reason in reasons if available]
+    missing = [reason for available, reason in reasons if not available]
+    if not possible:
+        return Permitted(*name, False, False, missing[0])
+    reason = f"unless {missing[0]}" if missing else possible[0]
+    return Permitted(*name, True, merging, reason)
+
+
+def _candidates(fitted: Fitted | None) -> list[Fitted | None]:
+    if fitted is None:
+        return [None]
+    return [
+        Fitted(fitted.fit, fitted.stage, fitted.group, fitted.queries, best, fitted.choice)
+        for best in fitted.portland.experts
+    ]
+
+
+def _tried(
+    run: StageRun, kept: tuple[str, ...], rule: Rule, fitted: Fitted | None
+) -> tuple[bool, str | None]:
+    situation = Situation(run.knowledge, fitted, run.stage.group, kept)
+    try:
+        weighting: Weighting = rule(situation)
+    except NotAvailable as reason:
+        return False, str(reason)
+    lacking = dict(zip(situation.tasks, weighting.reasons, strict=True))
+    without = [f"{task}: {reason}" for task, reason in lacking.items() if reason]
+    left_out = [client for client in run.knowledge.clients if client not in kept]
+    if without:
+        return True, f"not on {'; '.join(without)}"
+    return True, f"without {', '.join(left_out)}" if left_out else None

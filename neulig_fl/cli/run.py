@@ -1,0 +1,163 @@
+"""`neulig-fl run`: a scenario from its file to its printed report."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neulig_fl.cli.options import ScenarioFile, Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from neulig_fl.report import Report
+    from neulig_fl.scenario import Scenario
+
+KEPT = "trained experts are kept in the cache; the same command goes on from there"
+
+
+def run(
+    scenario: ScenarioFile,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="`simulation`: Flower, with a process for each client at work; `local`: the same "
+            "apps one after the other in this process, easier to debug."
+        ),
+    ] = "simulation",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run.", show_default="runs/NAME/TIME"),
+    ] = None,
+    settings: Settings = [],  # noqa: B006 (typer copies it)
+) -> None:
+    r"""Run a scenario and print its report.
+
+    Trained experts are kept in the cache (NEULIG_CACHE moves it): a second run trains nothing, and
+    an interrupted one goes on where it stopped.
+
+    [bold]Examples[/]
+      neulig-fl run scenarios/quickstart.yaml
+      neulig-fl run my.yaml --engine local --out results --set experts.epochs=2 --set seed=8
+
+    The report lies in the run's folder: [bold]report.md[/] to read, [bold]report.json[/] for
+    programs. Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+    """
+    from neulig_fl.scenario import load
+
+    read = load(scenario, settings)
+    from neulig_fl import engines, runs
+
+    engines.load(engine)
+    if read.tasks or any(client.checkpoint for client in read.clients):
+        from neulig_fl.cli.check import require_sound
+
+        require_sound(read, scenario)
+    folder = runs.run_folder(read.name, out)
+    with _explained(folder):
+        reports = _watched(scenario, engine, folder, settings)
+    _show(read, folder, reports)
+
+
+def _watched(scenario: Path, engine: str, folder: Path, settings: list[str]) -> list[Report]:
+    from neulig_fl import runs
+    from neulig_fl.cli.live import Live
+
+    with Live() as live:
+        live({"note": f"{scenario}: {engine} engine, in {folder}"})
+        return runs.run_seeds(scenario, engine, folder, settings, live)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Add to whatever ends a run where its log is, and what is kept."""
+    from neulig_fl.errors import NeuligError
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        stop.add_note(_kept(folder))
+        raise
+    except NeuligError as error:
+        log = _log(folder)
+        if log.is_file() and str(log) not in str(error):
+            error.add_note(f"the log is {log}")
+        error.add_note(_kept(folder))
+        raise
+    except Exception as error:
+        log = _log(folder)
+        with log.open("a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+        error.add_note(f"the log is {log}; {KEPT}")
+        raise
+
+
+def _log(folder: Path) -> Path:
+    """The log of the seed that ran last."""
+    from neulig_fl.engines import LOG
+
+    logs = sorted(folder.glob(f"**/{LOG}"), key=lambda path: path.stat().st_mtime)
+    return logs[-1] if logs else folder / LOG
+
+
+def _kept(folder: Path) -> str:
+    """What goes on from where; a folder with some seeds' reports is not written to again."""
+    if any(folder.glob("**/report.json")):
+        return f"{KEPT}, with another --out: {folder} holds reports"
+    return KEPT
+
+
+def _show(read: Scenario, folder: Path, reports: list[Report]) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if len(reports) > 1:
+        from neulig_fl.cli.report import read_summary, show_seeds
+        from neulig_fl.report import summary
+
+        show_seeds(read_summary(folder / summary.FILE_NAME), folder, console)
+    else:
+        reports[0].print(console)
+    _experts(read, reports, console)
+
+
+def _experts(read: Scenario, reports: list[Report], console: Console) -> None:
+    """Say which experts were trained now, and which were there."""
+    from rich.text import Text
+
+    from neulig_fl.report.terminal import heading
+
+    heading(console, "Where the experts came from")
+    for report in reports:
+        seed = f"Seed {report.data['scenario']['seed']}: " if len(reports) > 1 else ""
+        for words, names in origins(read, report).items():
+            if names:
+                console.print(Text(f"{seed}{words}: {', '.join(names)}", overflow="fold"))
+
+
+def origins(read: Scenario, report: Report) -> dict[str, list[str]]:
+    """Where the experts of one run came from, as `client (group)`.
+
+    Args:
+        read: the scenario.
+        report: of one seed, on disk.
+    """
+    from neulig_fl.engines import OUTCOME
+
+    found: dict[str, list[str]] = {"trained now": [], "from the cache": [], "given": []}
+    if report.path is None:
+        return found
+    outcome = json.loads((report.path.parent / OUTCOME).read_text(encoding="utf-8"))
+    given = {client.name for client in read.clients if client.checkpoint}
+    for fact in report.data["reference"]["experts"]:
+        client, group = fact["client"], fact["group"]
+        trained = client in outcome["trained"].get(group, [])
+        words = "trained now" if trained else "given" if client in given else "from the cache"
+        found[words].append(f"{client} ({group})")
+    return found

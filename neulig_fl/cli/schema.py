@@ -1,0 +1,33 @@
+"""`neulig-fl schema`: JSON Schemas, for editors and for those who read reports."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def schema(
+    report: Annotated[
+        bool, typer.Option("--report", help="The schema of report.json, not of scenarios.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema of scenarios, or of report.json.
+
+    With it an editor completes and checks a scenario while you write; VS Code's YAML extension,
+    for one, reads the comment below where it stands as the scenario's first line.
+
+    [bold]Example[/]
+      neulig-fl schema > scenario.schema.json
+      [dim]# yaml-language-server: $schema=scenario.schema.json[/]
+    """
+    if report:
+        from neulig_fl.report import contract
+
+        found = contract.schema()
+    else:
+        from neulig_fl.scenario import json_schema
+
+        found = json_schema()
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))

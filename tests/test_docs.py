@@ -1,0 +1,314 @@
+"""README and docs: what they show runs, what they count is counted, what they name is there.
+
+Fenced blocks are tried in the order of their page, one folder for each page. `yaml` is a scenario,
+or a part that replaces the same keys of the quickstart; with a file name behind the language it is
+also written there. `python` is executed; of `sh`, every `neulig-fl` command. All of it runs on the
+quickstart and on a model made small, under the local engine.
+
+The tables of keys in docs/scenario.md come from the scenario's models. After a change there:
+`python tests/test_docs.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import save_file
+
+import tiny
+from neulig_fl import errors, scenario_models
+from neulig_fl.families import open_family
+from neulig_fl.scenario import Model, json_schema, load
+from neulig_fl.yaml_source import parse, read
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCENARIO_PAGE = ROOT / "docs" / "scenario.md"
+FENCE = re.compile(r"^```([a-z]+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"(<!-- keys of (\w+) -->\n).*?(<!-- end of keys -->)", re.DOTALL)
+TRIED = ("yaml", "python", "sh")
+NOT_TRIED = ("make", "git", "cp", ".", "pre-commit", "python")
+"""First words of commands that set a machine up, or that CI runs itself."""
+
+ANCHORS = {
+    "Model": "model",
+    "TaskOptions": "tasks",
+    "Client": "clients",
+    "ClientPolicy": "clients-policy",
+    "Experts": "experts",
+    "Queries": "queries",
+    "PortlandOptions": "portland",
+    "Stage": "stages",
+    "Share": "stages-share",
+    "Timeouts": "timeouts",
+    "Resources": "resources",
+}
+"""Where docs/scenario.md has the table of each section."""
+
+SMALL = {
+    "experts": {"epochs": 1, "groups": ["A", "B"]},
+    "queries": {"pool": 6, "evaluation": 6, "train": 4},
+    "portland": {"epochs": 2},
+    "timeouts": {"answer": 60},
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    file: str | None
+    text: str
+
+    @property
+    def place(self) -> str:
+        """Where it stands, as an editor reads it."""
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The fenced blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    for found in FENCE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        yield Block(page, line, found[1], found[2], found[3])
+
+
+def small(said: dict[str, Any]) -> dict[str, Any]:
+    """The same scenario with a tiny model, one epoch and a handful of queries."""
+    said = {**said, "model": tiny.MODEL}
+    for section, values in SMALL.items():
+        said[section] = {**said.get(section, {}), **values}
+    return said
+
+
+def said_by(block: Block) -> dict[str, Any]:
+    """The scenario that a yaml block is, or makes of the quickstart."""
+    said = parse(block.text, block.place).data
+    if {"name", "clients", "stages"} <= set(said):
+        return said
+    return {**read(ROOT / "scenarios" / "quickstart.yaml").data, **said}
+
+
+def furnish(folder: Path) -> None:
+    """Put into a page's folder what its snippets presume: scenarios, pictures, a checkpoint."""
+    for source in sorted((ROOT / "scenarios").rglob("*.yaml")):
+        target = folder / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(yaml.safe_dump(small(read(source).data)))
+    tiny.pictures(folder / "my-images", ("rust", "paint", "dent"), each=24, seed=5)
+    encoder = open_family(Model(**tiny.MODEL), 0).encoder()
+    save_file(encoder.state_dict(), folder / "my-expert.safetensors")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a page's snippets run."""
+    tiny.register_model()
+    furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_scenarios_in_pages_are_valid(page: Path, place: Path) -> None:
+    """If this fails, a reader who copies a scenario from a page gets an error."""
+    for block in blocks(page):
+        if block.language == "yaml":
+            path = place / (block.file or "scenario.yaml")
+            path.write_text(yaml.safe_dump(said_by(block)))
+            assert load(path).stages, block.place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_snippets_run(page: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, a page shows a command or a call that does not do what the page says."""
+    for block in blocks(page):
+        if block.language == "yaml" and block.file:
+            (place / block.file).write_text(yaml.safe_dump(small(said_by(block))))
+        elif block.language == "python":
+            exec(compile(block.text, block.place, "exec"), {"__name__": "snippet"})
+        elif block.language == "sh":
+            for command in commands(block):
+                _neulig_fl(command, block.place, capsys)
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The arguments of every `neulig-fl` command of a block."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words and words[0] not in NOT_TRIED:
+            assert words[0] == "neulig-fl", f"{block.place}: {line}: neither tried nor exempt"
+            yield words[1:]
+
+
+def _neulig_fl(arguments: list[str], where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Run one command in this process; the local engine, because it knows the tiny model."""
+    if arguments[0] == "run" and "--engine" not in arguments:
+        arguments = [*arguments, "--engine", "local"]
+    main = importlib.import_module("neulig_fl.cli").main
+    before, sys.argv = sys.argv, ["neulig-fl", *arguments]
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = before
+    told = capsys.readouterr()
+    assert code in (None, 0), f"{where}: {shlex.join(arguments)}: {told.out}{told.err}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_are_of_a_known_kind(page: Path) -> None:
+    """If this fails, a snippet escapes the tests because of how its fence is written."""
+    for block in blocks(page):
+        assert block.language in (*TRIED, "text"), block.place
+    fences = re.findall(r"^```", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(fences) == 2 * len(list(blocks(page)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """If this fails, a page refers to a file that is not there."""
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_tables_of_keys_are_current() -> None:
+    """If this fails, docs/scenario.md is behind the models; `python tests/test_docs.py` mends it."""
+    text = SCENARIO_PAGE.read_text(encoding="utf-8")
+    assert with_tables(text) == text
+    documented = {found[2] for found in TABLE.finditer(text)}
+    sections = {"Scenario", *json_schema()["$defs"]}
+    assert documented == sections
+
+
+def with_tables(text: str) -> str:
+    """A page with its tables of keys as the models have them now."""
+    schema = json_schema()
+    sections = {"Scenario": schema, **schema["$defs"]}
+    return TABLE.sub(lambda found: found[1] + table(found[2], sections[found[2]]) + found[3], text)
+
+
+def table(name: str, section: dict[str, Any]) -> str:
+    """One section's keys as a Markdown table."""
+    lines = ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]
+    model = getattr(scenario_models, name)
+    for key, about in section["properties"].items():
+        default = "needed" if key in section.get("required", []) else _default(name, key, about)
+        meaning = model.model_fields[key].description
+        lines.append(f"| `{key}` | {_value(about)} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(name: str, key: str, about: dict[str, Any]) -> str:
+    if (name, key) == ("Share", "queries"):
+        return "by kind"
+    default = about["default"]
+    if isinstance(default, dict) and "$ref" in about:
+        return "its defaults"
+    if isinstance(default, str):
+        return f"`{default}`"
+    if isinstance(default, list):
+        return f"`[{', '.join(default)}]`"
+    if isinstance(default, float) and default == int(default):
+        default = int(default)
+    return f"`{json.dumps(default)}`"
+
+
+def _value(about: dict[str, Any]) -> str:
+    """What a key's value may be, in words."""
+    if "anyOf" in about:
+        return ", or ".join(_value(one) for one in about["anyOf"])
+    if "$ref" in about:
+        return f"[below](#{ANCHORS[about['$ref'].rpartition('/')[2]]})"
+    if "enum" in about:
+        return ", ".join(f"`{name}`" for name in about["enum"]) or "none in this version"
+    kind = about["type"]
+    if kind == "array":
+        return f"list of: {_value(about['items'])}"
+    if kind == "object" and "patternProperties" in about:
+        (inner,) = about["patternProperties"].values()
+        return f"mapping of names, {_value(inner)}"
+    if kind == "object":
+        return "mapping of groups to text"
+    if kind in ("integer", "number"):
+        return f"{'whole number' if kind == 'integer' else 'number'}{_bounds(about)}"
+    return {"string": "name" if "pattern" in about else "text", "null": "null"}[kind]
+
+
+def _bounds(about: dict[str, Any]) -> str:
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+    said = [f"{word} {about[key]:g}" for key, word in words.items() if key in about]
+    return f", {', '.join(said)}" if said else ""
+
+
+def test_every_dependency_has_its_line() -> None:
+    """If this fails, docs/dependencies.md and pyproject.toml name different packages."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = [re.split(r"[<>=\[ ]", entry)[0] for entry in declared]
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE) == names
+
+
+def test_architecture_names_every_file() -> None:
+    """If this fails, docs/architecture.md describes another house than the one that stands."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([\w/.-]+\.py)` \|", page, re.MULTILINE)
+    folders = [ROOT / name for name in ("neulig_fl", "clients", "server")]
+    files = [str(p.relative_to(ROOT)) for folder in folders for p in folder.rglob("*.py")]
+    kept = [name for name in files if Path(name).stat().st_size and "__pycache__" not in name]
+    assert sorted(named) == sorted(kept)
+
+
+def test_architecture_names_whole_tree_of_errors() -> None:
+    """If this fails, README's exit codes do not cover an error that is there."""
+    classes = [e for e in vars(errors).values() if isinstance(e, type)]
+    codes = {e.exit_code for e in classes if issubclass(e, errors.NeuligError)}
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = {int(code) for code in re.findall(r"^\| (\d) \|", page, re.MULTILINE)}
+    assert told == {0, *codes}
+
+
+def test_model_card_is_of_the_bundled_weights() -> None:
+    """If this fails, docs/models.md is the card of other weights than those in the package."""
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    for name in scenario_models.MICRO_MODELS:
+        file = ROOT / "neulig_fl" / "families" / "micro" / f"{name}.safetensors"
+        assert hashlib.sha256(file.read_bytes()).hexdigest() in page
+        encoder = open_family(Model(name=name), 0).encoder()
+        count = sum(math.prod(p.shape) for p in encoder.parameters())
+        assert f"{count:,}" in page
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_pages_are_plain(page: Path) -> None:
+    """If this fails, a page names a path of one machine or holds a sign that is no plain text."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.~])/(home|work|tmp|root|usr)\b", text)
+    assert all(ord(sign) < 0x2000 or sign in "–’“”→≥≤−√∑" for sign in text)
+
+
+if __name__ == "__main__":
+    SCENARIO_PAGE.write_text(
+        with_tables(SCENARIO_PAGE.read_text(encoding="utf-8")), encoding="utf-8"
+    )
