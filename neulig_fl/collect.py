@@ -167,9 +167,7 @@ class Collector:
             return b""
         if request.queries != "train" and self._scenario.queries.travel == "reference":
             return b""
-        key = (request.group, request.kind, request.queries)
-        self.knowledge.fractions.setdefault(key, request.fraction)
-        questions = self.knowledge.questions(request.group, request.queries)
+        questions = self.knowledge.questions_at(request.group, request.queries, request.fraction)
         return np.concatenate([q.pictures for q in questions]).tobytes() if questions else b""
 
     def _give_up(self, client: str, error: type[RunError], reason: str) -> None:

@@ -12,16 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from neulig_fl import source_cache
-from neulig_fl.errors import RunError
+from neulig_fl.errors import InputError, RunError
 from neulig_fl.families import Family, device
 from neulig_fl.families.open_clip import fit, read_state_dict
 from neulig_fl.files import replace_atomically
@@ -114,7 +117,7 @@ def obtain(
         return _given(client, group, family), False
     path = cached_path(recipe(scenario, client, group, family, task, seed))
     encoder = _start(scenario, client, group, family, seed)
-    if path.is_file():
+    with suppress(OSError, SafetensorError):  # not there, or damaged: trained now
         encoder.load_state_dict(load_file(path))
         return encoder, False
     _train(encoder, scenario, client, group, family, task, seed, on_step)
@@ -157,6 +160,9 @@ def _train(
     options = scenario.experts
     indices = task.indices(f"train-{group}")
     task.require_classes(f"train-{group}", indices)
+    if options.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in encoder.modules()):
+        reason = f"experts.batch_size is 1, and {family.name} has BatchNorm; allowed: 2 and more"
+        raise InputError(reason, public_reason=reason)
     where = device()
     pictures = task.pixels(indices, family.image_size)
     labels = torch.from_numpy(task.labels(indices)).to(where)
@@ -186,7 +192,8 @@ def _train(
             on_step(done, steps)
         if not torch.isfinite(loss):
             raise RunError(
-                f"client {client.name!r}: training diverged (loss {float(loss)}); lower experts.lr",
+                f"client {client.name!r}: training diverged (loss {float(loss.detach())}); "
+                "lower experts.lr",
                 public_reason="its training diverged; lower experts.lr",
             )
 

@@ -49,7 +49,7 @@ class Knowledge:
     inputs: dict[str, dict[str, Arrays]] = field(default_factory=dict)
     stacks: dict[str, ExpertStack] = field(default_factory=dict)
     bytes: dict[Key, int] = field(default_factory=dict)
-    _questions: dict[tuple[str, str], list[Questions]] = field(default_factory=dict)
+    _questions: dict[tuple[object, ...], list[Questions]] = field(default_factory=dict)
     _heads: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -101,27 +101,37 @@ class Knowledge:
         stack = self.stacks.get(group)
         return stack.present if stack else ()
 
-    def blocks(self, group: str, queries: str) -> list[Block]:
-        """The blocks that the known outputs answer; those of owners who gave their inputs."""
-        key = (group, self.kind, queries)
-        fraction = self.fractions.get(key, 1.0)
+    def fraction(self, group: str, queries: str) -> float:
+        """The share of a query set that the known outputs answer."""
+        return self.fractions.get((group, self.kind, queries), 1.0)
+
+    def blocks(self, group: str, queries: str, fraction: float) -> list[Block]:
+        """A share of a query set, block by block; of `train`, what its owners released."""
         setting = self.setting
+        owners = self.inputs.get(group, {})
         found = blocks(setting.scenario, setting.tasks, queries, group, fraction)
-        if queries == "train":
-            return [b for b in found if b.owner in self.inputs.get(group, {})]
-        return found
+        return [b for b in found if b.owner is None or b.owner in owners]
 
     def questions(self, group: str, queries: str) -> list[Questions]:
-        """Pictures and labels of every block; the server's own, or released ones for `train`."""
-        place = (group if queries == "train" else "", queries)
+        """The queries that the known outputs answer, block by block."""
+        return self.questions_at(group, queries, self.fraction(group, queries))
+
+    def questions_at(self, group: str, queries: str, fraction: float) -> list[Questions]:
+        """Pictures and labels of a share of a query set, block by block.
+
+        The server's own, or those that their owners released for `train`.
+        """
+        owners = tuple(self.inputs.get(group, {})) if queries == "train" else ()
+        place = (group if queries == "train" else None, queries, fraction, owners)
         if place not in self._questions:
-            self._questions[place] = list(self._ask(group, queries))
+            mine = self.blocks(group, queries, fraction)
+            self._questions[place] = self._opened(group, mine)
         return self._questions[place]
 
-    def _ask(self, group: str, queries: str) -> Sequence[Questions]:
+    def _opened(self, group: str, mine: Sequence[Block]) -> list[Questions]:
         size = self.setting.family.image_size
         found = []
-        for block in self.blocks(group, queries):
+        for block in mine:
             if block.owner is None:
                 pictures, labels = block.pixels(size), block.labels()
             else:

@@ -45,7 +45,7 @@ def _images(
     path = Path(root) / "sources" / f"{name}-{version}.npy"
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         made = build()
     replace_atomically(path, lambda p: np.save(p, made, allow_pickle=False))
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]

@@ -62,21 +62,14 @@ def test_the_query_sets_share_no_image(opened: Opened) -> None:
 
 
 @given(st.floats(0, 1, exclude_min=True), st.floats(0, 1, exclude_min=True))
-def test_smaller_fractions_are_the_first_part_of_larger_ones(one: float, two: float) -> None:
+def test_smaller_fractions_are_the_first_part_of_larger_ones(
+    opened: Opened, one: float, two: float
+) -> None:
     """Without it a second, smaller request would reveal the answers to further queries."""
-    few, many = (queries.blocks(*_OPENED[0], "pool", "A", f) for f in sorted((one, two)))
+    few, many = (queries.blocks(*opened, "pool", "A", f) for f in sorted((one, two)))
     for small, large in zip(few, many, strict=True):
         assert 1 <= small.rows <= large.rows <= 6
         assert large.indices[: small.rows].tolist() == small.indices.tolist()
-
-
-_OPENED: list[Opened] = []
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _keep(opened: Opened) -> None:
-    """Hypothesis calls a test many times and takes no fixture of this kind."""
-    _OPENED[:] = [opened]
 
 
 def test_classes_of_the_union_stand_task_by_task(opened: Opened) -> None:

@@ -47,6 +47,7 @@ class BlankKnowledge(Knowledge):
         elif request.kind == "offset-sum":
             self.sums.setdefault(request.group, {})[client] = 0.0
         elif request.kind == "inputs":
+            self.fractions[key] = request.fraction
             self.inputs.setdefault(request.group, {})[client] = {}
         else:
             self.with_stacks.setdefault(request.group, []).append(client)
@@ -58,7 +59,7 @@ class BlankKnowledge(Knowledge):
     def questions(self, group: str, queries: str) -> list[Questions]:
         """One blank query for every block that has any."""
         found = []
-        for block in self.blocks(group, queries):
+        for block in self.blocks(group, queries, self.fraction(group, queries)):
             rows = min(block.rows, 1)
             pictures = np.zeros((rows, 3, 1, 1), np.uint8)
             found.append(Questions(block.task.name, pictures, torch.zeros(rows, dtype=torch.long)))
@@ -146,12 +147,12 @@ def _known(knowledge: BlankKnowledge, group: str) -> dict[str, tuple[str, ...]]:
 def _collect(knowledge: BlankKnowledge, outlook: StageOutlook) -> None:
     """Ask for everything that the stage shares, as `collect.Collector` does."""
     setting, stage = knowledge.setting, outlook.stage
-    planned = [_with_true_rows(knowledge, item) for item in plan.stage_plan(setting, stage)]
+    planned = list(plan.stage_plan(setting, stage))
     for request in dict.fromkeys(item.request for item in planned):
         if outlook.stops is not None:
             return
-        for item in (p for p in planned if p.request == request):
-            item = _with_true_rows(knowledge, item)
+        asked = [_with_true_rows(knowledge, item) for item in planned if item.request == request]
+        for item in asked:
             if item.refusal is None:
                 knowledge.grant(item.client, request)
                 outlook.released.append(item)
@@ -166,16 +167,12 @@ def _with_true_rows(knowledge: BlankKnowledge, item: Planned) -> Planned:
     request = item.request
     if request.queries != "train" or request.kind not in OUTPUT_KINDS:
         return item
-    owners = knowledge.inputs.get(request.group, {})
-    answered = blocks(
-        knowledge.setting.scenario,
-        knowledge.setting.tasks,
-        "train",
-        request.group,
-        request.fraction,
-    )
-    rows = sum(block.rows for block in answered if block.owner in owners)
-    size = bytes_of(request.kind, rows, knowledge.setting.sizes)
+    setting, group = knowledge.setting, request.group
+    owners = knowledge.inputs.get(group, {})
+    fraction = knowledge.fractions.get((group, "inputs", "train"), 1.0)
+    held = blocks(setting.scenario, setting.tasks, "train", group, fraction)
+    rows = sum(block.rows for block in held if block.owner in owners)
+    size = bytes_of(request.kind, rows, setting.sizes)
     return Planned(item.client, request, rows, size, item.refusal)
 
 

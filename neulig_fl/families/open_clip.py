@@ -100,7 +100,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle raises anything
         raise CheckpointError(
-            f"checkpoint {path}: cannot be read ({type(error).__name__}: {str(error)[:200]}); "
+            f"checkpoint {path}: cannot be read ({type(error).__name__}); "
             "allowed: safetensors, or a torch file that holds tensors only",
             public_reason="its checkpoint file cannot be read",
         ) from error
@@ -179,7 +179,7 @@ class OpenClipFamily:
         if self.pretrained == "bundled":
             return MICRO_DIR / f"{self.name}.safetensors"
         path = Path(self.pretrained)
-        return path if path.suffix and path.exists() else None
+        return path if path.is_file() and (path.suffix or path.is_absolute()) else None
 
     @cached_property
     def weights_hash(self) -> str:
