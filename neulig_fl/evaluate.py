@@ -135,11 +135,11 @@ def comparison(
         generator: draws the paired bootstrap.
 
     Returns:
-        {difference, ci95}, or None when a side is missing.
+        {difference, ci95}, or None when a side is missing or a task has no query.
     """
     side = {"merge_accuracy": "merge_right", "ensemble_accuracy": "ensemble_right"}[quantity]
     pairs = [(getattr(s, side), getattr(b, side)) for s, b in zip(scores, base, strict=True)]
-    if not pairs or any(one is None or two is None for one, two in pairs):
+    if not pairs or any(one is None or two is None or not len(one) for one, two in pairs):
         return None
     counts = [_counts(one, two) for one, two in pairs]
     difference = float(np.mean([100.0 * (b - c) / n for b, c, n in counts]))

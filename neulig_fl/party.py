@@ -101,7 +101,7 @@ class Party:
             "group": group,
             "origin": self.scenario.experts.origin,
             "accuracy": experts.accuracy(encoder, task, indices, self.setting.family),
-            "n_train": 0 if self.client.checkpoint else len(task.indices(f"train-{group}")),
+            "n_train": None if self.client.checkpoint else len(task.indices(f"train-{group}")),
             "n_eval": len(indices),
         }
         self._note_reference(fact)

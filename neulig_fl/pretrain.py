@@ -184,4 +184,4 @@ def _step(state: _State, rate: float, images: Tensor, labels: Tensor, tokens: Te
     state.optimiser.step()
     with torch.no_grad():
         model.logit_scale.clamp_(max=np.log(100.0))
-    return float(loss)
+    return float(loss.detach())

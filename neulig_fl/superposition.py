@@ -19,8 +19,9 @@ from torch.func import functional_call
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MIXED_BYTES = 64 * 2**20
-"""Merged networks are made several at a time up to this size, and one at a time beyond it."""
+MIXED_AT_ONCE, MIXED_BYTES = 4, 64 * 2**20
+"""Merged networks are made four at a time in one buffer: measured fastest, since the experts are
+read once for all four and the buffer stays in the cache. One at a time beyond these bytes."""
 
 
 class ExpertStack:
@@ -55,11 +56,19 @@ class ExpertStack:
         parts = zip(flat.split(self._sizes), self.shapes.items(), strict=True)
         return {name: part.view(shape) for part, (name, shape) in parts}
 
-    def mixtures(self, coopvecs: Tensor) -> Tensor:
-        """sum_t beta_t theta_t for every row of CoopVecs over `present`, (rows, entries)."""
+    def mixtures(self, coopvecs: Tensor, out: Tensor | None = None) -> Tensor:
+        """sum_t beta_t theta_t for every row of CoopVecs.
+
+        Args:
+            coopvecs: (rows, experts present).
+            out: (rows, entries) to write into, so that no new memory is touched.
+
+        Returns:
+            (rows, entries).
+        """
         weights = torch.zeros(len(coopvecs), len(self.experts))
         weights[:, [self.experts.index(name) for name in self.present]] = coopvecs.float()
-        return weights @ self.matrix
+        return torch.matmul(weights, self.matrix, out=out)
 
 
 @torch.inference_mode()
@@ -90,9 +99,12 @@ def merged_outputs(
     where = next(encoder.parameters()).device
     unique, group_of = torch.unique(coopvecs, dim=0, return_inverse=True)
     outputs: Tensor | None = None
-    at_once = max(1, min(16, MIXED_BYTES // (4 * max(1, stack.matrix.shape[1]))))
+    entries = stack.matrix.shape[1]
+    at_once = max(1, min(MIXED_AT_ONCE, len(unique), MIXED_BYTES // (4 * max(1, entries))))
+    buffer = torch.empty(at_once, entries)
     for first in range(0, len(unique), at_once):
-        for offset, flat in enumerate(stack.mixtures(unique[first : first + at_once])):
+        chosen = unique[first : first + at_once]
+        for offset, flat in enumerate(stack.mixtures(chosen, buffer[: len(chosen)])):
             state = stack.entries(flat.to(where))
             if calibration is not None:
                 state = recalibrated(encoder, state, calibration.to(where))

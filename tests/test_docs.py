@@ -215,6 +215,38 @@ def test_architecture_names_every_file_once() -> None:
     assert sorted(named) == sorted(p.relative_to(ROOT).as_posix() for p in there)
 
 
+def test_drawing_of_imports_is_true() -> None:
+    """If this fails, docs/architecture.md draws imports that the code does not have."""
+    (drawing,) = [block for block in blocks(ARCHITECTURE_PAGE) if block.language == "text"]
+    lines = drawing.text.splitlines()
+    height = {name: -at for at, line in enumerate(lines) for name in line.split(", ")}
+    for folder in ("neulig_fl", "clients", "server"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            here = _part(".".join(path.relative_to(ROOT).with_suffix("").parts))
+            for other in {_part(name) for name in _imports(path)} - {here, "neulig_fl"}:
+                if here != "neulig_fl":
+                    assert height[other] < height[here], f"{path.name}: {here} imports {other}"
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """What a file imports of the library, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+        if module == "neulig_fl":
+            yield from (f"{module}.{entry.name}" for entry in node.names if entry.name[0] != "_")
+        elif module.startswith("neulig_fl."):
+            yield module
+
+
+def _part(module: str) -> str:
+    """The name that the drawing has for a module."""
+    if not module.startswith("neulig_fl"):
+        return module.replace(".", "/")
+    name = module.removeprefix("neulig_fl").strip(".").split(".")[0]
+    scenario = name.startswith("scenario_") or name == "yaml_source"
+    return "scenario" if scenario else "neulig_fl" if name in ("", "__init__", "__main__") else name
+
+
 def with_tables(text: str) -> str:
     """A page with its tables as the models and the files have them now."""
     schema = json_schema()

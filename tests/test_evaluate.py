@@ -1,0 +1,156 @@
+"""Accuracies, gaps, agreement and intervals, as the report has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from neulig_fl import evaluate, intervals
+from neulig_fl.evaluate import TaskScore
+
+CLASSES = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40
+)
+
+
+def _score(
+    rows: list[tuple[int, int, int]], task: str = "t", merged: bool = True, ensembled: bool = True,
+    coopvecs: Tensor | None = None,
+) -> TaskScore:  # fmt: skip
+    targets, merge, ensemble = (torch.tensor(column) for column in zip(*rows, strict=True))
+    return TaskScore(
+        task, targets, merge if merged else None, ensemble if ensembled else None, coopvecs
+    )
+
+
+def _random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@given(CLASSES)
+def test_a_tasks_figures_are_counts_over_its_queries(rows: list[tuple[int, int, int]]) -> None:
+    """Without it the report's main table would be wrong."""
+    found = evaluate.task_record(_score(rows))
+    n = len(rows)
+    merge, ensemble = sum(t == m for t, m, _ in rows), sum(t == e for t, _, e in rows)
+    assert found["n"] == n
+    assert found["merge_accuracy"] == pytest.approx(100 * merge / n)
+    assert found["ensemble_accuracy"] == pytest.approx(100 * ensemble / n)
+    assert found["gap"] == pytest.approx(found["merge_accuracy"] - found["ensemble_accuracy"])
+    assert found["agreement"] == pytest.approx(sum(m == e for _, m, e in rows) / n)
+    low, high = found["gap_ci95"]
+    assert -100 <= low <= found["gap"] + 1e-9
+    assert found["gap"] - 1e-9 <= high <= 100
+    assert high > low
+
+
+def test_a_gap_of_zero_has_an_interval_with_a_width() -> None:
+    """Without it "no disagreement on 7 queries" would look like proof."""
+    found = evaluate.task_record(_score([(1, 1, 1)] * 7))
+    assert found["gap"] == 0.0
+    assert found["gap_ci95"][0] == pytest.approx(-100 * intervals.tango(0, 0, 7)[1])
+    assert found["gap_ci95"][1] > 30
+
+
+def test_agreement_is_about_predictions_not_about_being_right() -> None:
+    """Without it two models that err alike would count as disagreeing, or the other way round."""
+    found = evaluate.task_record(_score([(0, 1, 2), (0, 1, 1), (0, 0, 0), (0, 2, 1)]))
+    assert (found["gap"], found["agreement"]) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(("merged", "ensembled"), [(True, False), (False, True), (False, False)])
+def test_what_is_missing_is_null_and_never_zero(merged: bool, ensembled: bool) -> None:
+    """Without it a stage that may not merge would report 0 percent."""
+    rows = [(0, 0, 1), (1, 1, 1)]
+    score = _score(rows, merged=merged, ensembled=ensembled)
+    found = evaluate.task_record(score)
+    assert found["merge_accuracy"] == (100.0 if merged else None)
+    assert found["ensemble_accuracy"] == (50.0 if ensembled else None)
+    assert [found[key] for key in ("gap", "gap_ci95", "agreement")] == [None] * 3
+    average = evaluate.average_record([score, score], _random())
+    assert average["merge_accuracy"] == (100.0 if merged else None)
+    nulls = ("gap_of_means", "gap_of_means_ci95", "mean_absolute_gap", "equivalence")
+    assert [average[key] for key in nulls] == [None] * 4
+
+
+def test_one_missing_task_leaves_no_average() -> None:
+    """Without it an average over fewer tasks would stand beside averages over all."""
+    scores = [_score([(0, 0, 0)]), _score([(0, 0, 0)], merged=False)]
+    average = evaluate.average_record(scores, _random())
+    assert average["merge_accuracy"] is None
+    assert average["ensemble_accuracy"] == 100.0
+    assert average["gap_of_means"] is None
+
+
+def test_a_task_without_queries_has_no_figures() -> None:
+    """Without it an empty task would divide by zero."""
+    nothing = torch.zeros(0, dtype=torch.long)
+    score = TaskScore("t", nothing, nothing, nothing, torch.zeros(0, 3))
+    found = evaluate.task_record(score)
+    assert found["n"] == 0
+    shown = {k: v for k, v in found.items() if k not in ("task", "n")}
+    assert set(shown.values()) == {None}
+    assert evaluate.average_record([score], _random())["gap_of_means"] is None
+    assert evaluate.comparison([score], [score], "merge_accuracy", _random()) is None
+
+
+def test_effective_experts_and_interior_are_the_coopvecs() -> None:
+    """Without it a gap without mixing could not be told from one with it."""
+    beta = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    found = evaluate.task_record(_score([(0, 0, 0), (1, 1, 1)], coopvecs=beta))
+    assert (found["effective_experts"], found["interior"]) == (1.5, 0.5)
+
+
+@given(st.lists(CLASSES, min_size=1, max_size=4), st.integers(0, 99))
+def test_averages_give_every_task_the_same_weight(tasks: list[Any], seed: int) -> None:
+    """Without it a large task would decide the average."""
+    scores = [_score(rows) for rows in tasks]
+    records = [evaluate.task_record(s) for s in scores]
+    found = evaluate.average_record(scores, _random(seed))
+    for key in ("merge_accuracy", "ensemble_accuracy"):
+        assert found[key] == pytest.approx(np.mean([r[key] for r in records]))
+    gaps = [r["gap"] for r in records]
+    assert found["gap_of_means"] == pytest.approx(np.mean(gaps), abs=1e-9)
+    assert found["mean_absolute_gap"] == pytest.approx(np.mean(np.abs(gaps)))
+    low, high = found["gap_of_means_ci95"]
+    inner_low, inner_high = found["equivalence"]["ci90"]
+    assert low <= inner_low <= inner_high <= high
+    assert found["equivalence"]["margin_pp"] == 1.0
+    again = evaluate.average_record(scores, _random(seed))
+    assert again == found
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        ([(1, 1, 1)] * 1000, "equivalent"),
+        ([(1, 1, 1)] * 10, "inconclusive"),
+        ([(1, 0, 1)] * 50 + [(1, 1, 1)] * 50, "different"),
+    ],
+    ids=["many and equal", "few and equal", "clearly apart"],
+)
+def test_equivalence_needs_enough_queries(rows: list[tuple[int, int, int]], verdict: str) -> None:
+    """Without it a small evaluation would pass as proof of consistency."""
+    found = evaluate.average_record([_score(rows)], _random())
+    assert found["equivalence"]["verdict"] == verdict
+
+
+def test_a_comparison_is_paired_by_query() -> None:
+    """Without it an interval between two methods would be much too wide."""
+    base = [_score([(0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 1, 1)] * 25)]
+    better = [_score([(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 1)] * 25)]
+    found = evaluate.comparison(better, base, "merge_accuracy", _random())
+    assert found is not None
+    assert found["difference"] == pytest.approx(25.0)
+    assert 15 < found["ci95"][0] < 25 < found["ci95"][1] < 35
+    same = evaluate.comparison(better, base, "ensemble_accuracy", _random())
+    assert same is not None
+    assert same["difference"] == 0.0
+    assert same["ci95"][0] < 0 < same["ci95"][1]
+    assert evaluate.comparison([_score([(0, 0, 0)], merged=False)], [_score([(0, 0, 0)])], "merge_accuracy", _random()) is None

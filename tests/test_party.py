@@ -1,0 +1,214 @@
+"""One client's side: what it answers, from whichever process, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from neulig_fl import __version__, experts, ledger, records
+from neulig_fl.client_store import ClientStore
+from neulig_fl.errors import BadReply, NeuligError
+from neulig_fl.party import Party
+from neulig_fl.records import Request
+from neulig_fl.scenario import Scenario
+
+EVERYTHING = [
+    {"kind": "inputs"},
+    {"kind": "offset-sum"},
+    {"kind": "features", "queries": ["pool", "evaluation", "train"]},
+    {"kind": "logits", "queries": ["pool", "evaluation"]},
+    {"kind": "parameters"},
+]
+STAGES = [{"name": "all", "share": EVERYTHING}]
+
+
+@pytest.fixture
+def scenario(data: Path, tmp_path: Path) -> Scenario:
+    """One stage that shares everything."""
+    return tiny.scenario(tmp_path, data, stages=STAGES)
+
+
+def _party(scenario: Scenario, folder: Path, name: str = "ada") -> Party:
+    return Party(scenario, scenario.seed, name, folder / name)
+
+
+def _ask(
+    party: Party, kind: str, queries: str | None = None, payload: bytes = b"", **more: Any
+) -> tuple[dict[str, Any], records.Arrays]:
+    body = asdict(Request("all", "A", kind, queries, **more))
+    reply, released = party.answer("release", body, payload)
+    fields = records.layout(kind, reply["rows"], party.setting.sizes)
+    return reply, records.unpack(released, fields, party.name)
+
+
+def _pictures(party: Party, name: str) -> np.ndarray:
+    tasks = party.setting.tasks.values()
+    most = getattr(party.scenario.queries, name)
+    return np.concatenate([t.pixels(t.indices(name, most), 32) for t in tasks])
+
+
+def test_hello_says_who_and_which_version(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it the server would not know whose answers it gets."""
+    assert _party(scenario, tmp_path).answer("hello", {}, b"") == (
+        {"client": "ada", "version": __version__},
+        b"",
+    )
+
+
+def test_an_unknown_action_is_an_error(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it a newer server would get an empty answer."""
+    with pytest.raises(NeuligError, match="action 'dance' is not known") as caught:
+        _party(scenario, tmp_path).answer("dance", {}, b"")
+    assert caught.value.public_reason == "unknown action"
+
+
+def test_prepare_trains_once_and_notes_the_truth_for_the_engine(
+    scenario: Scenario, tmp_path: Path, own_cache: Path
+) -> None:
+    """Without it the report would have no reference, or every message would train."""
+    reply, payload = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
+    assert (reply, payload) == ({"trained": True}, b"")
+    again, _ = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
+    assert again == {"trained": False}
+    _party(scenario, tmp_path).answer("prepare", {"group": "B"}, b"")
+    facts = json.loads((tmp_path / "ada" / "reference.json").read_text())
+    assert [(f["client"], f["task"], f["group"], f["origin"], f["n_eval"]) for f in facts] == [
+        ("ada", "first", "A", "shared", 7), ("ada", "first", "B", "shared", 7)
+    ]  # fmt: skip
+    assert all(0 <= f["accuracy"] <= 100 and f["n_train"] > 0 for f in facts)
+
+
+def test_the_reply_to_prepare_tells_the_server_no_accuracy(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it the server would know what only a simulation may."""
+    reply, _ = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
+    assert list(reply) == ["trained"]
+
+
+@pytest.mark.parametrize(("queries", "rows"), [("pool", 12), ("evaluation", 14)])
+def test_outputs_are_the_experts_on_the_queries_in_order(
+    queries: str, rows: int, scenario: Scenario, tmp_path: Path
+) -> None:
+    """Without it Portland would be trained on other inputs than it is used on."""
+    party = _party(scenario, tmp_path)
+    reply, features = _ask(party, "features", queries)
+    _, logits = _ask(party, "logits", queries)
+    encoder = party._expert("A")[0]
+    expected = experts.encode(encoder, _pictures(party, queries), party.setting.family)
+    assert reply["rows"] == rows
+    assert np.array_equal(features["features"], expected.numpy())
+    heads = [
+        party.setting.family.head(t.source.class_names, t.source.templates)
+        for t in party.setting.tasks.values()
+    ]
+    assert logits["logits"].shape == (rows, 5)
+    assert torch.allclose(torch.tensor(logits["logits"]), experts.classify(expected, torch.cat(heads)))
+
+
+def test_a_fraction_is_the_first_part_of_every_task(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it half of the queries would be all of the first task's."""
+    party = _party(scenario, tmp_path)
+    _, whole = _ask(party, "features", "pool")
+    reply, half = _ask(party, "features", "pool", fraction=0.5)
+    assert reply["rows"] == 6
+    kept = whole["features"][[0, 1, 2, 6, 7, 8]]
+    assert np.allclose(half["features"], kept, rtol=1e-4, atol=1e-6)
+
+
+def test_queries_by_value_get_the_same_answers(data: Path, tmp_path: Path) -> None:
+    """Without it results would depend on how queries travel."""
+    sizes = {"pool": 6, "evaluation": 7, "travel": "value"}
+    scenario = tiny.scenario(tmp_path, data, stages=STAGES, queries=sizes)
+    party = _party(scenario, tmp_path)
+    _, found = _ask(party, "features", "pool", _pictures(party, "pool").tobytes())
+    reference = tiny.scenario(tmp_path, data, stages=STAGES, queries=sizes | {"travel": "reference"})
+    _, expected = _ask(_party(reference, tmp_path / "other"), "features", "pool")
+    assert np.array_equal(found["features"], expected["features"])
+
+
+def test_queries_by_value_must_be_whole_pictures(data: Path, tmp_path: Path) -> None:
+    """Without it a torn message would be answered for noise."""
+    scenario = tiny.scenario(
+        tmp_path, data, stages=STAGES, queries={"pool": 6, "evaluation": 7, "travel": "value"}
+    )
+    with pytest.raises(BadReply, match="3073 bytes are not whole pictures") as caught:
+        _ask(_party(scenario, tmp_path), "features", "pool", bytes(3073))
+    assert caught.value.public_reason
+    assert ledger.read(ClientStore(tmp_path / "ada").ledger_file) == []
+
+
+def test_a_client_gives_its_own_inputs_and_nobody_elses(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it one party would disclose another's training pictures."""
+    for name, task in (("ada", "first"), ("bob", "second")):
+        party = _party(scenario, tmp_path, name)
+        reply, found = _ask(party, "inputs", "train")
+        own = party.setting.tasks[task]
+        at = own.indices("train-A", 5)
+        assert reply["rows"] == 5
+        assert np.array_equal(found["images"], own.pixels(at, 32))
+        assert found["labels"].tolist() == own.labels(at).tolist()
+
+
+def test_the_offset_sum_and_the_parameters_are_the_same_experts(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it the alignment term would be about other parameters than the merge's."""
+    party = _party(scenario, tmp_path)
+    _, parameters = _ask(party, "parameters")
+    _, offset = _ask(party, "offset-sum")
+    state = party._expert("A")[0].state_dict()
+    assert list(parameters) == list(party.setting.family.entries())
+    assert all(np.array_equal(parameters[k], state[k].numpy()) for k in parameters)
+    slow = sum(float(v.astype(np.float64).sum()) for v in parameters.values())
+    assert offset["sum"][0] == pytest.approx(slow, rel=1e-9)
+
+
+def test_the_receipt_is_the_ledgers(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it a report's releases could not be found in the clients' ledgers (law 9)."""
+    party = _party(scenario, tmp_path)
+    replies = [_ask(party, "offset-sum")[0], _ask(party, "features", "pool")[0]]
+    entries = ledger.read(ClientStore(party.root).ledger_file)
+    assert ledger.verify(entries)
+    assert [(e["sha256"], e["hash"]) for e in entries] == [(r["sha256"], r["hash"]) for r in replies]
+    assert [(e["client"], e["kind"], e["rows"]) for e in entries] == [("ada", "offset-sum", 1), ("ada", "features", 12)]
+
+
+def test_a_new_process_hands_out_the_stored_bytes(
+    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a repeated request would be computed, and charged, again."""
+    first, _ = _ask(_party(scenario, tmp_path), "features", "pool")
+    monkeypatch.setattr(experts, "encode", None)
+    again, _ = _ask(_party(scenario, tmp_path), "features", "pool")
+    assert again == first
+
+
+def test_another_expert_is_another_release(data: Path, scenario: Scenario, tmp_path: Path) -> None:
+    """Without it an old expert's features would be sent for a new one's."""
+    first, _ = _ask(_party(scenario, tmp_path), "features", "pool")
+    trained = {"epochs": 2, "lr": 1.0e-3, "batch_size": 16}
+    other = tiny.scenario(tmp_path / "other", data, stages=STAGES, experts=trained)
+    second, _ = _ask(_party(other, tmp_path), "features", "pool")
+    assert second["sha256"] != first["sha256"]
+    assert len(ledger.read(ClientStore(tmp_path / "ada").ledger_file)) == 2
+
+
+def test_a_given_checkpoint_that_changes_is_another_release(data: Path, tmp_path: Path) -> None:
+    """Without it the stored release of an old checkpoint would be sent for ever."""
+    clients = [
+        {"name": "ada", "task": "first", "checkpoint": str(tmp_path / "own.pt")},
+        {"name": "bob", "task": "second"},
+    ]
+    sums = []
+    for value in (0.0, 1.0):
+        scenario_without = tiny.scenario(tmp_path / "plain", data)
+        state = _party(scenario_without, tmp_path).setting.family.encoder().state_dict()
+        torch.save({k: torch.full_like(v, value) for k, v in state.items()}, tmp_path / "own.pt")
+        scenario = tiny.scenario(tmp_path, data, stages=STAGES, clients=clients)
+        sums.append(float(_ask(_party(scenario, tmp_path), "offset-sum")[1]["sum"][0]))
+    assert sums[0] == 0.0
+    assert sums[1] > 0.0

@@ -1,0 +1,122 @@
+"""The plan: what is announced before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from neulig_fl import plan
+from neulig_fl.families import open_clip
+from neulig_fl.plan import Planned, open_setting, stage_plan, stage_requests
+from neulig_fl.records import Request
+from neulig_fl.tasks import imagefolder
+
+FEATURES = {"kind": "features", "queries": ["pool", "evaluation"]}
+
+
+def _plan(tmp_path: Path, data: Path, **changes: Any) -> list[list[Planned]]:
+    scenario = tiny.scenario(tmp_path, data, **changes)
+    setting = open_setting(scenario, scenario.seed)
+    return [list(stage_plan(setting, stage)) for stage in scenario.stages]
+
+
+def test_every_release_has_its_rows_and_bytes(data: Path, tmp_path: Path) -> None:
+    """Without it a user would agree to something else than what is sent."""
+    outputs, merging = _plan(tmp_path, data)
+    entries = open_setting(tiny.scenario(tmp_path, data), 3).family.entries()
+    weights = sum(math.prod(shape) for shape in entries.values())
+    assert [(p.client, p.request.kind, p.request.queries, p.rows, p.bytes) for p in outputs] == [
+        *[(name, "offset-sum", None, 1, 8) for name in tiny.CLIENTS],
+        *[(name, "features", "pool", 12, 12 * 16 * 4) for name in tiny.CLIENTS],
+        *[(name, "features", "evaluation", 14, 14 * 16 * 4) for name in tiny.CLIENTS],
+    ]
+    assert [(p.client, p.rows, p.bytes) for p in merging] == [(n, 1, 4 * weights) for n in tiny.CLIENTS]
+    assert all(p.refusal is None for p in outputs + merging)
+
+
+def test_inputs_are_each_owners_and_answers_to_them_everybodys(data: Path, tmp_path: Path) -> None:
+    """Without it the paper's supervised protocol would look cheaper than it is."""
+    share = [
+        {"kind": "logits", "queries": ["train"], "fraction": 0.4},
+        {"kind": "inputs", "fraction": 0.4},
+    ]
+    (found,) = _plan(tmp_path, data, stages=[{"name": "s", "share": share}])
+    assert [(p.request.kind, p.rows, p.bytes) for p in found] == [
+        *[("inputs", 2, 2 * (3 * 32 * 32 + 8))] * 3,
+        *[("logits", 6, 6 * 5 * 4)] * 3,
+    ]
+
+
+def test_a_clients_refusal_is_foretold(data: Path, tmp_path: Path) -> None:
+    """Without it the user would learn of a refusal after hours of training."""
+    clients = [
+        {"name": "ada", "task": "first", "policy": {"never": ["parameters"]}},
+        {"name": "bob", "task": "second", "policy": {"only": ["features", "offset-sum"]}},
+        {"name": "cyd", "task": "first"},
+    ]
+    outputs, merging = _plan(tmp_path, data, clients=clients)
+    assert not [p for p in outputs if p.refusal]
+    assert [p.refusal for p in merging] == [
+        "policy of client 'ada': never parameters",
+        "policy of client 'bob': only features, offset-sum",
+        None,
+    ]
+
+
+def _requests(tmp_path: Path, data: Path, *shares: Any, groups: str = "AAA") -> list[list[Request]]:
+    stages = [
+        {"name": f"s{i}", "group": group, "share": share}
+        for i, (share, group) in enumerate(zip(shares, groups, strict=False))
+    ]
+    experts = {"groups": ["A", "B"]}
+    scenario = tiny.scenario(tmp_path, data, stages=stages, experts=experts)
+    return [stage_requests(scenario, stage) for stage in scenario.stages]
+
+
+def test_what_is_known_is_not_asked_for_again(data: Path, tmp_path: Path) -> None:
+    """Without it a client would be asked, and a sealed record sent, twice for nothing."""
+    found = _requests(tmp_path, data, [FEATURES], [FEATURES, {"kind": "parameters"}], [FEATURES])
+    assert [[(r.stage, r.kind, r.queries) for r in stage] for stage in found] == [
+        [("s0", "features", "pool"), ("s0", "features", "evaluation")],
+        [("s1", "parameters", None)],
+        [],
+    ]
+
+
+def test_more_queries_or_another_group_are_asked_for(data: Path, tmp_path: Path) -> None:
+    """Without it group B would be scored with group A's features, or half of the queries missing."""
+    half = {**FEATURES, "fraction": 0.5}
+    found = _requests(tmp_path, data, [half], [FEATURES], [half], groups="AAB")
+    assert [[(r.group, r.queries, r.fraction) for r in stage] for stage in found] == [
+        [("A", "pool", 0.5), ("A", "evaluation", 0.5)],
+        [("A", "pool", 1.0), ("A", "evaluation", 1.0)],
+        [("B", "pool", 0.5), ("B", "evaluation", 0.5)],
+    ]
+
+
+def test_inputs_come_before_the_answers_to_them(data: Path, tmp_path: Path) -> None:
+    """Without it the server would ask about pictures that it does not have yet."""
+    shares = [{"kind": k} for k in ("parameters", "offset-sum")]
+    shares += [{"kind": "features", "queries": ["train"]}, {"kind": "inputs"}]
+    (found,) = _requests(tmp_path, data, shares)
+    assert [r.kind for r in found] == ["inputs", "offset-sum", "features", "parameters"]
+    assert [k for k in plan.ORDER if k in {r.kind for r in found}] == [r.kind for r in found]
+
+
+def test_planning_reads_no_picture_and_no_weights(
+    data: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it `plan` would take as long as a run."""
+
+    def forbidden(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the plan loads data")
+
+    monkeypatch.setattr(imagefolder.ImageFolder, "pixels", forbidden)
+    monkeypatch.setattr(open_clip, "create", forbidden)
+    monkeypatch.setattr(open_clip, "read_state_dict", forbidden)
+    assert [len(stage) for stage in _plan(tmp_path, data)] == [9, 3]
+    assert not own_cache.exists()
