@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neulig_fl import ledger, plan, records
 from neulig_fl.errors import (
@@ -101,20 +102,29 @@ class Collector:
         label = f"{stage.name}: {request.kind} {request.queries or ''}".strip()
         bar = self.progress.task(label, len(planned))
         payload = self._queries_by_value(request)
+        unknown = (
+            request.queries == "train" and request.kind in records.OUTPUT_KINDS and not payload
+        )
         outcome: dict[str, dict[str, Any]] = {}
         asks = []
         for item in planned:
             left_out = self.absent.get((item.client, request.group))
+            if unknown:
+                left_out = "no client released its training inputs"
             if left_out is None:
                 asks.append(Ask(item.client, "release", asdict(request), payload))
             else:
                 outcome[item.client] = self._refusal(item, left_out)
-        for answer in self._answers(asks, one_by_one=request.kind == "parameters"):
-            bar.advance()
-            item = next(p for p in planned if p.client == answer.client)
-            outcome[answer.client] = self._accept(item, answer)
-        for item in planned:
-            self._receipt(item, outcome[item.client])
+        try:
+            for answer in self._answers(asks, one_by_one=request.kind == "parameters"):
+                bar.advance()
+                item = next(p for p in planned if p.client == answer.client)
+                outcome[answer.client] = self._refusal(item, "it ended the run")
+                outcome[answer.client] = self._accept(item, answer)
+        finally:  # what was received stays on record, also when the run ends here
+            for item in planned:
+                if item.client in outcome:
+                    self._receipt(item, outcome[item.client])
         return outcome
 
     def _answers(self, asks: Sequence[Ask], one_by_one: bool) -> Iterator[Answer]:
@@ -133,20 +143,23 @@ class Collector:
         try:
             return self._checked(item, answer)
         except NeuligError as error:
-            self._give_up(item.client, BadReply, str(error))
-            return self._refusal(item, f"wrong reply: {error}")
+            reason = str(error).removeprefix(f"client {item.client!r}, ")
+            self._give_up(item.client, BadReply, reason)
+            return self._refusal(item, f"wrong reply: {reason}")
 
     def _checked(self, item: Planned, answer: Answer) -> dict[str, Any]:
         setting, request = self.knowledge.setting, item.request
         who = f"client {item.client!r}, {_what(item)}"
-        rows = int(answer.body.get("rows", -1))
-        if request.queries != "train" and rows != item.rows:
-            raise BadReply(f"{who}: {rows} rows instead of {item.rows}")
+        rows, wanted = answer.body.get("rows"), self._rows(item)
+        if not isinstance(rows, int) or rows != wanted:
+            raise BadReply(f"{who}: {rows!r} rows instead of {wanted}")
         digest = hashlib.sha256(answer.payload).hexdigest()
         if digest != answer.body.get("sha256"):
             raise BadReply(f"{who}: the payload's SHA-256 is not the one in the receipt")
         fields = records.layout(request.kind, rows, setting.sizes)
         arrays = records.unpack(answer.payload, fields, who)
+        if request.kind == "inputs":
+            self._check_labels(item.client, np.asarray(arrays["labels"], np.int64), who)
         self.knowledge.take(item.client, request, arrays, len(answer.payload))
         return {
             "client": item.client,
@@ -160,6 +173,22 @@ class Collector:
             "delta": None,
             "adjacency": None,
         }
+
+    def _rows(self, item: Planned) -> int:
+        """Rows that a reply must have; of `train`, the queries whose owners gave them."""
+        request = item.request
+        if request.queries != "train" or request.kind not in records.OUTPUT_KINDS:
+            return item.rows
+        given = self.knowledge.questions_at(request.group, request.queries, request.fraction)
+        return sum(len(q.labels) for q in given)
+
+    def _check_labels(self, client: str, labels: NDArray[np.int64], who: str) -> None:
+        setting = self.knowledge.setting
+        task = next(c.task for c in setting.scenario.clients if c.name == client)
+        classes = len(setting.tasks[task].source.class_names)
+        wrong = int(((labels < 0) | (labels >= classes)).sum())
+        if wrong:
+            raise BadReply(f"{who}: {wrong} labels are not among the {classes} classes of {task!r}")
 
     def _queries_by_value(self, request: Request) -> bytes:
         """The queries' pictures when they travel by value; training inputs always do."""

@@ -43,8 +43,8 @@ class NotAvailable(Exception):
 
 
 def positions(all_experts: tuple[str, ...], kept: tuple[str, ...]) -> list[int]:
-    """Where the kept experts stand among all."""
-    return [all_experts.index(name) for name in kept]
+    """Where the kept experts stand among all; those who are not there are left out."""
+    return [all_experts.index(name) for name in kept if name in all_experts]
 
 
 def coopvecs(
@@ -60,7 +60,8 @@ def coopvecs(
         kept: the experts that are mixed.
 
     Raises:
-        NotAvailable: an expert that Portland reads gave no outputs on these queries.
+        NotAvailable: an expert that Portland reads gave no outputs on these queries, or it reads
+            none of the experts that are mixed.
     """
     sharing = knowledge.sharing(group, queries)
     missing = [name for name in fitted.portland.experts if name not in sharing]
@@ -70,17 +71,25 @@ def coopvecs(
             f"group {group}, which were not released"
         )
     where = positions(fitted.portland.experts, kept)
-    return [
-        restricted(fitted.portland.log_coopvecs(outputs), where)
-        for outputs in knowledge.stacked(group, queries, fitted.portland.experts)
-    ]
+    if not where:
+        raise NotAvailable(f"Portland reads none of {', '.join(kept)}, who share what is mixed")
+    found = []
+    for outputs in knowledge.stacked(group, queries, fitted.portland.experts):
+        # An expert that Portland does not read, because it gave no offset sum or no training
+        # outputs, has no weight.
+        beta = torch.zeros(len(outputs), len(kept))
+        read = positions(kept, fitted.portland.experts)
+        beta[:, sorted(read)] = restricted(fitted.portland.log_coopvecs(outputs), where)
+        found.append(beta)
+    return found
 
 
 def by_task(knowledge: Knowledge, group: str, queries: str, parts: list[Tensor]) -> list[Tensor]:
     """CoopVecs of blocks, joined by task, in the scenario's order of tasks."""
     tasks = [q.task for q in knowledge.questions(group, queries)]
+    none = torch.zeros(0, 1)
     return [
-        torch.cat([p for p, t in zip(parts, tasks, strict=True) if t == name])
+        torch.cat([p for p, t in zip(parts, tasks, strict=True) if t == name] or [none])
         for name in knowledge.setting.tasks
     ]
 
@@ -101,8 +110,9 @@ def public_coopvecs(
         raise NotAvailable(f"no {knowledge.kind} of group {group} on pool queries were released")
     parts = coopvecs(knowledge, fitted, group, names[0], kept)
     tasks = by_task(knowledge, group, names[0], parts)
-    if any(not len(part) for part in tasks):
-        raise NotAvailable("a task has no pool query")
+    empty = [n for n, part in zip(knowledge.setting.tasks, tasks, strict=True) if not len(part)]
+    if empty:
+        raise NotAvailable(f"no {names[0]} query of task {', '.join(empty)} was answered")
     return tasks
 
 

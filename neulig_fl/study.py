@@ -21,7 +21,7 @@ from neulig_fl.files import replace_atomically, write_atomically
 from neulig_fl.fitted import Fitted
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.parties import Parties
-from neulig_fl.plan import open_setting
+from neulig_fl.plan import open_setting, stage_plan
 from neulig_fl.progress import Progress
 from neulig_fl.scenario import Scenario, Stage
 
@@ -137,6 +137,8 @@ def serve(scenario: Scenario, seed: int, parties: Parties, out: Path, progress: 
     """
     knowledge = Knowledge(open_setting(scenario, seed))
     study = Study(Collector(parties, knowledge, progress), progress)
+    for stage in scenario.stages:
+        list(stage_plan(knowledge.setting, stage))  # data that cannot be listed ends the run here
     try:
         study.prepare(scenario)
         for stage in scenario.stages:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-
 import tiny
+import torch
 
 
 @pytest.fixture(scope="session", autouse=True)

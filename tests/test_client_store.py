@@ -32,7 +32,12 @@ def test_a_release_is_handed_out_again_byte_for_byte(store: ClientStore) -> None
     assert (again.payload, again.rows) == (b"payload", 2)
     assert store.find("f2") is None
     (entry,) = ledger.read(store.ledger_file)
-    assert (entry["event"], entry["bytes"], entry["rows"], entry["client"]) == ("release", 7, 2, "ada")
+    assert (entry["event"], entry["bytes"], entry["rows"], entry["client"]) == (
+        "release",
+        7,
+        2,
+        "ada",
+    )
 
 
 def test_a_new_store_is_empty_and_makes_no_folder(store: ClientStore) -> None:
@@ -105,7 +110,7 @@ def test_a_full_disk_leaves_no_half_file_and_no_charge(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
         patch.setattr(os, "replace", full)
-        with pytest.raises(RunError, match="cannot be written .disk full."):
+        with pytest.raises(RunError, match=r"cannot be written .disk full."):
             store.keep("f1", b"payload", 2, FACT)
     assert ledger.read(store.ledger_file) == []
     assert [p for p in store.root.rglob("*") if p.is_file()] == []

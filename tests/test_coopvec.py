@@ -46,7 +46,9 @@ def test_interior_means_below_nine_tenths() -> None:
 
 
 @given(SCORES, st.data())
-def test_restricting_renormalises_the_weights_that_stay(scores: np.ndarray, data: st.DataObject) -> None:
+def test_restricting_renormalises_the_weights_that_stay(
+    scores: np.ndarray, data: st.DataObject
+) -> None:
     """Without it a merge without a refusing client would not be a weighted mean."""
     log_beta = torch.log_softmax(torch.from_numpy(scores), dim=1)
     experts = list(range(log_beta.shape[1]))
@@ -66,7 +68,9 @@ def test_restricting_keeps_proportions_that_are_too_small_for_a_float() -> None:
 
 
 @given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 1000))
-def test_a_map_row_is_a_coopvec_and_counts_every_query(experts: int, queries: int, seed: int) -> None:
+def test_a_map_row_is_a_coopvec_and_counts_every_query(
+    experts: int, queries: int, seed: int
+) -> None:
     """Without it a merge by task would change the scale of the parameters."""
     generator = torch.Generator().manual_seed(seed)
     betas = [torch.softmax(4 * torch.randn(queries, experts, generator=generator), 1) for _ in "ab"]

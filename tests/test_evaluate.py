@@ -153,4 +153,9 @@ def test_a_comparison_is_paired_by_query() -> None:
     assert same is not None
     assert same["difference"] == 0.0
     assert same["ci95"][0] < 0 < same["ci95"][1]
-    assert evaluate.comparison([_score([(0, 0, 0)], merged=False)], [_score([(0, 0, 0)])], "merge_accuracy", _random()) is None
+    assert (
+        evaluate.comparison(
+            [_score([(0, 0, 0)], merged=False)], [_score([(0, 0, 0)])], "merge_accuracy", _random()
+        )
+        is None
+    )

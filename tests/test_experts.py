@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import tiny
 from neulig_fl import experts, schedule
 from neulig_fl.errors import CheckpointError, DataError, InputError, RunError
 from neulig_fl.families import open_family
@@ -31,7 +31,9 @@ def _parts(scenario: Scenario, client: int = 0, seed: int = 3) -> dict[str, Any]
     }
 
 
-def _obtain(scenario: Scenario, group: str = "A", client: int = 0, seed: int = 3) -> tuple[nn.Module, bool]:
+def _obtain(
+    scenario: Scenario, group: str = "A", client: int = 0, seed: int = 3
+) -> tuple[nn.Module, bool]:
     return experts.obtain(group=group, **_parts(scenario, client, seed))
 
 
@@ -72,7 +74,9 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
-def test_an_experts_name_changes_with_every_setting(what: str, make: Callable[..., Scenario]) -> None:
+def test_an_experts_name_changes_with_every_setting(
+    what: str, make: Callable[..., Scenario]
+) -> None:
     """Without it an expert that was trained otherwise would be taken from the cache."""
     assert _key(make(**OTHERS[what])) != _key(make())
 
@@ -190,17 +194,26 @@ def test_training_repeats_itself_and_leaves_the_global_generator_alone(
 def test_clients_groups_and_seeds_have_experts_of_their_own(make: Callable[..., Scenario]) -> None:
     """Without it two clients of one task would hold the same expert."""
     scenario = make()
-    found = [_obtain(scenario), _obtain(scenario, "B"), _obtain(scenario, client=2), _obtain(scenario, seed=4)]
+    found = [
+        _obtain(scenario),
+        _obtain(scenario, "B"),
+        _obtain(scenario, client=2),
+        _obtain(scenario, seed=4),
+    ]
     flat = [_flat(encoder) for encoder, _ in found]
     assert not any(torch.equal(a, b) for i, a in enumerate(flat) for b in flat[:i])
 
 
-def test_a_shared_origin_is_one_point_and_a_diverse_one_is_not(make: Callable[..., Scenario]) -> None:
+def test_a_shared_origin_is_one_point_and_a_diverse_one_is_not(
+    make: Callable[..., Scenario],
+) -> None:
     """Without it `diverse` experts would secretly share theta_0, or shared ones not."""
     still = {"lr": 1e-12, "weight_decay": 0.0}
     shared, diverse = make(**_with(**still)), make(**_with(origin="diverse", **still))
     start = _flat(open_family(shared.model, 3).encoder())
-    assert all(torch.allclose(_flat(_obtain(shared, client=i)[0]), start, atol=1e-6) for i in (0, 2))
+    assert all(
+        torch.allclose(_flat(_obtain(shared, client=i)[0]), start, atol=1e-6) for i in (0, 2)
+    )
     one, two = (_flat(_obtain(diverse, client=i)[0]) for i in (0, 2))
     assert not torch.allclose(one, two, atol=1e-2)
     assert not torch.allclose(one, start, atol=1e-2)
@@ -247,7 +260,9 @@ def test_the_rate_follows_the_schedule(
     assert len(asked) >= 2
 
 
-def test_training_that_diverges_says_what_to_do(make: Callable[..., Scenario], own_cache: Path) -> None:
+def test_training_that_diverges_says_what_to_do(
+    make: Callable[..., Scenario], own_cache: Path
+) -> None:
     """Without it NaN would be merged, or kept as an expert."""
     with pytest.raises(RunError, match=r"client 'ada': training diverged .*lower experts.lr"):
         _obtain(make(**_with(lr=1e30, epochs=3)))
@@ -268,17 +283,21 @@ def test_batch_norm_is_trained_when_one_picture_is_left_for_the_last_batch(
 def test_batch_norm_with_batches_of_one_says_what_to_change(make: Callable[..., Scenario]) -> None:
     """Without it torch's error would speak of values per channel."""
     scenario = make(model={"name": "micro-rn", "pretrained": "none"}, **_with(batch_size=1))
-    with pytest.raises(InputError, match=r"experts.batch_size is 1, and micro-rn has BatchNorm; allowed: 2"):
+    with pytest.raises(
+        InputError, match=r"experts.batch_size is 1, and micro-rn has BatchNorm; allowed: 2"
+    ):
         _obtain(scenario)
     assert _obtain(make(**_with(batch_size=1)))[1]
 
 
-def test_a_class_without_training_pictures_is_an_error(make: Callable[..., Scenario], tmp_path: Path) -> None:
+def test_a_class_without_training_pictures_is_an_error(
+    make: Callable[..., Scenario], tmp_path: Path
+) -> None:
     """Without it an expert would silently never see one of its classes."""
     folder = tiny.pictures(tmp_path / "few", ("a", "b"), each=1)
     mine = {"source": "imagefolder", "root": str(folder)}
     scenario = make(tasks={"first": mine, "second": mine})
-    with pytest.raises(DataError, match="task 'first': class .* has no image in split train-A"):
+    with pytest.raises(DataError, match=r"task 'first': class .* has no image in split train-A"):
         _obtain(scenario)
 
 
@@ -375,14 +394,22 @@ def test_accuracy_is_in_percent_on_the_given_pictures(make: Callable[..., Scenar
     at = task.indices("evaluation")
     head = parts["family"].head(task.source.class_names, task.source.templates)
     guesses = [
-        int(experts.classify(experts.encode(encoder, task.pixels(at[i : i + 1], 32), parts["family"]), head).argmax())
+        int(
+            experts.classify(
+                experts.encode(encoder, task.pixels(at[i : i + 1], 32), parts["family"]), head
+            ).argmax()
+        )
         for i in range(len(at))
     ]
     right = [g == int(t) for g, t in zip(guesses, task.labels(at), strict=True)]
-    assert experts.accuracy(encoder, task, at, parts["family"]) == pytest.approx(100 * sum(right) / len(right))
+    assert experts.accuracy(encoder, task, at, parts["family"]) == pytest.approx(
+        100 * sum(right) / len(right)
+    )
 
 
-def test_the_cache_holds_nothing_but_tensors(make: Callable[..., Scenario], own_cache: Path) -> None:
+def test_the_cache_holds_nothing_but_tensors(
+    make: Callable[..., Scenario], own_cache: Path
+) -> None:
     """Without it a shared cache folder could run code."""
     _obtain(make())
     (file,) = (own_cache / "experts").iterdir()

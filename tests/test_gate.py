@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tiny
 from neulig_fl import gate, ledger, records
 from neulig_fl.client_store import ClientStore, Released
 from neulig_fl.errors import BadReply, ClientRefused
@@ -39,18 +39,23 @@ class Holdings:
         }
 
     def inputs(self) -> records.Arrays:
+        """As `records.Holdings`."""
         return self._record("inputs")
 
     def offset_sum(self) -> records.Arrays:
+        """As `records.Holdings`."""
         return self._record("offset-sum")
 
     def features(self) -> records.Arrays:
+        """As `records.Holdings`."""
         return self._record("features")
 
     def logits(self) -> records.Arrays:
+        """As `records.Holdings`."""
         return self._record("logits")
 
     def parameters(self) -> records.Arrays:
+        """As `records.Holdings`."""
         return self._record("parameters")
 
 
@@ -94,12 +99,18 @@ STAGE = {
         (Request("two", "B", "offset-sum"), "the scenario has no stage 'two'"),
         (Request("one", "A", "offset-sum"), "stage 'one' is for group B, not A"),
         (Request("one", "B", "parameters"), "stage 'one' does not share parameters"),
-        (Request("one", "B", "features", "evaluation"), "does not share features on queries evaluation"),
+        (
+            Request("one", "B", "features", "evaluation"),
+            "does not share features on queries evaluation",
+        ),
         (Request("one", "B", "features"), "does not share features on queries None"),
         (Request("one", "B", "offset-sum", "pool"), "does not share offset-sum on queries pool"),
         (Request("one", "B", "features", "pool", 0.6), "a fraction of 0.5 of features, not 0.6"),
         (Request("one", "B", "features", "pool", 0.0), "a fraction of 0.5 of features, not 0.0"),
-        (Request("one", "B", "features", "pool", 0.5, "sealed"), "with protection none, not sealed"),
+        (
+            Request("one", "B", "features", "pool", 0.5, "sealed"),
+            "with protection none, not sealed",
+        ),
     ],
 )
 def test_what_no_stage_allows_is_refused_with_the_rule(
@@ -124,7 +135,9 @@ def test_what_no_stage_allows_is_refused_with_the_rule(
         ({"never": ["offset-sum"], "only": ["offset-sum"]}, "never offset-sum"),
     ],
 )
-def test_a_clients_own_rule_beats_the_stage(policy: dict[str, Any], reason: str, tmp_path: Path) -> None:
+def test_a_clients_own_rule_beats_the_stage(
+    policy: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
     """Without it a scenario could take what its owner never gives."""
     scenario, request = _scenario([STAGE], policy), Request("one", "B", "offset-sum")
     with pytest.raises(ClientRefused, match=reason):
@@ -201,7 +214,10 @@ def _allowed(said: list[dict[str, Any]], policy: dict[str, Any], request: Reques
         stage["name"] == request.stage
         and stage["group"] == request.group
         and share["kind"] == request.kind
-        and (request.queries in share["queries"] or (request.queries is None and not share["queries"]))
+        and (
+            request.queries in share["queries"]
+            or (request.queries is None and not share["queries"])
+        )
         and request.protection == "none"
         and 0 < request.fraction <= share["fraction"]
         for stage in said
@@ -223,7 +239,9 @@ def test_whatever_is_asked_only_the_effective_policy_is_released(
             if _allowed(said, policy, request):
                 released = _ask(scenario, request, store, holdings)
                 assert released.entry["kind"] == request.kind
-                assert len(released.payload) == records.byte_count(request.kind, released.rows, SIZES)
+                assert len(released.payload) == records.byte_count(
+                    request.kind, released.rows, SIZES
+                )
                 continue
             with pytest.raises(ClientRefused):
                 _ask(scenario, request, store, holdings)
@@ -248,7 +266,13 @@ HOSTILE = [
     {"stage": "outputs", "group": "A", "kind": "features", "queries": "train"},
     {"stage": "outputs", "group": "A", "kind": "gradients", "queries": None},
     {"stage": "outputs", "group": "A", "kind": "parameters", "queries": None},
-    {"stage": "outputs", "group": "A", "kind": "features", "queries": "pool", "fraction": float("nan")},
+    {
+        "stage": "outputs",
+        "group": "A",
+        "kind": "features",
+        "queries": "pool",
+        "fraction": float("nan"),
+    },
     {"stage": "outputs", "group": "A", "kind": "features", "queries": "pool", "fraction": "all"},
     {"stage": "outputs", "group": "A", "kind": ["features"], "queries": "pool"},
     {"stage": "outputs", "group": "A", "kind": "features", "queries": "pool", "secret": 1},

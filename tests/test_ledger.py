@@ -14,7 +14,12 @@ from neulig_fl import ledger
 
 FACTS = st.dictionaries(
     st.sampled_from(["kind", "client", "rows", "note", "hash", "index", "previous"]),
-    st.one_of(st.text(max_size=5), st.integers(), st.none(), st.floats(allow_nan=False, allow_infinity=False)),
+    st.one_of(
+        st.text(max_size=5),
+        st.integers(),
+        st.none(),
+        st.floats(allow_nan=False, allow_infinity=False),
+    ),
     max_size=4,
 )
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
-import tiny
 from neulig_fl import __version__, experts, ledger, records
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import BadReply, NeuligError
@@ -85,7 +85,9 @@ def test_prepare_trains_once_and_notes_the_truth_for_the_engine(
     assert all(0 <= f["accuracy"] <= 100 and f["n_train"] > 0 for f in facts)
 
 
-def test_the_reply_to_prepare_tells_the_server_no_accuracy(scenario: Scenario, tmp_path: Path) -> None:
+def test_the_reply_to_prepare_tells_the_server_no_accuracy(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     """Without it the server would know what only a simulation may."""
     reply, _ = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
     assert list(reply) == ["trained"]
@@ -108,7 +110,9 @@ def test_outputs_are_the_experts_on_the_queries_in_order(
         for t in party.setting.tasks.values()
     ]
     assert logits["logits"].shape == (rows, 5)
-    assert torch.allclose(torch.tensor(logits["logits"]), experts.classify(expected, torch.cat(heads)))
+    assert torch.allclose(
+        torch.tensor(logits["logits"]), experts.classify(expected, torch.cat(heads))
+    )
 
 
 def test_a_fraction_is_the_first_part_of_every_task(scenario: Scenario, tmp_path: Path) -> None:
@@ -127,7 +131,9 @@ def test_queries_by_value_get_the_same_answers(data: Path, tmp_path: Path) -> No
     scenario = tiny.scenario(tmp_path, data, stages=STAGES, queries=sizes)
     party = _party(scenario, tmp_path)
     _, found = _ask(party, "features", "pool", _pictures(party, "pool").tobytes())
-    reference = tiny.scenario(tmp_path, data, stages=STAGES, queries=sizes | {"travel": "reference"})
+    reference = tiny.scenario(
+        tmp_path, data, stages=STAGES, queries=sizes | {"travel": "reference"}
+    )
     _, expected = _ask(_party(reference, tmp_path / "other"), "features", "pool")
     assert np.array_equal(found["features"], expected["features"])
 
@@ -155,7 +161,9 @@ def test_a_client_gives_its_own_inputs_and_nobody_elses(scenario: Scenario, tmp_
         assert found["labels"].tolist() == own.labels(at).tolist()
 
 
-def test_the_offset_sum_and_the_parameters_are_the_same_experts(scenario: Scenario, tmp_path: Path) -> None:
+def test_the_offset_sum_and_the_parameters_are_the_same_experts(
+    scenario: Scenario, tmp_path: Path
+) -> None:
     """Without it the alignment term would be about other parameters than the merge's."""
     party = _party(scenario, tmp_path)
     _, parameters = _ask(party, "parameters")
@@ -173,8 +181,13 @@ def test_the_receipt_is_the_ledgers(scenario: Scenario, tmp_path: Path) -> None:
     replies = [_ask(party, "offset-sum")[0], _ask(party, "features", "pool")[0]]
     entries = ledger.read(ClientStore(party.root).ledger_file)
     assert ledger.verify(entries)
-    assert [(e["sha256"], e["hash"]) for e in entries] == [(r["sha256"], r["hash"]) for r in replies]
-    assert [(e["client"], e["kind"], e["rows"]) for e in entries] == [("ada", "offset-sum", 1), ("ada", "features", 12)]
+    assert [(e["sha256"], e["hash"]) for e in entries] == [
+        (r["sha256"], r["hash"]) for r in replies
+    ]
+    assert [(e["client"], e["kind"], e["rows"]) for e in entries] == [
+        ("ada", "offset-sum", 1),
+        ("ada", "features", 12),
+    ]
 
 
 def test_a_new_process_hands_out_the_stored_bytes(

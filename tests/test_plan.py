@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import tiny
+
 from neulig_fl import plan
 from neulig_fl.families import open_clip
 from neulig_fl.plan import Planned, open_setting, stage_plan, stage_requests
@@ -34,7 +34,9 @@ def test_every_release_has_its_rows_and_bytes(data: Path, tmp_path: Path) -> Non
         *[(name, "features", "pool", 12, 12 * 16 * 4) for name in tiny.CLIENTS],
         *[(name, "features", "evaluation", 14, 14 * 16 * 4) for name in tiny.CLIENTS],
     ]
-    assert [(p.client, p.rows, p.bytes) for p in merging] == [(n, 1, 4 * weights) for n in tiny.CLIENTS]
+    assert [(p.client, p.rows, p.bytes) for p in merging] == [
+        (n, 1, 4 * weights) for n in tiny.CLIENTS
+    ]
     assert all(p.refusal is None for p in outputs + merging)
 
 

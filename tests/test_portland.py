@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neulig_fl import portland
-from neulig_fl.portland import Portland, TrainingQueries, alignment, batches, standardised_offset_sums
+from neulig_fl.portland import (
+    Portland,
+    TrainingQueries,
+    alignment,
+    batches,
+    standardised_offset_sums,
+)
 from neulig_fl.scenario import PortlandOptions
 
 EXPERTS = ("ada", "bob", "cyd")
@@ -60,10 +66,16 @@ def _slow_loss(
         flat = list(itertools.chain(*outputs))
         coop = _softmax([sum(w * z for w, z in zip(row, flat, strict=True)) + b
                          for row, b in zip(weight, bias, strict=True)])  # fmt: skip
-        mixed = [sum(c * o[d] for c, o in zip(coop, outputs, strict=True)) for d in range(len(outputs[0]))]
+        mixed = [
+            sum(c * o[d] for c, o in zip(coop, outputs, strict=True))
+            for d in range(len(outputs[0]))
+        ]
         if task.head is not None:
             length = math.sqrt(sum(m * m for m in mixed))
-            mixed = [sum(h * m / length for h, m in zip(row, mixed, strict=True)) for row in task.head.tolist()]
+            mixed = [
+                sum(h * m / length for h, m in zip(row, mixed, strict=True))
+                for row in task.head.tolist()
+            ]
         else:
             mixed = mixed[task.columns]
         p = _softmax(mixed)
@@ -97,7 +109,9 @@ def test_the_gradient_is_that_of_equation_nine(outputs: str, labelled: bool, rul
     tally = portland._Tally()
     optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
     rows = torch.arange(len(task.outputs))
-    portland._step(layer, optimiser, task, rows, torch.tensor(xi, dtype=torch.float64), options, tally)
+    portland._step(
+        layer, optimiser, task, rows, torch.tensor(xi, dtype=torch.float64), options, tally
+    )
 
     weight, bias = before
     slow = lambda w, b: _slow_loss(w, b, task, xi, rule, 0.7, 0.9)  # noqa: E731
@@ -135,7 +149,10 @@ def test_with_two_experts_the_paper_rule_only_pulls_the_weights_together() -> No
 # ---------------------------------------------------------------- offset sums
 
 
-@given(st.lists(st.integers(-(10**6), 10**6), min_size=2, max_size=7, unique=True), st.integers(-999, 999))
+@given(
+    st.lists(st.integers(-(10**6), 10**6), min_size=2, max_size=7, unique=True),
+    st.integers(-999, 999),
+)
 def test_offset_sums_are_standardised_as_numpy_would(sums: list[int], shift: int) -> None:
     """Without it the alignment term would depend on the parameters' scale or on theta_bar."""
     values = torch.tensor(sums, dtype=torch.float64)
@@ -143,7 +160,9 @@ def test_offset_sums_are_standardised_as_numpy_would(sums: list[int], shift: int
     expected = (np.array(sums) - np.mean(sums)) / np.std(sums, ddof=1)
     assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     assert found.dtype == torch.float32
-    assert standardised_offset_sums(values + shift).tolist() == pytest.approx(found.tolist(), abs=1e-5)
+    assert standardised_offset_sums(values + shift).tolist() == pytest.approx(
+        found.tolist(), abs=1e-5
+    )
     assert standardised_offset_sums(7 * values).tolist() == pytest.approx(found.tolist(), abs=1e-5)
 
 
@@ -170,7 +189,10 @@ def test_coopvecs_are_the_softmax_of_a_linear_layer() -> None:
     network = Portland(weight, bias, EXPERTS)
     for q in range(4):
         flat = [*outputs[q, 0], *outputs[q, 1], *outputs[q, 2]]
-        scores = [float(sum(w * z for w, z in zip(weight[t], flat, strict=True)) + bias[t]) for t in range(3)]
+        scores = [
+            float(sum(w * z for w, z in zip(weight[t], flat, strict=True)) + bias[t])
+            for t in range(3)
+        ]
         assert network.coopvecs(outputs)[q].tolist() == pytest.approx(_softmax(scores), rel=1e-5)
     assert torch.allclose(network.log_coopvecs(outputs).exp(), network.coopvecs(outputs))
 
@@ -224,7 +246,9 @@ def test_an_epoch_asks_every_query_once_and_the_tasks_take_turns(
 def _trained(seed: int = 0, queries: Any = None, **options: Any) -> portland.Fit:
     queries = queries or [_single(_queries(seed=1)), _single(_queries(seed=2, rows=9))]
     chosen = PortlandOptions(**{"epochs": 3, "batch_size": 4, **options})
-    return portland.train(queries, torch.tensor([-1.0, 0.2, 0.8]), EXPERTS, chosen, _generator(seed))
+    return portland.train(
+        queries, torch.tensor([-1.0, 0.2, 0.8]), EXPERTS, chosen, _generator(seed)
+    )
 
 
 def _single(task: TrainingQueries) -> TrainingQueries:

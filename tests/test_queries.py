@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tiny
 from neulig_fl import queries
 from neulig_fl.scenario import Scenario
 from neulig_fl.tasks import Task
 
 
 @pytest.fixture(scope="module")
-def opened(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scenario, dict[str, Task]]:
+def opened(
+    data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Scenario, dict[str, Task]]:
     """The tiny scenario and its tasks."""
     scenario = tiny.scenario(tmp_path_factory.mktemp("queries"), data)
     return scenario, queries.open_tasks(scenario, 3)
@@ -35,7 +37,10 @@ def test_tasks_stand_once_in_the_order_of_the_clients(opened: Opened) -> None:
 def test_public_queries_come_task_by_task(name: str, most: int, opened: Opened) -> None:
     """Without it a task with two clients would be asked twice."""
     found = queries.blocks(*opened, name, "A", 1.0)
-    assert [(b.task.name, b.owner, b.rows) for b in found] == [("first", None, most), ("second", None, most)]
+    assert [(b.task.name, b.owner, b.rows) for b in found] == [
+        ("first", None, most),
+        ("second", None, most),
+    ]
     assert [b.indices.tolist() for b in found] == [
         b.indices.tolist() for b in queries.blocks(*opened, name, "B", 1.0)
     ]
@@ -56,7 +61,11 @@ def test_the_query_sets_share_no_image(opened: Opened) -> None:
     """Without it Portland or an expert would be trained on what accuracy is measured on."""
     seen: set[tuple[str, int]] = set()
     for name, group in (("pool", "A"), ("evaluation", "A"), ("train", "A"), ("train", "B")):
-        images = {(b.task.name, int(i)) for b in queries.blocks(*opened, name, group, 1.0) for i in b.indices}
+        images = {
+            (b.task.name, int(i))
+            for b in queries.blocks(*opened, name, group, 1.0)
+            for i in b.indices
+        }
         assert not seen & images
         seen |= images
 

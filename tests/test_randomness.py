@@ -18,7 +18,9 @@ NAMES = st.lists(st.text(max_size=8), unique=True, min_size=1, max_size=12)
 
 
 @given(st.integers(0, 2**63 - 1), st.text(max_size=9), st.text(max_size=9))
-def test_a_seed_fits_both_libraries_and_is_always_the_same(seed: int, purpose: str, name: str) -> None:
+def test_a_seed_fits_both_libraries_and_is_always_the_same(
+    seed: int, purpose: str, name: str
+) -> None:
     """Without it some scenario seeds would crash NumPy or torch, or give another run each time."""
     derived = derived_seed(seed, purpose, name)
     assert 0 <= derived < 2**63

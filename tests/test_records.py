@@ -43,7 +43,13 @@ def test_every_kind_travels_and_arrives_as_it_was(kind: str, rows: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("inputs", 4 * (12 + 8)), ("offset-sum", 8), ("features", 48), ("logits", 80), ("parameters", 36)],
+    [
+        ("inputs", 4 * (12 + 8)),
+        ("offset-sum", 8),
+        ("features", 48),
+        ("logits", 80),
+        ("parameters", 36),
+    ],
 )
 def test_byte_counts_by_hand(kind: str, expected: int) -> None:
     """Without it `plan` would announce other sizes than what is sent."""
@@ -51,7 +57,9 @@ def test_byte_counts_by_hand(kind: str, expected: int) -> None:
 
 
 @given(st.lists(st.tuples(DTYPES, SHAPES), max_size=4), st.integers(0, 99))
-def test_any_layout_is_packed_without_loss(parts: list[tuple[str, tuple[int, ...]]], seed: int) -> None:
+def test_any_layout_is_packed_without_loss(
+    parts: list[tuple[str, tuple[int, ...]]], seed: int
+) -> None:
     """Without it an architecture with an unusual entry would arrive shifted."""
     fields = [(f"entry {i}", dtype, shape) for i, (dtype, shape) in enumerate(parts)]
     arrays = _arrays(fields, seed)
@@ -72,7 +80,10 @@ def test_strided_and_wider_arrays_are_packed_by_value() -> None:
     ("arrays", "problem"),
     [
         ({}, "features has shape nothing instead of"),
-        ({"features": np.zeros((3, 2), np.float32)}, r"features has shape \(3, 2\) instead of \(2, 3\)"),
+        (
+            {"features": np.zeros((3, 2), np.float32)},
+            r"features has shape \(3, 2\) instead of \(2, 3\)",
+        ),
         ({"features": np.zeros(6, np.float32)}, r"shape \(6,\)"),
         ({"features": np.full((2, 3), np.nan, np.float32)}, "6 values that are not finite"),
         ({"features": np.array([[0, 0, np.inf], [0, -np.inf, 0]])}, "2 values that are not finite"),
@@ -99,7 +110,10 @@ def test_a_value_that_the_wire_cannot_hold_does_not_leave_as_infinity() -> None:
         (b"", "0 bytes instead of 24"),
         (bytes(23), "23 bytes instead of 24"),
         (bytes(25), "25 bytes instead of 24"),
-        (np.array([0, 0, 0, 0, 0, np.nan], "<f4").tobytes(), "features holds 1 values that are not finite"),
+        (
+            np.array([0, 0, 0, 0, 0, np.nan], "<f4").tobytes(),
+            "features holds 1 values that are not finite",
+        ),
     ],
     ids=["empty", "short", "long", "NaN"],
 )

@@ -26,6 +26,7 @@ class Attention(nn.Module):
         self.inner = nn.MultiheadAttention(4, 2, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The output."""
         return self.inner(x, x, x, need_weights=False)[0].mean(dim=1)
 
 
@@ -41,6 +42,7 @@ class Odd(nn.Module):
         self.register_buffer("count", torch.tensor(2))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The output."""
         return self.scale * x @ self.matrix.T + self.shift * self.scratch * self.count
 
 
@@ -52,6 +54,7 @@ class Tied(nn.Module):
         self.layer = nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The output."""
         return self.layer(torch.tanh(self.layer(x)))
 
 
@@ -63,6 +66,7 @@ class Recurrent(nn.Module):
         self.gru = nn.GRU(4, 3, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The output."""
         return self.gru(x)[0][:, -1]
 
 
@@ -72,7 +76,10 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "no bias": (lambda: nn.Linear(4, 3, bias=False), VECTOR),
     "mlp": (lambda: nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)), VECTOR),
     "layer norm": (lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2)), VECTOR),
-    "group norm": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten()), IMAGE),
+    "group norm": (
+        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Flatten()),
+        IMAGE,
+    ),
     "convolution": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3, stride=2), nn.Flatten()), IMAGE),
     "batch norm": (
         lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten()),
@@ -90,7 +97,9 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def _experts(make: Callable[[], nn.Module], count: int = 3, seed: int = 0) -> tuple[nn.Module, States]:
+def _experts(
+    make: Callable[[], nn.Module], count: int = 3, seed: int = 0
+) -> tuple[nn.Module, States]:
     """A module, and states of its architecture with random entries (positive variances)."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -169,7 +178,11 @@ def test_the_bundled_models_are_merged_as_if_one_query_at_a_time(model: str) -> 
 
 
 @given(
-    st.integers(1, 9), st.integers(1, 5), st.integers(1, 4), st.integers(0, 10**6), st.integers(1, 4)
+    st.integers(1, 9),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(0, 10**6),
+    st.integers(1, 4),
 )
 def test_any_mixture_of_equal_and_different_coopvecs(
     queries: int, experts: int, distinct: int, seed: int, batch_size: int
@@ -244,7 +257,9 @@ def test_dropout_never_acts() -> None:
 # ---------------------------------------------------------------- BatchNorm
 
 
-def _estimated_by_torch(encoder: nn.Module, state: dict[str, Tensor], calibration: Tensor) -> nn.Module:
+def _estimated_by_torch(
+    encoder: nn.Module, state: dict[str, Tensor], calibration: Tensor
+) -> nn.Module:
     """Torch's own way: reset the statistics, then one pass in which BatchNorm alone trains."""
     network = copy.deepcopy(encoder)
     network.load_state_dict({**network.state_dict(), **state})
@@ -282,7 +297,9 @@ def test_merged_outputs_are_those_of_recalibrated_networks() -> None:
     found = merged_outputs(encoder, _stack(states), beta, lambda rows: inputs[rows], calibration)
     slow = torch.cat(
         [
-            _estimated_by_torch(encoder, _merged_state(encoder, states, weights), calibration)(query[None])
+            _estimated_by_torch(encoder, _merged_state(encoder, states, weights), calibration)(
+                query[None]
+            )
             for weights, query in zip(beta, inputs, strict=True)
         ]
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
-import tiny
 from neulig_fl import coopvec, weightings
 from neulig_fl.fitted import Fitted, NotAvailable
 from neulig_fl.knowledge import Knowledge
@@ -33,7 +33,9 @@ def _tell(knowledge: Knowledge, queries: str, clients: tuple[str, ...] = tiny.CL
         knowledge.take(name, Request("s", "A", "features", queries), record, rows * DIM * 4)
 
 
-def _fitted(experts: tuple[str, ...] = tiny.CLIENTS, best: str = "bob", sharp: float = 0.5) -> Fitted:
+def _fitted(
+    experts: tuple[str, ...] = tiny.CLIENTS, best: str = "bob", sharp: float = 0.5
+) -> Fitted:
     generator = torch.Generator().manual_seed(9)
     count = len(experts)
     weight = sharp * torch.randn(count, count * DIM, generator=generator)
@@ -115,7 +117,9 @@ def test_per_sample_is_portlands_own_coopvec(make: Make) -> None:
     situation = make()
     outputs = torch.stack([_outputs(2 * ROWS, seed) for seed in range(3)], dim=1)
     expected = _fitted().portland.coopvecs(outputs)
-    assert torch.allclose(torch.cat(_vectors(weightings.per_sample(situation))), expected, atol=1e-6)
+    assert torch.allclose(
+        torch.cat(_vectors(weightings.per_sample(situation))), expected, atol=1e-6
+    )
 
 
 def test_a_missing_experts_weight_goes_to_the_others_in_proportion(make: Make) -> None:
@@ -151,7 +155,9 @@ def test_batch_first_gives_a_shuffled_batch_its_first_querys_coopvec(
         sizes = sorted(rows.count(row) for row in set(rows))
         assert sizes == [1, 3, 3]
         assert set(rows) <= {tuple(row) for row in vectors.tolist()}
-    firsts = [next(i for i, r in enumerate(own[0].tolist()) if r == m) for m in found.merge[0].tolist()]  # type: ignore[union-attr]
+    firsts = [
+        next(i for i, r in enumerate(own[0].tolist()) if r == m) for m in found.merge[0].tolist()
+    ]  # type: ignore[union-attr]
     assert set(firsts) != {0, 3, 6}, "the batch must be shuffled"
 
 
@@ -170,7 +176,9 @@ def test_by_task_every_query_has_its_tasks_map(make: Make) -> None:
 def test_hard_routing_follows_the_largest_entry(make: Make) -> None:
     """Without it routing would send queries to other experts than NeuLig favours."""
     situation = make()
-    for hard, soft in zip(_vectors(weightings.hard_routing(situation)), situation.coopvecs(), strict=True):
+    for hard, soft in zip(
+        _vectors(weightings.hard_routing(situation)), situation.coopvecs(), strict=True
+    ):
         assert hard.argmax(dim=1).tolist() == soft.argmax(dim=1).tolist()
         assert set(hard.flatten().tolist()) == {0.0, 1.0}
 
@@ -179,7 +187,9 @@ def test_best_single_gives_all_to_the_chosen_one(make: Make) -> None:
     """Without it the control would be chosen on the evaluation."""
     for part in _vectors(weightings.best_single(make())):
         assert part.tolist() == [[0.0, 1.0, 0.0]] * ROWS
-    with pytest.raises(NotAvailable, match="best single expert is bob's, who does not share it here"):
+    with pytest.raises(
+        NotAvailable, match="best single expert is bob's, who does not share it here"
+    ):
         weightings.best_single(make(("ada", "cyd")))
 
 
@@ -192,13 +202,17 @@ def test_an_oracle_without_its_expert_leaves_that_task_out(make: Make) -> None:
     assert found.reasons == [None, "its own expert is bob's, who does not share it here"]
 
 
-def test_without_answers_on_the_evaluation_there_are_no_coopvecs(data: Path, tmp_path: Path) -> None:
+def test_without_answers_on_the_evaluation_there_are_no_coopvecs(
+    data: Path, tmp_path: Path
+) -> None:
     """Without it group B's queries would be weighed by group A's outputs."""
     knowledge = tiny.knowledge(tmp_path, data)
     _tell(knowledge, "pool")
     _tell(knowledge, "evaluation", ("ada", "bob"))
     situation = Situation(knowledge, _fitted(), "A", ("ada", "bob"))
-    with pytest.raises(NotAvailable, match="reads the features of cyd on evaluation queries of group A"):
+    with pytest.raises(
+        NotAvailable, match="reads the features of cyd on evaluation queries of group A"
+    ):
         weightings.per_sample(situation)
 
 

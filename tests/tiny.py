@@ -1,9 +1,9 @@
-"""Tiny real things for tests: folders of pictures, scenarios that run in a second, clients that misbehave."""
+"""Tiny real things for tests: folders of pictures, scenarios, clients that misbehave."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import yaml
 from PIL import Image
 
 from neulig_fl import runs
+from neulig_fl.errors import ClientRefused, NeuligError
 from neulig_fl.knowledge import Knowledge
+from neulig_fl.parties import Answer, Ask
 from neulig_fl.party import Party
 from neulig_fl.plan import open_setting
 from neulig_fl.report import Report
@@ -129,3 +131,46 @@ def spoiled(monkeypatch: Any, client: str, kind: str, spoil: Spoil) -> None:
         return reply
 
     monkeypatch.setattr(Party, "answer", answer)
+
+
+class InProcess:
+    """The clients of a run as `Parties`: every request reaches a new party, as a new process would.
+
+    The parties share one opened setting, which holds nothing of a client's and is slow to open.
+
+    Args:
+        scenario: every client's copy.
+        root: below it the clients' stores, `clients/NAME`.
+        order: puts the answers in the order in which they arrive.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        root: Path,
+        order: Callable[[list[Answer]], list[Answer]] = lambda answers: answers,
+    ) -> None:
+        self.scenario = scenario
+        self.root = root
+        self.order = order
+        self.asked: list[list[Ask]] = []
+        self.setting = open_setting(scenario, scenario.seed)
+
+    def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:  # noqa: ARG002
+        """As `Parties.ask`."""
+        self.asked.append(list(asks))
+        yield from self.order([self.answer(ask) for ask in asks])
+
+    def answer(self, ask: Ask) -> Answer:
+        """What one client answers."""
+        party = Party(
+            self.scenario, self.scenario.seed, ask.client, self.root / "clients" / ask.client
+        )
+        party.__dict__["setting"] = self.setting
+        try:
+            body, payload = party.answer(ask.action, ask.body, ask.payload)
+        except ClientRefused as refusal:
+            return Answer(ask.client, ask.action, "refused", refusal.public_reason, {}, b"")
+        except NeuligError as error:
+            return Answer(ask.client, ask.action, "failed", error.public_reason, {}, b"")
+        return Answer(ask.client, ask.action, "ok", None, body, payload)

@@ -91,9 +91,8 @@ def _sizes(found: list[Task]) -> Table:
 
 
 def _size(task: Task) -> str:
-    return (
-        ", ".join(f"{name} {count:,}" for name, count in _counts(task).items()).capitalize() + "."
-    )
+    counts = (f"{count:,} {name}" for name, count in _counts(task).items())
+    return f"Sizes: {', '.join(counts)}."
 
 
 @dataclass(frozen=True)

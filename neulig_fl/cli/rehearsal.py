@@ -7,7 +7,7 @@ one query for each block, one number for each output. So what is said here is wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,12 +20,14 @@ from neulig_fl.knowledge import Knowledge, Questions
 from neulig_fl.plan import Planned, Setting
 from neulig_fl.portland import Fit, Portland
 from neulig_fl.progress import Progress
-from neulig_fl.queries import blocks
 from neulig_fl.records import OUTPUT_KINDS, Request
 from neulig_fl.records import byte_count as bytes_of
 from neulig_fl.scenario import Stage
 from neulig_fl.stages.train_portland import consenting
 from neulig_fl.weightings import Rule, Situation, Weighting
+
+NO_INPUTS = "no client released its training inputs"
+"""Then nobody is asked for outputs on them, and nobody refuses."""
 
 ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
 
@@ -56,10 +58,10 @@ class BlankKnowledge(Knowledge):
         """Clients whose parameters would be known, in order."""
         return tuple(n for n in self.clients if n in self.with_stacks.get(group, []))
 
-    def questions(self, group: str, queries: str) -> list[Questions]:
+    def questions_at(self, group: str, queries: str, fraction: float) -> list[Questions]:
         """One blank query for every block that has any."""
         found = []
-        for block in self.blocks(group, queries, self.fraction(group, queries)):
+        for block in self.blocks(group, queries, fraction):
             rows = min(block.rows, 1)
             pictures = np.zeros((rows, 3, 1, 1), np.uint8)
             found.append(Questions(block.task.name, pictures, torch.zeros(rows, dtype=torch.long)))
@@ -158,7 +160,7 @@ def _collect(knowledge: BlankKnowledge, outlook: StageOutlook) -> None:
                 outlook.released.append(item)
             else:
                 outlook.refused.append(item)
-                if setting.scenario.on_refusal == "stop":
+                if item.refusal != NO_INPUTS and setting.scenario.on_refusal == "stop":
                     outlook.stops = f"{item.client} refuses {request.kind}, and on_refusal is stop"
 
 
@@ -167,13 +169,10 @@ def _with_true_rows(knowledge: BlankKnowledge, item: Planned) -> Planned:
     request = item.request
     if request.queries != "train" or request.kind not in OUTPUT_KINDS:
         return item
-    setting, group = knowledge.setting, request.group
-    owners = knowledge.inputs.get(group, {})
-    fraction = knowledge.fractions.get((group, "inputs", "train"), 1.0)
-    held = blocks(setting.scenario, setting.tasks, "train", group, fraction)
-    rows = sum(block.rows for block in held if block.owner in owners)
-    size = bytes_of(request.kind, rows, setting.sizes)
-    return Planned(item.client, request, rows, size, item.refusal)
+    fraction = knowledge.fractions.get((request.group, "inputs", "train"), 1.0)
+    rows = sum(block.rows for block in knowledge.blocks(request.group, "train", fraction))
+    size = bytes_of(request.kind, rows, knowledge.setting.sizes)
+    return replace(item, rows=rows, bytes=size, refusal=item.refusal if rows else NO_INPUTS)
 
 
 def _steps(run: StageRun, outlook: StageOutlook) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from neulig_fl import coopvec, fitted, portland
 from neulig_fl.compare import StageRun
-from neulig_fl.errors import ClientRefused
-from neulig_fl.fitted import Fitted
+from neulig_fl.errors import ClientRefused, RunError
+from neulig_fl.fitted import Fitted, NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.portland import Fit, Portland, TrainingQueries, to_logits
 from neulig_fl.randomness import torch_generator
@@ -21,6 +21,7 @@ def run(run: StageRun) -> None:
 
     Raises:
         ClientRefused: fewer than two clients share what it needs.
+        RunError: the query set is empty.
     """
     knowledge, group = run.knowledge, run.stage.group
     options = knowledge.setting.scenario.portland
@@ -31,6 +32,11 @@ def run(run: StageRun) -> None:
             f"on {options.queries} queries; shared by: {', '.join(names) or 'nobody'}"
         )
     queries = training_queries(knowledge, group, names)
+    if not queries:
+        raise RunError(
+            f"stage {run.stage.name!r}: no task has a {options.queries} query to train Portland "
+            "on; give the tasks more images (20 a class and more)"
+        )
     sums = knowledge.sums.get(group, {})
     offsets = torch.zeros(len(names))
     if options.alignment != "none":
@@ -41,13 +47,21 @@ def run(run: StageRun) -> None:
     def on_epoch(epoch: int, network: Portland) -> None:
         bar.advance()
         if epoch == 1 and options.epochs > 1:
-            run.maps.append(map_record(run, network, epoch))
+            _keep_map(run, network, epoch)
 
     generator = torch_generator(knowledge.setting.seed, "portland", group)
     fit = portland.train(queries, offsets, names, options, generator, on_epoch)
     best, choice = best_single(queries, names)
     run.fitted = Fitted(fit, run.stage.name, group, options.queries, best, choice)
-    run.maps.append(map_record(run, fit.portland, options.epochs))
+    _keep_map(run, fit.portland, options.epochs)
+
+
+def _keep_map(run: StageRun, network: Portland, epoch: int) -> None:
+    """Add a CoopVec Map to the report; without answers for every task there is none."""
+    try:
+        run.maps.append(map_record(run, network, epoch))
+    except NotAvailable as reason:
+        run.progress.note(f"{run.stage.name}: no CoopVec Map after epoch {epoch}: {reason}")
 
 
 def consenting(knowledge: Knowledge, group: str) -> tuple[str, ...]:

@@ -144,14 +144,18 @@ def test_other_prompts_or_weights_have_another_head(own_cache: Path) -> None:
 
 def test_an_unknown_model_says_where_the_names_are() -> None:
     """Without it a typo would be an error deep in OpenCLIP."""
-    with pytest.raises(InputError, match="no model family knows 'micro-vitt'; see `neulig-fl models`"):
+    with pytest.raises(
+        InputError, match="no model family knows 'micro-vitt'; see `neulig-fl models`"
+    ):
         _family("micro-vitt")
 
 
 def test_an_unknown_tag_names_the_models_tags() -> None:
     """Without it the user would not learn which weights there are."""
     family = _family("RN50", "opnai")
-    with pytest.raises(CheckpointError, match=r"RN50 has no weights 'opnai'; allowed: .*did you mean openai"):
+    with pytest.raises(
+        CheckpointError, match=r"RN50 has no weights 'opnai'; allowed: .*did you mean openai"
+    ):
         family.encoder()
 
 
@@ -191,7 +195,10 @@ def test_the_hash_follows_the_weights(tmp_path: Path) -> None:
     assert before == _family("tiny-vit", str(path)).weights_hash
     save_file({**state, "logit_scale": state["logit_scale"] + 1}, path)
     assert _family("tiny-vit", str(path)).weights_hash != before
-    assert len({_family(n, "none", s).weights_hash for n in ("tiny-vit", "micro-vit") for s in (0, 1)}) == 4
+    assert (
+        len({_family(n, "none", s).weights_hash for n in ("tiny-vit", "micro-vit") for s in (0, 1)})
+        == 4
+    )
 
 
 def test_a_weights_file_without_an_ending_is_read_too(tmp_path: Path) -> None:
@@ -225,7 +232,7 @@ def test_a_checkpoint_that_would_run_code_is_not_run(ending: str, tmp_path: Path
     """Without it a stranger's checkpoint could take over the machine, or the error invite it to."""
     path, witness = tmp_path / f"evil.{ending}", tmp_path / "witness"
     torch.save({"w": torch.zeros(1), "x": Attack(witness)}, path)
-    with pytest.raises(CheckpointError, match="cannot be read .*tensors only") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be read .*tensors only") as caught:
         open_clip.read_state_dict(path)
     assert "weights_only" not in str(caught.value), "torch's own advice is to run it all the same"
     assert str(caught.value).isprintable()
@@ -274,7 +281,10 @@ def _fits(change: Any) -> dict[str, torch.Tensor]:
     [
         (lambda s: s.pop("0.bias"), "missing: 0.bias"),
         (lambda s: s.update(w=torch.zeros(1)), "extra: w"),
-        (lambda s: s.update({"0.weight": torch.zeros(2, 3)}), r"wrong shape: 0.weight \(2, 3\) instead of \(3, 2\)"),
+        (
+            lambda s: s.update({"0.weight": torch.zeros(2, 3)}),
+            r"wrong shape: 0.weight \(2, 3\) instead of \(3, 2\)",
+        ),
         (
             lambda s: (s.clear(), s.update(x=torch.zeros(1))),
             "missing: 0.weight, 0.bias, 1.weight and 4 more; extra: x",
@@ -285,7 +295,8 @@ def _fits(change: Any) -> dict[str, torch.Tensor]:
 def test_a_checkpoint_of_another_model_says_what_differs(change: Any, problem: str) -> None:
     """Without it weights of another architecture would be loaded in part, or not explained."""
     with pytest.raises(
-        CheckpointError, match=f"^checkpoint own.pt of client 'ada' does not fit the model; {problem}; check"
+        CheckpointError,
+        match=f"^checkpoint own.pt of client 'ada' does not fit the model; {problem}; check",
     ) as caught:
         _fits(change)
     assert caught.value.public_reason == "its checkpoint does not fit the scenario's model"
@@ -294,7 +305,7 @@ def test_a_checkpoint_of_another_model_says_what_differs(change: Any, problem: s
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_checkpoint_with_values_that_are_not_finite_is_refused(value: float) -> None:
     """Without it every merge with this expert would be NaN."""
-    with pytest.raises(CheckpointError, match="values that are not finite: 0.bias"):
+    with pytest.raises(CheckpointError, match=r"values that are not finite: 0.bias"):
         _fits(lambda s: s.update({"0.bias": torch.tensor([0.0, value, 0.0])}))
 
 

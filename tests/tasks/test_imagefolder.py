@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import tiny
 from neulig_fl.errors import DataError
 from neulig_fl.scenario import TaskOptions
 from neulig_fl.tasks import Task, imagefolder
@@ -106,7 +106,9 @@ def test_pictures_of_any_size_fit(size: tuple[int, int], tmp_path: Path) -> None
     """Without it one very thin picture would end the run."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        Image.new("RGB", size, name.replace("a", "red").replace("b", "blue")).save(tmp_path / name / "x.png")
+        Image.new("RGB", size, name.replace("a", "red").replace("b", "blue")).save(
+            tmp_path / name / "x.png"
+        )
     assert _all(_source(tmp_path), 8).shape == (2, 3, 8, 8)
 
 
@@ -143,7 +145,10 @@ def _make(root: Path, how: str) -> None:
         ("no class", r"0 class folder\(s\)"),
         ("empty class", "class folder 'dog' holds no image .*add some or remove the folder"),
         ("class of texts", "class folder 'zoo' holds no image"),
-        ("in two classes", "dog.1.bmp and big_cat.copy.bmp are the same image in two classes; keep one"),
+        (
+            "in two classes",
+            "dog.1.bmp and big_cat.copy.bmp are the same image in two classes; keep one",
+        ),
     ],
 )
 def test_a_broken_folder_is_one_clear_error(how: str, message: str, root: Path) -> None:
@@ -171,12 +176,16 @@ def test_the_same_picture_twice_in_one_class_is_no_error_and_stays_on_one_side(r
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"BM"], ids=["empty", "text", "cut", "short"]
+    "content",
+    [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"BM"],
+    ids=["empty", "text", "cut", "short"],
 )
 def test_an_unreadable_picture_is_named(content: bytes, root: Path) -> None:
     """Without it the user would search thousands of files for the broken one."""
     (root / "dog" / "broken.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"dog.broken\.png cannot be read .*; replace or remove") as caught:
+    with pytest.raises(
+        DataError, match=r"dog.broken\.png cannot be read .*; replace or remove"
+    ) as caught:
         _all(_source(root))
     assert caught.value.public_reason == "one of its images cannot be read"
 

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tiny
 from neulig_fl import variants
 from neulig_fl.errors import DataError, InputError
 from neulig_fl.scenario import Scenario, TaskOptions
@@ -100,12 +100,15 @@ class Listed:
     templates: tuple[str, ...] = ("a {}",)
 
     def ids(self) -> Sequence[str]:
+        """As `Source`."""
         return self.names
 
     def labels(self) -> np.ndarray:
+        """As `Source`."""
         return np.arange(len(self.names)) % 2
 
     def pixels(self, indices: np.ndarray, size: int) -> np.ndarray:
+        """As `Source`."""
         return np.zeros((len(indices), 3, size, size), np.uint8)
 
 
@@ -150,7 +153,9 @@ def test_the_splits_have_their_shares_and_depend_on_seed_and_collection() -> Non
     names = [str(i) for i in range(5000)]
     task = Task("t", Listed(names), 1)
     sizes = {split: len(task.indices(split)) / 5000 for split in SPLITS}
-    assert sizes == pytest.approx({"train-A": 0.3, "train-B": 0.3, "pool": 0.2, "evaluation": 0.2}, abs=0.03)
+    assert sizes == pytest.approx(
+        {"train-A": 0.3, "train-B": 0.3, "pool": 0.2, "evaluation": 0.2}, abs=0.03
+    )
     pool = set(task.indices("pool").tolist())
     assert set(Task("t", Listed(names), 2).indices("pool").tolist()) != pool
     assert set(Task("t", Listed(names, collection="b"), 1).indices("pool").tolist()) != pool
@@ -169,7 +174,8 @@ def test_a_class_without_images_in_a_split_is_an_error_that_says_so() -> None:
     task = Task("own", Listed(["a"]), 0)
     split = next(s for s in SPLITS if len(task.indices(s)))
     with pytest.raises(
-        DataError, match=rf"task 'own': class 'odd' has no image in split {split} \(it has 0 in all\)"
+        DataError,
+        match=rf"task 'own': class 'odd' has no image in split {split} \(it has 0 in all\)",
     ):
         task.require_classes(split, task.indices(split))
 
@@ -194,7 +200,9 @@ def test_a_task_of_the_users_own_is_opened_under_its_name(folder: Path) -> None:
 
 def test_an_unknown_task_is_an_error_with_the_known_ones() -> None:
     """Without it a typo would be an import error."""
-    with pytest.raises(InputError, match=r"no task is called 'digit'; allowed: .*did you mean digits\?"):
+    with pytest.raises(
+        InputError, match=r"no task is called 'digit'; allowed: .*did you mean digits\?"
+    ):
         open_task(_scenario(), "digit", 0)
 
 

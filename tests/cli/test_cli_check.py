@@ -1,0 +1,118 @@
+"""`neulig-fl check`: every fault before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from command_line import NEVER, Line, clients
+from PIL import Image
+from safetensors.torch import save_file
+
+BROKEN = sorted((Path(__file__).parents[1] / "broken").glob("*.yaml"))
+
+
+def test_a_good_scenario_is_summed_up_in_a_line(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a user would not see whether the file says what they meant."""
+    path = tiny.write(tmp_path, data)
+    ended = line("check", path)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == (
+        f"OK: {path}: tiny: 3 clients, 2 tasks (5 classes), 2 stages (outputs, merging), "
+        "tiny-vit (none), experts of shared origin, seed 3\n"
+    )
+
+
+def test_bad_scenarios_do_not_hide_good_ones(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it one typo would hide the state of all other files."""
+    good = tiny.write(tmp_path, data)
+    ended = line("check", *BROKEN, good)
+    assert ended.code == 2
+    assert ended.out.count("OK: ") == 1
+    errors = ended.err.splitlines()
+    for path in BROKEN:
+        assert any(each.startswith(f"error: {path}:") for each in errors)
+    places = {each.removeprefix("error: ").partition(".yaml:")[2] for each in errors}
+    assert len(places) == len(errors), "each says something else"
+
+
+def _empty_class(root: Path) -> str:
+    (root / "none").mkdir()
+    return "task 'first': imagefolder .*class folder 'none' holds no image"
+
+
+def _one_class(root: Path) -> str:
+    (root / "light").rename(root.parent / "light")
+    return r"task 'first': imagefolder .*1 class folder\(s\); a task needs 2 or more"
+
+
+def _same_image_twice(root: Path) -> str:
+    (root / "light" / "x.bmp").write_bytes((root / "dark" / "0.bmp").read_bytes())
+    return "task 'first': imagefolder .*are the same image in two classes"
+
+
+def _same_name_twice(root: Path) -> str:
+    tiny.pictures(root, ("deep sea", "deep_sea"), seed=7)
+    return "task 'first': 2 class folders read as 'deep sea'"
+
+
+def _too_few(root: Path) -> str:
+    (root / "few").mkdir()
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(root / "few" / "0.png")
+    return "task 'first': class 'few' has no image in split"
+
+
+@pytest.mark.parametrize(
+    "harm", [_empty_class, _one_class, _same_image_twice, _same_name_twice, _too_few]
+)
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_bad_image_folder_is_found_before_anything_runs(
+    line: Line, tmp_path: Path, harm: Callable[[Path], str], command: str
+) -> None:
+    """Without it a bad folder would end a run of hours with a client's guarded words."""
+    for name in ("first", "second"):
+        tiny.pictures(tmp_path / name, ("dark", "light"), seed=len(name))
+    expected = harm(tmp_path / "first")
+    path = tiny.write(tmp_path, tmp_path)
+    ended = line(command, path)
+    assert (ended.code, ended.out) == (2, "")
+    assert re.search(f"^error: {re.escape(str(path))}: {expected}", ended.err, re.MULTILINE)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_is_found(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a wrong file would end a run as if a client had failed."""
+    save_file({"weight": torch.zeros(2)}, tmp_path / "w.safetensors")
+    (tmp_path / "broken.pt").write_bytes(b"not a checkpoint")
+    for name, words in (("w.safetensors", "does not fit the model"), ("broken.pt", "cannot be")):
+        path = tiny.write(tmp_path, data, clients=clients("bob", checkpoint=name))
+        ended = line("check", path)
+        assert ended.code == 2
+        assert "error: " in ended.err
+        assert name in ended.err
+        assert words in ended.err
+
+
+def test_weights_that_do_not_fit_the_model_are_found(
+    line: Line, data: Path, tmp_path: Path
+) -> None:
+    """Without it every client would fail, one after the other."""
+    save_file({"weight": torch.zeros(2)}, tmp_path / "w.safetensors")
+    path = tiny.write(tmp_path, data, model={"name": "tiny-vit", "pretrained": "w.safetensors"})
+    ended = line("check", path)
+    assert ended.code == 2
+    assert "checkpoint w.safetensors of model tiny-vit does not fit" in ended.err
+
+
+def test_a_run_that_would_stop_is_foretold(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a scenario would be called good that no run can end."""
+    path = tiny.write(tmp_path, data, clients=clients("bob", **NEVER))
+    ended = line("check", path)
+    assert ended.code == 0
+    assert ended.out.splitlines()[1] == (
+        "  but its run would end in stage merging: bob refuses parameters, and on_refusal is stop"
+    )

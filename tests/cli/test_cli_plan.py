@@ -1,0 +1,151 @@
+"""`neulig-fl plan`: what is announced is what is done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from command_line import NEVER, Line, clients
+
+from neulig_fl.tasks.imagefolder import ImageFolder
+
+TRAIN = [
+    {"kind": "inputs"},
+    {"kind": "offset-sum"},
+    {"kind": "features", "queries": ["train", "evaluation"]},
+]
+GROUPS = {"epochs": 1, "batch_size": 16, "groups": ["A", "B"]}
+
+PLANNED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "parameters refused": {
+        "clients": clients("bob", **NEVER),
+        "on_refusal": "continue",
+        "stages": [
+            {"name": "outputs", "share": tiny.OUTPUTS, "run": ["train-portland", "ensemble"]},
+            {
+                "name": "merging",
+                "share": [{"kind": "parameters"}],
+                "run": ["ensemble", "merge"],
+                "granularity": ["sample", "batch-first", "task", "global"],
+            },
+        ],
+    },
+    "outputs refused": {
+        "clients": clients("ada", policy={"only": ["parameters"]}),
+        "on_refusal": "continue",
+    },
+    "offset sum refused": {
+        "clients": clients("cyd", policy={"never": ["offset-sum"]}),
+        "on_refusal": "continue",
+    },
+    "another group": {
+        "experts": GROUPS,
+        "stages": [
+            {"name": "outputs", "share": tiny.OUTPUTS, "run": ["train-portland", "ensemble"]},
+            {
+                "name": "transfer",
+                "group": "B",
+                "share": [
+                    {"kind": "features", "queries": ["evaluation"]},
+                    {"kind": "parameters"},
+                ],
+                "run": ["ensemble", "merge"],
+                "granularity": ["sample", "task", "global"],
+            },
+        ],
+    },
+    "diverse origin": {"experts": {"epochs": 1, "batch_size": 16, "origin": "diverse"}},
+    "training inputs": {
+        "portland": {"epochs": 2, "batch_size": 4, "queries": "train"},
+        "stages": [{"name": "s", "share": TRAIN, "run": ["train-portland", "ensemble"]}],
+    },
+    "training inputs refused": {
+        "portland": {"epochs": 2, "batch_size": 4, "queries": "train"},
+        "clients": clients("cyd", policy={"never": ["inputs"]}),
+        "on_refusal": "continue",
+        "stages": [{"name": "s", "share": TRAIN, "run": ["train-portland", "ensemble"]}],
+    },
+}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_what_is_planned_is_what_is_done(
+    line: Line, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Without it partners would agree to something else than what happens."""
+    report = tiny.run(tmp_path, data, **PLANNED[name])
+
+    def read(*_: Any) -> None:
+        raise AssertionError("a plan reads no picture")
+
+    monkeypatch.setattr(ImageFolder, "pixels", read)
+    planned = json.loads(line("plan", tmp_path / "scenario.yaml", "--json").out)
+    assert planned["not_reached"] == []
+    for foretold, done in zip(planned["stages"], report.data["stages"], strict=True):
+        keys = ("client", "kind", "queries", "protection", "rows", "bytes")
+        assert foretold["releases"] == [{k: r[k] for k in keys} for r in done["releases"]]
+        refused = [(r["client"], r["kind"]) for r in done["refusals"]]
+        assert [(r["client"], r["kind"]) for r in foretold["refusals"]] == refused
+        assert _permitted(foretold) == _computed(done)
+        assert foretold["stops"] is None
+    given = [r for s in report.data["stages"] for r in s["releases"]]
+    for client in planned["clients"]:
+        own = [r["bytes"] for r in given if r["client"] == client["client"]]
+        assert (client["records"], client["bytes"]) == (len(own), sum(own))
+
+
+def _permitted(stage: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [(r["method"], r["granularity"], r["ensemble"], r["merge"]) for r in stage["results"]]
+
+
+def _computed(stage: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [
+        (
+            r["method"],
+            r["granularity"],
+            any(task["ensemble_accuracy"] is not None for task in r["tasks"]),
+            any(task["merge_accuracy"] is not None for task in r["tasks"]),
+        )
+        for r in stage["results"]
+    ]
+
+
+def test_a_plan_in_words(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a reader would have to read JSON to learn what they give away."""
+    path = tiny.write(tmp_path, data, **PLANNED["parameters refused"])
+    ended = line("plan", path)
+    assert (ended.code, ended.err) == (0, "")
+    told = " ".join(ended.out.split())
+    assert "all 3 features of pool, unprotected 12 768" in told
+    assert "Known from earlier stages: offset-sum (all 3), features of pool (all 3)" in told
+    assert "- bob would refuse parameters: policy of client 'bob': never parameters" in told
+    assert "Permits merge and ensemble accuracy of: NeuLig (sample), NeuLig (batch-first)" in told
+    assert "- oracle: not on second: its own expert is bob's, who does not share it here" in told
+    assert "best-single: unless the best single expert is bob's" in told
+
+
+def test_a_plan_ends_where_the_run_would(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it releases would be announced that never happen."""
+    path = tiny.write(tmp_path, data, clients=clients("bob", policy={"never": ["offset-sum"]}))
+    planned = json.loads(line("plan", path, "--json").out)
+    (stage,) = planned["stages"]
+    assert stage["stops"] == "bob refuses offset-sum, and on_refusal is stop"
+    assert [r["client"] for r in stage["releases"]] == ["ada", "cyd"]
+    assert planned["not_reached"] == ["merging"]
+    told = line("plan", path).out
+    assert "The run would end here: bob refuses offset-sum" in told
+    assert "Stage merging would not be reached." in told
+
+
+def test_a_plan_takes_settings_and_tells_bad_ones(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it one could not ask what another policy would change."""
+    path = tiny.write(tmp_path, data)
+    setting = "clients.1.policy={never: [parameters]}"
+    assert "bob would refuse parameters" in line("plan", path, "--set", setting).out
+    ended = line("plan", path, "--set", "clients.1.policy={nevr: []}")
+    assert ended.code == 2
+    assert ended.err.startswith("error: --set clients.1.policy={nevr: []}: ")

@@ -1,0 +1,155 @@
+"""`neulig-fl run` when it cannot begin, fails, or is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+from command_line import Line
+
+from neulig_fl import engines, runs
+from neulig_fl.errors import BadReply
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "experts.epoch=2"], "error: --set experts.epoch=2: experts.epoch: unknown key"),
+        (["--set", "seed"], "error: --set seed: write it as key=value"),
+        (["--engine", "simulaton"], "error: no engine is called 'simulaton'; allowed: local, sim"),
+        (["--out", "scenario.yaml"], "error: --out scenario.yaml: cannot be made"),
+    ],
+)
+def test_bad_input_of_a_run(
+    line: Line, data: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    """Without it a typo on the command line would be looked for in the file."""
+    tiny.write(tmp_path, data)
+    ended = line("run", "scenario.yaml", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(message)
+
+
+def test_a_failed_run_says_who_and_where_the_log_is(
+    line: Line, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a failed server app could pass for a run that is done."""
+
+    def raising(asked: dict[str, Any], reply: tiny.Reply) -> tiny.Reply:
+        raise ZeroDivisionError(f"no {asked['kind']} of {len(reply)}")
+
+    tiny.spoiled(monkeypatch, "bob", "features", raising)
+    out = tmp_path / "out"
+    ended = line("run", tiny.write(tmp_path, data), "--engine", "local", "--out", out)
+    assert (ended.code, ended.out) == (1, "")
+    assert "error: client 'bob', stage 'outputs', features on pool queries: " in ended.err
+    assert f"the log is {out / engines.LOG}\n" in ended.err
+    assert "ZeroDivisionError: no features" in (out / engines.LOG).read_text()
+    assert "kept in the cache" in ended.err
+    assert not list(out.glob("**/report.*"))
+
+
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept(
+    line: Line, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a bug of ours would be a page of text, or would leave no trace at all."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr(engines, "run", broken)
+    scenario = tiny.write(tmp_path, data)
+    ended = line("run", scenario, "--engine", "local", "--out", tmp_path / "out")
+    assert ended.code == 1
+    assert "error: unexpected ZeroDivisionError: of all things\n" in ended.err
+    assert "Traceback" not in ended.err
+    log = tmp_path / "out" / engines.LOG
+    assert str(log) in ended.err
+    assert "ZeroDivisionError: of all things" in log.read_text()
+    assert "Traceback" in line("run", scenario, "--engine", "local", "--debug").err
+    assert "Traceback" in line("--debug", "run", scenario, "--engine", "local").err
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "word"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (SystemExit(143), 143, "ended by signal 15")],
+)
+def test_an_interrupted_run_says_what_is_kept(
+    line: Line,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: BaseException,
+    code: int,
+    word: str,
+) -> None:
+    """Without it a user would fear for hours of training."""
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr(engines, "run", stopped)
+    ended = line("run", tiny.write(tmp_path, data), "--engine", "local")
+    assert ended.code == code
+    assert ended.err.splitlines()[-2:] == [
+        word,
+        "trained experts are kept in the cache; the same command goes on from there",
+    ]
+
+
+def test_after_some_seeds_another_folder_is_advised(
+    line: Line, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the same command would be advised and then be refused."""
+
+    def second_fails(*arguments: Any) -> None:
+        folder = arguments[2]
+        (folder / "seed-3").mkdir()
+        (folder / "seed-3" / "report.json").write_text("{}")
+        raise BadReply("client 'bob' sent NaN")
+
+    monkeypatch.setattr(runs, "run_seeds", second_fails)
+    ended = line("run", tiny.write(tmp_path, data), "--engine", "local", "--out", "out")
+    assert ended.code == 1
+    assert "with another --out: out holds reports" in ended.err
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_real_process(tmp_path: Path) -> None:
+    """Without it Ctrl-C might leave a half-written report, or a traceback."""
+    scenario = {
+        "name": "long",
+        "model": {"name": "micro-vit", "pretrained": "none"},
+        "clients": [{"name": "a", "task": "digits"}, {"name": "b", "task": "digits"}],
+        "experts": {"epochs": 500},
+        "stages": [{"name": "s", "share": [{"kind": "features"}]}],
+    }
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(scenario))
+    command = [sys.executable, "-m", "neulig_fl", "run", "long.yaml", "--engine", "local"]
+    with (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(
+            [*command, "--out", "out"],
+            cwd=tmp_path,
+            stderr=err,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+    until = time.monotonic() + 120
+    while "nodes are there" not in (tmp_path / "err").read_text() and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    said = (tmp_path / "err").read_text()
+    assert "interrupted\ntrained experts are kept" in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").glob("report.*"))

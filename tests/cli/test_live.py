@@ -1,0 +1,41 @@
+"""Progress on the standard error, with and without a terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from neulig_fl.cli.live import Live
+
+
+def _shown(width: int, terminal: bool) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=terminal, color_system=None)
+    with Live(console) as live:
+        live({"note": "going on without client x: \x1b[31mred\x1b[0m [bold]"})
+        live({"task": "nothing", "done": 0, "total": 0})
+        for done in range(4):
+            live({"task": "merging: parameters of everybody", "done": done, "total": 3})
+        live({"task": "[odd] name", "done": 1, "total": 2})
+    return stream.getvalue()
+
+
+def test_without_a_terminal_each_finished_task_is_a_line() -> None:
+    """Without it a log file would be full of bars, or empty."""
+    lines = _shown(100, terminal=False).splitlines()
+    assert lines[0] == "going on without client x:  [31mred [0m [bold]"
+    assert lines[1].startswith("merging: parameters of everybody: 3 of 3, ")
+    assert len(lines) == 2, "neither what is empty nor what is not finished"
+
+
+@pytest.mark.parametrize("width", [20, 50, 80, 200])
+def test_bars_fit_any_terminal(width: int) -> None:
+    """Without it a narrow terminal would show a bar on every second line."""
+    text = _shown(width, terminal=True)
+    assert "3 of 3" in " ".join(text.split())
+    assert "\x1b[31m" not in text
+    for row in text.replace("\r", "\n").splitlines():
+        plain = row.replace("\x1b[2K", "").replace("\x1b[?25l", "").replace("\x1b[?25h", "")
+        assert len(plain.removesuffix("\x1b[1A")) <= width
