@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from pathlib import Path
@@ -65,13 +64,11 @@ def test_direct_calls_do_what_the_engine_does(data: Path, tmp_path: Path) -> Non
 
 
 def test_the_engine_is_measured_in_a_cache_of_its_own(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a benchmark would leave experts in the user's cache, or measure training."""
     before = os.environ["NEULIG_CACHE"]
-    said = tiny.scenario(tmp_path, data).model_dump(mode="json")
-    monkeypatch.setattr(engine, "SCENARIO", json.loads(json.dumps(said)))
-    monkeypatch.setattr(engine.Scenario, "model_validate", lambda _: tiny.scenario(tmp_path, data))
+    monkeypatch.setattr(engine, "SCENARIO", tiny.said(data))
     found = engine.measure(repeats=2)
     assert os.environ["NEULIG_CACHE"] == before
     assert len(found.values) == 2
@@ -101,10 +98,3 @@ def test_a_measurement_is_told_with_its_goal() -> None:
         "x: time: 1.2 of direct (goal: under 1.05; NOT met)",
         "  from 1.1 to 1.3 over 3 repetitions",
     ]
-
-
-def test_importing_a_benchmark_measures_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without it `neulig-fl bench portland` might start all of them."""
-    for name in variants.names("neulig_fl.bench"):
-        importlib.reload(variants.load("neulig_fl.bench", name))
-    assert capsys.readouterr().out == ""

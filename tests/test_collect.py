@@ -32,7 +32,7 @@ Make = Callable[..., Collector]
 
 @pytest.fixture
 def make(data: Path, tmp_path: Path) -> Make:
-    """A collector whose clients answer in this process; `order` may change what arrives, and when."""
+    """A collector whose clients answer here; `order` may change what arrives, and when."""
 
     def made(order: Order = lambda answers: answers, **changes: Any) -> Collector:
         scenario = tiny.scenario(tmp_path, data, **changes)
@@ -217,7 +217,7 @@ def test_no_answer_ends_the_run_with_who_what_and_where(
     collector = make(_spoil("bob", lost))
     with pytest.raises(
         error,
-        match="^client 'bob', stage 'outputs', features on pool queries: because of rain; the scenario",
+        match=r"^client 'bob', stage 'outputs', features on pool queries: because of rain; the",
     ):
         collector.collect(_stage(collector))
     going_on = make(_spoil("bob", lost), on_refusal="continue")

@@ -133,7 +133,11 @@ def _refuses(patch: pytest.MonkeyPatch) -> None:
 CLIENTS: dict[str, tuple[Break, type[RunError], str]] = {
     "raises": (_raises, ClientFailed, "unexpected MemoryError"),
     "computes NaN": (_computes_nan, ClientFailed, "features holds 192 values that are not finite"),
-    "computes another shape": (_computes_another_shape, ClientFailed, r"has shape \(12, 15\) instead of \(12, 16\)"),
+    "computes another shape": (
+        _computes_another_shape,
+        ClientFailed,
+        r"has shape \(12, 15\) instead of \(12, 16\)",
+    ),
     "sends NaN": (
         _sends(lambda p: np.full(len(p) // 4, np.nan, "<f4").tobytes()),
         BadReply,
@@ -142,7 +146,7 @@ CLIENTS: dict[str, tuple[Break, type[RunError], str]] = {
     "sends another shape": (_sends(lambda p: p[:-64], rows=11), BadReply, "11 rows instead of 12"),
     "sends rubbish": (_sends(lambda p: b"rubbish"), BadReply, "7 bytes instead of 768"),
     "says rubbish": (_sends(lambda p: p, rows={"a": 1}), BadReply, "rows instead of 12"),
-    "never answers": (_never_answers, ClientMissing, "client bob was gone before it answered release"),
+    "never answers": (_never_answers, ClientMissing, "bob was gone before it answered release"),
     "refuses": (_refuses, ClientRefused, "bob changed his mind"),
 }  # fmt: skip
 
@@ -270,7 +274,7 @@ def test_an_unreadable_image_says_whose_it_is_and_the_log_which(
     split: str, broken: Callable[..., NeuligError], data: Path, tmp_path: Path
 ) -> None:
     """Without it the user would get PIL's error, or search the folder."""
-    own, tasks = _folder(tmp_path, data)
+    _, tasks = _folder(tmp_path, data)
     scenario = tiny.scenario(tmp_path / "look", data, tasks=tasks)
     task = Party(scenario, scenario.seed, "ada", tmp_path / "look").setting.tasks["first"]
     file = task.source._files[int(task.indices(split)[0])][0]  # type: ignore[attr-defined]

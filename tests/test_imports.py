@@ -16,6 +16,7 @@ What is enforced:
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import subprocess
@@ -155,7 +156,7 @@ def test_imports_point_one_way(module: str) -> None:
 def test_the_order_is_the_designs() -> None:
     """Without it a back edge could be allowed by moving a name in this file."""
     places = [sorted(ORDER.index(name) for name in layer) for layer in DESIGN]
-    for before, after in zip(places, places[1:], strict=False):
+    for before, after in itertools.pairwise(places):
         assert before[-1] < after[0]
     assert len(set(ORDER)) == len(ORDER)
 
@@ -272,19 +273,22 @@ def _python(code: str, folder: Path) -> str:
 
 def test_importing_the_package_is_light(tmp_path: Path) -> None:
     """Without it `neulig-fl --help` would take seconds."""
-    code = "import sys, neulig_fl; print([m for m in ('torch', 'flwr', 'numpy', 'pydantic') if m in sys.modules])"
+    code = (
+        "import sys, neulig_fl\n"
+        "print([m for m in ('torch', 'flwr', 'numpy', 'pydantic') if m in sys.modules])"
+    )
     assert _python(code, tmp_path) == "[]\n"
 
 
 def test_the_packages_names_are_there_when_asked_for(tmp_path: Path) -> None:
     """Without it the notebook call of the README would fail."""
-    code = "import neulig_fl; print(callable(neulig_fl.run), neulig_fl.Report.__name__, neulig_fl.__version__)"
+    code = "import neulig_fl as n\nprint(callable(n.run), n.Report.__name__, n.__version__)"
     assert re.fullmatch(r"True Report \d+\.\d+\.\d+\S*\n", _python(code, tmp_path))
 
 
 @pytest.mark.slow
 def test_importing_any_module_prints_and_writes_nothing(tmp_path: Path) -> None:
-    """Without it a server that only looks something up would start work, or a thread pool change."""
+    """Without it a server that only looks something up would start work."""
     names = [m for m in LIBRARY if not m.rpartition(".")[2].startswith("_")]
     code = (
         "import importlib, torch\nbefore = torch.get_num_threads()\n"

@@ -320,7 +320,7 @@ def test_law_7_the_reply_beside_the_payload_says_nothing_either(
     assert [bodies[0][k] for k in ("rows", "sha256")] == [bodies[1][k] for k in ("rows", "sha256")]
 
 
-# ---------------------------------------------------------------- 10: the same whatever arrives when
+# ---------------------------------------------------------------- 10: whatever arrives when
 
 GROUPS: dict[str, Any] = {
     "experts": {"epochs": 1, "lr": 1.0e-3, "batch_size": 16},

@@ -90,7 +90,7 @@ def test_what_is_known_is_not_asked_for_again(data: Path, tmp_path: Path) -> Non
 
 
 def test_more_queries_or_another_group_are_asked_for(data: Path, tmp_path: Path) -> None:
-    """Without it group B would be scored with group A's features, or half of the queries missing."""
+    """Without it group B would be scored with group A's features, or half of the queries."""
     half = {**FEATURES, "fraction": 0.5}
     found = _requests(tmp_path, data, [half], [FEATURES], [half], groups="AAB")
     assert [[(r.group, r.queries, r.fraction) for r in stage] for stage in found] == [

@@ -1,4 +1,4 @@
-"""Portland: its terms against slow formulas, its gradient against finite differences, its training."""
+"""Portland: its terms against slow formulas, its gradient against finite differences."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_two_experts_always_standardise_to_the_same() -> None:
 
 
 def test_coopvecs_are_the_softmax_of_a_linear_layer() -> None:
-    """Without it the network would not be the paper's, or would read the experts in another order."""
+    """Without it the network would not be the paper's, or read the experts in another order."""
     weight, bias = torch.randn(3, 6, generator=_generator()), torch.tensor([0.1, -0.4, 0.3])
     outputs = torch.randn(4, 3, 2, generator=_generator(1))
     network = Portland(weight, bias, EXPERTS)

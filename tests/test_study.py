@@ -51,7 +51,7 @@ def _predict(
 
 
 def _slow_accuracies(scenario: Scenario, out: Path) -> list[tuple[float, float]]:
-    """(merged, ensembled) accuracy of every task, one query at a time, from the experts themselves."""
+    """(merged, ensembled) accuracy of every task, query by query, from the experts themselves."""
     setting = open_setting(scenario, scenario.seed)
     family, options = setting.family, scenario.portland
     encoders = [
@@ -111,7 +111,8 @@ def test_every_protocol_gives_the_figures_of_one_query_at_a_time(
         "clients": TWO,
         "queries": {**SMALL, "travel": travel},
         "portland": {
-            "outputs": outputs, "label_space": label_space, "epochs": 1, "batch_size": 4, **PROTOCOLS[protocol]
+            "outputs": outputs, "label_space": label_space, "epochs": 1, "batch_size": 4,
+            **PROTOCOLS[protocol],
         },
         "stages": [{"name": "all", "share": share, "run": ["train-portland", "merge"]}],
     }  # fmt: skip
@@ -129,7 +130,7 @@ def test_every_protocol_gives_the_figures_of_one_query_at_a_time(
     assert report.data["ledger"]["verified"] is True
 
 
-# ---------------------------------------------------------------- what was announced is what was sent
+# ---------------------------------------------------------------- what was announced was sent
 
 FULL: dict[str, Any] = {
     "experts": {"epochs": 1, "lr": 1.0e-3, "batch_size": 16, "groups": ["A", "B"]},
@@ -330,10 +331,12 @@ def test_without_one_owners_inputs_its_task_is_not_trained_on(data: Path, tmp_pa
         {"kind": "features", "queries": ["train", "evaluation"]},
         {"kind": "parameters"},
     ]
+    stage = {"name": "s", "share": share, "run": ["train-portland", "merge"]}
+    stage["granularity"] = ["sample", "task"]
     report = tiny.run(
         tmp_path, data, on_refusal="continue", clients=_never("bob", "inputs"),
         portland={"queries": "train", "epochs": 1},
-        stages=[{"name": "s", "share": share, "run": ["train-portland", "merge"], "granularity": ["sample", "task"]}],
+        stages=[stage],
     )  # fmt: skip
     sample, by_task = (r for r in report.data["stages"][0]["results"] if r["method"] == "neulig")
     assert sample["status"] == "ok"

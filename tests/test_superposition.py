@@ -274,7 +274,7 @@ def _estimated_by_torch(
 
 
 def test_statistics_are_estimated_as_torch_does_it() -> None:
-    """Without it `batch_norm: re-estimate` would normalise by something else than the statistics."""
+    """Without it `batch_norm: re-estimate` would normalise by other statistics."""
     family = open_family(Model(name="micro-rn", pretrained="none"), 0)
     encoder, states = _experts(family.encoder)
     merged = _stack(states).entries(_stack(states).mixtures(_coopvecs(1, 3))[0])

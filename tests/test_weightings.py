@@ -71,13 +71,9 @@ def test_every_rule_gives_every_query_a_coopvec_over_those_who_share(
     name: str, experts: tuple[str, ...], make: Make
 ) -> None:
     """Without it a merge would not be a weighted mean, or use an expert that nobody released."""
-    situation = make(experts)
-    try:
-        found = RULES[name](situation)
-    except NotAvailable as reason:
-        assert name == "best-single"
-        assert "bob" in str(reason)
-        return
+    if name == "best-single" and "bob" not in experts:
+        pytest.skip("the best single expert is bob's")
+    found = RULES[name](make(experts))
     assert len(found.merge) == len(found.ensemble) == len(found.reasons) == 2
     for part, reason in zip([*found.merge, *found.ensemble], found.reasons * 2, strict=True):
         assert (part is None) == (reason is not None)
