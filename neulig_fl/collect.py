@@ -115,12 +115,14 @@ class Collector:
                 asks.append(Ask(item.client, "release", asdict(request), payload))
             else:
                 outcome[item.client] = self._refusal(item, left_out)
+                bar.advance()
         try:
             for answer in self._answers(asks, one_by_one=request.kind == "parameters"):
                 bar.advance()
                 item = next(p for p in planned if p.client == answer.client)
                 outcome[answer.client] = self._refusal(item, "it ended the run")
                 outcome[answer.client] = self._accept(item, answer)
+                del answer  # its payload must not live on while the next one comes
         finally:  # what was received stays on record, also when the run ends here
             for item in planned:
                 if item.client in outcome:

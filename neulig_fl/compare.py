@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,7 +134,8 @@ def _close(run: StageRun, row: Row, start: float) -> None:
 
 def peak_rss_bytes() -> int:
     """The largest resident set of this process so far, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _missing_experts(knowledge: Knowledge, kept: tuple[str, ...]) -> str | None:

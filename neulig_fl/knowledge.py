@@ -136,8 +136,9 @@ class Knowledge:
                 pictures, labels = block.pixels(size), block.labels()
             else:
                 record = self.inputs[group][block.owner]
-                pictures = np.asarray(record["images"], dtype=np.uint8)
-                labels = np.asarray(record["labels"], dtype=np.int64)
+                # The owner gave its first queries in order; outputs may be asked on fewer of them.
+                pictures = np.asarray(record["images"], dtype=np.uint8)[: block.rows]
+                labels = np.asarray(record["labels"], dtype=np.int64)[: block.rows]
             found.append(Questions(block.task.name, pictures, torch.from_numpy(np.array(labels))))
         return found
 

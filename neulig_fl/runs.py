@@ -108,6 +108,8 @@ def _run_seed(
     one = read.model_copy(update={"seed": seed, "seeds": None}).resolved(path.resolve().parent)
     scenario_file = folder / "scenario.json"
     dump(one, scenario_file)
+    if show and read.seeds:
+        show({"note": f"seed {seed}"})
     events = folder / progress.FILE
     events.unlink(missing_ok=True)
     job = engines.Job(

@@ -310,6 +310,7 @@ def test_every_import_is_a_declared_dependency() -> None:
         "sklearn": "scikit-learn",
         "open_clip": "open_clip_torch",
         "ray": "flwr",
+        "pydantic_core": "pydantic",
     }
     for module in MODULES:
         for found in _imports(module):
