@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from neulig_fl import source_cache
+from neulig_fl.randomness import numpy_generator
 
 Pictures = NDArray[np.uint8]
 
@@ -66,6 +67,36 @@ def resized(pictures: Pictures, size: int) -> NDArray[np.uint8]:
         ]
         pictures = np.stack(scaled) if scaled else np.zeros((0, size, size, 3), np.uint8)
     return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+
+
+def drawn(
+    name: str,
+    summary: str,
+    class_names: tuple[str, ...],
+    templates: tuple[str, ...],
+    draw: Callable[[np.random.Generator, int], Pictures],
+    *,
+    count: int,
+    version: str,
+) -> BuiltInSource:
+    """A source of pictures drawn to order, each from a generator of its own.
+
+    Args:
+        draw: one picture of a class, uint8 of shape (height, width, 3).
+        count: number of pictures; the classes take turns.
+        version: changes whenever the pictures do.
+    """
+    labels = balanced_labels(count, len(class_names))
+
+    def build() -> Pictures:
+        numbered = enumerate(labels)
+        return np.stack(
+            [draw(numpy_generator(0, f"source:{name}", str(i)), int(k)) for i, k in numbered]
+        )
+
+    return BuiltInSource(
+        name, summary, class_names, templates, count, version, build, lambda: labels
+    )
 
 
 def balanced_labels(count: int, classes: int) -> NDArray[np.int64]:

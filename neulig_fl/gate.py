@@ -8,9 +8,11 @@ again gets the stored bytes and is charged once.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any, NoReturn
 
 from neulig_fl import records, variants
 from neulig_fl.client_store import ClientStore, Released
@@ -66,6 +68,62 @@ def _stage_refusal(stage: Stage, request: Request) -> str | None:
     return None
 
 
+def understood(body: Mapping[str, Any], client: Client, store: ClientStore) -> Request:
+    """The request that a message holds; anything else is refused and noted.
+
+    Raises:
+        ClientRefused: unknown, missing or misshapen details.
+    """
+    known = {field.name for field in fields(Request)}
+    rest = {k: v for k, v in body.items() if k in known}
+    texts = all(isinstance(rest.get(k, ""), str) for k in ("stage", "group", "kind", "protection"))
+    share = rest.get("fraction", 1.0)
+    number = isinstance(share, int | float) and math.isfinite(share)
+    named = rest.get("queries") is None or isinstance(rest["queries"], str)
+    whole = {"stage", "group", "kind"} <= set(rest) == set(body)
+    if not (whole and texts and number and named):
+        _refuse({"client": client.name}, "the request is not one that neulig-fl makes", store)
+    return Request(**rest)
+
+
+def admit(
+    scenario: Scenario,
+    client: Client,
+    request: Request,
+    store: ClientStore,
+    fault: Callable[[], str | None] = lambda: None,
+) -> None:
+    """Let a request pass, or refuse it and note that; no data are touched.
+
+    Args:
+        scenario: the client's own copy.
+        client: who is asked.
+        request: what is asked for.
+        store: the client's own folder.
+        fault: what else is wrong with it; asked only when the policy allows the request.
+
+    Raises:
+        ClientRefused: with the rule that forbids it.
+    """
+    reason = refusal(scenario, client, request) or fault()
+    if reason is not None:
+        _refuse(_fact(client, request), reason, store)
+
+
+def _fact(client: Client, request: Request) -> dict[str, Any]:
+    asked = {k: v if v == v and abs(v) != math.inf else str(v) for k, v in _numbers(request)}
+    return {"client": client.name, **asdict(request), **asked}
+
+
+def _numbers(request: Request) -> Iterator[tuple[str, float]]:
+    return ((k, v) for k, v in asdict(request).items() if isinstance(v, float))
+
+
+def _refuse(fact: dict[str, Any], reason: str, store: ClientStore) -> NoReturn:
+    store.note_refusal({"time": round(time.time(), 3), **fact}, reason)
+    raise ClientRefused(reason, public_reason=reason)
+
+
 def release(
     scenario: Scenario,
     client: Client,
@@ -93,11 +151,7 @@ def release(
         ClientRefused: the effective policy does not allow it.
         BadReply: the record is not what its kind must be, or not finite.
     """
-    fact: dict[str, Any] = {"time": round(time.time(), 3), "client": client.name, **asdict(request)}
-    reason = refusal(scenario, client, request)
-    if reason is not None:
-        store.note_refusal(fact, reason)
-        raise ClientRefused(reason, public_reason=reason)
+    admit(scenario, client, request, store)
     fingerprint = store.fingerprint(request, data_hash)
     stored = store.find(fingerprint)
     if stored is not None:
@@ -106,4 +160,5 @@ def release(
     who = f"client {client.name!r}, {request.kind}"
     payload = records.pack(arrays, records.layout(request.kind, rows, sizes), who)
     protection = variants.load("neulig_fl.protections", request.protection)
+    fact = {"time": round(time.time(), 3), **_fact(client, request)}
     return store.keep(fingerprint, protection.protect(payload), rows, fact)

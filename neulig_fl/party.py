@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +21,11 @@ from torch import nn
 
 from neulig_fl import __version__, experts, gate
 from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import BadReply, NeuligError
+from neulig_fl.errors import NeuligError
 from neulig_fl.files import write_atomically
 from neulig_fl.plan import Setting, open_setting
 from neulig_fl.queries import Block, blocks
-from neulig_fl.records import Arrays, Request
+from neulig_fl.records import OUTPUT_KINDS, Arrays, Request
 from neulig_fl.scenario import Client, Scenario
 
 REFERENCE_FILE = "reference.json"
@@ -80,7 +79,7 @@ class Party:
         if action == "prepare":
             return self._prepare(str(body["group"])), b""
         if action == "release":
-            return self._release(Request(**body), payload)
+            return self._release(body, payload)
         raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
 
     def _expert(self, group: str) -> tuple[nn.Module, bool]:
@@ -115,9 +114,12 @@ class Party:
         write_atomically(path, text)
 
     def _release(
-        self, request: Request, payload: bytes | memoryview
+        self, body: dict[str, Any], payload: bytes | memoryview
     ) -> tuple[dict[str, Any], bytes]:
+        store = ClientStore(self.root)
+        request = gate.understood(body, self.client, store)
         holdings = PartyHoldings(self, request, payload)
+        gate.admit(self.scenario, self.client, request, store, holdings.fault)
         released = gate.release(
             self.scenario,
             self.client,
@@ -126,7 +128,7 @@ class Party:
             sizes=self.setting.sizes,
             data_hash=holdings.data_hash,
             holdings=holdings,
-            store=ClientStore(self.root),
+            store=store,
         )
         receipt = {k: released.entry[k] for k in ("sha256", "hash")}
         return {"rows": released.rows, **receipt}, released.payload
@@ -157,6 +159,24 @@ class PartyHoldings:
         if asked.kind == "inputs":
             return [b for b in found if b.owner == party.name]
         return found
+
+    def fault(self) -> str | None:
+        """What is wrong with queries that came by value; None when nothing is.
+
+        A policy allows the scenario's queries, not any: so many pictures and no more, and none
+        where the queries travel by reference.
+        """
+        asked, came = self._request, len(self._payload)
+        training = asked.queries == "train" and asked.kind in OUTPUT_KINDS
+        by_value = training or (
+            asked.kind in OUTPUT_KINDS and self._party.scenario.queries.travel == "value"
+        )
+        if not by_value:
+            return "the scenario's queries travel by reference" if came else None
+        allowed = sum(block.rows for block in self._blocks) * 3 * self._size**2
+        if came == allowed or (training and 0 < came < allowed and came % (3 * self._size**2) == 0):
+            return None
+        return f"the queries that came are {came} bytes; the scenario's are {allowed}"
 
     @property
     def rows(self) -> int:
@@ -197,11 +217,6 @@ class PartyHoldings:
         """The queries' pictures, uint8 of shape (rows, 3, size, size)."""
         shape = (self.rows, 3, self._size, self._size)
         if len(self._payload):
-            if len(self._payload) != math.prod(shape):
-                raise BadReply(
-                    f"queries by value: {len(self._payload)} bytes are not whole pictures",
-                    public_reason="the queries' payload is not whole pictures",
-                )
             return np.frombuffer(self._payload, dtype=np.uint8).reshape(shape)
         parts = [block.pixels(self._size) for block in self._blocks]
         return np.concatenate(parts) if parts else np.zeros(shape, np.uint8)

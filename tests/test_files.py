@@ -47,6 +47,6 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_folder_in_the_way(tmp_path: Path) -> None:
     """Without it a path that cannot be written would end in a traceback."""
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(RunError, match="another folder with --out"):
+    with pytest.raises(RunError, match=r"choose another folder \(--out for results"):
         write_atomically(tmp_path / "run" / "report.json", "x")
     assert [p.name for p in tmp_path.iterdir()] == ["run"]

@@ -14,7 +14,7 @@ import torch
 
 from neulig_fl import __version__, experts, ledger, records
 from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import BadReply, NeuligError
+from neulig_fl.errors import ClientRefused, NeuligError
 from neulig_fl.party import Party
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario
@@ -143,10 +143,11 @@ def test_queries_by_value_must_be_whole_pictures(data: Path, tmp_path: Path) -> 
     scenario = tiny.scenario(
         tmp_path, data, stages=STAGES, queries={"pool": 6, "evaluation": 7, "travel": "value"}
     )
-    with pytest.raises(BadReply, match="3073 bytes are not whole pictures") as caught:
+    with pytest.raises(ClientRefused, match="3073 bytes; the scenario's are 36864") as caught:
         _ask(_party(scenario, tmp_path), "features", "pool", bytes(3073))
     assert caught.value.public_reason
-    assert ledger.read(ClientStore(tmp_path / "ada").ledger_file) == []
+    (entry,) = ledger.read(ClientStore(tmp_path / "ada").ledger_file)
+    assert entry["event"] == "refusal"
 
 
 def test_a_client_gives_its_own_inputs_and_nobody_elses(scenario: Scenario, tmp_path: Path) -> None:

@@ -1,43 +1,24 @@
-"""Ten textures in noise: drawn here, any rotation, scale and colour."""
+"""Ten textures in noise: drawn here, at any scale and colour, a little turned."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from neulig_fl import drawing
-from neulig_fl.built_in import BuiltInSource, balanced_labels
-from neulig_fl.randomness import numpy_generator
+from neulig_fl.built_in import BuiltInSource, drawn
 
 if TYPE_CHECKING:
     from neulig_fl.scenario import TaskOptions
 
-COUNT = 6000
-
-
-def _labels() -> NDArray[np.int64]:
-    return balanced_labels(COUNT, len(drawing.TEXTURES))
-
-
-def _build() -> NDArray[np.uint8]:
-    draw = [
-        drawing.texture(numpy_generator(0, "source:textures", str(i)), int(label))
-        for i, label in enumerate(_labels())
-    ]
-    return np.stack(draw)
-
 
 def source(options: TaskOptions) -> BuiltInSource:
     """6,000 pictures, 32x32."""
-    return BuiltInSource(
-        collection="textures",
-        summary="ten drawn textures with noise (drawn here)",
-        class_names=drawing.TEXTURES,
-        templates=options.templates or ("a photo of a {} texture.",),
-        count=COUNT,
+    return drawn(
+        "textures",
+        "ten drawn textures with noise (drawn here)",
+        drawing.TEXTURES,
+        options.templates or ("a photo of a {} texture.",),
+        drawing.texture,
+        count=6000,
         version="3",
-        build=_build,
-        read_labels=_labels,
     )
