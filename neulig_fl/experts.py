@@ -122,6 +122,8 @@ def obtain(
         return encoder, False
     _train(encoder, scenario, client, group, family, task, seed, on_step)
     state = {k: v.contiguous().cpu() for k, v in encoder.state_dict().items()}
+    if not all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
+        raise _diverged(client, "weights that are not finite")
     replace_atomically(path, lambda p: save_file(state, p))
     return encoder.cpu().eval().requires_grad_(False), True
 
@@ -191,11 +193,14 @@ def _train(
             done += 1
             on_step(done, steps)
         if not torch.isfinite(loss):
-            raise RunError(
-                f"client {client.name!r}: training diverged (loss {float(loss.detach())}); "
-                "lower experts.lr",
-                public_reason="its training diverged; lower experts.lr",
-            )
+            raise _diverged(client, f"loss {float(loss.detach())}")
+
+
+def _diverged(client: Client, sign: str) -> RunError:
+    return RunError(
+        f"client {client.name!r}: training diverged ({sign}); lower experts.lr",
+        public_reason="its training diverged; lower experts.lr",
+    )
 
 
 def classify(features: Tensor, head: Tensor) -> Tensor:

@@ -130,8 +130,8 @@ class Party:
             holdings=holdings,
             store=store,
         )
-        receipt = {k: released.entry[k] for k in ("sha256", "hash")}
-        return {"rows": released.rows, **receipt}, released.payload
+        # The entry's own hash stays here: it covers what identifies the expert.
+        return {"rows": released.rows, "sha256": released.entry["sha256"]}, released.payload
 
 
 class PartyHoldings:

@@ -107,6 +107,19 @@ def test_an_experts_name_changes_with_its_pictures_and_prompts(
     assert len(names) == 4
 
 
+def test_an_experts_name_changes_when_pictures_change_their_class(
+    make: Callable[..., Scenario], data: Path, tmp_path: Path
+) -> None:
+    """Without it mended labels would not lead to a new expert."""
+    folder = tiny.pictures(tmp_path / "own", ("a", "b"), seed=4)
+    mine = {"source": "imagefolder", "root": str(folder)}
+    scenario = make(tasks={"first": mine, "second": mine})
+    before = _key(scenario)
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (folder / old).rename(folder / new)
+    assert _key(scenario) != before
+
+
 def test_an_experts_name_changes_with_nothing_else(make: Callable[..., Scenario]) -> None:
     """Without it a change of the analysis would train all experts again."""
     changed = make(
