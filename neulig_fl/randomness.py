@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 def derived_seed(seed: int, purpose: str, name: str = "") -> int:
@@ -35,15 +37,22 @@ def torch_generator(seed: int, purpose: str, name: str = "") -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, purpose, name))
 
 
-def uniform_positions(seed: int, purpose: str, names: Sequence[str]) -> np.ndarray:
+def uniform_positions(seed: int, purpose: str, names: Sequence[str]) -> NDArray[np.float64]:
     """A number in [0, 1) for every name that depends on nothing but (seed, purpose, name).
 
     It does not depend on how many names there are or on their order, so that a source image keeps
     its place when a collection grows, shrinks, or is used again by another task.
 
     Returns:
-        float64 array of shape (names,).
+        float64 array of shape (names,), read-only; kept for the next one who asks.
     """
+    return _positions(seed, purpose, tuple(names))
+
+
+@lru_cache(maxsize=64)
+def _positions(seed: int, purpose: str, names: tuple[str, ...]) -> NDArray[np.float64]:
     prefix = f"{seed}\x1f{purpose}\x1f".encode()
     digests = b"".join(hashlib.sha256(prefix + n.encode()).digest()[:8] for n in names)
-    return np.frombuffer(digests, dtype="<u8").astype(np.float64) / 2.0**64
+    positions = np.frombuffer(digests, dtype="<u8").astype(np.float64) / 2.0**64
+    positions.flags.writeable = False
+    return positions
