@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from neulig_fl import gate, records
 from neulig_fl.families import Family, open_family
@@ -49,7 +50,7 @@ class Setting:
     tasks: dict[str, Task]
     family: Family
 
-    @property
+    @cached_property
     def sizes(self) -> Dimensions:
         """What the shapes of records follow from."""
         return Dimensions(
