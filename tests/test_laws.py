@@ -76,9 +76,7 @@ def test_law_1_a_merge_of_identical_experts_is_that_expert(experts: int, seed: i
     (state,) = _states(module, 1, seed)
     beta = _coopvecs(4, experts, seed + 1)
     own = _outputs(module, [state], inputs)[:, 0]
-    assert torch.allclose(
-        _merged(module, [state] * experts, beta, inputs), own, rtol=1e-4, atol=1e-5
-    )
+    assert _same(_merged(module, [state] * experts, beta, inputs), own)
     assert torch.allclose(
         mix(beta, own[:, None].expand(-1, experts, -1)), own, rtol=1e-4, atol=1e-5
     )
@@ -110,6 +108,11 @@ def test_law_1_a_run_with_identical_experts_has_no_gap(data: Path, tmp_path: Pat
     assert report.data["portland"]["trajectory"][0]["alignment"] == 0.0
 
 
+def _same(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Equal to rounding: within law 5's 1e-4 of the largest value (LayerNorm amplifies rounding)."""
+    return float((found - expected).abs().max()) <= 1e-4 * max(1.0, float(expected.abs().max()))
+
+
 # ---------------------------------------------------------------- 2: one-hot CoopVecs
 
 
@@ -125,7 +128,7 @@ def test_law_2_a_one_hot_coopvec_is_that_expert(
     outputs = _outputs(module, states, inputs)
     own = torch.stack([outputs[q, t] for q, t in enumerate(chosen)])
     assert torch.equal(mix(beta, outputs), own)
-    assert torch.allclose(_merged(module, states, beta, inputs), own, rtol=1e-5, atol=1e-6)
+    assert _same(_merged(module, states, beta, inputs), own)
 
 
 @pytest.mark.parametrize("name", ["micro-vit", "micro-rn"])
@@ -145,7 +148,7 @@ def test_law_2_holds_for_the_bundled_models(name: str) -> None:
     found = merged_outputs(
         family.encoder(), stack, torch.eye(3)[[2, 0, 1]], lambda rows: inputs[rows]
     )
-    assert torch.allclose(found, own, rtol=1e-4, atol=1e-5)
+    assert _same(found, own)
 
 
 # ---------------------------------------------------------------- 3: permutations
@@ -171,7 +174,7 @@ def test_law_3_permuting_experts_with_their_weights_changes_nothing(
     assert torch.allclose(beta_permuted, beta[:, order], rtol=1e-4, atol=1e-5)
     one = _merged(module, states, beta, inputs)
     two = _merged(module, [states[t] for t in order], beta[:, order], inputs)
-    assert torch.allclose(one, two, rtol=1e-4, atol=1e-5)
+    assert _same(one, two)
     assert torch.allclose(
         mix(beta, outputs), mix(beta[:, order], outputs[:, order]), rtol=1e-4, atol=1e-5
     )
@@ -211,7 +214,7 @@ def test_law_4_a_model_linear_in_its_parameters_has_no_gap(
     states = _states(module, experts, seed)
     beta = _coopvecs(queries, experts, seed + 1)
     merged = _merged(module, states, beta, inputs)
-    assert torch.allclose(merged, mix(beta, _outputs(module, states, inputs)), rtol=1e-4, atol=1e-4)
+    assert _same(merged, mix(beta, _outputs(module, states, inputs)))
 
 
 def test_law_4_a_model_that_is_not_linear_has_a_gap() -> None:
@@ -316,7 +319,7 @@ def test_law_7_the_reply_beside_the_payload_says_nothing_either(
         )[0]
         for name in ("ada", "bob")
     ]
-    assert bodies[0].keys() == bodies[1].keys() == {"rows", "sha256", "hash"}
+    assert bodies[0].keys() == bodies[1].keys() == {"rows", "sha256"}
     assert [bodies[0][k] for k in ("rows", "sha256")] == [bodies[1][k] for k in ("rows", "sha256")]
 
 
