@@ -26,7 +26,7 @@ class BuiltInSource:
         class_names: what the labels mean, in the order of the labels.
         templates: prompts with `{}` for the class name.
         count: number of images, known without reading them.
-        version: changes whenever the images do.
+        version: changes whenever the images do; no two tasks of a collection share one.
         build: makes all images, uint8 of shape (count, height, width, 3).
         read_labels: class index of all images, int64 of shape (count,).
     """
@@ -47,6 +47,13 @@ class BuiltInSource:
     def ids(self) -> Sequence[str]:
         """The images' numbers, as text."""
         return [str(i) for i in range(self.count)]
+
+    def origins(self) -> Sequence[str]:
+        """Every image is its own origin; images made from those of a collection have its ids."""
+        return self.ids()
+
+    def held_out(self) -> None:
+        """Nobody has set images aside for testing."""
 
     def labels(self) -> NDArray[np.int64]:
         """Class index of every image, shape (count,)."""

@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neulig_fl import source_cache
-from neulig_fl.errors import InputError, RunError
+from neulig_fl.errors import CheckpointError, InputError, RunError
 from neulig_fl.families import Family, device
-from neulig_fl.families.open_clip import fit, read_state_dict
 from neulig_fl.files import replace_atomically
 from neulig_fl.randomness import derived_seed, torch_generator
 from neulig_fl.scenario import Client, Scenario
@@ -114,7 +113,9 @@ def obtain(
         RunError: training diverged.
     """
     if client.checkpoint is not None:
-        return _given(client, group, family), False
+        encoder = family.encoder()
+        encoder.load_state_dict(given(client, group, family))
+        return encoder, False
     path = cached_path(recipe(scenario, client, group, family, task, seed))
     encoder = _start(scenario, client, group, family, seed)
     with suppress(OSError, SafetensorError):  # not there, or damaged: trained now
@@ -133,14 +134,20 @@ def checkpoint(client: Client, group: str) -> str | None:
     return {str(g): path for g, path in (client.checkpoint or {}).items()}.get(group)
 
 
-def _given(client: Client, group: str, family: Family) -> nn.Module:
+def given(client: Client, group: str, family: Family) -> dict[str, Tensor]:
+    """The state dict of an expert that a client brings; the model's weights are not loaded.
+
+    Raises:
+        CheckpointError: the client's file or folder cannot be used.
+    """
     path = Path(checkpoint(client, group) or "")
-    state = read_state_dict(path)
-    visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
-    encoder = family.encoder()
     what = f"checkpoint {path.name} of client {client.name!r}"
-    encoder.load_state_dict(fit(visual or state, encoder, what))
-    return encoder
+    try:
+        return family.fitted(path, what)
+    except CheckpointError as error:
+        words = str(error)
+        said = words if what in words else f"client {client.name!r}: {words}"
+        raise CheckpointError(said, public_reason=error.public_reason) from error
 
 
 def _start(scenario: Scenario, client: Client, group: str, family: Family, seed: int) -> nn.Module:
@@ -162,6 +169,7 @@ def _train(
     options = scenario.experts
     indices = task.indices(f"train-{group}")
     task.require_classes(f"train-{group}", indices)
+    task.require_prompts(family.tokens)
     if options.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in encoder.modules()):
         reason = f"experts.batch_size is 1, and {family.name} has BatchNorm; allowed: 2 and more"
         raise InputError(reason, public_reason=reason)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from neulig_fl import __version__, experts, gate
+from neulig_fl import __version__, checkpoints, experts, gate
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import NeuligError
 from neulig_fl.files import write_atomically
@@ -94,6 +94,7 @@ class Party:
         task = self.setting.tasks[self.client.task]
         indices = task.indices("evaluation", self.scenario.queries.evaluation)
         task.require_classes("evaluation", task.indices("evaluation"))
+        task.require_prompts(self.setting.family.tokens)
         fact = {
             "client": self.name,
             "task": self.client.task,
@@ -207,7 +208,7 @@ class PartyHoldings:
         party, group = self._party, self._request.group
         given = experts.checkpoint(party.client, group)
         if given is not None:
-            return hashlib.sha256(Path(given).read_bytes()).hexdigest()
+            return checkpoints.sha256(Path(given))
         task = party.setting.tasks[party.client.task]
         return experts.recipe(
             party.scenario, party.client, group, party.setting.family, task, party.seed

@@ -1,8 +1,8 @@
 """The plan: which records each stage asks of whom, before anything is loaded.
 
 `neulig-fl plan` prints it and the server carries it out, so that what was announced is what is
-done. Pictures and weights are not read; image folders are listed and their files hashed, because
-the hashes decide the splits.
+done. Weights are not read. Pictures that are not built in are decoded once, because hashes of their
+pixels decide the splits; the hashes are kept in the cache folder.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
 """Pre-training of the bundled micro models: pictures against class prompts.
 
-Every step draws new pictures: shapes and textures in the `plain` style, and printed characters.
-None of them is an image of a task: the tasks' pictures are drawn in another style from other
-generators, and handwriting is never shown. The loss is the cross-entropy of a picture's similarity
-to the prompts of all classes, with a prompt template drawn at every step.
+Every step draws new pictures, in the styles of `drawing.curriculum`. None of them is an image of a
+task: the tasks draw in other styles from other generators, their letters are of other typefaces,
+and neither real handwriting nor a real garment is ever shown. The loss is the cross-entropy of a
+picture's similarity to the prompts of all classes, with a prompt template drawn at every step.
 """
 
 from __future__ import annotations
 
 import hashlib
-import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,23 +20,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from neulig_fl import drawing, source_cache
+from neulig_fl import source_cache
+from neulig_fl.drawing.curriculum import LESSONS
 from neulig_fl.families import open_clip as family
 from neulig_fl.files import replace_atomically
 from neulig_fl.randomness import derived_seed, numpy_generator
 from neulig_fl.schedule import warmup_cosine
-
-CHARACTERS = string.digits + string.ascii_uppercase
-
-GROUPS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("shapes", drawing.SHAPES, ("a drawing of a {}.", "a {}.", "a picture of a {} shape.")),
-    ("textures", drawing.TEXTURES, ("a photo of a {} texture.", "{}.", "a pattern of {}.")),
-    (
-        "characters",
-        tuple(CHARACTERS),
-        ('a photo of the number: "{}".', 'the character "{}".', 'a photo of the letter: "{}".'),
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -47,8 +35,7 @@ class Recipe:
     Args:
         model: `micro-vit` or `micro-rn`.
         seed: of the first weights and of every picture.
-        steps: optimiser steps.
-        batch_size: pictures a step.
+        steps: optimiser steps, each on one picture for every place in the curriculum's batch.
         lr: AdamW's largest learning rate.
         weight_decay: AdamW's weight decay.
     """
@@ -56,7 +43,6 @@ class Recipe:
     model: str
     seed: int = 0
     steps: int = 4000
-    batch_size: int = 96
     lr: float = 1.0e-3
     weight_decay: float = 0.05
 
@@ -69,33 +55,25 @@ class Recipe:
 def draw_batch(recipe: Recipe, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The pictures of one step: uint8 (batch, 3, 32, 32) and their class indices (batch,)."""
     rng = numpy_generator(recipe.seed, "pretrain-pictures", str(step))
-    pictures, labels = [], []
-    offsets = np.cumsum([0, *(len(names) for _, names, _ in GROUPS)])
-    for i in range(recipe.batch_size):
-        group = i % len(GROUPS)
-        label = int(rng.integers(len(GROUPS[group][1])))
-        pictures.append(_draw(rng, group, label))
-        labels.append(offsets[group] + label)
+    pictures, labels, first = [], [], 0
+    for lesson in LESSONS:
+        for _ in range(lesson.pictures):
+            label = int(rng.integers(len(lesson.class_names)))
+            pictures.append(lesson.draw(rng, label))
+            labels.append(first + label)
+        first += len(lesson.class_names)
     stacked = np.stack(pictures).transpose(0, 3, 1, 2)
     return np.ascontiguousarray(stacked), np.asarray(labels, dtype=np.int64)
 
 
-def _draw(rng: np.random.Generator, group: int, label: int) -> NDArray[np.uint8]:
-    if group == 0:
-        return drawing.shape(rng, label, "plain")
-    if group == 1:
-        return drawing.texture(rng, label, "plain")
-    return drawing.glyph(rng, CHARACTERS[label])
-
-
 def draw_prompts(recipe: Recipe, step: int) -> list[str]:
-    """One prompt for every class, with one template a group, drawn for the step."""
+    """One prompt for every class, with one template a lesson, drawn for the step."""
     rng = numpy_generator(recipe.seed, "pretrain-prompts", str(step))
     return [
         template.format(name)
-        for _, names, templates in GROUPS
-        for template in [templates[int(rng.integers(len(templates)))]]
-        for name in names
+        for lesson in LESSONS
+        for template in [lesson.templates[int(rng.integers(len(lesson.templates)))]]
+        for name in lesson.class_names
     ]
 
 

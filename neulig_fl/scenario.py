@@ -16,7 +16,7 @@ from neulig_fl.scenario_errors import problems_of, report, shown
 from neulig_fl.scenario_models import (
     KINDS,
     MICRO_MODELS,
-    NEEDS_ROOT,
+    OPEN_SOURCES,
     OUTPUT_KINDS,
     PRETRAINED_WORDS,
     QUERY_SETS,
@@ -38,7 +38,7 @@ from neulig_fl.yaml_source import Source, Steps, read, scalar
 __all__ = [
     "KINDS",
     "MICRO_MODELS",
-    "NEEDS_ROOT",
+    "OPEN_SOURCES",
     "OUTPUT_KINDS",
     "PRETRAINED_WORDS",
     "QUERY_SETS",

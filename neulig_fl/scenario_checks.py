@@ -7,8 +7,9 @@ mend them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from neulig_fl import variants
@@ -16,19 +17,23 @@ from neulig_fl.errors import nearest
 from neulig_fl.scenario_errors import Problem, shown
 from neulig_fl.scenario_models import (
     MICRO_MODELS,
-    NEEDS_ROOT,
+    OPEN_SOURCES,
     OUTPUT_KINDS,
     PRETRAINED_WORDS,
     Model,
     PortlandOptions,
     Scenario,
     Share,
+    TaskOptions,
     exists,
+    is_path,
     place,
 )
 
-_WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_READ_BY_ALL = frozenset({"templates"})
+"""What every task source reads; those that read more say so in `READS`."""
 
+_Faults = Iterator[tuple[tuple[str, ...], str]]
 _Release = tuple[str, str, str | None]  # group, kind, query set
 _Need = Callable[[PortlandOptions, str, frozenset[_Release]], Iterator[tuple[str, str]]]
 
@@ -41,7 +46,7 @@ def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
         base: folder that relative paths start from.
     """
     apart = (_names, _seeds, _tasks, _shares, _stages, _portland, _order)
-    on_disk = (_roots, _checkpoints, _weights)
+    on_disk = (_task_options, _checkpoints, _weights)
     return [
         *(problem for check in apart for problem in check(scenario)),
         *(problem for check in on_disk for problem in check(scenario, base)),
@@ -68,19 +73,18 @@ def _seeds(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _tasks(scenario: Scenario) -> Iterator[Problem]:
-    built_in = [name for name in variants.names("neulig_fl.tasks") if name not in NEEDS_ROOT]
-    for name in scenario.tasks:
-        if name in built_in:
+    built_in = [name for name in variants.names("neulig_fl.tasks") if name not in OPEN_SOURCES]
+    for name, options in scenario.tasks.items():
+        if name in built_in and options.source != name:
             yield Problem(("tasks", name), "is a built-in task; give yours another name", key=True)
     known = list(dict.fromkeys([*built_in, *scenario.tasks]))
     for index, client in enumerate(scenario.clients):
         if client.task in known:
             continue
         what = f"no such task (got {shown(client.task)}); {nearest(client.task, known)}"
-        if client.task in NEEDS_ROOT:
-            what += (
-                f"; to use it, write tasks: {{my-task: {{source: {client.task}, root: FOLDER}}}}"
-            )
+        if client.task in OPEN_SOURCES:
+            needed = "root: FOLDER" if client.task == "imagefolder" else "dataset: NAME"
+            what += f"; to use it, write tasks: {{my-task: {{source: {client.task}, {needed}}}}}"
         yield Problem(("clients", index, "task"), what)
 
 
@@ -187,17 +191,48 @@ _NEEDS: dict[str, _Need] = {
 }
 
 
-def _roots(scenario: Scenario, base: Path) -> Iterator[Problem]:
+def _task_options(scenario: Scenario, base: Path) -> Iterator[Problem]:
+    """Every key that a task gives is one that its source reads, and says what can be."""
     for name, options in scenario.tasks.items():
-        steps = ("tasks", name, "root")
-        if options.source in NEEDS_ROOT and options.root is None:
-            what = f"is missing; {options.source} reads a folder that holds one folder per class"
-            yield Problem(steps, what)
-        if options.source not in NEEDS_ROOT and options.root is not None:
-            got = shown(options.root)
-            yield Problem(steps, f"{options.source} reads no folder (got {got}); leave root out")
-        elif options.root is not None:
-            yield from _must_exist(steps, options.root, base, "folder")
+        steps = ("tasks", name)
+        module = variants.load("neulig_fl.tasks", options.source)
+        reads = getattr(module, "READS", _READ_BY_ALL)
+        yield from _not_read(steps, options, reads)
+        if "root" in reads and options.root is not None and not options.download:
+            yield from _must_exist((*steps, "root"), options.root, base, "folder")
+        if options.classes is not None and "classes" in reads:
+            yield from _classes_alike(steps, options.classes)
+        root = None if options.root is None else str(place(base, options.root))
+        for keys, words in _faults(module, options.model_copy(update={"root": root})):
+            below_classes = len(keys) > 1  # where the key itself is what is wrong
+            yield Problem((*steps, *keys), words, key=below_classes)
+
+
+def _faults(module: ModuleType, options: TaskOptions) -> _Faults:
+    found: _Faults = module.faults(options) if hasattr(module, "faults") else iter(())
+    return found
+
+
+def _not_read(
+    steps: tuple[str, str], options: TaskOptions, reads: Collection[str]
+) -> Iterator[Problem]:
+    for key in TaskOptions.model_fields:
+        value = getattr(options, key)
+        if key == "source" or key in reads or value is None or key not in options.model_fields_set:
+            continue
+        what = "folder" if key == "root" else key
+        known = [each for each in TaskOptions.model_fields if each in reads]
+        text = f"{options.source} reads no {what} (got {shown(value)}); leave {key} out"
+        yield Problem((*steps, key), f"{text}; what it reads: {', '.join(known)}", key=True)
+
+
+def _classes_alike(steps: tuple[str, str], classes: Mapping[str, str]) -> Iterator[Problem]:
+    names = list(classes.values())
+    for index, (key, name) in enumerate(classes.items()):
+        first = names.index(name)
+        if first < index:
+            what = f"the class name is taken (got {shown(name)}, as for {list(classes)[first]!r})"
+            yield Problem((*steps, "classes", key), f"{what}; every class has its own")
 
 
 def _checkpoints(scenario: Scenario, base: Path) -> Iterator[Problem]:
@@ -210,7 +245,7 @@ def _checkpoints(scenario: Scenario, base: Path) -> Iterator[Problem]:
             what = f"has none for group {lacking[0]} (got {shown(client.checkpoint)})"
             yield Problem(steps, f"{what}; add {lacking[0]}: PATH, or take it from experts.groups")
         for path in dict.fromkeys(client.checkpoint.values()):
-            yield from _must_exist(steps, path, base, "file")
+            yield from _must_exist(steps, path, base, "file or folder")
 
 
 def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:
@@ -227,15 +262,11 @@ def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:
         yield Problem(steps, f"{what}; give an OpenCLIP tag, the path of a checkpoint, or none")
     elif model.pretrained in PRETRAINED_WORDS or exists(place(base, model.pretrained), "file"):
         return
-    elif _is_path(model.pretrained):
-        yield from _must_exist(steps, model.pretrained, base, "file")
+    elif is_path(model.pretrained):
+        yield from _must_exist(steps, model.pretrained, base, "file or folder")
     elif model.pretrained not in _tags(model):
         allowed = nearest(model.pretrained, [*_tags(model), "none", "the path of a checkpoint"])
         yield Problem(steps, f"no weights of that tag (got {shown(model.pretrained)}); {allowed}")
-
-
-def _is_path(text: str) -> bool:
-    return text.endswith(_WEIGHT_FILES) or any(mark in text for mark in "/\\~")
 
 
 def _unknown_model(name: str) -> str | None:
@@ -260,7 +291,10 @@ def _tags(model: Model) -> list[str]:
 
 
 def _must_exist(
-    steps: tuple[str | int, ...], path: str, base: Path, kind: Literal["file", "folder"]
+    steps: tuple[str | int, ...],
+    path: str,
+    base: Path,
+    kind: Literal["file", "folder", "file or folder"],
 ) -> Iterator[Problem]:
     full = place(base, path)
     if not exists(full, kind):

@@ -212,6 +212,8 @@ def _words(schema: _Schema) -> str:
             return "null"
         case "string":
             return _PATTERNS.get(schema.get("pattern", ""), "text that is not empty")
+        case "boolean":
+            return "true or false"
         case "integer":
             return ", ".join(["a whole number", *_bounds(schema)])
         case "number":

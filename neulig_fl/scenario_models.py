@@ -36,9 +36,12 @@ Granularity = Literal["sample", "batch-first", "task", "global"]
 KINDS: tuple[str, ...] = get_args(Kind)
 QUERY_SETS: tuple[str, ...] = get_args(QuerySet)
 OUTPUT_KINDS = frozenset({"features", "logits"})
-NEEDS_ROOT = frozenset({"imagefolder"})
+OPEN_SOURCES = frozenset({"huggingface", "imagefolder", "torchvision"})
+"""Sources that are no task by themselves: a scenario says which images they are to read."""
+
 MICRO_MODELS = ("micro-vit", "micro-rn")
 PRETRAINED_WORDS = ("bundled", "none")
+_WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 TEMPLATE = r"^[^{}]*\{\}[^{}]*$"
 
@@ -132,9 +135,54 @@ class TaskOptions(Section):
     """A task of the user's own."""
 
     source: TaskSource = Field(description="Where the images come from.")
+    dataset: Text | None = Field(
+        None,
+        description="Which data set: a name of torchvision's, or one of the Hugging Face Hub. "
+        "For torchvision and huggingface.",
+    )
+    subset: Text | None = Field(
+        None,
+        description="Which kind of the data set: torchvision's EMNIST has digits (the default) "
+        "and letters; huggingface: the name of a configuration.",
+    )
     root: Text | None = Field(
         None,
-        description="Folder of the images: one folder per class. Only for imagefolder.",
+        description="Folder of the images. imagefolder: one folder per class. torchvision and "
+        "fashion: where torchvision finds its files; null: data in the cache folder. huggingface: "
+        "a data set on this machine, instead of dataset.",
+    )
+    download: Annotated[bool, Strict()] = Field(
+        False,
+        description="Fetch the data set where its files are missing. For torchvision, fashion and "
+        "huggingface.",
+    )
+    image: Text | None = Field(
+        None, description="huggingface: the column of the images; null: the only one there is."
+    )
+    label: Text | None = Field(
+        None,
+        description="huggingface: the column of the classes; null: the only one of labels, or "
+        "label.",
+    )
+    train_splits: Several[Text] | None = Field(
+        None,
+        description="huggingface: splits that experts and the pool get; null: train, or the only "
+        "one.",
+    )
+    test_splits: Annotated[tuple[Text, ...], AfterValidator(_unique)] | None = Field(
+        None,
+        description="huggingface: splits that are evaluated on; []: none is set aside; null: test, "
+        "or else validation, where they are there.",
+    )
+    per_class: Count | None = Field(
+        None,
+        description="Most images of a class, the first ones; where there is a test part, 0.8 of "
+        "them from the training part and 0.2 from the test part. null: all (fashion: 800).",
+    )
+    classes: Annotated[dict[Text, Text], Field(min_length=2)] | None = Field(
+        None,
+        description="What the classes are called in prompts, by the names of their folders or "
+        "labels, all of them; in the order that labels get. null: the source's own.",
     )
     templates: Annotated[tuple[Template, ...], Field(min_length=1)] | None = Field(
         None,
@@ -361,17 +409,25 @@ def place(base: Path, path: str) -> Path:
     return Path(os.path.abspath(base / os.path.expanduser(path)))  # noqa: PTH100, PTH111 (never raise)
 
 
-def exists(path: Path, kind: Literal["file", "folder"]) -> bool:
+def exists(path: Path, kind: Literal["file", "folder", "file or folder"]) -> bool:
     """Tell whether a path leads to such a thing; a path that cannot be is no error."""
     try:
-        return path.is_file() if kind == "file" else path.is_dir()
+        return ("file" in kind and path.is_file()) or ("folder" in kind and path.is_dir())
     except OSError:
         return False
 
 
+def is_path(text: str) -> bool:
+    """Tell whether weights are named as a path; a folder has to be, since a tag has no slash."""
+    return text.endswith(_WEIGHT_FILES) or any(mark in text for mark in "/\\~")
+
+
 def _with_weights(base: Path, model: Model) -> Model:
     path = place(base, model.pretrained)
-    if model.pretrained in PRETRAINED_WORDS or not exists(path, "file"):
+    kind: Literal["file", "file or folder"] = (
+        "file or folder" if is_path(model.pretrained) else "file"
+    )
+    if model.pretrained in PRETRAINED_WORDS or not exists(path, kind):
         return model
     return model.model_copy(update={"pretrained": str(path)})
 

@@ -6,6 +6,7 @@ killed run leaves no half-written file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +16,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from neulig_fl.files import replace_atomically
+from neulig_fl.files import replace_atomically, write_atomically
 
 
 def cache_dir() -> Path:
@@ -25,7 +26,9 @@ def cache_dir() -> Path:
 
 
 def images(name: str, version: str, build: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The images of a built-in source, made once and kept.
+    """The images of a built-in source, made once and kept with their hash.
+
+    A file that is not what was written, by its hash, is made again.
 
     Args:
         name: the source's name.
@@ -43,9 +46,25 @@ def _images(
     root: str, name: str, version: str, build: Callable[[], NDArray[np.uint8]]
 ) -> NDArray[np.uint8]:
     path = Path(root) / "sources" / f"{name}-{version}.npy"
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError, EOFError):
+    if not _is_whole(path):
         made = build()
-    replace_atomically(path, lambda p: np.save(p, made, allow_pickle=False))
+        replace_atomically(path, lambda p: np.save(p, made, allow_pickle=False))
+        write_atomically(_hash_file(path), _sha256(path))
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def _hash_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file is there and is what was written; checked once in a process."""
+    try:
+        return _hash_file(path).read_text(encoding="utf-8") == _sha256(path)
+    except (OSError, UnicodeDecodeError):
+        return False

@@ -306,10 +306,12 @@ def _value(about: dict[str, Any]) -> str:
         (inner,) = about["patternProperties"].values()
         return f"mapping of names, {_value(inner)}"
     if kind == "object":
-        return "mapping of groups to text"
+        keys = "groups" if "enum" in about.get("propertyNames", {}) else "names"
+        return f"mapping of {keys} to text"
     if kind in ("integer", "number"):
         return f"{'whole number' if kind == 'integer' else 'number'}{_bounds(about)}"
-    return {"string": "name" if "pattern" in about else "text", "null": "null"}[kind]
+    words = {"string": "name" if "pattern" in about else "text", "boolean": "`true`, `false`"}
+    return {**words, "null": "null"}[kind]
 
 
 def _bounds(about: dict[str, Any]) -> str:

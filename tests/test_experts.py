@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from torch import nn
 
 from neulig_fl import experts, schedule
 from neulig_fl.errors import CheckpointError, DataError, InputError, RunError
-from neulig_fl.families import open_family
+from neulig_fl.families import open_clip, open_family
+from neulig_fl.randomness import derived_seed
 from neulig_fl.scenario import Model, Scenario
 from neulig_fl.tasks import Task, open_task
 
@@ -342,6 +344,93 @@ def test_a_clients_own_checkpoint_is_used_as_it_is(
     assert torch.equal(_flat(encoder), _flat(_encoder()))
     assert not encoder.training
     assert not (own_cache / "experts").exists()
+
+
+def _write(form: str, folder: Path) -> Path:
+    """The expert of `_encoder()` in one of the forms in which people have theirs."""
+    whole = open_clip.create("tiny-vit", _encoder_seed())
+    path = folder / "own.pt"
+    if form == "fp16":
+        torch.save({k: v.half() for k, v in whole.visual.state_dict().items()}, path)
+    elif form == "a whole model":
+        torch.save(whole, path)
+    elif form == "pickled":
+        path.write_bytes(pickle.dumps(torch.nn.DataParallel(whole)))
+    elif form == "old":
+        torch.save({"model": whole.state_dict()}, path, _use_new_zipfile_serialization=False)
+    else:
+        path = folder / "own"
+        path.mkdir()
+        save_file(
+            {f"visual.{k}": v for k, v in whole.visual.state_dict().items()}, path / "a.safetensors"
+        )
+    return path
+
+
+@pytest.mark.parametrize("form", ["fp16", "a whole model", "pickled", "old", "a folder"])
+def test_an_expert_comes_in_any_form(
+    form: str, make: Callable[..., Scenario], tmp_path: Path
+) -> None:
+    """Without it a published expert would have to be converted by hand before it could take part."""
+    scenario = make()
+    own = scenario.clients[0].model_copy(update={"checkpoint": {"A": str(_write(form, tmp_path))}})
+    scenario = scenario.model_copy(update={"clients": (own, *scenario.clients[1:])})
+    encoder, trained = _obtain(scenario)
+    expected = _encoder().state_dict()
+    assert not trained
+    assert {v.dtype for v in encoder.state_dict().values()} == {torch.float32}
+    for name, value in encoder.state_dict().items():
+        found = expected[name].half().float() if form == "fp16" else expected[name]
+        assert torch.equal(value, found)
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "reason"),
+    [
+        (b"", "cannot be read: it is empty", "its checkpoint file cannot be read"),
+        (b"<html>", "cannot be read: it is a web page", "its checkpoint file cannot be read"),
+        (pickle.dumps(print), "asks for builtins.print", "its checkpoint file asks to run code"),
+        (None, "no such file", "its checkpoint file is missing"),
+    ],
+    ids=["empty", "a page", "code", "gone"],
+)
+def test_what_cannot_be_read_names_the_client_and_tells_the_server_no_path(
+    content: bytes | None,
+    message: str,
+    reason: str,
+    make: Callable[..., Scenario],
+    tmp_path: Path,
+) -> None:
+    """Without it the user would not learn whose file is wrong, or the server where it lies."""
+    path = tmp_path / "own.pt"
+    path.write_bytes(content or b"")
+    scenario = _bring(make, str(path))
+    if content is None:
+        path.unlink()
+    with pytest.raises(CheckpointError, match=f"client 'ada': checkpoint .*own.pt: {message}") as c:
+        _obtain(scenario)
+    assert c.value.public_reason == reason
+
+
+def test_a_given_checkpoint_is_checked_without_the_models_weights(
+    make: Callable[..., Scenario], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it `check` would load, or fetch, the model that every client starts from."""
+    save_file(_encoder().state_dict(), tmp_path / "own.safetensors")
+    scenario = _bring(make, str(tmp_path / "own.safetensors"))
+    parts = _parts(scenario)
+    monkeypatch.setattr(open_clip, "create", None)
+    found = experts.given(parts["client"], "A", parts["family"])
+    assert found.keys() == _encoder_names()
+
+
+def _encoder_names() -> Any:
+    return open_family(Model(name="tiny-vit", pretrained="none"), 0).entries().keys()
+
+
+def _encoder_seed() -> int:
+    """The seed that `_encoder()`'s weights are made from."""
+    return derived_seed(5, "initial-weights", "tiny-vit")
 
 
 def test_each_group_has_its_own_checkpoint(make: Callable[..., Scenario], tmp_path: Path) -> None:

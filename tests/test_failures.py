@@ -269,29 +269,18 @@ def test_an_empty_class_folder_is_bad_input(
     assert "add some or remove the folder" in str(error)
 
 
-@pytest.mark.parametrize("split", ["train-A", "pool", "evaluation"])
-def test_an_unreadable_image_says_whose_it_is_and_the_log_which(
-    split: str, broken: Callable[..., NeuligError], data: Path, tmp_path: Path
+def test_an_unreadable_image_is_bad_input_before_anything_runs(
+    broken: Callable[..., NeuligError], data: Path, tmp_path: Path
 ) -> None:
-    """Without it the user would get PIL's error, or search the folder."""
-    _, tasks = _folder(tmp_path, data)
-    scenario = tiny.scenario(tmp_path / "look", data, tasks=tasks)
-    task = Party(scenario, scenario.seed, "ada", tmp_path / "look").setting.tasks["first"]
-    file = task.source._files[int(task.indices(split)[0])][0]  # type: ignore[attr-defined]
-    content = bytearray(file.read_bytes())
+    """Without it the user would get PIL's error after the experts were trained."""
+    own, tasks = _folder(tmp_path, data)
+    file = own / "dog" / "14.bmp"
+    content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    # A changed file has another id; take a seed under which it is in that split.
-    for seed in range(200):
-        again = Party(scenario, seed, "ada", tmp_path / "look").setting.tasks["first"]
-        at = [again.source._files[int(i)][0] for i in again.indices(split, 7)]  # type: ignore[attr-defined]
-        if file in at:
-            break
-    error = broken(ClientFailed, tasks=tasks, seed=seed)
-    assert str(error).startswith("client 'ada', ")
-    assert "one of its images cannot be read" in str(error)
-    assert file.name in (tmp_path / "out" / engines.LOG).read_text(), (
-        "the client's own log names it"
-    )
+    error = broken(DataError, tasks=tasks)
+    assert error.exit_code == 2
+    assert "dog/14.bmp cannot be read" in str(error)
+    assert "replace or remove it" in str(error)
 
 
 def test_a_missing_folder_is_bad_input_before_anything_runs(
@@ -311,7 +300,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "extra entries": (lambda s: s.update(x=torch.zeros(1)), "does not fit the scenario's model"),
     "another shape": (lambda s: s.update(proj=torch.zeros(2)), "does not fit the scenario's model"),
     "NaN": (lambda s: s["proj"].fill_(float("nan")), "holds values that are not finite"),
-    "code": (lambda s: s.update(x=Path("/secret")), "cannot be read"),
+    "code": (lambda s: s.update(x=print), "asks to run code"),
 }
 
 
@@ -364,6 +353,6 @@ def test_a_pool_without_queries_says_so(
 def test_a_picture_of_the_wrong_kind_is_read_all_the_same(tmp_path: Path, data: Path) -> None:
     """Without it a grey or transparent picture among the others would end the run."""
     own, tasks = _folder(tmp_path, data)
-    for mode, name in (("L", "cat"), ("RGBA", "cat"), ("I;16", "dog")):
-        Image.new(mode, (9, 9)).save(own / name / f"{mode[0]}.png")
+    for mode, name, side in (("L", "cat", 9), ("RGBA", "cat", 10), ("I;16", "dog", 11)):
+        Image.new(mode, (side, side)).save(own / name / f"{mode[0]}.png")
     assert tiny.run(tmp_path, data, tasks=tasks).data["stages"]

@@ -34,11 +34,13 @@ PACKAGE = "neulig_fl"
 ORDER = (
     # Know nothing of a scenario.
     "errors", "progress", "parties", "ledger", "superposition", "coopvec", "randomness", "schedule",
-    "drawing", "variants", "files", "intervals", "yaml_source", "source_cache",
+    "drawing", "variants", "files",
+    "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
+    "picture_source",
     # What a scenario says.
     "scenario_models", "scenario_errors", "scenario_checks", "scenario",
     # What it names.
-    "built_in", "tasks", "families", "pretrain", "queries", "experts",
+    "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
     # What leaves a client.
     "records", "protections", "client_store", "gate", "plan", "party",
     # What a server makes of it.
@@ -303,7 +305,9 @@ def test_importing_any_module_prints_and_writes_nothing(tmp_path: Path) -> None:
 def test_every_import_is_a_declared_dependency() -> None:
     """Without it the package would run here and fail on a fresh machine."""
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    declared = {re.split(r"[\[<>=~! ]", d)[0].lower() for d in pyproject["project"]["dependencies"]}
+    extras = {k: v for k, v in pyproject["project"]["optional-dependencies"].items() if k != "dev"}
+    listed = [*pyproject["project"]["dependencies"], *(d for v in extras.values() for d in v)]
+    declared = {re.split(r"[\[<>=~! ]", d)[0].lower() for d in listed}
     names = {
         "yaml": "pyyaml",
         "PIL": "pillow",
@@ -311,6 +315,8 @@ def test_every_import_is_a_declared_dependency() -> None:
         "open_clip": "open_clip_torch",
         "ray": "flwr",
         "pydantic_core": "pydantic",
+        "datasets": "flwr-datasets",
+        "huggingface_hub": "flwr-datasets",
     }
     for module in MODULES:
         for found in _imports(module):

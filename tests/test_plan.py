@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 
-from neulig_fl import plan
+from neulig_fl import checkpoints, plan
 from neulig_fl.families import open_clip
 from neulig_fl.plan import Planned, open_setting, stage_plan, stage_requests
 from neulig_fl.records import Request
@@ -117,8 +118,12 @@ def test_planning_reads_no_picture_and_no_weights(
     def forbidden(*_: Any, **__: Any) -> Any:
         raise AssertionError("the plan loads data")
 
+    for path in data.rglob("*.bmp"):
+        os.utime(path, (1e9, 1e9))  # ids of files that changed just now are not kept
+    _plan(tmp_path, data)  # each picture is decoded once, for its id
+    monkeypatch.setattr(imagefolder.pictures, "opened", forbidden)
     monkeypatch.setattr(imagefolder.ImageFolder, "pixels", forbidden)
     monkeypatch.setattr(open_clip, "create", forbidden)
-    monkeypatch.setattr(open_clip, "read_state_dict", forbidden)
+    monkeypatch.setattr(checkpoints, "read", forbidden)
     assert [len(stage) for stage in _plan(tmp_path, data)] == [9, 3]
-    assert not own_cache.exists()
+    assert [path.name for path in own_cache.iterdir()] == ["ids"]

@@ -46,7 +46,7 @@ def test_another_version_is_another_file(own_cache: Path) -> None:
     """Without it pictures that were drawn by older code would be used for ever."""
     source_cache.images("things", "1", _pictures)
     assert source_cache.images("things", "2", lambda: _pictures(9))[0, 0, 0, 0] == 9
-    assert len(list((own_cache / "sources").iterdir())) == 2
+    assert len(list((own_cache / "sources").glob("*.npy"))) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", b"\x93NUMPY\x01\x00"])
@@ -55,4 +55,13 @@ def test_a_damaged_file_is_made_again(content: bytes, own_cache: Path) -> None:
     file = own_cache / "sources" / "things-1.npy"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
+    assert np.array_equal(source_cache.images("things", "1", _pictures), _pictures())
+
+
+def test_pictures_that_were_changed_on_the_disk_are_made_again(own_cache: Path) -> None:
+    """Without it a flipped bit would change an expert and nobody would know why."""
+    source_cache.images("things", "1", _pictures)
+    file = own_cache / "sources" / "things-1.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    source_cache._images.cache_clear()
     assert np.array_equal(source_cache.images("things", "1", _pictures), _pictures())

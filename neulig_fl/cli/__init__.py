@@ -5,14 +5,15 @@ Nothing heavy is imported here, so that `--help`, and a typo in a scenario, answ
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
+from inspect import cleandoc
 from typing import Annotated
 
 import typer
 
-from neulig_fl.cli import bench, check, exits, lists, plan, pretrain, report, run, schema
+from neulig_fl.cli import bench, check, exits, lists, plan, pretrain, report, run, schema, show
+from neulig_fl.cli.inspect import inspect
 
 HELP = """\
 Merge or ensemble your partners' models with one CoopVec, as a privacy study under Flower.
@@ -45,7 +46,7 @@ def _filled(text: str) -> str:
         'Say it.\n\nHere:\n  a\n  b'
     """
     lines: list[str] = []
-    for line in inspect.cleandoc(text).splitlines():
+    for line in cleandoc(text).splitlines():
         if lines and lines[-1][:1].strip() and line[:1].strip():
             lines[-1] += f" {line}"
         else:
@@ -61,6 +62,8 @@ for _command in (
     schema.schema,
     lists.tasks,
     lists.models,
+    inspect,
+    show.show,
     pretrain.pretrain,
     bench.bench,
 ):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neulig_fl.cli.options import Settings
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from neulig_fl.families import Family
     from neulig_fl.plan import Setting
     from neulig_fl.scenario import Client, Scenario
     from neulig_fl.tasks import Task
@@ -28,7 +25,8 @@ def check(
     """Check scenarios: every key and value, what fits together, image folders, checkpoints.
 
     Every error names the file, line and column, the value, what is allowed and the nearest valid
-    name. Nothing is trained and no picture is read. The exit code is 2 if any scenario is bad.
+    name. Nothing is trained; data sets are opened, and each picture that is not built in is decoded
+    once. The exit code is 2 if any scenario is bad.
 
     [bold]Example[/]
       neulig-fl check scenarios/*.yaml
@@ -113,26 +111,13 @@ def _task_problems(setting: Setting) -> Iterator[str]:
     from neulig_fl.errors import InputError
 
     for name, task in setting.tasks.items():
-        if name not in setting.scenario.tasks:
-            continue  # built in: nothing of the user's that could be wrong
         try:
-            yield from _repeated_classes(task)
+            task.require_prompts(setting.family.tokens)
             for seed in setting.scenario.all_seeds:
                 _require_images(setting.scenario, task, seed)
         except InputError as error:
             words = str(error)
             yield words if words.startswith("task ") else f"task {name!r}: {words}"
-
-
-def _repeated_classes(task: Task) -> Iterator[str]:
-    """Two classes of one name would have one head row, and no picture could be told apart."""
-    names = task.source.class_names
-    for name in dict.fromkeys(names):
-        if names.count(name) > 1:
-            yield (
-                f"task {task.name!r}: {names.count(name)} class folders read as {name!r} "
-                "(underscores read as spaces); rename all but one"
-            )
 
 
 def _require_images(read: Scenario, task: Task, seed: int) -> None:
@@ -152,35 +137,23 @@ def _weight_problems(setting: Setting) -> Iterator[str]:
     from neulig_fl.scenario import PRETRAINED_WORDS
 
     pretrained = setting.scenario.model.pretrained
-    own_file = pretrained not in PRETRAINED_WORDS and Path(pretrained).is_file()
+    own = pretrained not in PRETRAINED_WORDS and Path(pretrained).is_absolute()
     try:
-        if own_file or pretrained == "bundled":
+        if own or pretrained == "bundled":
             setting.family.encoder()
-        for client in setting.scenario.clients:
-            for group in client.checkpoint or {}:
-                yield from _checkpoint_problems(setting, client, group)
     except InputError as error:
         yield str(error)
+    for client in setting.scenario.clients:
+        for group in client.checkpoint or {}:
+            yield from _checkpoint_problems(setting, client, group)
 
 
 def _checkpoint_problems(setting: Setting, client: Client, group: str) -> Iterator[str]:
-    """Load one given checkpoint, as the client will, into an encoder without weights."""
+    """Read one given checkpoint as the client will; the model's own weights are not loaded."""
     from neulig_fl import experts
     from neulig_fl.errors import InputError
 
-    family = cast("Family", _Unloaded(setting.family))
-    task = setting.tasks[client.task]
     try:
-        experts.obtain(setting.scenario, client, group, family, task, setting.seed)
+        experts.given(client, group, setting.family)
     except InputError as error:
         yield str(error)
-
-
-class _Unloaded:
-    """A family whose encoder is not loaded: only its shapes matter here."""
-
-    def __init__(self, family: Family) -> None:
-        self._family = family
-
-    def encoder(self) -> nn.Module:
-        return self._family.fresh_encoder(0)

@@ -1,33 +1,32 @@
-"""`neulig-fl tasks` and `neulig-fl models`: what can stand in a scenario."""
+"""`neulig-fl tasks` and `neulig-fl models`: what can stand in a scenario, and how good it is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neulig_fl.cli.options import AsJson
+
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
-    from neulig_fl.tasks import Task
+    from neulig_fl.accuracy_card import Measured
+    from neulig_fl.cli.inventory import ListedTask, MicroModel
 
-WIDE = 75
-"""Columns that the table of tasks needs; below, its figures stand in sentences."""
+WIDE = 100
+"""Columns that the tables need; below, their figures stand in sentences."""
 
-OWN_TASK = """\
-Your own pictures: one folder a class, the folder's name is the class's name.
-
-  tasks:
-    my-task: {source: imagefolder, root: path/to/folder}
-  clients:
-    - {name: harbour, task: my-task}
-"""
+MOST_CLASSES, FEW_CLASSES = 30, 10
+"""A task with more classes than the first has as many listed as the second."""
 
 ANY_MODEL = """\
 Any other OpenCLIP model, by its name and a tag of its weights:
 
-  model: {name: ViT-B-32, pretrained: openai}
+  model: {name: ViT-B-32-quickgelu, pretrained: openai}
 
 or without a network: `pretrained: path/to/checkpoint.safetensors`, or `none` for random weights.
 """
@@ -35,143 +34,246 @@ or without a network: `pretrained: path/to/checkpoint.safetensors`, or `none` fo
 
 def tasks(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the splits.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
-    """List the built-in tasks: classes, images, sizes of the splits, where they come from.
+    """List the built-in tasks: classes, images, splits, accuracies, where the images come from.
 
     Train A and B are the halves on which model-A and model-B are trained; the pool is public; the
-    figures are measured on evaluation images. An image keeps its place for a given seed.
+    figures are measured on evaluation images. An image keeps its place for a given seed. Accuracies
+    are those of the bundled models: the checkpoint as it is (zero-shot), and fine-tuned from it on
+    train A (expert).
 
-    [bold]Example[/]
+    [bold]Examples[/]
       neulig-fl tasks
+      neulig-fl show digits   [dim]# its pictures[/]
     """
     from rich.console import Console
-    from rich.text import Text
 
-    from neulig_fl import variants
-    from neulig_fl.scenario import NEEDS_ROOT, TaskOptions
-    from neulig_fl.tasks import Task
+    from neulig_fl.cli.inventory import listed_tasks
 
-    found = [
-        Task(name, variants.load("neulig_fl.tasks", name).source(TaskOptions(source=name)), seed)
-        for name in variants.names("neulig_fl.tasks")
-        if name not in NEEDS_ROOT
-    ]
+    found = list(listed_tasks(seed))
+    if as_json:
+        _echo_json([each.record() for each in found])
+        return
     console = Console()
     wide = console.width >= WIDE
     if wide:
-        console.print(_sizes(found))
-    for task in found:
-        classes = ", ".join(task.source.class_names)
-        parts = [
-            f"{task.source.summary}.",
-            *([] if wide else [_size(task)]),
-            f"Classes: {classes}.",
-        ]
-        console.print(Text(f"{task.name}: {' '.join(parts)}", overflow="fold"), highlight=False)
-    typer.echo(f"\n{OWN_TASK}", nl=False)
+        console.print(_task_table(found))
+    for each in found:
+        _say(console, " ".join(_about(each, wide)), each.name)
+    console.print()
+    _say(console, _how_measured(found))
+    typer.echo(f"\n{own_task_help()}", nl=False)
 
 
-def _counts(task: Task) -> dict[str, int]:
-    from neulig_fl.tasks import SPLITS
+def own_task_help() -> str:
+    """How to use other images, as a part of a scenario."""
+    from neulig_fl import variants
+    from neulig_fl.cli.inventory import OWN_TASKS
 
-    whole = {"classes": len(task.source.class_names), "images": len(task.source.ids())}
-    return whole | {name.replace("-", " "): len(task.indices(name)) for name in SPLITS}
+    there = [name for name in OWN_TASKS if name in variants.names("neulig_fl.tasks")]
+    lines = ["Other images, under a name of your own:", "", "  tasks:"]
+    for source in there:
+        name, keys, what = OWN_TASKS[source]
+        lines += [f"    # {what}", f"    {name}: {{source: {source}, {keys}}}"]
+    first = OWN_TASKS[there[0]][0]
+    return "\n".join([*lines, "  clients:", f"    - {{name: harbour, task: {first}}}", ""])
 
 
-def _sizes(found: list[Task]) -> Table:
+def _task_table(found: Sequence[ListedTask]) -> Table:
     from rich.text import Text
 
     from neulig_fl.report.terminal import empty_table
+    from neulig_fl.scenario import MICRO_MODELS
+    from neulig_fl.tasks import SPLITS
 
-    rows = [_counts(task) for task in found]
-    table = empty_table(["Task", *(name[0].upper() + name[1:] for name in rows[0])])
-    for task, row in zip(found, rows, strict=True):
-        table.add_row(task.name, *(Text(f"{count:,}") for count in row.values()))
+    sizes = ["classes", "images", *SPLITS]
+    table = empty_table(
+        [
+            "Task",
+            *(name.capitalize().replace("-a", "\nA").replace("-b", "\nB") for name in sizes),
+            *(f"{model}\nzero / expert" for model in MICRO_MODELS),
+        ]
+    )
+    for each in found:
+        counts = [f"{count:,}" for count in each.counts.values()] or ["-" for _ in sizes]
+        table.add_row(*map(Text, [each.name, *counts, *map(_pair, each.measured.values())]))
     return table
 
 
-def _size(task: Task) -> str:
-    counts = (f"{count:,} {name}" for name, count in _counts(task).items())
-    return f"Sizes: {', '.join(counts)}."
+def _pair(measured: Measured | None) -> str:
+    from neulig_fl.accuracy_card import mean
+
+    if measured is None:
+        return "-"
+    return f"{mean(measured.zero_shot):.1f} / {mean(measured.shared.accuracy):.1f}"
 
 
-@dataclass(frozen=True)
-class MicroModel:
-    """One of the models that come with neulig-fl.
+def _about(each: ListedTask, wide: bool) -> Iterator[str]:
+    """What is said of a task; the table's figures too where there is no room for a table."""
+    if each.task is None:
+        yield f"its images are not here. {each.missing}"
+        return
+    source = each.task.source
+    yield f"{source.summary}."
+    if not wide:
+        sizes = (f"{count:,} {name.replace('-', ' ')}" for name, count in each.counts.items())
+        yield f"Sizes: {', '.join(sizes)}."
+        if any(each.measured.values()):
+            yield f"Zero-shot / expert accuracy: {_pairs(each.measured)}."
+    yield f"Classes: {class_list(source.class_names)}."
 
-    Args:
-        name: as in a scenario.
-        entries: floating state-dict entries of its visual tower; what `parameters` releases.
-        image_size: height and width of its input.
-        dim: length of a feature.
-        bundled: whether its weights are in this installation.
+
+def _pairs(measured: Mapping[str, Measured | None]) -> str:
+    pairs = (f"{model} {_pair(m) if m else 'not measured'}" for model, m in measured.items())
+    return ", ".join(pairs)
+
+
+def class_list(names: Sequence[str]) -> str:
+    """Class names; the first few of many.
+
+    Example:
+        >>> class_list(["cat", "dog"])
+        'cat, dog'
+        >>> class_list([str(k) for k in range(43)])
+        '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 33 more'
     """
+    if len(names) <= MOST_CLASSES:
+        return ", ".join(names)
+    return f"{', '.join(names[:FEW_CLASSES])} and {len(names) - FEW_CLASSES} more"
 
-    name: str
-    entries: int
-    image_size: int
-    dim: int
-    bundled: bool
+
+def _how_measured(found: Sequence[ListedTask]) -> str:
+    """What the accuracies are of."""
+    known = [m for each in found for m in each.measured.values() if m]
+    if not known:
+        return "Accuracies: not measured with the bundled weights."
+    seeds = sorted({seed for m in known for seed in m.seeds})
+    over = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    told = (
+        f"Accuracies are per cent on evaluation images ({over}): zero-shot is the bundled "
+        "checkpoint as it is, an expert is fine-tuned from it on train A."
+    )
+    every = all(m for each in found for m in each.measured.values())
+    return told if every else f"{told} What is not here (-) was not measured with these weights."
 
 
 def models(
     every: Annotated[
         bool, typer.Option("--all", help="Every OpenCLIP name with its tags, one model a line.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """List the bundled models, and how to use any OpenCLIP model.
+    """List the bundled models with their accuracies, and how to use any OpenCLIP model.
 
     Visual entries are the numbers in the visual tower's state dict: what an expert has, and what a
-    release of `parameters` holds, at 4 bytes each.
+    release of `parameters` holds, at 4 bytes each. Accuracies are means over the built-in tasks,
+    which `neulig-fl tasks` has one by one.
 
     [bold]Examples[/]
       neulig-fl models
       neulig-fl models --all | grep ViT-B
     """
-    if every:
-        _print_all()
-        return
     from rich.console import Console
-    from rich.text import Text
 
-    from neulig_fl.report.terminal import empty_table
+    from neulig_fl.cli.inventory import micro_models
 
+    if every:
+        _print_all(as_json)
+        return
+    found = list(micro_models())
+    if as_json:
+        _echo_json([each.record() for each in found])
+        return
     console = Console()
-    table = empty_table(["Model", "Visual entries", "Image", "Features", "Weights"])
-    for model in micro_models():
-        weights = "bundled" if model.bundled else "none"
-        cells = (f"{model.entries:,}", f"{model.image_size}x{model.image_size}", str(model.dim))
-        table.add_row(*map(Text, (model.name, *cells, weights)))
-    console.print(table)
-    if not all(model.bundled for model in micro_models()):
+    if console.width >= WIDE:
+        console.print(_model_table(found))
+    else:
+        for each in found:
+            heads = (head.lower() for head in _MODEL_HEADS[1:])
+            figures = zip(heads, _model_cells(each)[1:], strict=True)
+            told = ", ".join(f"{head} {figure}" for head, figure in figures)
+            _say(console, f"{told}.", each.name)
+    _say(console, _what_means(found))
+    if not all(each.weights for each in found):
         typer.echo("Make missing weights with `neulig-fl pretrain MODEL`.")
     typer.echo(f"\n{ANY_MODEL}\n`neulig-fl models --all` lists them.")
 
 
-def micro_models() -> list[MicroModel]:
-    """The models that come with neulig-fl."""
-    import math
-
-    from neulig_fl.families import open_family
-    from neulig_fl.families.open_clip import MICRO_DIR
-    from neulig_fl.scenario import MICRO_MODELS, Model
-
-    found = []
-    for name in MICRO_MODELS:
-        family = open_family(Model(name=name, pretrained="none"), 0)
-        entries = sum(math.prod(shape) for shape in family.entries().values())
-        bundled = (MICRO_DIR / f"{name}.safetensors").is_file()
-        found.append(MicroModel(name, entries, family.image_size, family.dim, bundled))
-    return found
+_MODEL_HEADS = (
+    "Model",
+    "Visual entries",
+    "Image",
+    "Features",
+    "File",
+    "SHA-256",
+    "Zero-shot",
+    "Expert",
+)
 
 
-def _print_all() -> None:
+def _model_cells(model: MicroModel) -> list[str]:
+    size, means = model.file_bytes, model.means
+    return [
+        model.name,
+        f"{model.entries:,}",
+        f"{model.image_size}x{model.image_size}",
+        str(model.dim),
+        f"{size / 1e6:.1f} MB" if size else "none",
+        f"{model.weights[:12]}..." if model.weights else "-",
+        f"{means.zero_shot:.1f}" if means else "-",
+        f"{means.expert:.1f}" if means else "-",
+    ]
+
+
+def _model_table(found: Sequence[MicroModel]) -> Table:
+    from rich.text import Text
+
+    from neulig_fl.report.terminal import empty_table
+
+    table = empty_table(_MODEL_HEADS)
+    for each in found:
+        table.add_row(*map(Text, _model_cells(each)))
+    return table
+
+
+def _what_means(found: Sequence[MicroModel]) -> str:
+    """Over how many tasks the accuracies are means."""
+    known = {each.name: each.means.tasks for each in found if each.means}
+    if not known:
+        return "Accuracies: not measured with the bundled weights."
+    over = ", ".join(f"{count} for {name}" for name, count in known.items())
+    if len(known) == len(found) and len(set(known.values())) == 1:
+        over = str(next(iter(known.values())))
+    return f"Accuracies are per cent, means over tasks ({over}); `neulig-fl tasks` has each."
+
+
+def _print_all(as_json: bool) -> None:
     import open_clip
 
     from neulig_fl.families.open_clip import model_names
     from neulig_fl.scenario import MICRO_MODELS
 
-    for name in model_names():
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        words = ["bundled"] if name in MICRO_MODELS else tags
-        typer.echo(f"{name}  {', '.join(words) or 'no weights to fetch; a path or none'}")
+    tags = {
+        name: ["bundled"] if name in MICRO_MODELS else open_clip.list_pretrained_tags_by_model(name)
+        for name in model_names()
+    }
+    if as_json:
+        _echo_json([{"model": name, "pretrained": found} for name, found in tags.items()])
+        return
+    for name, found in tags.items():
+        typer.echo(f"{name}  {', '.join(found) or 'no weights to fetch; a path or none'}")
+
+
+def _echo_json(records: object) -> None:
+    typer.echo(json.dumps(records, indent=1, ensure_ascii=False))
+
+
+def _say(console: Console, words: str, name: str = "") -> None:
+    """A paragraph; of a thing whose name stands before it, if there is one."""
+    from rich.text import Text
+
+    from neulig_fl.report.figures import plain
+
+    told = Text(f"{name}: " if name else "", style="bold", overflow="fold")
+    console.print(told.append(plain(words), style="not bold"), highlight=False)

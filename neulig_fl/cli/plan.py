@@ -26,8 +26,8 @@ def plan(
 ) -> None:
     r"""Say who would release what at each stage, and which results that permits.
 
-    Nothing is trained and no picture or weight is read (files of image folders are hashed, because
-    the hashes decide the splits). Rows and bytes are those of the report of a run.
+    Nothing is trained and no weight is read. Pictures that are not built in are decoded once:
+    hashes of their pixels decide the splits. Rows and bytes are those of the report of a run.
 
     [bold]Examples[/]
       neulig-fl plan scenarios/quickstart.yaml

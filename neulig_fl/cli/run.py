@@ -55,10 +55,9 @@ def run(
     from neulig_fl import engines, runs
 
     engines.load(engine)
-    if read.tasks or any(client.checkpoint for client in read.clients):
-        from neulig_fl.cli.check import require_sound
+    from neulig_fl.cli.check import require_sound
 
-        require_sound(read, scenario)
+    require_sound(read, scenario)
     folder = runs.run_folder(read.name, out)
     with _explained(folder):
         reports = _watched(scenario, engine, folder, settings)

@@ -7,6 +7,7 @@ its file name, with `open_family(model, seed) -> Family` and `knows(name) -> boo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -42,6 +43,14 @@ class Family(Protocol):
 
     def fresh_encoder(self, seed: int) -> nn.Module:
         """A freshly initialised encoder."""
+        ...
+
+    def fitted(self, path: Path, what: str) -> dict[str, Tensor]:
+        """A checkpoint of the user's own as the encoder's state dict; `what` names it in errors."""
+        ...
+
+    def tokens(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        """What the text tower reads of each prompt: prompts of equal tokens have equal features."""
         ...
 
     def head(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:

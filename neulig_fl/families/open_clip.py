@@ -1,7 +1,7 @@
 """OpenCLIP models: every name that OpenCLIP knows, and the two bundled micro models.
 
-`pretrained` is a tag that OpenCLIP can download, a local checkpoint (safetensors, or a torch file
-read with `weights_only`), `bundled` (the micro models' own weights) or `none` (random weights from
+`pretrained` is a tag that OpenCLIP can download, a checkpoint of a whole CLIP (`checkpoints` reads
+it, whatever its format), `bundled` (the micro models' own weights) or `none` (random weights from
 the scenario's seed). The text tower is frozen and only builds heads.
 """
 
@@ -24,8 +24,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neulig_fl import source_cache
+from neulig_fl import checkpoints, source_cache
 from neulig_fl.errors import CheckpointError, nearest
+from neulig_fl.families import _weights
+from neulig_fl.families._lookalikes import Lookalikes as Lookalikes
+from neulig_fl.families._lookalikes import find
+from neulig_fl.families._lookalikes import quick_gelu as quick_gelu
 from neulig_fl.files import replace_atomically
 from neulig_fl.randomness import derived_seed
 
@@ -60,6 +64,12 @@ def model_names() -> list[str]:
     return sorted(open_clip.list_models())
 
 
+def lookalikes(entries: Mapping[str, checkpoints.Entry]) -> Lookalikes:
+    """The models whose image encoder has a checkpoint's names and shapes, and where it stands."""
+    _register()
+    return find(entries)
+
+
 def knows(name: str) -> bool:
     """Whether OpenCLIP, or this package, has a configuration of that name."""
     return name in MICRO_MODELS or name in model_names()
@@ -81,74 +91,6 @@ def create(name: str, seed: int) -> Any:
         return open_clip.create_model(name, pretrained=None, load_weights=False)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file, without running anything that it holds.
-
-    Args:
-        path: a safetensors file, or a file of `torch.save` (read with `weights_only=True`).
-
-    Raises:
-        CheckpointError: missing, unreadable, or not a flat mapping of names to tensors.
-    """
-    if not path.is_file():
-        raise CheckpointError(
-            f"checkpoint {path}: no such file", public_reason="its checkpoint file is missing"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle raises anything
-        raise CheckpointError(
-            f"checkpoint {path}: cannot be read ({type(error).__name__}); "
-            "allowed: safetensors, or a torch file that holds tensors only",
-            public_reason="its checkpoint file cannot be read",
-        ) from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(torch.is_tensor(v) for v in loaded.values()):
-        raise CheckpointError(
-            f"checkpoint {path}: holds {type(loaded).__name__}, not names and tensors; "
-            "save model.state_dict()",
-            public_reason="its checkpoint file is not a state dict",
-        )
-    return {str(k).removeprefix("module."): v for k, v in loaded.items()}
-
-
-def fit(state: Mapping[str, Tensor], into: nn.Module, what: str) -> dict[str, Tensor]:
-    """A state dict checked against a module and cast to the module's dtypes.
-
-    Raises:
-        CheckpointError: missing, extra or misshapen entries, each kind with its first names.
-    """
-    wanted = into.state_dict()
-    missing = [k for k in wanted if k not in state]
-    extra = [k for k in state if k not in wanted]
-    shapes = [
-        f"{k} {tuple(state[k].shape)} instead of {tuple(wanted[k].shape)}"
-        for k in wanted
-        if k in state and state[k].shape != wanted[k].shape
-    ]
-    problems = [
-        f"{label}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for label, names in (("missing", missing), ("extra", extra), ("wrong shape", shapes))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{what} does not fit the model; {'; '.join(problems)}; check the model's name",
-            public_reason="its checkpoint does not fit the scenario's model",
-        )
-    cast = {k: state[k].to(wanted[k].dtype) for k in wanted}
-    bad = [k for k, v in cast.items() if v.is_floating_point() and not torch.isfinite(v).all()]
-    if bad:
-        raise CheckpointError(
-            f"{what} holds values that are not finite: {', '.join(bad[:3])}",
-            public_reason="its checkpoint holds values that are not finite",
-        )
-    return cast
-
-
 class OpenClipFamily:
     """One OpenCLIP model with one set of weights.
 
@@ -166,6 +108,7 @@ class OpenClipFamily:
         self.image_size = int(size if isinstance(size, int) else size[0])
         self.dim = int(config["embed_dim"])
         self._normalise = normaliser(model.name, model.pretrained)
+        _require_activation_of_tag(model.name, model.pretrained)
 
     @cached_property
     def _meta_model(self) -> Any:
@@ -179,13 +122,14 @@ class OpenClipFamily:
         if self.pretrained == "bundled":
             return MICRO_DIR / f"{self.name}.safetensors"
         path = Path(self.pretrained)
-        return path if path.is_file() and (path.suffix or path.is_absolute()) else None
+        named = bool(path.suffix) or path.is_absolute()
+        return path if named and (path.is_file() or path.is_dir()) else None
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 of the checkpoint file, or the tag or seed that gives the weights."""
+        """SHA-256 of the checkpoint, or the tag or seed that gives the weights."""
         if self._file is not None:
-            return hashlib.sha256(self._file.read_bytes()).hexdigest()
+            return checkpoints.sha256(self._file)
         origin = f"seed:{self._seed}" if self.pretrained == "none" else f"tag:{self.pretrained}"
         return f"{self.name}:{origin}"
 
@@ -195,11 +139,31 @@ class OpenClipFamily:
             model = create(self.name, self._seed)
         elif self._file is not None:
             model = create(self.name, 0)
-            what = f"checkpoint {self._file.name} of model {self.name}"
-            model.load_state_dict(fit(read_state_dict(self._file), model, what))
+            model.load_state_dict(self._whole(self._file))
         else:
             model = self._download()
         return model.float().eval().requires_grad_(False)
+
+    def fitted(self, path: Path, what: str) -> dict[str, Tensor]:
+        """A checkpoint of the user's own as the encoder's state dict.
+
+        Args:
+            path: a file or folder, as `checkpoints.read` takes it.
+            what: whose it is, for errors.
+
+        Returns:
+            Every entry of the encoder's state dict, in the encoder's dtypes.
+
+        Raises:
+            CheckpointError: it cannot be read or is not this model's encoder.
+        """
+        return _weights.fit(checkpoints.read(path), self._meta_model.visual, self.name, what)
+
+    def _whole(self, path: Path) -> dict[str, Tensor]:
+        """A checkpoint as the state dict of both towers."""
+        held, what = checkpoints.read(path), f"checkpoint {path.name} of model {self.name}"
+        _weights.require_text(held, self._meta_model, what)
+        return _weights.fit(held, self._meta_model, self.name, what)
 
     def _download(self) -> Any:
         tags = open_clip.list_pretrained_tags_by_model(self.name)
@@ -225,7 +189,6 @@ class OpenClipFamily:
 
     def encoder(self) -> nn.Module:
         """The encoder at theta_0: float32, eval mode, no gradients; a copy of its own."""
-        # A copy, not a new module: a tag can change the activation that the name's config has.
         encoder: nn.Module = copy.deepcopy(self._model.visual)
         return encoder.eval().requires_grad_(False)
 
@@ -262,12 +225,33 @@ class OpenClipFamily:
         head: Tensor = nn.functional.normalize(classes, dim=-1) * scale
         return head.contiguous()
 
+    def tokens(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        """What the text tower reads of each prompt, cut to its context length."""
+        return [tuple(row) for row in self._tokenise(prompts).tolist()]
+
     def _tokenise(self, prompts: Sequence[str]) -> Tensor:
         return tokeniser(self.name)(list(prompts))  # type: ignore[no-any-return]
 
     def normalise(self, images: NDArray[np.uint8]) -> Tensor:
         """uint8 images (n, 3, size, size) scaled to [0, 1], then by the model's mean and std."""
         return self._normalise(images)
+
+
+def _require_activation_of_tag(name: str, tag: str) -> None:
+    """OpenCLIP takes the activation from the model's name, and would only warn.
+
+    Raises:
+        CheckpointError: the tag's weights were trained with QuickGELU, and the model has GELU.
+    """
+    _register()
+    trained = open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False)
+    twin = f"{name}-quickgelu"
+    if trained and not quick_gelu(name) and twin in model_names():
+        raise CheckpointError(
+            f"model {name}: the weights {tag!r} were trained with QuickGELU, which this model does "
+            f"not have; write model.name: {twin}",
+            public_reason="the model's weights were trained with another activation",
+        )
 
 
 def tokeniser(name: str) -> Any:

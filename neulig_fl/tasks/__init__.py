@@ -4,15 +4,21 @@ Every file in this folder is a source, found by its file name, with one function
 
     def source(options: TaskOptions) -> Source
 
-`Task` adds what all sources share: the splits. A source image's place depends on nothing but
-(scenario seed, collection, source id): 0.3 of the images train model-A, 0.3 train model-B, 0.2 are
-the public pool and 0.2 are evaluated on. A task that draws on another's images keeps their
-collection and ids, so an image never changes sides.
+and, where a scenario's `tasks:` can say more of it than `templates`, with
+
+    READS: frozenset[str]                      the keys of TaskOptions that it reads
+    def faults(options) -> Iterator[Fault]     what is wrong with them, before images are read
+
+`Task` adds what all sources share: the splits. An image's place depends on nothing but (scenario
+seed, collection, origin): 0.3 of the images train model-A, 0.3 train model-B, 0.2 are the public
+pool and 0.2 are evaluated on. Where the publisher set images aside for testing, exactly those are
+evaluated on, and the others share the rest in the same proportions. A task that draws on another's
+images keeps their collection and origins, so an image never changes sides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -34,9 +40,12 @@ SPLITS = {
     "evaluation": (0.8, 1.0),
 }
 
+Fault = tuple[tuple[str, ...], str]
+"""What is wrong with a task's options: the keys that lead there, and the words."""
+
 
 class Source(Protocol):
-    """Where a task's images come from. `ids` and `class_names` cost nothing; pixels are lazy."""
+    """Where a task's images come from; pixels are read when they are asked for."""
 
     @property
     def collection(self) -> str:
@@ -67,6 +76,14 @@ class Source(Protocol):
         """One id per image, unique within the collection."""
         ...
 
+    def origins(self) -> Sequence[str]:
+        """What decides each image's split: its id, or that of the image it was made from."""
+        ...
+
+    def held_out(self) -> NDArray[np.bool_] | None:
+        """Which images the publisher set aside for testing, shape (images,); None: it did not."""
+        ...
+
     def labels(self) -> NDArray[np.int64]:
         """Class index of every image, shape (images,)."""
         ...
@@ -86,7 +103,13 @@ class Task:
 
     @cached_property
     def _positions(self) -> NDArray[np.float64]:
-        return uniform_positions(self.seed, f"split:{self.source.collection}", self.source.ids())
+        purpose = f"split:{self.source.collection}"
+        anywhere = uniform_positions(self.seed, purpose, self.source.origins())
+        held_out = self.source.held_out()
+        if held_out is None:
+            return anywhere
+        start, end = SPLITS["evaluation"]
+        return np.where(held_out, start + (end - start) * anywhere, start * anywhere)
 
     def indices(self, split: str, most: int | None = None) -> NDArray[np.int64]:
         """The images of one split, in an order that depends on the seed alone.
@@ -127,6 +150,38 @@ class Task:
                     "take the class out",
                     public_reason=f"task {self.name!r}: a class has no image in split {split}",
                 )
+
+    def require_prompts(self, tokens: Callable[[Sequence[str]], Iterable[Sequence[int]]]) -> None:
+        """Refuse two classes whose prompts a model cannot tell apart.
+
+        Their head rows would be equal, and one of the two would never be answered.
+
+        Args:
+            tokens: what the model reads of each prompt: lower-cased, cut to its context length.
+
+        Raises:
+            DataError: naming both classes, and why their prompts are the same.
+        """
+        names, templates = self.source.class_names, self.source.templates
+        prompts = [template.format(name) for name in names for template in templates]
+        read = [tuple(row) for row in tokens(prompts)]
+        seen: dict[tuple[tuple[int, ...], ...], int] = {}
+        for index in range(len(names)):
+            own = slice(index * len(templates), (index + 1) * len(templates))
+            other = seen.setdefault(tuple(read[own]), index)
+            if other == index:
+                continue
+            same = f"task {self.name!r}: classes {names[other]!r} and {names[index]!r}"
+            reason = f"task {self.name!r}: two classes have the same prompts"
+            if names[other] == names[index]:
+                what = f"{same} have the same name (underscores read as spaces); rename one of them"
+            else:
+                what = (
+                    f"{same} have the same prompts as the model reads them: it makes no difference "
+                    f"of case and cuts what is long, as in {prompts[own][0]!r}; give them shorter "
+                    "names (`classes`) or the task shorter `templates`"
+                )
+            raise DataError(what, public_reason=reason)
 
 
 def open_task(scenario: Scenario, name: str, seed: int) -> Task:

@@ -1,162 +1,199 @@
 """Any user's folder of class folders: `root/class name/picture.png`.
 
-An image's id is the hash of its file, so the same file has the same split wherever it lies. Grey,
-palette, transparent and 16-bit pictures become RGB; a picture that is not square is scaled to the
-model's size on its short side and cut in the middle, as CLIP does.
+With `root/train/` and `root/test/` (and `root/val/`, which counts as training) that hold the same
+class folders, the test part is what is evaluated on. Grey, palette, transparent and deep pictures
+become RGB; a picture that is not square is scaled to the model's size on its short side and cut in
+the middle, as CLIP does.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from neulig_fl import picture_ids, pictures
 from neulig_fl.errors import DataError
+from neulig_fl.picture_source import Listing, PictureSource, class_faults
 
 if TYPE_CHECKING:
     from neulig_fl.scenario import TaskOptions
+    from neulig_fl.tasks import Fault
 
+READS = frozenset({"root", "per_class", "classes", "templates"})
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"})
 TEMPLATES = ("a photo of a {}.",)
+PARTS = {"train": False, "val": False, "test": True}
+"""Folders of a published split, and whether their pictures are held out; `val` may be missing."""
 
 
-@dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(PictureSource):
     """The pictures below one folder; a class is a folder, in the order of the names."""
 
-    root: Path
-    templates: tuple[str, ...]
+    summary = "your own folder of class folders; set `root`"
+    one_class_each = True
+
+    def __init__(self, options: TaskOptions, root: Path) -> None:
+        super().__init__(options.templates or TEMPLATES, options.classes, options.per_class)
+        self.root = root
 
     @property
-    def collection(self) -> str:
-        """All image folders are one collection: an image is its content, wherever it lies."""
-        return "imagefolder"
-
-    @property
-    def version(self) -> str:
-        """Nothing beside the ids, which are hashes of the files."""
-        return "1"
-
-    @property
-    def summary(self) -> str:
-        """One sentence for `neulig-fl tasks`."""
-        return "your own folder of class folders; set `root`"
+    def who(self) -> str:
+        """As `PictureSource`."""
+        return f"imagefolder {self.root}"
 
     @cached_property
-    def _folders(self) -> list[Path]:
-        if not self.root.is_dir():
-            raise DataError(
-                f"imagefolder {self.root}: no such folder; `root` must hold one folder per class",
-                public_reason="its image folder is missing",
-            )
-        visible = (p for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        folders = sorted(visible)
-        if len(folders) < 2:
-            raise DataError(
-                f"imagefolder {self.root}: {len(folders)} class folder(s); a task needs 2 or more",
-                public_reason="its image folder has fewer than two classes",
-            )
-        return folders
+    def _folders(self) -> dict[str, dict[str, Path]]:
+        """Folders by part (`""` where there is no published split) and by class."""
+        return layout(self.root)
 
     @cached_property
-    def class_names(self) -> tuple[str, ...]:
+    def label_names(self) -> tuple[str, ...]:
+        """The folders' names, sorted."""
+        return tuple(next(iter(self._folders.values())))
+
+    @cached_property
+    def readable(self) -> tuple[str, ...]:
         """The folders' names; underscores read as spaces."""
-        return tuple(p.name.replace("_", " ") for p in self._folders)
+        return tuple(name.replace("_", " ") for name in self.label_names)
 
     @cached_property
     def _files(self) -> list[tuple[Path, int]]:
-        found = []
-        for label, folder in enumerate(self._folders):
-            files = sorted(
-                p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file()
+        return [
+            (file, label)
+            for folders in self._folders.values()
+            for label, folder in enumerate(folders.values())
+            for file in self._pictures_in(folder)
+        ]
+
+    def _pictures_in(self, folder: Path) -> list[Path]:
+        inside = sorted(p.relative_to(folder) for p in folder.rglob("*"))
+        files = [
+            folder / p
+            for p in inside
+            if p.suffix.lower() in ENDINGS
+            and not any(part.startswith(".") for part in p.parts)
+            and (folder / p).is_file()
+        ]
+        if not files:
+            name = folder.relative_to(self.root).as_posix()
+            raise DataError(
+                f"{self.who}: class folder {name!r} holds no image "
+                f"({', '.join(sorted(ENDINGS))}); add some or remove the folder",
+                public_reason="a class folder of its image folder is empty",
             )
-            if not files:
-                raise DataError(
-                    f"imagefolder {self.root}: class folder {folder.name!r} holds no image "
-                    f"({', '.join(sorted(ENDINGS))}); add some or remove the folder",
-                    public_reason="a class folder of its image folder is empty",
-                )
-            found += [(p, label) for p in files]
-        return found
+        return files
 
     @cached_property
-    def _ids(self) -> list[str]:
-        ids = [hashlib.sha256(path.read_bytes()).hexdigest() for path, _ in self._files]
-        seen: dict[str, tuple[Path, int]] = {}
-        for key, (path, label) in zip(ids, self._files, strict=True):
-            other, other_label = seen.setdefault(key, (path, label))
-            if other_label != label:
-                raise DataError(
-                    f"imagefolder {self.root}: {path.relative_to(self.root)} and "
-                    f"{other.relative_to(self.root)} are the same image in two classes; "
-                    "keep one of them",
-                    public_reason="its image folder holds one image in two classes",
-                )
-        return ids
+    def listing(self) -> Listing:
+        """As `PictureSource`."""
+        labels = np.array([label for _, label in self._files], dtype=np.int64)
+        if "" in self._folders:
+            return Listing(labels)
+        parts = [file.relative_to(self.root).parts[0] for file, _ in self._files]
+        return Listing(labels, np.array([PARTS[part] for part in parts], dtype=np.bool_))
 
-    def ids(self) -> Sequence[str]:
-        """SHA-256 of every file."""
-        return self._ids
+    def content_ids(self, places: NDArray[np.int64]) -> list[str]:
+        """As `PictureSource`; kept in the cache folder for every file."""
+        files = [self._files[int(place)][0] for place in places]
+        place_of = dict(zip(files, places.tolist(), strict=True))
+        return picture_ids.of_files(
+            self.root, files, lambda file: pictures.content_id(self.picture(place_of[file]))
+        )
 
-    def labels(self) -> NDArray[np.int64]:
-        """Class index of every image, shape (images,)."""
-        return np.array([label for _, label in self._files], dtype=np.int64)
+    def opened(self, place: int) -> Image.Image:
+        """As `PictureSource`."""
+        return pictures.opened(self._files[place][0])
 
-    def pixels(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-        """RGB images of shape (len(indices), 3, size, size).
+    def where(self, place: int) -> str:
+        """The file, from `root` on."""
+        return self._files[place][0].relative_to(self.root).as_posix()
 
-        Raises:
-            DataError: a picture that cannot be read, by its name.
-        """
-        pictures = [self._picture(self._files[int(i)][0], size) for i in indices]
-        stacked = np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.uint8)
-        return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
 
-    def _picture(self, path: Path, size: int) -> NDArray[np.uint8]:
-        try:
-            with Image.open(path) as image:
-                return np.asarray(square(to_rgb(image), size))
-        except (  # PIL raises SyntaxError on a damaged PNG
-            UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError
-        ) as error:  # fmt: skip
+def layout(root: Path) -> dict[str, dict[str, Path]]:
+    """Class folders by part and name; one part called `""` where there is no published split.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, or parts with different classes.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"imagefolder {root}: no such folder; `root` must hold one folder per class",
+            public_reason="its image folder is missing",
+        )
+    found = _folders_in(root)
+    parts = {name: _folders_in(found[name]) for name in PARTS if name in found}
+    if parts.get("train") and parts.get("test"):
+        _require_alike(root, found, parts)
+        found = parts["train"]
+    else:
+        parts = {"": found}
+    if len(found) < 2:
+        raise DataError(
+            f"imagefolder {root}: {len(found)} class folder(s); a task needs 2 or more",
+            public_reason="its image folder has fewer than two classes",
+        )
+    return parts
+
+
+def _folders_in(folder: Path) -> dict[str, Path]:
+    """Visible folders by name, sorted; a name is the same however its accents are written."""
+    found: dict[str, Path] = {}
+    for path in folder.iterdir():
+        if path.name.startswith(".") or not path.is_dir():
+            continue
+        name = unicodedata.normalize("NFC", path.name)
+        if name in found:
             raise DataError(
-                f"imagefolder {self.root}: {path.relative_to(self.root)} cannot be read "
-                f"({type(error).__name__}); replace or remove it",
-                public_reason="one of its images cannot be read",
-            ) from error
+                f"imagefolder {folder}: two folders read as {name!r}, their accents written in two "
+                "ways; move the pictures of one into the other",
+                public_reason="two folders of its image folder have the same name",
+            )
+        found[name] = path
+    return dict(sorted(found.items()))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any picture as 8-bit RGB; 16-bit grey is scaled, transparency lies on white."""
-    if image.mode.startswith(("I", "F")):
-        deep = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if deep.max(initial=0.0) > 255 else 255.0
-        image = Image.fromarray((deep * (255.0 / top)).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        paper = Image.new("RGBA", layer.size, "white")
-        image = Image.alpha_composite(paper, layer)
-    return image.convert("RGB")
+def _require_alike(root: Path, found: dict[str, Path], parts: dict[str, dict[str, Path]]) -> None:
+    """Every part of a published split has the same classes, and nothing lies beside the parts."""
+    problems = [f"{name}/ lies beside train/ and test/" for name in found if name not in PARTS]
+    for part, folders in parts.items():
+        odd = sorted(set(folders) ^ set(parts["train"]))
+        if odd:
+            problems.append(f"{part}/ and train/ differ in the class folder {odd[0]!r}")
+    if problems:
+        raise DataError(
+            f"imagefolder {root}: {problems[0]}; a published split is train/, test/ and perhaps "
+            "val/ with the same class folders and nothing else; for classes of that name, give "
+            "the folders other names",
+            public_reason="the parts of its image folder do not fit together",
+        )
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
-    """Scale the short side to `size` and cut the middle."""
-    factor = size / min(image.size)
-    wide, high = (max(size, round(side * factor)) for side in image.size)
-    scaled = image.resize((wide, high), Image.Resampling.BICUBIC)
-    left, top = (wide - size) // 2, (high - size) // 2
-    return scaled.crop((left, top, left + size, top + size))
+def faults(options: TaskOptions) -> Iterator[Fault]:
+    """What is wrong with the options, before pictures are read.
+
+    Args:
+        options: with an absolute `root`.
+    """
+    if options.root is None:
+        yield ("root",), "is missing; imagefolder reads a folder that holds one folder per class"
+    elif options.classes is not None:
+        try:
+            names = list(next(iter(layout(Path(options.root)).values())))
+        except DataError:
+            return  # said when the folder is opened
+        for name, words in class_faults(options.classes, names):
+            yield ("classes",) if name is None else ("classes", name), words
 
 
 def source(options: TaskOptions) -> ImageFolder:
     """The folder at `root`."""
     if options.root is None:
         raise DataError("source imagefolder needs `root`, the folder of the class folders")
-    return ImageFolder(root=Path(options.root), templates=options.templates or TEMPLATES)
+    return ImageFolder(options, Path(options.root))

@@ -1,24 +1,35 @@
-"""Ten shapes on clutter: drawn here, at any place and colour, a little turned."""
+"""Ten shapes on a cluttered ground: drawn here, filled or outlined, small and much turned."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neulig_fl import drawing
+import numpy as np
+
 from neulig_fl.built_in import BuiltInSource, drawn
+from neulig_fl.drawing import Picture, Style, shapes
 
 if TYPE_CHECKING:
     from neulig_fl.scenario import TaskOptions
 
+STYLE = Style(
+    lean=0.5, turn=0.4, shift=0.12, scale=(0.3, 0.42), squeeze=0.75, contrast=85,
+    clutter=2, mottle=35, light=1.2, bend=0.6, blur=0.4, noise=6,
+)  # fmt: skip
+
+
+def _draw(rng: np.random.Generator, label: int) -> Picture:
+    return shapes.draw(rng, label, STYLE, outlined=0.6)
+
 
 def source(options: TaskOptions) -> BuiltInSource:
-    """6,000 pictures, 32x32."""
+    """7,500 pictures, 32x32."""
     return drawn(
         "shapes",
-        "ten drawn shapes with clutter and noise (drawn here)",
-        drawing.SHAPES,
+        "ten drawn shapes, filled or outlined, on a cluttered ground (drawn here)",
+        shapes.NAMES,
         options.templates or ("a drawing of a {}.",),
-        drawing.shape,
-        count=6000,
-        version="3",
+        _draw,
+        count=7500,
+        version="4",
     )

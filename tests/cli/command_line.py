@@ -6,7 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-COMMANDS = ("run", "check", "plan", "report", "schema", "tasks", "models", "pretrain", "bench")
+COMMANDS = (
+    "run",
+    "check",
+    "plan",
+    "report",
+    "schema",
+    "tasks",
+    "models",
+    "show",
+    "inspect",
+    "pretrain",
+    "bench",
+)
 NEVER = {"policy": {"never": ["parameters"]}}
 
 

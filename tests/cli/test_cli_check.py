@@ -13,6 +13,9 @@ from command_line import NEVER, Line, clients
 from PIL import Image
 from safetensors.torch import save_file
 
+from neulig_fl import runs
+from neulig_fl.families import open_clip
+
 BROKEN = sorted((Path(__file__).parents[1] / "broken").glob("*.yaml"))
 
 
@@ -57,7 +60,7 @@ def _same_image_twice(root: Path) -> str:
 
 def _same_name_twice(root: Path) -> str:
     tiny.pictures(root, ("deep sea", "deep_sea"), seed=7)
-    return "task 'first': 2 class folders read as 'deep sea'"
+    return "task 'first': classes 'deep sea' and 'deep sea' have the same name"
 
 
 def _too_few(root: Path) -> str:
@@ -95,6 +98,50 @@ def test_a_checkpoint_that_does_not_fit_is_found(line: Line, data: Path, tmp_pat
         assert "error: " in ended.err
         assert name in ended.err
         assert words in ended.err
+
+
+def test_folders_and_pickled_models_are_checked_and_run(
+    line: Line, data: Path, tmp_path: Path
+) -> None:
+    """Without it only single files could stand in a scenario, though `inspect` calls folders good."""
+    model = open_clip.create("tiny-vit", 1)
+    for folder in ("start", "expert"):
+        (tmp_path / folder).mkdir()
+    save_file(model.state_dict(), tmp_path / "start" / "open_clip_model.safetensors")
+    save_file(model.visual.state_dict(), tmp_path / "expert" / "own.safetensors")
+    torch.save(model, tmp_path / "pickled.pt")
+    three = clients("bob", checkpoint="expert")
+    three[2]["checkpoint"] = "pickled.pt"
+    start = {"name": "tiny-vit", "pretrained": "./start"}
+    path = tiny.write(tmp_path, data, clients=three, model=start)
+    ended = line("check", path)
+    assert (ended.code, ended.err) == (0, "")
+    report = runs.run(path, engine="local", out=tmp_path / "out")
+    trained = [each["n_train"] for each in report.data["reference"]["experts"]]
+    assert trained[0] > 0
+    assert trained[1:] == [None, None]
+    ended = line("check", path, "--set", "model.pretrained=./nowhere")
+    assert "there is no such file or folder (got" in ended.err
+
+
+def test_all_that_is_wrong_with_weights_is_found_at_once(
+    line: Line, data: Path, tmp_path: Path
+) -> None:
+    """Without it a user would mend one file, wait, and learn of the next."""
+    (tmp_path / "start.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1")
+    (tmp_path / "page.pt").write_text("<!doctype html><html></html>")
+    save_file({"proj": torch.zeros(2)}, tmp_path / "w.safetensors")
+    three = clients("bob", checkpoint="page.pt")
+    three[2]["checkpoint"] = "w.safetensors"
+    model = {"name": "tiny-vit", "pretrained": "start.pt"}
+    ended = line("check", tiny.write(tmp_path, data, clients=three, model=model))
+    assert ended.code == 2
+    errors = ended.err.splitlines()
+    assert len(errors) == 3
+    assert "git lfs pull" in errors[0]
+    assert "client 'bob': checkpoint" in errors[1]
+    assert "is a web page" in errors[1]
+    assert "w.safetensors of client 'cyd' does not fit the model tiny-vit" in errors[2]
 
 
 def test_weights_that_do_not_fit_the_model_are_found(

@@ -22,6 +22,7 @@ GROUPS = {"epochs": 1, "batch_size": 16, "groups": ["A", "B"]}
 PLANNED: dict[str, dict[str, Any]] = {
     "plain": {},
     "parameters refused": {
+        "seed": 6,  # under which bob, who refuses, is not the best single expert
         "clients": clients("bob", **NEVER),
         "on_refusal": "continue",
         "stages": [

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip as library
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
+from neulig_fl.checkpoints import Checkpoint, Entry
 from neulig_fl.errors import CheckpointError, InputError
-from neulig_fl.families import Family, open_clip, open_family
+from neulig_fl.families import Family, _lookalikes, _weights, open_clip, open_family
 from neulig_fl.scenario import Model
 
 MODELS = ("micro-vit", "micro-rn", "tiny-vit")
@@ -208,117 +211,167 @@ def test_a_weights_file_without_an_ending_is_read_too(tmp_path: Path) -> None:
     assert _same(_family("tiny-vit", str(path)).encoder(), open_clip.create("tiny-vit", 9).visual)
 
 
-# ---------------------------------------------------------------- reading checkpoints
+# ---------------------------------------------------------------- checkpoints of one's own
 
 
-def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    """Without it the error would not say which file."""
-    with pytest.raises(CheckpointError, match=r"checkpoint .*none\.pt: no such file"):
-        open_clip.read_state_dict(tmp_path / "none.pt")
+def _save(folder: Path, state: dict[str, torch.Tensor]) -> Path:
+    torch.save(state, folder / "own.pt")
+    return folder / "own.pt"
 
 
-class Attack:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, witness: Path) -> None:
-        self.witness = witness
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.witness,)
+def _fitted(state: dict[str, torch.Tensor], folder: Path, name: str = "tiny-vit") -> Any:
+    return _family(name).fitted(_save(folder, state), "checkpoint own.pt of client 'ada'")
 
 
-@pytest.mark.parametrize("ending", ["pt", "bin", "safetensors"])
-def test_a_checkpoint_that_would_run_code_is_not_run(ending: str, tmp_path: Path) -> None:
-    """Without it a stranger's checkpoint could take over the machine, or the error invite it to."""
-    path, witness = tmp_path / f"evil.{ending}", tmp_path / "witness"
-    torch.save({"w": torch.zeros(1), "x": Attack(witness)}, path)
-    with pytest.raises(CheckpointError, match=r"cannot be read .*tensors only") as caught:
-        open_clip.read_state_dict(path)
-    assert "weights_only" not in str(caught.value), "torch's own advice is to run it all the same"
-    assert str(caught.value).isprintable()
-    path.write_bytes(pickle.dumps(Attack(witness)))
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        open_clip.read_state_dict(path)
-    assert not witness.exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([torch.zeros(1)], "holds list, not names and tensors; save model.state_dict"),
-        ({"epoch": 3, "w": torch.zeros(1)}, "holds dict, not names and tensors"),
-        (torch.zeros(2), "holds Tensor"),
-    ],
-    ids=["a list", "numbers in it", "a tensor"],
-)
-def test_what_is_no_state_dict_says_what_it_is(content: Any, message: str, tmp_path: Path) -> None:
-    """Without it the user would get an error about an attribute."""
-    path = tmp_path / "odd.pt"
-    torch.save(content, path)
-    with pytest.raises(CheckpointError, match=message):
-        open_clip.read_state_dict(path)
-
-
-@pytest.mark.parametrize("ending", ["pt", "safetensors"])
-@pytest.mark.parametrize("content", [b"", b"text", bytes(64)], ids=["empty", "text", "zeros"])
-def test_a_broken_file_is_an_error_of_ours(ending: str, content: bytes, tmp_path: Path) -> None:
-    """Without it a torn download would end in a traceback."""
-    path = tmp_path / f"broken.{ending}"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"checkpoint .*broken\..*: cannot be read"):
-        open_clip.read_state_dict(path)
-
-
-def _fits(change: Any) -> dict[str, torch.Tensor]:
-    module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    state = dict(module.state_dict())
-    change(state)
-    return open_clip.fit(state, module, "checkpoint own.pt of client 'ada'")
+@pytest.mark.parametrize("prefix", ["", "visual.", "module.visual.", "model.visual.", "a.b.c."])
+@pytest.mark.parametrize("name", MODELS)
+def test_an_encoder_is_found_in_whatever_it_was_wrapped(
+    name: str, prefix: str, tmp_path: Path
+) -> None:
+    """Without it an expert would have to be saved anew before it could take part."""
+    expected = open_clip.create(name, 9).visual.state_dict()
+    state = {prefix + k: v for k, v in expected.items()}
+    others = {"logit_scale": torch.ones(1), "transformer.x": torch.ones(1)} if prefix else {}
+    found = _fitted(state | others, tmp_path, name)
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[k], v) for k, v in expected.items())
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda s: s.pop("0.bias"), "missing: 0.bias"),
+        (lambda s: s.pop("ln_pre.bias"), "missing: ln_pre.bias"),
         (lambda s: s.update(w=torch.zeros(1)), "extra: w"),
         (
-            lambda s: s.update({"0.weight": torch.zeros(2, 3)}),
-            r"wrong shape: 0.weight \(2, 3\) instead of \(3, 2\)",
-        ),
-        (
-            lambda s: (s.clear(), s.update(x=torch.zeros(1))),
-            "missing: 0.weight, 0.bias, 1.weight and 4 more; extra: x",
+            lambda s: s.update(proj=torch.zeros(2, 3)),
+            r"wrong shape: proj \(2, 3\) instead of \(16, 16\)",
         ),
     ],
-    ids=["missing", "extra", "misshapen", "another model"],
+    ids=["missing", "extra", "misshapen"],
 )
-def test_a_checkpoint_of_another_model_says_what_differs(change: Any, problem: str) -> None:
+def test_a_checkpoint_that_does_not_fit_says_what_differs(
+    change: Any, problem: str, tmp_path: Path
+) -> None:
     """Without it weights of another architecture would be loaded in part, or not explained."""
+    state = open_clip.create("tiny-vit", 9).visual.state_dict()
+    change(state)
     with pytest.raises(
         CheckpointError,
-        match=f"^checkpoint own.pt of client 'ada' does not fit the model; {problem}; check",
+        match=f"^checkpoint own.pt of client 'ada' does not fit the model tiny-vit; {problem}; "
+        "check the model's name",
     ) as caught:
-        _fits(change)
+        _fitted(state, tmp_path)
     assert caught.value.public_reason == "its checkpoint does not fit the scenario's model"
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_checkpoint_with_values_that_are_not_finite_is_refused(value: float) -> None:
-    """Without it every merge with this expert would be NaN."""
-    with pytest.raises(CheckpointError, match=r"values that are not finite: 0.bias"):
-        _fits(lambda s: s.update({"0.bias": torch.tensor([0.0, value, 0.0])}))
+def test_a_checkpoint_of_another_model_says_which(tmp_path: Path) -> None:
+    """Without it the user would have to find out from shapes what a file is."""
+    state = open_clip.create("micro-rn", 9).state_dict()
+    with pytest.raises(CheckpointError, match="; it looks like micro-rn; check the model's name"):
+        _fitted(state, tmp_path)
 
 
-def test_half_precision_is_cast_and_what_overflows_in_it_is_not_hidden() -> None:
-    """Without it an fp16 checkpoint would make an fp16 expert beside float32 ones."""
-    found = _fits(lambda s: s.update({"0.weight": torch.ones(3, 2).half()}))
-    assert {v.dtype for v in found.values()} == {torch.float32, torch.int64}
+def _whole(folder: Path, name: str) -> Path:
+    torch.save(open_clip.create(name, 9), folder / "whole.pt")
+    return folder / "whole.pt"
 
 
-def test_safetensors_keeps_what_was_saved(tmp_path: Path) -> None:
-    """Without it an expert would come back changed."""
-    state = open_clip.create("tiny-vit", 3).visual.state_dict()
-    save_file(state, tmp_path / "x.safetensors")
-    found = open_clip.read_state_dict(tmp_path / "x.safetensors")
-    assert all(torch.equal(found[k], state[k]) for k in state)
-    assert load_file(tmp_path / "x.safetensors").keys() == found.keys()
+def test_another_activation_is_an_error_that_names_the_right_model(tmp_path: Path) -> None:
+    """Without it an expert of OpenAI's CLIP would run with GELU: the same shapes, wrong answers."""
+    with pytest.raises(
+        CheckpointError,
+        match=r"trained with the activation quick_gelu, and tiny-vit has gelu; write model.name: "
+        "tiny-vit-quickgelu$",
+    ):
+        _family("tiny-vit").fitted(_whole(tmp_path, "tiny-vit-quickgelu"), "it")
+    with pytest.raises(CheckpointError, match=r"write model\.name: tiny-vit$"):
+        _family("tiny-vit-quickgelu").fitted(_whole(tmp_path, "tiny-vit"), "it")
+    assert _family("tiny-vit").fitted(_whole(tmp_path, "tiny-vit"), "it")
+    with pytest.raises(
+        CheckpointError, match=r"whole\.pt of model tiny-vit was trained with the act"
+    ):
+        _family("tiny-vit", str(_whole(tmp_path, "tiny-vit-quickgelu"))).encoder()
+
+
+def test_another_number_of_heads_is_an_error(tmp_path: Path) -> None:
+    """Without it attention would be split at the wrong places: the same shapes, wrong answers."""
+    visual = open_clip.create("tiny-vit", 9).visual
+    held = Checkpoint(
+        {k: Entry(tuple(v.shape), v.dtype, v.clone) for k, v in visual.state_dict().items()},
+        "safetensors",
+        heads=4,
+    )
+    with pytest.raises(CheckpointError, match="it has 4 attention heads, and tiny-vit has 2"):
+        _weights.fit(held, visual, "tiny-vit", "it")
+    assert _weights.fit(dataclasses.replace(held, heads=2), visual, "tiny-vit", "it")
+
+
+def test_an_image_encoder_is_no_whole_model_to_start_from(tmp_path: Path) -> None:
+    """Without it the error would be a list of the text tower's layers."""
+    path = _save(tmp_path, open_clip.create("tiny-vit", 9).visual.state_dict())
+    with pytest.raises(
+        CheckpointError,
+        match=r"own\.pt of model tiny-vit holds the image encoder, and not the text tower.*CLIPModel",
+    ):
+        _family("tiny-vit", str(path)).encoder()
+
+
+@pytest.mark.parametrize("tag", ["openai", "metaclip_400m"])
+def test_a_tag_of_another_activation_names_the_right_model(tag: str) -> None:
+    """Without it OpenCLIP would warn, and the published weights be run with GELU."""
+    with pytest.raises(
+        CheckpointError, match=f"weights '{tag}' were .*QuickGELU.*model.name: ViT-B-32-quickgelu"
+    ):
+        _family("ViT-B-32", tag)
+    assert _family("ViT-B-32-quickgelu", tag).dim == 512
+    assert _family("ViT-B-32", "laion2b_s34b_b79k").dim == 512
+
+
+# ---------------------------------------------------------------- lookalikes
+
+
+def _like(name: str, prefix: str = "") -> open_clip.Lookalikes:
+    """What the shapes of a model's image encoder look like; nothing is in memory."""
+    config = library.get_model_config(name)
+    said = {k: config[k] for k in ("embed_dim", "vision_cfg")}
+    shapes = _lookalikes.visual_shapes(json.dumps(said))
+    assert shapes
+    return open_clip.lookalikes(
+        {prefix + k: Entry(v, torch.float32, torch.Tensor) for k, v in shapes.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "ViT-H-14", "RN50", "RN50x4"),
+        *("coca_ViT-B-32", "ViT-B-16-SigLIP", "convnext_base", "EVA02-B-16", "tiny-vit"),
+        *("micro-vit", "micro-rn"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module.visual."])
+def test_a_model_looks_like_itself_and_like_its_twins(name: str, prefix: str) -> None:
+    """Without it a published checkpoint would not be told from another architecture."""
+    found = _like(name, prefix)
+    assert name in found.same
+    assert found.prefix == prefix
+    assert found.close == ()
+    twins = [n for n in open_clip.model_names() if n == f"{name}-quickgelu"]
+    assert set(twins) <= set(found.same)
+    others = {"ViT-B-32", "ViT-B-16", "ViT-L-14", "RN50", "tiny-vit", "micro-vit"} - {name}
+    assert not others & set(found.same)
+
+
+def test_what_is_nearly_a_model_is_near_it() -> None:
+    """Without it a missing entry would leave the user without a name to look for."""
+    shapes = {k: Entry(v, torch.float32, torch.Tensor) for k, v in _shapes("tiny-vit").items()}
+    del shapes["ln_post.bias"]
+    found = open_clip.lookalikes(shapes)
+    assert (found.same, found.close) == ((), ("tiny-vit", "tiny-vit-quickgelu"))
+    nothing = open_clip.lookalikes({"w": Entry((2,), torch.float32, torch.Tensor)})
+    assert (nothing.same, nothing.close, list(nothing.encoder)) == ((), (), ["w"])
+
+
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    state = open_clip.create(name, 0).visual.state_dict()
+    return {k: tuple(v.shape) for k, v in state.items()}

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import made_sets
 import numpy as np
 import pytest
 import tiny
@@ -14,12 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from neulig_fl.errors import DataError
-from neulig_fl.scenario import TaskOptions
+from neulig_fl.scenario import TaskOptions, load
 from neulig_fl.tasks import Task, imagefolder
 
 
-def _source(root: Path) -> imagefolder.ImageFolder:
-    return imagefolder.source(TaskOptions(source="imagefolder", root=str(root)))
+def _source(root: Path, **options: Any) -> imagefolder.ImageFolder:
+    return imagefolder.source(TaskOptions(source="imagefolder", root=str(root), **options))
 
 
 def _all(source: imagefolder.ImageFolder, size: int = 8) -> np.ndarray:
@@ -56,6 +61,9 @@ def test_hidden_folders_and_other_files_are_no_pictures(root: Path) -> None:
     (root / "dog" / "notes.md").write_text("hello")
     (root / "dog" / "deeper").mkdir()
     Image.new("RGB", (4, 4), "red").save(root / "dog" / "deeper" / "PICTURE.PNG")
+    (root / "dog" / ".thumbnails").mkdir()
+    Image.new("RGB", (4, 4), "lime").save(root / "dog" / ".thumbnails" / "x.png")
+    (root / "dog" / "._1.bmp").write_bytes(b"what some systems write beside a file")
     source = _source(root)
     assert source.class_names == ("big cat", "dog")
     assert len(source.ids()) == 7
@@ -134,6 +142,8 @@ def _make(root: Path, how: str) -> None:
         (root / "zoo" / "x.txt").write_text("x")
     elif how == "in two classes":
         shutil.copy(root / "dog" / "1.bmp", root / "big_cat" / "copy.bmp")
+    elif how == "in two formats":
+        Image.open(root / "dog" / "1.bmp").save(root / "big_cat" / "copy.png")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +159,7 @@ def _make(root: Path, how: str) -> None:
             "in two classes",
             "dog.1.bmp and big_cat.copy.bmp are the same image in two classes; keep one",
         ),
+        ("in two formats", "dog.1.bmp and big_cat.copy.png are the same image in two classes"),
     ],
 )
 def test_a_broken_folder_is_one_clear_error(how: str, message: str, root: Path) -> None:
@@ -164,10 +175,13 @@ def test_a_broken_folder_is_one_clear_error(how: str, message: str, root: Path) 
 def test_the_same_picture_twice_in_one_class_is_no_error_and_stays_on_one_side(root: Path) -> None:
     """Without it a duplicate would be trained on and evaluated on."""
     shutil.copy(root / "dog" / "1.bmp", root / "dog" / "copy.bmp")
+    Image.open(root / "dog" / "1.bmp").save(root / "dog" / "copy.png")
     source = _source(root)
-    ids = list(source.ids())
-    twins = [i for i, key in enumerate(ids) if ids.count(key) == 2]
-    assert len(twins) == 2
+    origins = list(source.origins())
+    twins = [i for i, key in enumerate(origins) if origins.count(key) == 3]
+    first = origins[twins[0]]
+    assert [source.ids()[i] for i in twins] == [first, f"{first}#2", f"{first}#3"]
+    assert len(twins) == 3
     for seed in range(20):
         task = Task("own", source, seed)
         sides = [split for split in ("train-A", "train-B", "pool", "evaluation")
@@ -186,7 +200,7 @@ def test_an_unreadable_picture_is_named(content: bytes, root: Path) -> None:
     with pytest.raises(
         DataError, match=r"dog.broken\.png cannot be read .*; replace or remove"
     ) as caught:
-        _all(_source(root))
+        _source(root).ids()
     assert caught.value.public_reason == "one of its images cannot be read"
 
 
@@ -231,3 +245,181 @@ def test_a_damaged_png_whose_chunks_make_no_sense_is_named(root: Path) -> None:
     (root / "dog" / "1.bmp").write_bytes(bytes(broken))
     with pytest.raises(DataError, match=r"dog.1\.bmp cannot be read"):
         _all(_source(root))
+
+
+def test_a_truncated_picture_is_named(root: Path) -> None:
+    """Without it half of a photograph would be trained on, or its name be searched for."""
+    content = _encoded("JPEG")
+    (root / "dog" / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"dog/cut\.jpg cannot be read \(OSError\)"):
+        _source(root).ids()
+
+
+# ---------------------------------------------------------------- published splits
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """`train/` and `test/` with the same two classes."""
+    for seed, part in enumerate(("train", "test")):
+        tiny.pictures(tmp_path / "published" / part, ("cat", "dog"), each=6 - 3 * seed, seed=seed)
+    return tmp_path / "published"
+
+
+def test_the_test_part_is_what_is_evaluated_on(published: Path) -> None:
+    """Without it figures could not be compared with others on the same published split."""
+    tiny.pictures(published / "val", ("cat", "dog"), each=2, seed=5)
+    source = _source(published)
+    assert source.class_names == ("cat", "dog")
+    held_out = source.held_out()
+    assert held_out is not None
+    assert (int(held_out.sum()), len(held_out)) == (6, 22)
+    tested = Task("own", source, 0).indices("evaluation")
+    parts = {source.where(int(i)).split("/")[0] for i in tested}
+    assert parts == {"test"}
+    assert len(tested) == 6
+
+
+def test_a_training_copy_of_a_test_picture_is_left_out(published: Path) -> None:
+    """Without it an expert would be measured on a picture that it was trained on."""
+    shutil.copy(published / "test" / "cat" / "0.bmp", published / "train" / "cat" / "copy.bmp")
+    source = _source(published)
+    assert len(source.ids()) == len(set(source.origins())) == 18
+    assert source.pixels(np.array([17]), 8).shape == (1, 3, 8, 8)
+
+
+def _odd(root: Path, how: str) -> None:
+    if how == "class":
+        (root / "test" / "emu").mkdir()
+    elif how == "val":
+        tiny.pictures(root / "val", ("cat",))
+    else:
+        tiny.pictures(root / "extra", ("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("class", "test/ and train/ differ in the class folder 'emu'"),
+        ("val", "val/ and train/ differ in the class folder 'dog'"),
+        ("beside", "extra/ lies beside train/ and test/"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_an_error(
+    how: str, message: str, published: Path
+) -> None:
+    """Without it the classes would silently be "test" and "train"."""
+    _odd(published, how)
+    with pytest.raises(DataError, match=f"^imagefolder {published}: {message}; a published split"):
+        _source(published).ids()
+
+
+def test_classes_called_train_and_test_are_classes(tmp_path: Path) -> None:
+    """Without it nobody could tell pictures of trains from pictures of tests."""
+    source = _source(tiny.pictures(tmp_path / "own", ("test", "train"), each=2))
+    assert source.class_names == ("test", "train")
+    assert source.held_out() is None
+
+
+# ---------------------------------------------------------------- which classes, which pictures
+
+
+def test_per_class_takes_the_first_pictures_by_name(root: Path) -> None:
+    """Without it a large folder could only be used whole."""
+    source = _source(root, per_class=2)
+    assert source.labels().tolist() == [0, 0, 1, 1]
+    assert [source.where(i) for i in (0, 1)] == ["big_cat/0.bmp", "big_cat/1.bmp"]
+    assert set(source.ids()) < set(_source(root).ids())
+
+
+def test_classes_give_names_and_the_order_of_labels(root: Path) -> None:
+    """Without it no class could have a slash in its name, or another order than the alphabet's."""
+    source = _source(root, classes={"dog": "hound/dog", "big_cat": "大貓"})
+    assert source.class_names == ("hound/dog", "大貓")
+    assert source.labels().tolist() == [1, 1, 1, 0, 0, 0]
+    assert source.ids() == _source(root).ids()
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"dog": "a", "big cat": "b"}, r"no such class \(got 'big cat'\); .*mean big_cat\?"),
+        (
+            {"dog": "a", "big_cat": "b", "cow": "c"},
+            r"no such class \(got 'cow'\); allowed: big_cat",
+        ),
+        ({"dog": "a", "Dog": "b"}, "no such class"),
+    ],
+)
+def test_classes_that_are_not_the_folders_are_an_error(
+    classes: dict[str, str], message: str, root: Path
+) -> None:
+    """Without it a class would silently get no pictures."""
+    for ask in (lambda s: s.class_names, lambda s: s.ids()):
+        with pytest.raises(DataError, match=f"classes: {message}"):
+            ask(_source(root, classes=classes))
+    options = TaskOptions(source="imagefolder", root=str(root), classes=classes)
+    assert next(keys for keys, _ in imagefolder.faults(options))[0] == "classes"
+
+
+def test_a_class_left_out_is_an_error(root: Path) -> None:
+    """Without it its pictures would be of no class."""
+    tiny.pictures(root, ("emu",), each=1, seed=4)
+    with pytest.raises(DataError, match="classes: leaves out 'emu'; name every class"):
+        _source(root, classes={"dog": "a", "big_cat": "b"}).ids()
+
+
+def test_names_with_accents_are_the_same_however_they_are_written(tmp_path: Path) -> None:
+    """Without it a folder copied from another system would have other prompts and another order."""
+    written: list[Callable[[str], str]] = [
+        lambda text, form=form: unicodedata.normalize(form, text)  # type: ignore[misc]
+        for form in ("NFC", "NFD")
+    ]
+    sources = []
+    for number, write in enumerate(written):
+        names = tuple(map(write, ("été", "eta", "猫", "å")))
+        root = tiny.pictures(tmp_path / str(number), names, each=2)
+        sources.append(_source(root))
+        mine = {name: name.upper() for name in ("été", "eta", "猫", "å")}
+        assert len(_source(root, classes=mine).ids()) == 8
+    assert sources[0].class_names == sources[1].class_names == ("eta", "å", "été", "猫")
+
+
+def test_two_ways_to_write_one_name_are_an_error(root: Path) -> None:
+    """Without it one class would be two, with the same prompts."""
+    for form in ("NFC", "NFD"):
+        (root / unicodedata.normalize(form, "é")).mkdir()
+    with pytest.raises(DataError, match="two folders read as 'é', their accents written in two"):
+        _source(root).ids()
+
+
+def test_pictures_are_decoded_once(
+    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it every process of a run would decode the whole folder."""
+    made_sets.age(root)
+    first = list(_source(root).ids())
+    monkeypatch.setattr(imagefolder.pictures, "opened", None)
+    assert list(_source(root).ids()) == first
+
+
+def test_the_documented_example_is_resisc45(tmp_path: Path) -> None:
+    """Without it the page's RESISC45 would have other classes or prompts than CLIP's."""
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    text = page.read_text(encoding="utf-8").partition("### RESISC45")[2]
+    block = re.search(r"```text\n(.*?)```", text, re.DOTALL)
+    listed = re.search(r"Its classes: (.*?)\.\n", text, re.DOTALL)
+    assert block is not None
+    assert listed is not None
+    names = " ".join(listed[1].split()).split(", ")
+    assert len(names) == len(set(names)) == 45
+    folders = tuple(name.replace(" ", "_") for name in names)
+    tiny.pictures(tmp_path / "NWPU-RESISC45", folders, each=1)
+    clients = [{"name": "ada", "task": "from-above"}, {"name": "bob", "task": "digits"}]
+    said = {**tiny.said(tmp_path), **tiny.yaml.safe_load(block[1]), "clients": clients}
+    (tmp_path / "s.yaml").write_text(tiny.yaml.safe_dump(said))
+    options = load(tmp_path / "s.yaml").resolved(tmp_path).tasks["from-above"]
+    source = imagefolder.source(options)
+    assert source.class_names == tuple(names)
+    assert len(set(source.templates)) == len(source.templates) == 18
+    assert source.templates[0].format("sea ice") == "satellite imagery of sea ice."

@@ -1,0 +1,1 @@
+"""Formats of weight files: one file each, with `recognises(path, start)` and `read(path)`."""

@@ -1,0 +1,142 @@
+"""What a checkpoint is: its format, whose names it has, which models it could be, its faults."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from neulig_fl import checkpoints
+from neulig_fl.checkpoints import FLOATS, Checkpoint, Entry
+from neulig_fl.checkpoints.closeness import Pair, pairs
+from neulig_fl.checkpoints.fitting import differences, value
+from neulig_fl.errors import CheckpointError
+from neulig_fl.families import open_clip, open_family
+from neulig_fl.scenario import Model
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found out about one checkpoint.
+
+    Args:
+        held: what was read.
+        like: the models that it could be, and its image encoder.
+        sha256: hexadecimal.
+        fault: why no scenario can use it; None if one can.
+    """
+
+    held: Checkpoint
+    like: open_clip.Lookalikes
+    sha256: str
+    fault: str | None
+
+    @property
+    def encoder(self) -> Mapping[str, Entry]:
+        """The image encoder's entries; all entries where it is no model's."""
+        return self.like.encoder
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """How many entries of the image encoder are stored as what."""
+        kinds = Counter(str(e.dtype).removeprefix("torch.") for e in self.encoder.values())
+        return dict(kinds.most_common())
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the image encoder has."""
+        return sum(entry.numbers for entry in self.encoder.values())
+
+    @property
+    def left_out(self) -> list[str]:
+        """The parts of the checkpoint that do not belong to the image encoder."""
+        prefix = self.like.prefix
+        parts = prefix.split(".")[:-2]
+        outer = "".join(f"{part}." for part in parts)
+        others = (name for name in self.held.entries if not name.startswith(prefix))
+        names = (name.removeprefix(outer).partition(".")[0] for name in others)
+        return list(dict.fromkeys(names))
+
+    def models(self) -> tuple[list[str], list[str]]:
+        """The models that it could be, and those of its shapes but with another activation."""
+        said = self.held.activation
+        if said is None:
+            return list(self.like.same), []
+        quick = said == "quick_gelu"
+        own = [name for name in self.like.same if open_clip.quick_gelu(name) == quick]
+        return own, [name for name in self.like.same if name not in own]
+
+
+def look(path: Path, model: str | None = None) -> Findings:
+    """Read a checkpoint and find out what it is; every number of its image encoder is read once.
+
+    Args:
+        path: a file or a folder.
+        model: the model that it has to fit; any, if not given.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        InputError: there is no such model.
+    """
+    held = checkpoints.read(path)
+    like = open_clip.lookalikes(held.entries)
+    if model is not None:
+        fault = _misfit(path, model)
+    elif like.same:
+        fault = _unfit_values(like.encoder)
+    else:
+        fault = "no model that OpenCLIP knows has an image encoder of these names and shapes"
+    return Findings(held, like, checkpoints.sha256(path), fault)
+
+
+def _misfit(path: Path, model: str) -> str | None:
+    """Why a checkpoint is not that model's, in the words of a run."""
+    try:
+        open_family(Model(name=model, pretrained="none"), 0).fitted(path, "it")
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _unfit_values(entries: Mapping[str, Entry]) -> str | None:
+    """The first names whose values no model can have."""
+    quantised, bad = [], []
+    for name, entry in entries.items():
+        if entry.dtype in FLOATS:
+            finite = bool(torch.isfinite(value(entry, name, "it").float()).all())
+            bad += [] if finite else [name]
+        elif not name.endswith("num_batches_tracked"):
+            quantised.append(f"{name} ({str(entry.dtype).removeprefix('torch.')})")
+    if quantised:
+        return f"holds numbers that are no floats: {_first(quantised)}"
+    return f"holds values that are not finite: {_first(bad)}" if bad else None
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def misfits(found: Sequence[Findings]) -> list[str | None]:
+    """For each, what keeps it from being merged with the first; None where nothing does."""
+    shapes = {name: entry.shape for name, entry in found[0].encoder.items()}
+    activation = found[0].held.activation
+    faults: list[str | None] = []
+    for each in found:
+        parts = differences(each.encoder, shapes)
+        own = each.held.activation
+        if not parts and None not in (own, activation) and own != activation:
+            parts = [f"activation {own} instead of {activation}"]
+        faults.append("; ".join(parts) or None)
+    return faults
+
+
+def compare(found: Sequence[Findings]) -> list[Pair]:
+    """How far apart checkpoints are that fit one another.
+
+    Raises:
+        CheckpointError: a file cannot be read any more.
+    """
+    return pairs([f.encoder for f in found], [f"checkpoint {f.held.path}" for f in found])

@@ -1,0 +1,69 @@
+"""Any picture as upright 8-bit RGB: cut to a model's size, and known by its pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+def opened(path: Path) -> Image.Image:
+    """The picture in a file, as `rgb` gives it; of several frames or pages the first.
+
+    Raises:
+        Exception: whatever Pillow's decoders raise on a file that is not whole.
+    """
+    with Image.open(path) as image:
+        return rgb(image)
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """A picture as 8-bit RGB, turned the way its EXIF data say.
+
+    Deep grey is scaled to 8 bits, transparency lies on white.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        image = _shallow(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        paper = Image.new("RGBA", layer.size, "white")
+        image = Image.alpha_composite(paper, layer)
+    return image.convert("RGB")
+
+
+def _shallow(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits, or of floating point, as 8 bits.
+
+    16 bits are 0 to 65535. The other two say nothing of their range, so it is the first of 1 (for
+    floating point), 255 and 65535 that holds them.
+    """
+    deep = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    tops = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
+    if image.mode.startswith("F"):
+        tops.insert(0, 1.0)
+    most = float(deep.max(initial=0.0))
+    top = next((top for top in tops if most <= top), tops[-1])
+    return Image.fromarray((deep * (255.0 / top)).round().clip(0, 255).astype(np.uint8))
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Scale the short side to `size` and cut the middle, as CLIP does."""
+    factor = size / min(image.size)
+    wide, high = (max(size, round(side * factor)) for side in image.size)
+    scaled = image.resize((wide, high), Image.Resampling.BICUBIC)
+    left, top = (wide - size) // 2, (high - size) // 2
+    return scaled.crop((left, top, left + size, top + size))
+
+
+def content_id(picture: Image.Image) -> str:
+    """SHA-256 (hex) of an RGB picture's sides and pixels, whatever file it came from.
+
+    Example:
+        >>> content_id(Image.new("RGB", (2, 3))) == content_id(Image.new("RGB", (3, 2)))
+        False
+    """
+    sides = f"{picture.width}x{picture.height}\n".encode()
+    return hashlib.sha256(sides + picture.tobytes()).hexdigest()

@@ -1,0 +1,288 @@
+"""Hugging Face data sets through `flwr-datasets`: of the Hub, or saved on this machine.
+
+Needs the extra `huggingface`. Without `download: true` nothing is asked of the network: a data set
+of the Hub must have been fetched before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from neulig_fl import picture_ids, pictures
+from neulig_fl.errors import DataError, nearest
+from neulig_fl.picture_source import Listing, PictureSource
+
+if TYPE_CHECKING:
+    from neulig_fl.scenario import TaskOptions
+    from neulig_fl.tasks import Fault
+
+READS = frozenset(
+    {
+        "dataset", "subset", "root", "download", "image", "label", "train_splits", "test_splits",
+        "per_class", "classes", "templates",
+    }
+)  # fmt: skip
+TEMPLATES = ("a photo of a {}.",)
+INSTALL = "pip install 'neulig-fl[huggingface]'"
+TEST_SPLITS = ("test", "validation", "valid", "val")
+"""Names of a split that is evaluated on; the first that is there."""
+
+_CLASS_TYPES = ("string", "large_string", "int", "uint")
+
+
+class HuggingFaceSet(PictureSource):
+    """The splits of one data set.
+
+    Args:
+        options: of the task; with `dataset` or an absolute `root`.
+    """
+
+    summary = "a data set of the Hugging Face Hub, or one saved here; set `dataset` or `root`"
+
+    def __init__(self, options: TaskOptions) -> None:
+        templates = options.templates or TEMPLATES
+        super().__init__(templates, options.classes, options.per_class)
+        self._options = options
+
+    @property
+    def who(self) -> str:
+        """As `PictureSource`."""
+        return f"huggingface {self._options.dataset or self._options.root}"
+
+    def _error(self, what: str) -> DataError:
+        return DataError(
+            f"{self.who}: {what}", public_reason="its Hugging Face data set cannot be used"
+        )
+
+    @cached_property
+    def _splits(self) -> Mapping[str, Any]:
+        """All splits by name, in the data set's order."""
+        options = self._options
+        try:
+            with _network(allowed=options.download):
+                return _saved(options) or _loaded(options)
+        except Exception as error:  # the network's, of missing configurations, of damaged files
+            words, advice = " ".join(str(error).split()), "give what it asks for"
+            if options.dataset is not None and not options.download:
+                advice = "set `download: true` to fetch it"
+            raise self._error(
+                f"cannot be opened ({type(error).__name__}: {words}); {advice}"
+            ) from error
+
+    @cached_property
+    def _chosen_splits(self) -> dict[str, bool]:
+        """The splits that are used, and whether each is held out."""
+        there, options = list(self._splits), self._options
+        train = options.train_splits or (("train",) if len(there) > 1 else tuple(there))
+        test = options.test_splits
+        if test is None:
+            free = [name for name in TEST_SPLITS if name in there and name not in train]
+            test = tuple(free[:1])
+        for name in (*train, *test):
+            if name not in there:
+                raise self._error(f"no split {name!r}; {nearest(name, there)}")
+        return dict.fromkeys(train, False) | dict.fromkeys(test, True)
+
+    @cached_property
+    def _parts(self) -> list[Any]:
+        return [self._splits[name] for name in self._chosen_splits]
+
+    @cached_property
+    def _image(self) -> str:
+        """The column of the images."""
+        from datasets import Image as ImageFeature
+
+        features = self._parts[0].features
+        found = [name for name, kind in features.items() if isinstance(kind, ImageFeature)]
+        return self._column(self._options.image, "image", found)
+
+    @cached_property
+    def _label(self) -> str:
+        """The column of the classes."""
+        from datasets import ClassLabel
+
+        features = self._parts[0].features
+        found = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
+        return self._column(self._options.label, "label", found)
+
+    def _column(self, given: str | None, key: str, found: list[str]) -> str:
+        columns = list(self._parts[0].features)
+        name = given or (found[0] if len(found) == 1 else key)
+        if any(name not in part.features for part in self._parts):
+            raise self._error(
+                f"set `{key}` to its column; no column {name!r}; {nearest(name, columns)}"
+            )
+        if key == "image" and name not in found:
+            raise self._error(
+                f"column {name!r} holds no images; images: {', '.join(found) or 'none'}"
+            )
+        return name
+
+    @cached_property
+    def _values(self) -> list[list[Any]]:
+        """The column of the classes, by part."""
+        return [list(part.with_format(None)[self._label]) for part in self._parts]
+
+    @cached_property
+    def _classes_found(self) -> tuple[list[Any], tuple[str, ...]]:
+        """The values that stand for classes, and the classes' names."""
+        kind = self._parts[0].features[self._label]
+        names = getattr(kind, "names", None)
+        if names is not None:
+            return list(range(len(names))), tuple(map(str, names))
+        if not str(getattr(kind, "dtype", "")).startswith(_CLASS_TYPES):
+            raise self._error(f"column {self._label!r} is no class; texts and whole numbers are")
+        values = {value for part in self._values for value in part if value is not None}
+        ordered = sorted(values)
+        return ordered, tuple(map(str, ordered))
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names that the data set gives its classes."""
+        return self._classes_found[1]
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """The names; underscores read as spaces."""
+        return tuple(name.replace("_", " ") for name in self.label_names)
+
+    @cached_property
+    def listing(self) -> Listing:
+        """As `PictureSource`."""
+        label_of = {value: i for i, value in enumerate(self._classes_found[0])}
+        found = []
+        for name, values in zip(self._chosen_splits, self._values, strict=True):
+            odd = next((value for value in values if value not in label_of), None)
+            if any(value not in label_of for value in values):
+                raise self._error(
+                    f"split {name!r} has an image without a class (got {odd!r}); use other splits "
+                    "(`train_splits`, `test_splits`)"
+                )
+            found += [label_of[value] for value in values]
+        labels = np.array(found, dtype=np.int64)
+        flags = list(self._chosen_splits.values())
+        if not any(flags):
+            return Listing(labels)
+        return Listing(labels, np.repeat(np.array(flags), [len(v) for v in self._values]))
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """Place of the first image of every part."""
+        return np.cumsum([0, *map(len, self._parts)])[:-1]
+
+    def _found(self, place: int) -> tuple[int, int]:
+        """The part of an image, and its number in it."""
+        part = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return part, place - int(self._starts[part])
+
+    def content_ids(self, places: NDArray[np.int64]) -> list[str]:
+        """As `PictureSource`; kept in the cache folder where the data set lies in files."""
+        files = [Path(entry["filename"]) for part in self._parts for entry in part.cache_files]
+        chosen = hashlib.sha256(places.tobytes()).hexdigest()
+        what = f"{self.who} {list(self._chosen_splits)} {self._image} {chosen}"
+        root = files[0].parent if files else Path()
+        return picture_ids.of_set(
+            what,
+            root,
+            files,
+            lambda: [pictures.content_id(self.picture(int(place))) for place in places],
+        )
+
+    def opened(self, place: int) -> Image.Image:
+        """As `PictureSource`."""
+        part, number = self._found(place)
+        row = self._parts[part].select_columns([self._image]).with_format(None)[number]
+        return pictures.rgb(row[self._image])
+
+    def where(self, place: int) -> str:
+        """The split and the number of the image in it."""
+        part, number = self._found(place)
+        return f"image {number} of split {list(self._chosen_splits)[part]!r}"
+
+
+def _saved(options: TaskOptions) -> dict[str, Any]:
+    """The splits of what `save_to_disk` wrote; none if `root` is nothing of that kind."""
+    from datasets import Dataset, load_from_disk
+
+    root = Path(options.root or "")
+    marks = ("dataset_dict.json", "state.json")
+    if options.root is None or not any((root / mark).is_file() for mark in marks):
+        return {}
+    if options.subset is not None:
+        raise ValueError("what save_to_disk wrote has no subsets; leave `subset` out")
+    found = load_from_disk(str(root))
+    return {"train": found} if isinstance(found, Dataset) else dict(found)
+
+
+def _loaded(options: TaskOptions) -> dict[str, Any]:
+    """The splits of a data set of the Hub, or of a folder in one of the Hub's layouts."""
+    from flwr_datasets import FederatedDataset
+
+    found: dict[str, Any] = {}
+
+    def keep(splits: Any) -> Any:
+        found.update(splits)
+        return splits
+
+    # Flower's class says which splits there are to its preprocessor only. Nothing is shuffled:
+    # `per_class` takes the first images.
+    federated = FederatedDataset(
+        dataset=options.dataset or str(options.root),
+        subset=options.subset,
+        partitioners={},
+        shuffle=False,
+        preprocessor=keep,
+    )
+    _ = federated.partitioners  # loads; unlike `load_split` it tells Flower's telemetry nothing
+    return found
+
+
+@contextmanager
+def _network(allowed: bool) -> Iterator[None]:
+    """Keep both libraries off the network, as `HF_HUB_OFFLINE` does at their import."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    if not allowed:
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+def faults(options: TaskOptions) -> Iterator[Fault]:
+    """What is wrong with the options, before anything is loaded."""
+    if importlib.util.find_spec("flwr_datasets") is None:
+        yield ("source",), f"huggingface needs packages that are not installed; {INSTALL}"
+    if options.dataset is None and options.root is None:
+        yield ("dataset",), "is missing; give a name of the Hugging Face Hub, or root"
+    if options.dataset is not None and options.root is not None:
+        yield ("root",), "given beside dataset; keep one: root is a data set on this machine"
+    if options.root is not None and options.download:
+        yield ("download",), "a data set on this machine is not fetched (got true); leave it out"
+    for name in options.test_splits or ():
+        if name in (options.train_splits or ()):
+            yield ("test_splits",), f"{name!r} is in train_splits as well; keep it in one of them"
+
+
+def source(options: TaskOptions) -> HuggingFaceSet:
+    """The data set that `dataset` or `root` names.
+
+    Raises:
+        DataError: the options do not fit together, or the extra is not installed.
+    """
+    for keys, words in faults(options):
+        raise DataError(f"source huggingface: {'.'.join(keys)}: {words}")
+    return HuggingFaceSet(options)
