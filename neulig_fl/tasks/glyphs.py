@@ -1,4 +1,4 @@
-"""Twenty-six printed capital letters in five typefaces, turned and noisy: drawn here."""
+"""Twenty-six printed capital letters in five typefaces, leaning and noisy: drawn here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def source(options: TaskOptions) -> BuiltInSource:
     """9,100 pictures, 32x32: 350 a letter."""
     return drawn(
         "glyphs",
-        "26 printed capitals in five typefaces, turned and noisy (drawn here)",
+        "26 printed capitals in five typefaces, leaning and noisy (drawn here)",
         LETTERS,
         options.templates or ('a photo of the letter: "{}".',),
         _draw,

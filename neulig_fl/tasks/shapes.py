@@ -1,4 +1,4 @@
-"""Ten shapes on a cluttered ground: drawn here, filled or outlined, small and much turned."""
+"""Ten shapes on a cluttered ground: drawn here, filled or outlined, leaning."""
 
 from __future__ import annotations
 

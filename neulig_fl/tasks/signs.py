@@ -1,4 +1,4 @@
-"""Twenty-six traffic-sign-like pictures, small, turned and badly lit: drawn here."""
+"""Twenty-six traffic-sign-like pictures, leaning and badly lit: drawn here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def source(options: TaskOptions) -> BuiltInSource:
     """9,100 pictures, 32x32: 350 a sign."""
     return drawn(
         "signs",
-        "26 signs like those of traffic, small, turned, badly lit (drawn here)",
+        "26 signs like those of traffic, leaning and badly lit (drawn here)",
         signs.NAMES,
         options.templates or ('a photo of a "{}" traffic sign.',),
         _draw,

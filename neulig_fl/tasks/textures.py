@@ -1,4 +1,4 @@
-"""Ten textures, warped and noisy: drawn here, at any scale and colour, much turned."""
+"""Ten textures, slanted, warped and noisy: drawn here, at several scales, in any colours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def source(options: TaskOptions) -> BuiltInSource:
     """7,500 pictures, 32x32."""
     return drawn(
         "textures",
-        "ten drawn textures, warped, turned and noisy (drawn here)",
+        "ten drawn textures, slanted, warped and noisy (drawn here)",
         textures.NAMES,
         options.templates or ("a photo of a {} texture.",),
         _draw,
