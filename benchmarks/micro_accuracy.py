@@ -24,15 +24,15 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from neulig_fl import accuracy_card, experts, variants
+from neulig_fl import accuracy_card, experts
 from neulig_fl.accuracy_card import Card, Measured, Training, mean
 from neulig_fl.cli import exits
 from neulig_fl.cli.inventory import listed_tasks
 from neulig_fl.cli.live import Live
 from neulig_fl.errors import InputError, NeuligError, nearest
 from neulig_fl.families import open_family
-from neulig_fl.scenario import MICRO_MODELS, Experts, Model, Scenario, TaskOptions
-from neulig_fl.tasks import Task
+from neulig_fl.scenario import MICRO_MODELS, Experts, Model, Scenario
+from neulig_fl.tasks import opened
 
 ORIGINS = ("shared", "diverse")
 ZERO_SHOT = "zero-shot"
@@ -75,8 +75,7 @@ class Done:
 
 def measure(job: Job, show: Show = lambda done, total: None) -> Done:
     """Do one job; training calls `show` with (steps done, all steps)."""
-    source = variants.load("neulig_fl.tasks", job.task).source(TaskOptions(source=job.task))
-    task = Task(job.task, source, job.seed)
+    task = opened(job.task, None, job.seed)
     family = open_family(Model(name=job.model), job.seed)
     queries, seconds = task.indices("evaluation"), None
     if job.what == ZERO_SHOT:
@@ -107,7 +106,7 @@ def _scenario(job: Job) -> Scenario:
 
 def measured(asked: argparse.Namespace, model: str, task: str, run: Runner, card: Card) -> Measured:
     """Every figure of one model on one task; seconds of experts from the cache are the card's."""
-    source = variants.load("neulig_fl.tasks", task).source(TaskOptions(source=task))
+    source = opened(task, None, asked.seed[0]).source
     data = accuracy_card.data_hash(source)
     before = card.find(model, accuracy_card.bundled_weights(model) or "", task, data)
     zero = [run(_job(asked, model, task, seed, ZERO_SHOT)) for seed in asked.seed]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neulig_fl.errors import InputError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import sha256, write_atomically
 
 if TYPE_CHECKING:
     from neulig_fl.tasks import Source
@@ -162,7 +162,7 @@ def write(card: Card, path: Path = FILE) -> Path:
 def bundled_weights(model: str) -> str | None:
     """SHA-256 of a micro model's file in the package; None where there is none."""
     file = MICRO / f"{model}.safetensors"
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+    return sha256(file) if file.is_file() else None
 
 
 def data_hash(source: Source) -> str:

@@ -7,17 +7,16 @@ give the same pages.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from neulig_fl import typefaces
 from neulig_fl.errors import InputError
 
 MOST_SIDE = 4000
@@ -269,20 +268,14 @@ def _shortened(text: str, room: int, font: ImageFont.FreeTypeFont) -> str:
 
 @cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, a file of matplotlib's; importing matplotlib would make a folder in one's home.
-
-    Pillow's own font knows ASCII alone, and stands in where DejaVu is missing. The basic layout
-    gives the same pixels with and without libraqm.
-    """
-    spec = importlib.util.find_spec("matplotlib")
-    folder = Path(spec.origin or "").parent if spec else Path()
-    file = folder / "mpl-data/fonts/ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
-    if not file.is_file():
+    """DejaVu Sans; Pillow's own font, which knows ASCII alone, stands in where it is missing."""
+    try:
+        return typefaces.font(f"DejaVuSans{'-Bold' if bold else ''}", size)
+    except OSError:
         font = ImageFont.load_default(size)
-        if not isinstance(font, ImageFont.FreeTypeFont):
-            raise InputError("Pillow was built without FreeType, which draws the sheet's texts")
-        return font
-    return ImageFont.truetype(str(file), size, layout_engine=ImageFont.Layout.BASIC)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise InputError("Pillow was built without FreeType, which draws the sheet's texts")
+    return font
 
 
 @cache

@@ -25,6 +25,7 @@ from neulig_fl.scenario_models import (
     Scenario,
     Share,
     TaskOptions,
+    built_in_tasks,
     exists,
     is_path,
     place,
@@ -73,7 +74,7 @@ def _seeds(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _tasks(scenario: Scenario) -> Iterator[Problem]:
-    built_in = [name for name in variants.names("neulig_fl.tasks") if name not in OPEN_SOURCES]
+    built_in = built_in_tasks()
     for name, options in scenario.tasks.items():
         if name in built_in and options.source != name:
             yield Problem(("tasks", name), "is a built-in task; give yours another name", key=True)

@@ -39,6 +39,9 @@ OUTPUT_KINDS = frozenset({"features", "logits"})
 OPEN_SOURCES = frozenset({"huggingface", "imagefolder", "torchvision"})
 """Sources that are no task by themselves: a scenario says which images they are to read."""
 
+READ_FILES = OPEN_SOURCES | {"fashion"}
+"""Sources whose files may be missing; those of the others come with the package."""
+
 MICRO_MODELS = ("micro-vit", "micro-rn")
 PRETRAINED_WORDS = ("bundled", "none")
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -46,6 +49,11 @@ SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 TEMPLATE = r"^[^{}]*\{\}[^{}]*$"
 
 Item = TypeVar("Item")
+
+
+def built_in_tasks() -> list[str]:
+    """The tasks that a scenario can name as they are."""
+    return [name for name in variants.names("neulig_fl.tasks") if name not in OPEN_SOURCES]
 
 
 class Variant:

@@ -6,7 +6,6 @@ killed run leaves no half-written file.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from functools import cache
@@ -16,7 +15,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from neulig_fl.files import replace_atomically, write_atomically
+from neulig_fl.files import replace_atomically, sha256, write_atomically
 
 
 def cache_dir() -> Path:
@@ -49,7 +48,7 @@ def _images(
     if not _is_whole(path):
         made = build()
         replace_atomically(path, lambda p: np.save(p, made, allow_pickle=False))
-        write_atomically(_hash_file(path), _sha256(path))
+        write_atomically(_hash_file(path), sha256(path))
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
@@ -57,14 +56,9 @@ def _hash_file(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _is_whole(path: Path) -> bool:
     """Whether the file is there and is what was written; checked once in a process."""
     try:
-        return _hash_file(path).read_text(encoding="utf-8") == _sha256(path)
+        return _hash_file(path).read_text(encoding="utf-8") == sha256(path)
     except (OSError, UnicodeDecodeError):
         return False

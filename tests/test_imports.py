@@ -34,7 +34,7 @@ PACKAGE = "neulig_fl"
 ORDER = (
     # Know nothing of a scenario.
     "errors", "progress", "parties", "ledger", "superposition", "coopvec", "randomness", "schedule",
-    "drawing", "variants", "files",
+    "typefaces", "drawing", "variants", "files",
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
     "picture_source",
     # What a scenario says.

@@ -57,6 +57,11 @@ def read(stream: BinaryIO, stored: Stored, loads: Callable[[bytes | bytearray], 
         raise Malformed("the pickle is broken off or damaged") from error
 
 
+def none_inside(_: object) -> Any:
+    """As `loads` of `read`, for a file whose storages stand beside the pickle."""
+    raise Malformed("a storage within the pickle")
+
+
 def _run(machine: _Machine, stream: Any) -> Any:
     for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if step > MOST_STEPS:

@@ -12,6 +12,7 @@ from typing import Any
 from neulig_fl.checkpoints import foreign
 from neulig_fl.checkpoints.contents import MISSING, UNREADABLE, plain, unusable
 from neulig_fl.errors import CheckpointError
+from neulig_fl.files import sha256 as file_sha256
 
 _IN_FOLDER = (
     "model.safetensors",
@@ -123,11 +124,8 @@ def sha256(path: Path) -> str:
     Raises:
         CheckpointError: there is no such checkpoint.
     """
-    digests = []
     files = find(path).files
-    for file in files:
-        with file.open("rb") as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    digests = [file_sha256(file) for file in files]
     if len(files) == 1:
         return digests[0]
     lines = (f"{f.name} {d}\n" for f, d in zip(files, digests, strict=True))

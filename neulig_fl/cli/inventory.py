@@ -69,32 +69,24 @@ class ListedTask:
         }
 
 
-def built_in() -> list[str]:
-    """The tasks that need no options: a scenario can name them as they are."""
-    from neulig_fl import variants
-    from neulig_fl.scenario_models import OPEN_SOURCES
-
-    return [name for name in variants.names("neulig_fl.tasks") if name not in OPEN_SOURCES]
-
-
 def listed_tasks(seed: int) -> Iterator[ListedTask]:
     """Every built-in task, split for one seed; those whose files are not there too."""
-    from neulig_fl import accuracy_card, variants
+    from neulig_fl import accuracy_card
     from neulig_fl.errors import InputError
-    from neulig_fl.scenario import MICRO_MODELS, TaskOptions
-    from neulig_fl.tasks import Task
+    from neulig_fl.scenario_models import MICRO_MODELS, built_in_tasks
+    from neulig_fl.tasks import opened
 
     card = accuracy_card.read()
     weights = {model: accuracy_card.bundled_weights(model) or "" for model in MICRO_MODELS}
-    for name in built_in():
+    for name in built_in_tasks():
         try:
-            source = variants.load("neulig_fl.tasks", name).source(TaskOptions(source=name))
-            data = accuracy_card.data_hash(source)  # wants the files
+            task = opened(name, None, seed)
+            data = accuracy_card.data_hash(task.source)  # wants the files
         except InputError as error:
             yield ListedTask(name, None, str(error), dict.fromkeys(MICRO_MODELS))
             continue
         found = {model: card.find(model, of, name, data) for model, of in weights.items()}
-        yield ListedTask(name, Task(name, source, seed), "", found)
+        yield ListedTask(name, task, "", found)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,6 +53,7 @@ def pretrain(
     import torch
 
     from neulig_fl.families.open_clip import MICRO_DIR
+    from neulig_fl.files import sha256
     from neulig_fl.pretrain import Recipe
 
     target = out or MICRO_DIR / f"{model}.safetensors"
@@ -61,7 +61,7 @@ def pretrain(
     torch.set_num_threads(threads)
     recipe = Recipe(model, seed) if steps is None else Recipe(model, seed, steps)
     _train(recipe, target)
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    digest = sha256(target)
     typer.echo(f"{target}\nSHA-256 {digest}")
 
 

@@ -50,14 +50,17 @@ def run(
     programs. Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
     """
     from neulig_fl.scenario import load
+    from neulig_fl.scenario_models import READ_FILES
 
     read = load(scenario, settings)
     from neulig_fl import engines, runs
 
     engines.load(engine)
-    from neulig_fl.cli.check import require_sound
+    # What comes with the package cannot be wrong, and opening it loads torch once more.
+    if read.tasks or any(c.checkpoint or c.task in READ_FILES for c in read.clients):
+        from neulig_fl.cli.check import require_sound
 
-    require_sound(read, scenario)
+        require_sound(read, scenario)
     folder = runs.run_folder(read.name, out)
     with _explained(folder):
         reports = _watched(scenario, engine, folder, settings)

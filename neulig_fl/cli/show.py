@@ -95,21 +95,18 @@ def open_named(name: str, read: Scenario | None, seed: int | None) -> Task:
     Raises:
         InputError: there is no task of that name, or its files are not there.
     """
-    from neulig_fl import variants
-    from neulig_fl.cli.inventory import built_in
     from neulig_fl.errors import InputError, nearest
-    from neulig_fl.scenario import TaskOptions
-    from neulig_fl.tasks import Task
+    from neulig_fl.scenario_models import built_in_tasks
+    from neulig_fl.tasks import opened
 
     own = dict(read.tasks) if read else {}
-    known = list(dict.fromkeys([*own, *built_in()]))
+    known = list(dict.fromkeys([*own, *built_in_tasks()]))
     if name not in known:
         hint = "" if read else "; a task of your own is shown with --scenario FILE"
         raise InputError(f"no task is called {name!r}; {nearest(name, known)}{hint}")
-    options = own.get(name) or TaskOptions(source=name)
     if seed is None:
         seed = read.all_seeds[0] if read else 0
-    return Task(name, variants.load("neulig_fl.tasks", options.source).source(options), seed)
+    return opened(name, own.get(name), seed)
 
 
 def _seen(read: Scenario | None) -> int:

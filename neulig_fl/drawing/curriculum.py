@@ -20,7 +20,6 @@ CLOTH = Style(turn=0.06, scale=(0.38, 0.48), squeeze=0.75, shift=0.03, bend=1.0,
 
 TYPEFACES = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "STIXGeneral", "cmss10")
 """The task `glyphs` has other ones."""
-LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def _printed(rng: np.random.Generator, character: str, style: Style, chalk: bool
 
 
 def _letter(rng: np.random.Generator, label: int) -> Picture:
-    return _printed(rng, LETTERS[label], PLAIN, chalk=False)
+    return _printed(rng, glyphs.LETTERS[label], PLAIN, chalk=False)
 
 
 def _digit(rng: np.random.Generator, label: int) -> Picture:
@@ -72,7 +71,7 @@ LESSONS = (
         lambda rng, label: textures.draw(rng, label, PLAIN),
     ),
     Lesson(
-        LETTERS,
+        glyphs.LETTERS,
         ('a photo of the letter: "{}".', 'the letter "{}".', 'a printed "{}".'),
         32,
         _letter,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from neulig_fl import typefaces
 from neulig_fl.drawing import canvas
 from neulig_fl.drawing.canvas import BIG, Picture, Style
 
@@ -49,14 +48,12 @@ _WAYS = {
     ),
 }
 DIGITS = tuple(_WAYS)
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @cache
 def _font(typeface: str) -> ImageFont.FreeTypeFont:
-    # Importing matplotlib would make a folder in the user's home.
-    package = Path(str(getattr(find_spec("matplotlib"), "origin", ""))).parent
-    path = package / "mpl-data" / "fonts" / "ttf" / f"{typeface}.ttf"
-    return ImageFont.truetype(str(path), size=BIG, layout_engine=ImageFont.Layout.BASIC)
+    return typefaces.font(typeface, BIG)
 
 
 @cache

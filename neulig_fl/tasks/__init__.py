@@ -31,7 +31,7 @@ from neulig_fl.errors import DataError
 from neulig_fl.randomness import uniform_positions
 
 if TYPE_CHECKING:
-    from neulig_fl.scenario import Scenario
+    from neulig_fl.scenario import Scenario, TaskOptions
 
 SPLITS = {
     "train-A": (0.0, 0.3),
@@ -191,8 +191,17 @@ def open_task(scenario: Scenario, name: str, seed: int) -> Task:
         InputError: no source of that name.
         DataError: the source's files cannot be read.
     """
+    return opened(name, scenario.tasks.get(name), seed)
+
+
+def opened(name: str, options: TaskOptions | None, seed: int) -> Task:
+    """A task under a name, from its options; a built-in source of that name where there are none.
+
+    Raises:
+        InputError: no source of that name.
+        DataError: the source's files cannot be read.
+    """
     from neulig_fl.scenario import TaskOptions
 
-    options = scenario.tasks.get(name)
     module = variants.load("neulig_fl.tasks", options.source if options else name)
     return Task(name=name, source=module.source(options or TaskOptions(source=name)), seed=seed)

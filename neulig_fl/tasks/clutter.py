@@ -60,7 +60,7 @@ def source(options: TaskOptions) -> BuiltInSource:
         collection=mnist5k.COLLECTION,
         summary="MNIST's digits of mnist5k in colour, on cluttered grounds (drawn here)",
         class_names=tuple("0123456789"),
-        templates=options.templates or ('a photo of the number: "{}".',),
+        templates=options.templates or mnist5k.NUMBER_TEMPLATES,
         count=5000,
         version="clutter-1",
         build=_build,

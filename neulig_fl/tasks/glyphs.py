@@ -12,7 +12,6 @@ from neulig_fl.drawing import Picture, Style, glyphs
 if TYPE_CHECKING:
     from neulig_fl.scenario import TaskOptions
 
-LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 TYPEFACES = ("DejaVuSerif", "STIXGeneralBol", "STIXGeneralItalic", "cmr10", "cmtt10")
 STYLE = Style(
     lean=0.45, turn=0.35, shift=0.1, scale=(0.32, 0.42), squeeze=0.75, contrast=100,
@@ -22,7 +21,7 @@ STYLE = Style(
 
 def _draw(rng: np.random.Generator, label: int) -> Picture:
     typeface = TYPEFACES[int(rng.integers(len(TYPEFACES)))]
-    box = glyphs.printed(LETTERS[label], typeface, int(rng.integers(0, 4)))
+    box = glyphs.printed(glyphs.LETTERS[label], typeface, int(rng.integers(0, 4)))
     return glyphs.draw(rng, box, STYLE)
 
 
@@ -31,7 +30,7 @@ def source(options: TaskOptions) -> BuiltInSource:
     return drawn(
         "glyphs",
         "26 printed capitals in five typefaces, leaning and noisy (drawn here)",
-        LETTERS,
+        glyphs.LETTERS,
         options.templates or ('a photo of the letter: "{}".',),
         _draw,
         count=9100,

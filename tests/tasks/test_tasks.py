@@ -19,7 +19,7 @@ from neulig_fl import variants
 from neulig_fl.errors import DataError, InputError
 from neulig_fl.families.open_clip import tokeniser
 from neulig_fl.scenario import Scenario, TaskOptions
-from neulig_fl.scenario_models import OPEN_SOURCES
+from neulig_fl.scenario_models import OPEN_SOURCES, READ_FILES
 from neulig_fl.tasks import SPLITS, Source, Task, open_task
 
 NAMES = variants.names("neulig_fl.tasks")
@@ -311,6 +311,14 @@ def test_only_open_sources_are_no_tasks() -> None:
         faults = getattr(variants.load("neulig_fl.tasks", name), "faults", lambda _: iter(()))
         needs = any("is missing" in words for _, words in faults(TaskOptions(source=name)))
         assert needs == (name in OPEN_SOURCES)
+
+
+def test_sources_of_files_are_those_that_can_be_given_a_folder() -> None:
+    """Without it a run would train experts before it finds that a task's files are missing."""
+    reads = {
+        n for n in NAMES if "root" in getattr(variants.load("neulig_fl.tasks", n), "READS", ())
+    }
+    assert reads == READ_FILES
 
 
 # ---------------------------------------------------------------- finding tasks

@@ -90,7 +90,7 @@ class _Stream:
         return held
 
     def _pickle(self) -> Any:
-        return pickles.read(self._stream, self._storage, _none_inside)
+        return pickles.read(self._stream, self._storage, pickles.none_inside)
 
     def _locate(self, key: str) -> None:
         """Note where a storage begins: its number of elements, then its bytes."""
@@ -135,7 +135,3 @@ def _view(whole: Storage, view: Any) -> Storage:
     if first + count > whole.count:
         raise Malformed("a view that reaches beyond its storage")
     return replace(whole, start=first, count=count)
-
-
-def _none_inside(_: object) -> Any:
-    raise Malformed("a storage within the pickle")

@@ -68,7 +68,7 @@ class _Archive:
         if self.has("byteorder") and self._bytes("byteorder", 16) != b"little":
             raise Malformed("its numbers are big-endian")
         stream = io.BytesIO(self._bytes("data.pkl", _MOST_PICKLE))
-        return pickles.read(stream, self._storage, _none_inside)
+        return pickles.read(stream, self._storage, pickles.none_inside)
 
     def _bytes(self, name: str, most: int) -> bytes:
         start, size = self._place(name)
@@ -102,7 +102,3 @@ class _Archive:
         if count < 0 or count * dtype.itemsize > size:
             raise Malformed(f"data/{key} has {size:,} bytes, too few for {count:,} numbers")
         return Storage(dtype, count, from_file(self.path, start))
-
-
-def _none_inside(_: object) -> Any:
-    raise Malformed("a storage within the pickle")
