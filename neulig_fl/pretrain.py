@@ -142,11 +142,27 @@ def pretrain(
         on_step(state.step, loss)
         if state.step % save_every == 0:
             _save(state, kept)
+    to_unit_features(state.model, normalise(draw_batch(recipe, recipe.steps)[0]))
     weights = {
         k: v.half() if v.is_floating_point() else v for k, v in state.model.state_dict().items()
     }
     replace_atomically(out, lambda p: save_file(weights, p))
     return out
+
+
+@torch.no_grad()
+def to_unit_features(model: Any, images: Tensor) -> None:
+    """Scale the encoder's last projection so that its features have a root mean square of 1.
+
+    The loss sees directions only and leaves the length of features to chance. Portland reads
+    features as they are: long ones saturate its softmax before it has learnt anything.
+    """
+    model.eval()
+    size = model.visual(images).square().mean().sqrt()
+    pool = getattr(model.visual, "attnpool", None)
+    last = [model.visual.proj] if pool is None else [pool.c_proj.weight, pool.c_proj.bias]
+    for parameter in last:
+        parameter.div_(size)
 
 
 def _step(state: _State, rate: float, images: Tensor, labels: Tensor, tokens: Tensor) -> float:
