@@ -8,26 +8,21 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from neulig_fl import evaluate, experts, weightings
 from neulig_fl.evaluate import TaskScore
-from neulig_fl.families import device
 from neulig_fl.fitted import Fitted, NotAvailable
 from neulig_fl.knowledge import Knowledge, Questions
+from neulig_fl.merged import Grouping, Merged, run_merged
 from neulig_fl.portland import mix, to_logits
 from neulig_fl.progress import Progress
 from neulig_fl.randomness import numpy_generator
 from neulig_fl.scenario import Stage
-from neulig_fl.superposition import merged_outputs
 from neulig_fl.weightings import Rule, Situation, Weighting
 
 NEULIG = "neulig"
 NOT_MERGED = "no parameters are merged in this stage"
-CALIBRATION_QUERIES = 256
-"""Pool queries on which `batch_norm: re-estimate` recomputes running statistics."""
 
 
 @dataclass
@@ -43,6 +38,7 @@ class Row:
         seconds: time that it took.
         bytes: bytes of the records that it needed.
         peak_rss_bytes: the process's largest resident set up to then.
+        grouping: what it changed to merge near-equal CoopVecs as one; None where it did not.
     """
 
     method: str
@@ -53,6 +49,7 @@ class Row:
     seconds: float = 0.0
     bytes: int = 0
     peak_rss_bytes: int = 0
+    grouping: Grouping | None = None
 
     def record(self, seed: int, stage: str) -> dict[str, Any]:
         """The row as the report contract has it."""
@@ -70,6 +67,7 @@ class Row:
             "experts": list(self.experts),
             "tasks": [evaluate.task_record(s) for s in self.scores],
             "average": evaluate.average_record(self.scores, generator) if shown else None,
+            "grouping": self.grouping.record() if self.grouping else None,
         }
 
 
@@ -148,15 +146,18 @@ def _scores(
 ) -> list[TaskScore]:
     questions = run.knowledge.questions(run.stage.group, "evaluation")
     ensembled = _ensemble(situation, questions, weighting)
-    merged: list[Tensor | None] = [None] * len(questions)
+    merged = Merged([None] * len(questions))
     if merging:
-        label = f"{row.method} {row.granularity or ''}".strip()
-        merged = _merge(run, situation, questions, weighting, label)
+        title = f"{run.stage.name}: merge, {row.method} {row.granularity or ''}".strip()
+        merged = run_merged(
+            run.knowledge, run.stage.group, situation.experts, weighting.merge, run.progress, title
+        )
+        row.grouping = merged.grouping
     return [
         TaskScore(
             task=question.task,
             targets=run.knowledge.targets(question),
-            merged=merged[i],
+            merged=merged.predictions[i],
             ensembled=ensembled[i],
             coopvecs=weighting.merge[i] if merging else weighting.ensemble[i],
             reason=weighting.reasons[i] or (None if merging else NOT_MERGED),
@@ -182,60 +183,6 @@ def _ensemble(
     return predictions
 
 
-def _merge(
-    run: StageRun,
-    situation: Situation,
-    questions: list[Questions],
-    weighting: Weighting,
-    label: str,
-) -> list[Tensor | None]:
-    """Predicted classes of the merged models, task by task; equal CoopVecs share a model."""
-    knowledge = run.knowledge
-    family = knowledge.setting.family
-    asked = [
-        (q, beta) for q, beta in zip(questions, weighting.merge, strict=True) if beta is not None
-    ]
-    if not asked:
-        return [None] * len(questions)
-    pictures = np.concatenate([q.pictures for q, _ in asked])
-    bar = run.progress.task(f"{run.stage.name}: merge, {label}", len(pictures))
-    stack = knowledge.stacks[run.stage.group]
-    beta = _over_present(torch.cat([b for _, b in asked]), situation.experts, stack.present)
-    features = merged_outputs(
-        family.encoder().to(device()),
-        stack,
-        beta,
-        lambda rows: family.normalise(pictures[rows.numpy()]),
-        _calibration(knowledge),
-        bar.advance,
-    )
-    parts = iter(features.split([len(q.labels) for q, _ in asked]))
-    return [
-        None if b is None else experts.classify(next(parts), knowledge.head(q.task)).argmax(dim=1)
-        for q, b in zip(questions, weighting.merge, strict=True)
-    ]
-
-
-def _over_present(beta: Tensor, kept: tuple[str, ...], present: tuple[str, ...]) -> Tensor:
-    """CoopVecs over the kept experts as CoopVecs over all whose parameters are there."""
-    wide = torch.zeros(len(beta), len(present))
-    wide[:, [present.index(name) for name in kept]] = beta
-    return wide
-
-
-def _calibration(knowledge: Knowledge) -> Tensor | None:
-    """Unlabelled pool queries, evenly from all tasks, for `batch_norm: re-estimate`."""
-    setting = knowledge.setting
-    if setting.scenario.batch_norm == "average":
-        return None
-    each = max(1, CALIBRATION_QUERIES // len(setting.tasks))
-    pictures = [
-        task.pixels(task.indices("pool", each), setting.family.image_size)
-        for task in setting.tasks.values()
-    ]
-    return setting.family.normalise(np.concatenate(pictures))
-
-
 def _bytes_used(run: StageRun, method: str, merging: bool) -> int:
     """Bytes of the records that a method's row needed."""
     knowledge, group = run.knowledge, run.stage.group
@@ -249,6 +196,8 @@ def _bytes_used(run: StageRun, method: str, merging: bool) -> int:
             (trained.group, "offset-sum", None),
         }
         keys.add((trained.group, "inputs", "train"))
+        if knowledge.setting.scenario.portland.objective_on != "ensemble":
+            keys.add((trained.group, "parameters", None))
     return sum(size for key, size in knowledge.bytes.items() if key in keys)
 
 

@@ -10,7 +10,8 @@
         |-- ClientFailed      a client answered with an error
         |-- ClientRefused     a client's policy does not allow what was asked
         |-- BadReply          a reply with a wrong shape, dtype, size or a value that is not finite
-        `-- EngineError       Flower could not run the apps
+        |-- EngineError       Flower could not run the apps
+        `-- NotCovered        superposition cannot run the model; one-at-a-time merging can
 
 A message names who, what, the value, what is allowed and the next step. What crosses from a client
 to the server never holds a path or a tensor's value: `public_reason` is the only text that does.
@@ -77,6 +78,10 @@ class BadReply(RunError):
 
 class EngineError(RunError):
     """The engine (Flower or the local one) could not carry the messages."""
+
+
+class NotCovered(RunError):
+    """The model does with a parameter what superposition cannot do block by block."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

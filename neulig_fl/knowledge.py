@@ -6,6 +6,7 @@ own; training inputs are here only when their owners released them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,8 @@ from torch import Tensor
 from neulig_fl.plan import Setting
 from neulig_fl.queries import Block, blocks, class_columns
 from neulig_fl.records import OUTPUT_KINDS, Arrays, Request
-from neulig_fl.superposition import ExpertStack
+from neulig_fl.source_cache import cache_dir
+from neulig_fl.superposition import ExpertStack, mapped
 
 Key = tuple[str, str, str | None]
 """(group, kind, query set)."""
@@ -88,7 +90,11 @@ class Knowledge:
 
     def _stack(self, group: str) -> ExpertStack:
         if group not in self.stacks:
-            self.stacks[group] = ExpertStack(self.setting.family.entries(), self.clients)
+            shapes, most = self.setting.family.entries(), self.setting.scenario.merging.stack_mib
+            entries = sum(math.prod(shape) for shape in shapes.values())
+            folder, most = cache_dir() / "stacks", most and most * 2**20
+            matrix = mapped.zeros(len(self.clients), entries, folder, most)
+            self.stacks[group] = ExpertStack(shapes, self.clients, matrix)
         return self.stacks[group]
 
     def sharing(self, group: str, queries: str) -> tuple[str, ...]:

@@ -7,6 +7,9 @@ alignment term is meant to bring merging in line with it (Eq. 8 or 5):
 
     L = alpha * boosting + beta * alignment                                            (Eq. 9)
 
+`objective_on` is an extension, not the paper's: the boosting term can judge the merged models of
+the training queries, f(sum_t beta_t(x) theta_t, x), instead of the ensemble, or both.
+
 Source: Li, Yu, Wang, "Multi-Level Collaboration in Model Merging", arXiv:2503.01268, section 3.3.
 """
 
@@ -21,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from neulig_fl.coopvec import effective_experts
+from neulig_fl.errors import RunError
 from neulig_fl.scenario import PortlandOptions
 
 
@@ -54,6 +58,10 @@ class Portland:
         return self.log_coopvecs(outputs).exp()
 
 
+MergedLogits = Callable[[Tensor, Tensor], Tensor]
+"""Logits of merged models, differentiable in the CoopVecs: of (query positions, CoopVecs)."""
+
+
 @dataclass(frozen=True)
 class TrainingQueries:
     """What Portland learns from in one task.
@@ -63,12 +71,15 @@ class TrainingQueries:
         head: (classes, dim) for features; None when the outputs are logits already.
         columns: the classes that compete, as a slice of the logits; all of them when None.
         labels: (queries,) int64, in the label space; None when there are no labels.
+        merged: logits of the queries' merged models, over the classes that compete; needed for an
+            `objective_on` other than `ensemble`.
     """
 
     outputs: Tensor
     head: Tensor | None
     columns: slice | None
     labels: Tensor | None
+    merged: MergedLogits | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,55 @@ def alignment(coopvecs: Tensor, offsets: Tensor, rule: str) -> Tensor:
     return rules[rule](coopvecs * offsets).mean()
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Some of a task's queries in one step of training.
+
+    Args:
+        task: all queries of the task.
+        rows: which of them, (queries,).
+        outputs: the experts' outputs, (queries, experts, dim).
+        coopvecs: Portland's, (queries, experts).
+    """
+
+    task: TrainingQueries
+    rows: Tensor
+    outputs: Tensor
+    coopvecs: Tensor
+
+
+def ensembled_logits(batch: Batch) -> Tensor:
+    """The ensemble's logits, (queries, classes)."""
+    return to_logits(mix(batch.coopvecs, batch.outputs), batch.task.head, batch.task.columns)
+
+
+def merged_logits(batch: Batch) -> Tensor:
+    """The merged models' logits, (queries, classes).
+
+    Raises:
+        RunError: the task has no merged models.
+    """
+    if batch.task.merged is None:
+        raise RunError(
+            "Portland cannot be trained through merged models: none were given for a task's "
+            "queries; set portland.objective_on to ensemble"
+        )
+    return batch.task.merged(batch.rows, batch.coopvecs)
+
+
+def logits_of_both(batch: Batch) -> Tensor:
+    """The ensemble's logits, then the merged models': a mean over all is the mean of the two."""
+    return torch.cat([ensembled_logits(batch), merged_logits(batch)])
+
+
+JUDGED: dict[str, Callable[[Batch], Tensor]] = {
+    "ensemble": ensembled_logits,
+    "merge": merged_logits,
+    "both": logits_of_both,
+}
+"""What the boosting term judges, by `objective_on`."""
+
+
 def batches(
     sizes: Sequence[int], batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[int, Tensor]]:
@@ -194,9 +254,13 @@ def train(
         queries: one entry a task; they take turns.
         offsets: xi*, (experts,); ignored with `alignment: none`.
         experts: the clients' names, in the order of the outputs.
-        options: objective, weights of the terms, epochs, learning rate, batch size.
+        options: objective and what it is on, weights of the terms, epochs, learning rate, batch
+            size.
         generator: for the first weights and the order of the queries.
         on_epoch: called after every epoch with (epochs done, Portland so far).
+
+    Raises:
+        RunError: merged models are asked for, and a task has none.
     """
     inputs = queries[0].outputs[0].numel()
     bound = inputs**-0.5
@@ -234,9 +298,11 @@ def _step(
     tally: _Tally,
 ) -> None:
     outputs = task.outputs[rows]
-    labels = None if task.labels is None else task.labels[rows]
     coopvecs = torch.softmax(layer(outputs.flatten(1)), dim=1)
-    logits = to_logits(mix(coopvecs, outputs), task.head, task.columns)
+    logits = JUDGED[options.objective_on](Batch(task, rows, outputs, coopvecs))
+    labels = None if task.labels is None else task.labels[rows]
+    if labels is not None and len(logits) > len(labels):
+        labels = labels.repeat(len(logits) // len(labels))
     boost = boosting(logits, labels)
     align = alignment(coopvecs, offsets, options.alignment)
     loss = options.alpha * boost + options.beta * align
@@ -268,7 +334,9 @@ class _Tally:
         n = len(coopvecs)
         self.queries += n
         self._labelled = labels is not None
-        right = torch.zeros(()) if labels is None else (logits.argmax(1) == labels).sum() / n
+        right = (
+            torch.zeros(()) if labels is None else (logits.argmax(1) == labels).sum() / len(labels)
+        )
         spread = effective_experts(coopvecs).mean()
         self._sums += n * torch.stack([loss, boost, align, right, spread]).double()
 

@@ -134,6 +134,13 @@ def _portland(scenario: Scenario) -> Iterator[Problem]:
             'labels of evaluation queries are never trained on (got "evaluation" with objective '
             "supervised); allowed: pool, train; or take objective: semi, which uses no labels",
         )
+    if options.objective_on != "ensemble" and scenario.batch_norm == "re-estimate":
+        yield Problem(
+            ("portland", "objective_on"),
+            f"re-estimated BatchNorm statistics have no gradient (got "
+            f"{shown(options.objective_on)} with batch_norm: re-estimate); allowed: ensemble; or "
+            "take batch_norm: average",
+        )
 
 
 def _order(scenario: Scenario) -> Iterator[Problem]:
@@ -167,6 +174,9 @@ def _training_needs(
         yield "{kind: offset-sum}", ", or set portland.alignment to none"
     if options.queries == "train" and (group, "inputs", "train") not in released:
         yield "{kind: inputs, queries: [train]}", ", or set portland.queries to pool"
+    if options.objective_on != "ensemble" and (group, "parameters", None) not in released:
+        got = f"(got {shown(options.objective_on)})"
+        yield "{kind: parameters}", f", or set portland.objective_on to ensemble {got}"
 
 
 def _ensemble_needs(

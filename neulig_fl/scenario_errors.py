@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from neulig_fl.errors import ScenarioError, nearest
-from neulig_fl.scenario_models import SLUG, TEMPLATE
+from neulig_fl.scenario_values import SLUG, TEMPLATE
 from neulig_fl.yaml_source import Source, Steps
 
 MOST_SHOWN = 20

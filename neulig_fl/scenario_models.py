@@ -10,23 +10,29 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    AllowInfNan,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    Strict,
-    model_validator,
-)
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
 from neulig_fl import variants
+from neulig_fl.scenario_values import (
+    Count,
+    Method,
+    NotNegative,
+    Number,
+    Positive,
+    Pretrained,
+    Protection,
+    Section,
+    Seed,
+    Several,
+    Slug,
+    Step,
+    TaskSource,
+    Template,
+    Text,
+    unique,
+)
 
 Kind = Literal["inputs", "offset-sum", "features", "logits", "parameters"]
 QuerySet = Literal["pool", "evaluation", "train"]
@@ -45,43 +51,11 @@ READ_FILES = OPEN_SOURCES | {"fashion"}
 MICRO_MODELS = ("micro-vit", "micro-rn")
 PRETRAINED_WORDS = ("bundled", "none")
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
-TEMPLATE = r"^[^{}]*\{\}[^{}]*$"
-
-Item = TypeVar("Item")
 
 
 def built_in_tasks() -> list[str]:
     """The tasks that a scenario can name as they are."""
     return [name for name in variants.names("neulig_fl.tasks") if name not in OPEN_SOURCES]
-
-
-class Variant:
-    """Annotation of a string that must be the name of a file in a folder of variants."""
-
-    def __init__(self, package: str) -> None:
-        self.package = package
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._known, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {**handler(schema), "enum": variants.names(self.package)}
-
-    def _known(self, name: str) -> str:
-        if name not in variants.names(self.package):
-            raise PydanticCustomError("variant", "no file of that name")
-        return name
-
-
-def _unique(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    if len(set(items)) < len(items):
-        raise PydanticCustomError("repeated", "names the same thing twice")
-    return items
 
 
 def _in_order(groups: tuple[Group, ...]) -> tuple[Group, ...]:
@@ -92,35 +66,10 @@ def _same_for_every_group(value: Any) -> Any:
     return dict.fromkeys(get_args(Group), value) if isinstance(value, str) else value
 
 
-def _null_is_none(value: Any) -> Any:
-    return "none" if value is None else value
-
-
-Slug = Annotated[str, Field(pattern=SLUG, max_length=60)]
-Text = Annotated[str, Field(min_length=1)]
-Template = Annotated[str, Field(pattern=TEMPLATE)]
-Whole = Annotated[int, Strict()]
-Count = Annotated[Whole, Field(ge=1)]
-Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
-Number = Annotated[float, Strict(), AllowInfNan(False)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
-Several = Annotated[tuple[Item, ...], Field(min_length=1), AfterValidator(_unique)]
-Step = Annotated[str, Variant("neulig_fl.stages")]
-Protection = Annotated[str, Variant("neulig_fl.protections")]
-TaskSource = Annotated[str, Variant("neulig_fl.tasks")]
-Method = Annotated[str, Variant("neulig_fl.merges")]
-Pretrained = Annotated[Text, BeforeValidator(_null_is_none, json_schema_input_type=Text | None)]
 Checkpoints = Annotated[
     dict[Group, Text] | None,
     BeforeValidator(_same_for_every_group, json_schema_input_type=Text | dict[Group, Text] | None),
 ]
-
-
-class Section(BaseModel):
-    """A part of a scenario: cannot be changed, and knows no key but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Model(Section):
@@ -177,7 +126,7 @@ class TaskOptions(Section):
         description="huggingface: splits that experts and the pool get; null: train, or the only "
         "one.",
     )
-    test_splits: Annotated[tuple[Text, ...], AfterValidator(_unique)] | None = Field(
+    test_splits: Annotated[tuple[Text, ...], AfterValidator(unique)] | None = Field(
         None,
         description="huggingface: splits that are evaluated on; []: none is set aside; null: test, "
         "or else validation, where they are there.",
@@ -278,6 +227,12 @@ class PortlandOptions(Section):
         description="Boosting term: supervised is cross-entropy with labels (paper, Eq. 6), semi "
         "is the entropy of unlabelled predictions (Eq. 7).",
     )
+    objective_on: Literal["ensemble", "merge", "both"] = Field(
+        "ensemble",
+        description="Whose predictions the boosting term is computed on: the ensemble's (paper); "
+        "an extension of ours: merge, those of each query's merged model, or both, the mean of "
+        "the two terms.",
+    )
     queries: QuerySet = Field("pool", description="The query set that Portland is trained on.")
     alignment: Literal["paper", "code", "none"] = Field(
         "paper",
@@ -291,11 +246,41 @@ class PortlandOptions(Section):
     batch_size: Count = Field(128, description="Queries in a step.")
 
 
+class MergingOptions(Section):
+    """How merged models are run; but for `tolerance` this changes time and memory alone."""
+
+    method: Literal["superposition", "one-at-a-time"] = Field(
+        "superposition",
+        description="superposition: many queries at once, each under its own merged parameters; "
+        "one-at-a-time: a merged network for each different CoopVec, which is slow and runs any "
+        "model.",
+    )
+    tolerance: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="Above 0, near-equal CoopVecs are merged as one, their mean: faster, and no "
+        "longer exact. No entry of a CoopVec moves by more than this. Below 1; the report says "
+        "what it changed.",
+    )
+    checked: Count = Field(
+        32,
+        description="Queries, drawn at random for each result, that are merged exactly as well "
+        "where tolerance is above 0, to see what it changed.",
+    )
+    buffer_mib: Count = Field(
+        256, description="Most memory that superposition's mixed weights take at a time, in MiB."
+    )
+    stack_mib: Count | None = Field(
+        None,
+        description="Most memory that a group's parameters take on the server, in MiB; more lie in "
+        "a file in the cache folder. Half of the machine's memory if not given.",
+    )
+
+
 class Share(Section):
     """One kind of record that a stage asks every client for."""
 
     kind: Kind = Field(description="Kind of record.")
-    queries: Annotated[tuple[QuerySet, ...], AfterValidator(_unique)] = Field(
+    queries: Annotated[tuple[QuerySet, ...], AfterValidator(unique)] = Field(
         (),
         description="Query sets that are answered. Outputs: pool and evaluation unless given; "
         "inputs: train; offset-sum and parameters have none.",
@@ -323,7 +308,7 @@ class Stage(Section):
     name: Slug = Field(description="Name of the stage; no two stages share one.")
     group: Group = Field("A", description="Whose experts take part: those of this half.")
     share: tuple[Share, ...] = Field((), description="What every client is asked for.")
-    run: Annotated[tuple[Step, ...], AfterValidator(_unique)] = Field(
+    run: Annotated[tuple[Step, ...], AfterValidator(unique)] = Field(
         (), description="What the server then does, in this order."
     )
     granularity: Several[Granularity] = Field(
@@ -363,6 +348,7 @@ class Scenario(Section):
     experts: Experts = Field(Experts(), description="How the experts are trained.")
     queries: Queries = Field(Queries(), description="The inputs that all experts answer.")
     portland: PortlandOptions = Field(PortlandOptions(), description="How Portland is trained.")
+    merging: MergingOptions = Field(MergingOptions(), description="How merged models are run.")
     batch_norm: Literal["average", "re-estimate"] = Field(
         "average",
         description="Merged running statistics of BatchNorm: averaged like parameters, or "
@@ -371,7 +357,7 @@ class Scenario(Section):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = Field(
         description="What is shared and measured, in this order."
     )
-    methods: Annotated[tuple[Method, ...], AfterValidator(_unique)] = Field(
+    methods: Annotated[tuple[Method, ...], AfterValidator(unique)] = Field(
         (), description="Merge methods to compare with."
     )
     on_refusal: Literal["stop", "continue"] = Field(

@@ -91,6 +91,7 @@ class Study:
             "experts": list(fit.portland.experts),
             "outputs": options.outputs,
             "objective": options.objective,
+            "objective_on": options.objective_on,
             "queries": options.queries,
             "alignment": options.alignment,
             "alpha": options.alpha,
@@ -175,12 +176,25 @@ def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
         found.append("Transductive: Portland is trained on the unlabelled evaluation inputs.")
     if options.alignment == "code":
         found.append("Alignment as in the paper's released code (Eq. 5 squared), not Eq. 8.")
+    if options.objective_on != "ensemble":
+        judged = {"merge": "the merged models", "both": "the ensemble and the merged models"}
+        found.append(
+            f"Extension of ours (portland.objective_on: {options.objective_on}): Portland's "
+            f"boosting term is computed on {judged[options.objective_on]} of its training queries, "
+            "so training reads the experts' parameters; the paper's is computed on the ensemble."
+        )
     if options.outputs == "logits":
         found.append(
             "Portland reads logits over the classes of all tasks; the paper's reads features."
         )
     if scenario.batch_norm == "re-estimate":
         found.append("Merged BatchNorm statistics are estimated again on unlabelled pool queries.")
+    tolerance = scenario.merging.tolerance
+    if tolerance > 0 and any("merge" in stage.run for stage in scenario.stages):
+        found.append(
+            f"Near-equal CoopVecs are merged as one (merging.tolerance: {tolerance:g}), where the "
+            "paper merges a network for each query; ensembles keep every query's own CoopVec."
+        )
     if any("batch-first" in stage.granularity for stage in scenario.stages):
         found.append(
             "Granularity batch-first merges by the first query's CoopVec, as the released code "

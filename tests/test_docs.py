@@ -53,6 +53,7 @@ ANCHORS = {
     "Experts": "experts",
     "Queries": "queries",
     "PortlandOptions": "portland",
+    "MergingOptions": "merging",
     "Stage": "stages",
     "Share": "stages-share",
     "Timeouts": "timeouts",

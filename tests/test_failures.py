@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import tiny
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from open_clip.transformer import VisionTransformer
 from PIL import Image
 
 from neulig_fl import engines, experts, flower_io, gate
@@ -28,6 +30,7 @@ from neulig_fl.errors import (
 )
 from neulig_fl.party import Party, PartyHoldings
 from neulig_fl.scenario import dump
+from neulig_fl.superposition import NotCovered
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -246,6 +249,33 @@ def test_an_error_in_the_middle_of_the_analysis_leaves_no_outcome(
     left = {p.name for p in (tmp_path / "out").iterdir()}
     assert not left & {"outcome.json", "report.json", "report.md"}
     assert "receipts.jsonl" in left
+
+
+def _uncovered(patch: pytest.MonkeyPatch) -> None:
+    """Every encoder takes a spectral norm of a parameter, which superposition does not cover."""
+    honest = VisionTransformer.forward
+
+    def forward(self: VisionTransformer, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            norm = torch.linalg.matrix_norm(self.proj, 2)
+        return honest(self, x) + 0.0 * norm  # type: ignore[no-any-return]
+
+    patch.setattr(VisionTransformer, "forward", forward)
+
+
+def test_a_model_that_superposition_does_not_cover_says_what_does(
+    broken: Callable[..., NeuligError], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the user would get torch's error, and not learn which option runs the model."""
+    _uncovered(monkeypatch)
+    error = broken(NotCovered)
+    assert error.exit_code == 1
+    assert "matrix_norm" in str(error)
+    assert "merging.method: one-at-a-time" in str(error)
+    left = json.loads((tmp_path / "out" / "error.json").read_text())
+    assert left["message"] == str(error)
+    found = tiny.run(tmp_path / "again", data, merging={"method": "one-at-a-time"})
+    assert {row["status"] for row in found.data["stages"][1]["results"]} == {"ok"}
 
 
 # ---------------------------------------------------------------- data and weights

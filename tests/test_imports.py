@@ -38,14 +38,14 @@ ORDER = (
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
     "picture_source",
     # What a scenario says.
-    "scenario_models", "scenario_errors", "scenario_checks", "scenario",
+    "scenario_values", "scenario_models", "scenario_errors", "scenario_checks", "scenario",
     # What it names.
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
     # What leaves a client.
     "records", "protections", "client_store", "gate", "plan", "party",
     # What a server makes of it.
-    "portland", "evaluate", "knowledge", "collect", "fitted", "weightings", "compare", "stages",
-    "study",
+    "portland", "evaluate", "knowledge", "collect", "fitted", "weightings", "merged", "compare",
+    "stages", "study",
     # How it is carried, shown and started.
     "report", "flower_io", "engines", "runs", "bench", "cli", "__main__",
 )  # fmt: skip
@@ -55,7 +55,16 @@ DESIGN = (
 )  # fmt: skip
 """Section 4 of the design, as far as it is built."""
 
-SERVER_SIDE = ("study", "collect", "knowledge", "fitted", "weightings", "compare", "stages")
+SERVER_SIDE = (
+    "study",
+    "collect",
+    "knowledge",
+    "fitted",
+    "weightings",
+    "merged",
+    "compare",
+    "stages",
+)
 CLIENTS_OWN = ("reference.json", "ledger.jsonl", "clients")
 """Names of a client's files, and of the folder of all stores."""
 

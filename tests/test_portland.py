@@ -312,6 +312,42 @@ def test_training_lowers_the_loss_and_records_every_epoch(labelled: bool) -> Non
     assert not torch.equal(seen[0][1].weight, fit.portland.weight)
 
 
+@pytest.mark.parametrize("labelled", [True, False], ids=["supervised", "semi"])
+@pytest.mark.parametrize("outputs", ["features", "logits"])
+def test_the_papers_training_is_this_loop_to_the_last_bit(outputs: str, labelled: bool) -> None:
+    """Without it an extension that is off could still change every published figure."""
+    tasks = [_single(_queries(outputs, labelled, seed, rows)) for seed, rows in ((1, 5), (2, 9))]
+    xi, options = torch.tensor([-1.0, 0.2, 0.8]), PortlandOptions(epochs=3, batch_size=4)
+    assert options.objective_on == "ensemble"
+    draw = _generator(5)
+    inputs = tasks[0].outputs[0].numel()
+    layer = torch.nn.Linear(inputs, 3)
+    with torch.no_grad():
+        for p in (layer.weight, layer.bias):
+            p.uniform_(-(inputs**-0.5), inputs**-0.5, generator=draw)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(3):
+        for index, rows in batches([5, 9], 4, draw):
+            task, z = tasks[index], tasks[index].outputs[rows]
+            beta = torch.softmax(layer(z.flatten(1)), dim=1)
+            mixed = torch.einsum("qt,qtd->qd", beta, z)
+            if task.head is None:
+                logits = mixed[:, task.columns]
+            else:
+                logits = torch.nn.functional.normalize(mixed, dim=-1) @ task.head.T
+            labels = None if task.labels is None else task.labels[rows]
+            loss = 1.0 * portland.boosting(logits, labels) + 0.01 * alignment(beta, xi, "paper")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(len(rows) * loss.item())
+    fit = portland.train(tasks, xi, EXPERTS, options, _generator(5))
+    assert torch.equal(fit.portland.weight, layer.weight)
+    assert torch.equal(fit.portland.bias, layer.bias)
+    assert fit.trajectory[-1]["loss"] == pytest.approx(sum(losses[-5:]) / 14, rel=1e-12)
+
+
 def test_semi_never_looks_at_labels() -> None:
     """Without it `semi` would train on what it claims not to have."""
     task = _single(_queries(labelled=False))

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from neulig_fl import variants
 from neulig_fl.errors import ScenarioError
 from neulig_fl.scenario import Scenario, dump, json_schema, load, load_resolved
+from neulig_fl.superposition import network
 
 BROKEN = sorted((Path(__file__).parent / "broken").glob("*.yaml"))
 SEVERAL_EXAMPLES = settings(
@@ -36,6 +37,7 @@ clients:
     policy: {never: [parameters]}
 experts: {groups: [A, B], epochs: 2, lr: 3e-4}
 portland: {objective: supervised, queries: pool, epochs: 3}
+merging: {method: superposition, tolerance: 0.01, checked: 8, buffer_mib: 64}
 stages:
   - name: outputs
     share:
@@ -179,6 +181,8 @@ def test_a_short_scenario_gets_every_default(tmp_path: Path) -> None:
     assert scenario.model.name == "micro-vit"
     assert scenario.experts.groups == ("A",)
     assert scenario.portland.alignment == "paper"
+    assert scenario.merging.method == "superposition"
+    assert scenario.merging.tolerance == 0.0, "merging is exact unless the user says otherwise"
     assert scenario.stages[0].share[0].queries == ("pool", "evaluation")
     assert scenario.stages[0].share[1].queries == ()
     assert scenario.stages[0].share[0].protection == "none"
@@ -234,6 +238,11 @@ def test_overrides_replace_values_and_reach_into_lists(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        (
+            "merging.tolerance=1",
+            r"merging.tolerance: out of range \(got 1\); .* at least 0.*below 1",
+        ),
+        ("merging.checked=0", r"merging.checked: out of range \(got 0\); .* at least 1"),
         ("experts.epochs=0", r"--set experts.epochs=0: experts.epochs: out of range \(got 0\)"),
         ("expert.epochs=2", r"--set expert.epochs=2: expert: unknown key; .* mean experts\?"),
         ("clients.0.task=digitz", r"--set clients.0.task=digitz: clients.0.task: no such task"),
@@ -316,7 +325,8 @@ def test_the_schema_accepts_a_good_scenario_and_refuses_a_typo() -> None:
     assert validator.is_valid(TREE)
     assert validator.is_valid(json.loads(Scenario.model_validate(TREE).model_dump_json()))
     assert validator.is_valid({**TREE, "model": {"pretrained": None}})
-    for broken in ({"nam": "x"}, {"seed": "1"}, {"methods": ["ties"]}, {"stages": []}):
+    merging = {"merging": {"tolerance": 1}}
+    for broken in ({"nam": "x"}, {"seed": "1"}, {"methods": ["ties"]}, {"stages": []}, merging):
         assert not validator.is_valid({**TREE, **broken})
 
 
@@ -335,6 +345,8 @@ def test_the_schema_lists_the_variants_that_are_there() -> None:
 
     run = definitions["Stage"]["properties"]["run"]["items"]
     assert run["enum"] == variants.names("neulig_fl.stages")
+    method = definitions["MergingOptions"]["properties"]["method"]
+    assert tuple(method["enum"]) == network.METHODS
     protection = definitions["Share"]["properties"]["protection"]
     assert protection["enum"] == variants.names("neulig_fl.protections")
     source = definitions["TaskOptions"]["properties"]["source"]

@@ -92,6 +92,41 @@ def test_training_on_train_needs_the_owners_inputs() -> None:
     assert found(stages=[stage], portland={"queries": "train"}) == []
 
 
+@pytest.mark.parametrize("on", ["merge", "both"])
+def test_training_through_merged_models_needs_the_parameters_by_then(on: str) -> None:
+    """A run would train experts and collect outputs before it missed the parameters."""
+    options = {"objective_on": on}
+    parameters = {"name": "parameters", "share": [{"kind": "parameters"}]}
+    together = {**OUTPUTS, "share": [*OUTPUTS["share"], {"kind": "parameters"}]}  # type: ignore[misc]
+    other_half = {**parameters, "group": "B"}
+
+    problem = only(found(stages=[OUTPUTS, MERGING], portland=options))
+
+    assert problem.startswith("stages.0.run.0: train-portland needs {kind: parameters} of group A")
+    assert problem.endswith(
+        f'add it to share, or set portland.objective_on to ensemble (got "{on}")'
+    )
+    assert found(stages=[parameters, OUTPUTS], portland=options) == []
+    assert found(stages=[together], portland=options) == []
+    assert found(stages=[OUTPUTS, MERGING], portland={"objective_on": "ensemble"}) == []
+    groups = {"groups": ["A", "B"]}
+    late = only(found(experts=groups, stages=[other_half, OUTPUTS], portland=options))
+    assert late == problem.replace("stages.0", "stages.1")
+
+
+@pytest.mark.parametrize("on", ["merge", "both"])
+def test_statistics_that_are_estimated_again_are_not_trained_through(on: str) -> None:
+    """Portland would be trained on averaged statistics and measured on estimated ones."""
+    stages = [{**MERGING, "run": []}, OUTPUTS]
+
+    problem = only(found(stages=stages, portland={"objective_on": on}, batch_norm="re-estimate"))
+
+    assert problem.startswith("portland.objective_on: re-estimated BatchNorm")
+    assert f'(got "{on}" with batch_norm: re-estimate); allowed: ensemble' in problem
+    assert found(stages=stages, portland={"objective_on": on}) == []
+    assert found(stages=stages, batch_norm="re-estimate") == []
+
+
 def test_evaluation_labels_are_refused_and_unlabelled_evaluation_is_not() -> None:
     """Accuracy would be measured on the labels that Portland saw."""
     assert "never trained on" in only(found(portland={"queries": "evaluation"}))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,34 +14,133 @@ from neulig_fl.cli.options import AsJson
 if TYPE_CHECKING:
     from neulig_fl.bench import Measurement
 
+MERGE = "merge"
+_PANEL = f"Options of bench {MERGE}"
+
+Model = Annotated[
+    str | None,
+    typer.Option(help="A model's name.", show_default="micro-vit", rich_help_panel=_PANEL),
+]
+Pretrained = Annotated[
+    str | None,
+    typer.Option(
+        help="Its weights: bundled (micro models), an OpenCLIP tag, or a path.",
+        show_default="bundled",
+        rich_help_panel=_PANEL,
+    ),
+]
+RandomWeights = Annotated[
+    bool | None,
+    typer.Option("--random-weights", help="Random weights instead.", rich_help_panel=_PANEL),
+]
+Experts = Annotated[
+    int | None,
+    typer.Option(help="How many, 2 or more.", show_default="5", rich_help_panel=_PANEL),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(help="Samples in a batch.", show_default="16", rich_help_panel=_PANEL),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Only these, beside single: ensemble, superposition, stage, one-at-a-time, released, "
+        "vmap; may be given several times.",
+        show_default="all of them",
+        rich_help_panel=_PANEL,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Of weights, experts and images.", show_default="0", rich_help_panel=_PANEL
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads.", show_default="torch's own", rich_help_panel=_PANEL),
+]
+
 
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[portland|engine|memory]...", help="What to measure; all of it."),
+        typer.Argument(
+            metavar="[portland|engine|memory|merge]...", help="What to measure; all of it."
+        ),
     ] = None,
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Repetitions; each benchmark's own if not given.")
     ] = None,
     as_json: AsJson = False,
+    model: Model = None,
+    pretrained: Pretrained = None,
+    random_weights: RandomWeights = None,
+    experts: Experts = None,
+    batch: Batch = None,
+    methods: Methods = None,
+    seed: Seed = None,
+    threads: Threads = None,
 ) -> None:
     """Measure speed and memory on this machine.
 
     [bold]portland[/]: samples a second of Portland's training on features as quickstart has them,
     one thread. [bold]engine[/]: time of a small run under the local engine, relative to the same
     calls made directly. [bold]memory[/]: how much the server grows while it takes parameters,
-    relative to one copy of each expert and one more. Figures are medians of several repetitions.
+    relative to one copy of each expert and one more. [bold]merge[/]: merging a network for every
+    sample, in every way there is, relative to one model's forward pass; `bench merge` by itself
+    takes any model and says all that it found. Figures are medians of several repetitions.
 
     [bold]Examples[/]
       neulig-fl bench
       neulig-fl bench portland --repeats 11 --json
+      neulig-fl bench merge --model ViT-B-32 --random-weights
+    """
+    from neulig_fl import variants
+
+    wanted = names or variants.names("neulig_fl.bench")
+    chosen = {
+        "model": model,
+        "pretrained": pretrained,
+        "random_weights": random_weights,
+        "experts": experts,
+        "batch": batch,
+        "methods": _separated(methods),
+        "seed": seed,
+        "threads": threads,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if wanted == [MERGE]:
+        _merge(given, repeats, as_json)
+    else:
+        _measure(wanted, given, repeats, as_json)
+
+
+def _separated(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names that were given with commas between them, or an option each."""
+    if not given:
+        return None
+    return tuple(name.strip() for each in given for name in each.split(",") if name.strip())
+
+
+def _measure(wanted: list[str], given: dict[str, Any], repeats: int | None, as_json: bool) -> None:
+    """One figure of each benchmark.
+
+    Raises:
+        InputError: an option was given that none of them has, or there is no such benchmark.
     """
     from neulig_fl import bench as benchmarks
     from neulig_fl import variants
     from neulig_fl.cli.live import Live
+    from neulig_fl.errors import InputError
 
-    wanted = names or variants.names("neulig_fl.bench")
     modules = [variants.load("neulig_fl.bench", name) for name in wanted]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(
+            f"{options}: for `neulig-fl bench {MERGE}` alone (got {', '.join(wanted)})"
+        )
     found: list[Measurement] = []
     with Live() as live:
         for name, module in zip(wanted, modules, strict=True):
@@ -51,3 +151,19 @@ def bench(
     else:
         for each in found:
             typer.echo(benchmarks.told(each))
+
+
+def _merge(given: dict[str, Any], repeats: int | None, as_json: bool) -> None:
+    """All that `merge` finds of one model."""
+    from rich.console import Console
+
+    from neulig_fl.bench import merge
+    from neulig_fl.cli.live import Live
+    from neulig_fl.progress import Progress
+
+    with Live() as live:
+        found = merge.compare(merge.Options(**given), repeats or merge.REPEATS, Progress(live))
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1, allow_nan=False))
+    else:
+        merge.tell(found, Console())

@@ -159,6 +159,7 @@ def _contradictions(report: Mapping[str, Any]) -> Iterator[str]:
 def _result_faults(result: Mapping[str, Any], place: str) -> Iterator[str]:
     if result["status"] != "ok":
         return
+    yield from _grouping_faults(result["grouping"], f"{place}.grouping")
     for at, task in enumerate(result["tasks"]):
         yield from _gap_faults(task, "gap", f"{place}.tasks[{at}]")
     average = result["average"]
@@ -170,6 +171,14 @@ def _result_faults(result: Mapping[str, Any], place: str) -> Iterator[str]:
             yield f"{place}.average.{key}: {average[key]} is not the tasks' mean, {mean}"
     if average["equivalence"] is not None:
         yield from _order(average["equivalence"]["ci90"], f"{place}.average.equivalence.ci90")
+
+
+def _grouping_faults(grouping: Mapping[str, Any] | None, place: str) -> Iterator[str]:
+    for key, whole in (
+        ("networks", "queries"), ("checked", "queries"), ("changed_predictions", "checked"),
+    ):  # fmt: skip
+        if grouping is not None and grouping[key] > grouping[whole]:
+            yield f"{place}.{key}: {grouping[key]} is more than {whole}, {grouping[whole]}"
 
 
 def _gap_faults(figures: Mapping[str, Any], key: str, place: str) -> Iterator[str]:

@@ -74,7 +74,8 @@ def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     parts = [f"## Stage {text(stage['name'])} (group {stage['group']})"]
     if found:
         parts += ["### Accuracies", _per_task(stage, found)]
-        parts += ["### Averages", _averages(found), *_missing(found)]
+        parts += ["### Averages", _averages(found)]
+        parts += _bullets([*rows.missing(found), *rows.groupings(stage)])
         parts += [*_detail(stage, found), *_costs(stage)]
     parts += [*_differences(stage), *_given(stage, report), *_refusals(stage), *_audits(stage)]
     return "\n\n".join(parts)
@@ -138,8 +139,7 @@ def _averages(found: Sequence[rows.Row]) -> str:
     return table(head, body, words=2)
 
 
-def _missing(found: Sequence[rows.Row]) -> list[str]:
-    sentences = rows.missing(found)
+def _bullets(sentences: Sequence[str]) -> list[str]:
     return ["\n".join(f"- {text(sentence)}" for sentence in sentences)] if sentences else []
 
 

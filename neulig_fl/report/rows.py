@@ -121,6 +121,26 @@ def missing(found: Sequence[Row]) -> list[str]:
     return sentences
 
 
+def groupings(stage: Mapping[str, Any]) -> list[str]:
+    """What it changed to merge near-equal CoopVecs as one, one sentence a result."""
+    return [
+        f"{label(result['method'], result['granularity'])}: {_grouping(result['grouping'])}"
+        for result in ordered(stage["results"])
+        if result["grouping"]
+    ]
+
+
+def _grouping(found: Mapping[str, Any]) -> str:
+    queries, networks = figures.count(found["queries"]), figures.count(found["networks"])
+    merged = f"{queries} queries were merged as {networks} network"
+    merged += "s" if found["networks"] > 1 else ""
+    change = f"{100.0 * found['largest_output_change']:.2g} % of the largest output"
+    checked = f"on {figures.count(found['checked'])} checked queries: {change}"
+    predictions = f"predictions changed: {figures.count(found['changed_predictions'])}"
+    within = f"tolerance {found['tolerance']:g}"
+    return f"{merged} ({within}); largest output change {checked}; {predictions}"
+
+
 def _task_reasons(row: Row) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, task in row.tasks.items():
@@ -227,6 +247,9 @@ def portland(report: Mapping[str, Any]) -> str:
     if found is None:
         return "Portland: no stage trained it."
     inputs = f"{found['objective']} on {found['queries']} queries"
+    if found["objective_on"] != "ensemble":
+        judged = {"merge": "merged models", "both": "ensemble and merged models"}
+        inputs += f", through {judged[found['objective_on']]} (an extension)"
     if found["transductive"]:
         inputs += " (transductive: the inputs on which accuracy is measured)"
     trained = f"{len(found['trajectory'])} epochs in {figures.number(found['seconds'])} s"

@@ -66,7 +66,7 @@ def _stage(stage: Mapping[str, Any], console: Console) -> None:
         _say(console, "This stage has no results: it only released records.")
         return
     print_first_that_fits(console, [_averages(found, *layout) for layout in _LAYOUTS])
-    for sentence in rows.missing(found):
+    for sentence in [*rows.missing(found), *rows.groupings(stage)]:
         _say(console, sentence, mark="-")
     for table in _per_task(found, rows.tasks(stage), rows.quantities(found), console):
         console.print()

@@ -14,24 +14,30 @@ from neulig_fl.fitted import Fitted, NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.portland import Fit, Portland, TrainingQueries, to_logits
 from neulig_fl.randomness import torch_generator
+from neulig_fl.stages._merged_queries import MergedQueries, open_merged
 
 
 def run(run: StageRun) -> None:
     """Train Portland on the stage's group.
 
+    The boosting term judges the ensemble (the paper's), or by `objective_on` merged models, which
+    is an extension: those are differentiated through to their CoopVecs.
+
     Raises:
         ClientRefused: fewer than two clients share what it needs.
         RunError: the query set is empty.
+        NotCovered: merged models of this architecture cannot be trained through.
     """
     knowledge, group = run.knowledge, run.stage.group
     options = knowledge.setting.scenario.portland
     names = consenting(knowledge, group)
     if len(names) < 2:
+        beside = "" if options.objective_on == "ensemble" else " and parameters"
         raise ClientRefused(
             f"stage {run.stage.name!r}: Portland needs two clients' {options.outputs} "
-            f"on {options.queries} queries; shared by: {', '.join(names) or 'nobody'}"
+            f"on {options.queries} queries{beside}; shared by: {', '.join(names) or 'nobody'}"
         )
-    queries = training_queries(knowledge, group, names)
+    queries = training_queries(knowledge, group, names, _merged(run, names))
     if not queries:
         raise RunError(
             f"stage {run.stage.name!r}: no task has a {options.queries} query to train Portland "
@@ -68,15 +74,39 @@ def consenting(knowledge: Knowledge, group: str) -> tuple[str, ...]:
     """Clients that share all that Portland's training needs of them."""
     options = knowledge.setting.scenario.portland
     names = knowledge.sharing(group, options.queries)
-    if options.alignment == "none":
-        return names
-    return tuple(n for n in names if n in knowledge.sums.get(group, {}))
+    if options.alignment != "none":
+        names = tuple(n for n in names if n in knowledge.sums.get(group, {}))
+    if options.objective_on != "ensemble":
+        names = tuple(n for n in names if n in knowledge.with_parameters(group))
+    return names
+
+
+def _merged(run: StageRun, names: tuple[str, ...]) -> MergedQueries | None:
+    """The merged models, with progress of their own; None where the ensemble alone is judged."""
+    knowledge, group = run.knowledge, run.stage.group
+    options = knowledge.setting.scenario.portland
+    if options.objective_on == "ensemble":
+        return None
+    rows = sum(len(q.labels) for q in knowledge.questions(group, options.queries))
+    label = f"{run.stage.name}: Portland, merged models"
+    bar = run.progress.task(label, options.epochs * rows)
+    return open_merged(knowledge, group, names, bar.advance)
 
 
 def training_queries(
-    knowledge: Knowledge, group: str, names: tuple[str, ...]
+    knowledge: Knowledge,
+    group: str,
+    names: tuple[str, ...],
+    merged: MergedQueries | None = None,
 ) -> list[TrainingQueries]:
-    """The released outputs, block by block, with labels when the objective is supervised."""
+    """The released outputs, block by block, with labels when the objective is supervised.
+
+    Args:
+        knowledge: what was released.
+        group: whose outputs.
+        names: the experts that Portland reads.
+        merged: their merged models, where those are judged.
+    """
     options = knowledge.setting.scenario.portland
     questions = knowledge.questions(group, options.queries)
     supervised = options.objective == "supervised"
@@ -86,6 +116,7 @@ def training_queries(
             head=knowledge.head_for_outputs(question.task),
             columns=knowledge.columns(question.task),
             labels=knowledge.targets(question) if supervised else None,
+            merged=merged.logits(question, knowledge.head(question.task)) if merged else None,
         )
         for question, outputs in zip(
             questions, knowledge.stacked(group, options.queries, names), strict=True

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
-from report_example import example
+from report_example import GROUPED, example
 
 from neulig_fl.errors import InputError, RunError
 from neulig_fl.report import contract
@@ -38,9 +38,12 @@ def reach(data: Any, at: Place) -> Any:
 
 
 WITH_MERGE = ("stages", 1)  # the first stage has nulls where this one has figures
-OBJECTS = [at for at in places(example()) if at[:2] != ("stages", 0)] + [
-    (*WITH_MERGE, *at) for at in places(example()["stages"][1])
-]
+GROUPING = (*WITH_MERGE, "results", GROUPED, "grouping")  # the first result has none
+OBJECTS = (
+    [GROUPING]
+    + [at for at in places(example()) if at[:2] != ("stages", 0)]
+    + [(*WITH_MERGE, *at) for at in places(example()["stages"][1])]
+)
 REQUIRED = [
     (*at, key)
     for at in OBJECTS
@@ -115,6 +118,15 @@ BROKEN: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (lambda r: _result(r, 0, average=None), r"average: None is not of type 'object'"),
     (lambda r: _result(r, 0, tasks=[]), r"tasks: \[\] should be non-empty"),
     (lambda r: _result(r, 7, reason=None), r"results\[7\]\.reason: None is not of type 'string'"),
+    (lambda r: _result(r, 7, grouping=reach(r, GROUPING)), r"grouping: \{.*not of type 'null'"),
+    (lambda r: reach(r, GROUPING).update(tolerance=0), r"grouping\.tolerance: 0 is less than"),
+    (lambda r: reach(r, GROUPING).update(tolerance=1), r"grouping\.tolerance: 1 is greater than"),
+    (lambda r: reach(r, GROUPING).update(networks=3000), "networks: 3000 is more than queries"),
+    (lambda r: reach(r, GROUPING).update(checked=3000), "checked: 3000 is more than queries, 2650"),
+    (
+        lambda r: reach(r, GROUPING).update(changed_predictions=33),
+        "changed_predictions: 33 is more than checked, 32",
+    ),
     (lambda r: r["stages"][0].update(name="merging"), "'merging' stands there 2 times"),
     (lambda r: r["stages"][0]["releases"][0].update(epsilon="none"), "'none' does not match"),
     (lambda r: r["coopvec_maps"][0].update(tasks=["digits"]), r"values: not 1 tasks x 4 experts"),

@@ -104,6 +104,17 @@ def test_null_is_not_zero() -> None:
         assert "0.00" not in row
 
 
+def test_grouping() -> None:
+    """Without it a result whose merging was not exact would look like one that is."""
+    text = markdown.render(example())
+    told = (
+        "- NeuLig (sample): 2,650 queries were merged as 311 networks (tolerance 0.05); largest "
+        "output change on 32 checked queries: 1.3 % of the largest output; predictions changed: 1"
+    )
+    assert told in text.splitlines()
+    assert text.count("were merged as") == 1, "the other results were merged exactly"
+
+
 def test_given_away() -> None:
     """Without it a release could be missing from what a client gave away."""
     report = example()

@@ -92,6 +92,15 @@ def test_experts_unknown() -> None:
     assert rows.experts(report) == ["Experts alone: a deployment cannot know it"]
 
 
+def test_what_the_boosting_term_was_computed_on() -> None:
+    """Without it an extension of ours would pass as the paper's training."""
+    report = example()
+    assert "extension" not in rows.portland(report)
+    for on, judged in {"merge": "merged models", "both": "ensemble and merged models"}.items():
+        report["portland"]["objective_on"] = on
+        assert f"queries, through {judged} (an extension), alignment" in rows.portland(report)
+
+
 def test_transductive() -> None:
     """Without it training on the evaluation inputs could go unsaid."""
     report = example()

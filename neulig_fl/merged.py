@@ -1,0 +1,209 @@
+"""The merged side of a row: every query's class by its own merged model, and what grouping changed.
+
+With `merging.tolerance` near-equal CoopVecs are merged as one. What that changes is measured on
+some of the queries, which are merged exactly as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from neulig_fl import experts
+from neulig_fl.families import device
+from neulig_fl.knowledge import Knowledge, Questions
+from neulig_fl.progress import Progress
+from neulig_fl.randomness import numpy_generator
+from neulig_fl.superposition import ExpertStack, Merging, merged_outputs
+from neulig_fl.superposition.tolerance import grouped
+
+CALIBRATION_QUERIES = 256
+"""Pool queries on which `batch_norm: re-estimate` recomputes running statistics."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What it changed to merge near-equal CoopVecs as one.
+
+    Args:
+        tolerance: the most that an entry of a CoopVec may have moved by.
+        queries: how many were merged.
+        networks: as how many different merged models.
+        checked: how many of the queries, drawn at random, were merged exactly as well.
+        largest_output_change: on those, the largest change of an entry of the outputs, over the
+            largest absolute entry of the exact outputs.
+        changed_predictions: of those, how many have another class than with exact merging.
+    """
+
+    tolerance: float
+    queries: int
+    networks: int
+    checked: int
+    largest_output_change: float
+    changed_predictions: int
+
+    def record(self) -> dict[str, Any]:
+        """The row's `grouping` as the report contract has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The merged side of one row.
+
+    Args:
+        predictions: classes of every task's queries; None where the method has no CoopVecs.
+        grouping: what `merging.tolerance` changed; None where it moved no CoopVec.
+    """
+
+    predictions: list[Tensor | None]
+    grouping: Grouping | None = None
+
+
+def run_merged(
+    knowledge: Knowledge,
+    group: str,
+    kept: tuple[str, ...],
+    coopvecs: Sequence[Tensor | None],
+    progress: Progress,
+    title: str,
+) -> Merged:
+    """Run the evaluation queries through their merged models; equal CoopVecs share a model.
+
+    Args:
+        knowledge: what was released; the parameters of all that are kept.
+        group: whose experts are merged.
+        kept: the experts that are merged.
+        coopvecs: (queries, experts) for every task; None where there are none.
+        progress: takes progress events.
+        title: what is merged, and for whom; names the progress bar and the checked queries.
+
+    Raises:
+        NotCovered: `method: superposition` cannot run this model; the message says what can.
+    """
+    asked = zip(knowledge.questions(group, "evaluation"), coopvecs, strict=True)
+    known = [(question, beta) for question, beta in asked if beta is not None]
+    if not known:
+        return Merged([None] * len(coopvecs))
+    job = _Job(knowledge, group, [question for question, _ in known])
+    beta = _over_present(torch.cat([b for _, b in known]), kept, job.stack.present)
+    tolerance = knowledge.setting.scenario.merging.tolerance
+    representatives = grouped(beta, tolerance)
+    bar = progress.task(title, len(beta))
+    outputs = job.outputs(representatives, torch.arange(len(beta)), bar.advance)
+    grouping = None
+    if not torch.equal(representatives, beta):
+        networks = len(torch.unique(representatives, dim=0))
+        grouping = Grouping(tolerance, len(beta), networks, *_checked(job, beta, outputs, title))
+    parts = iter(job.classes(outputs))
+    return Merged([None if b is None else next(parts) for b in coopvecs], grouping)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Queries of several tasks in a row, and what merges for them.
+
+    Args:
+        knowledge: what was released.
+        group: whose experts are merged.
+        questions: the queries, task by task.
+    """
+
+    knowledge: Knowledge
+    group: str
+    questions: list[Questions]
+
+    @property
+    def stack(self) -> ExpertStack:
+        """The experts' parameters."""
+        return self.knowledge.stacks[self.group]
+
+    @cached_property
+    def pictures(self) -> NDArray[np.uint8]:
+        """Of all queries, uint8 (queries, 3, size, size)."""
+        return np.concatenate([question.pictures for question in self.questions])
+
+    @cached_property
+    def encoder(self) -> nn.Module:
+        """An encoder in which merged parameters take the place of its own."""
+        return self.knowledge.setting.family.encoder().to(device())
+
+    @cached_property
+    def calibration(self) -> Tensor | None:
+        """Unlabelled pool queries, evenly from all tasks, for `batch_norm: re-estimate`."""
+        setting = self.knowledge.setting
+        if setting.scenario.batch_norm == "average":
+            return None
+        each = max(1, CALIBRATION_QUERIES // len(setting.tasks))
+        pictures = [
+            task.pixels(task.indices("pool", each), setting.family.image_size)
+            for task in setting.tasks.values()
+        ]
+        return setting.family.normalise(np.concatenate(pictures))
+
+    def outputs(
+        self, coopvecs: Tensor, rows: Tensor, on_rows: Callable[[int], None] = lambda rows: None
+    ) -> Tensor:
+        """Features of some queries, each under its own merged model.
+
+        Args:
+            coopvecs: (k, experts whose parameters are here), of those queries.
+            rows: positions of the queries, (k,).
+            on_rows: called with the number of queries done since the last call.
+
+        Returns:
+            (k, dim), float32.
+        """
+        setting = self.knowledge.setting
+        options = setting.scenario.merging
+        return merged_outputs(
+            self.encoder,
+            self.stack,
+            coopvecs,
+            lambda some: setting.family.normalise(self.pictures[rows[some].numpy()]),
+            self.calibration,
+            on_rows,
+            merging=Merging(options.method, buffer_mib=options.buffer_mib),
+        )
+
+    def classes(self, outputs: Tensor) -> list[Tensor]:
+        """Predicted classes, task by task, from the features of all queries."""
+        parts = outputs.split([len(question.labels) for question in self.questions])
+        return [
+            experts.classify(part, self.knowledge.head(question.task)).argmax(dim=1)
+            for part, question in zip(parts, self.questions, strict=True)
+        ]
+
+
+def _checked(job: _Job, coopvecs: Tensor, outputs: Tensor, title: str) -> tuple[int, float, int]:
+    """(checked queries, largest relative change of their outputs, changed predictions).
+
+    Args:
+        job: what merges.
+        coopvecs: as they were before they were grouped, (queries, experts).
+        outputs: with grouped CoopVecs, (queries, dim).
+        title: which row this is, for its own draw.
+    """
+    setting = job.knowledge.setting
+    generator = numpy_generator(setting.seed, "checked-grouping", title)
+    count = min(setting.scenario.merging.checked, len(coopvecs))
+    rows = torch.from_numpy(np.sort(generator.choice(len(coopvecs), count, replace=False)))
+    exact = outputs.clone()
+    exact[rows] = job.outputs(coopvecs[rows], rows)
+    changed = torch.cat(job.classes(exact)) != torch.cat(job.classes(outputs))
+    largest = exact[rows].abs().max().clamp_min(torch.finfo(exact.dtype).tiny)
+    return count, float((exact - outputs).abs().max() / largest), int(changed.sum())
+
+
+def _over_present(beta: Tensor, kept: tuple[str, ...], present: tuple[str, ...]) -> Tensor:
+    """CoopVecs over the kept experts as CoopVecs over all whose parameters are there."""
+    wide = torch.zeros(len(beta), len(present))
+    wide[:, [present.index(name) for name in kept]] = beta
+    return wide

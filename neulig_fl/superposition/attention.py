@@ -1,0 +1,76 @@
+"""Attention inside `torch.vmap`: torch's own fused kernels, called once for all samples.
+
+Torch would take its fused kernels apart under `vmap`, or run them sample by sample.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """Scaled dot-product attention of one sample: query (images, ..., length, dim).
+
+    The arguments are those of `torch.nn.functional.scaled_dot_product_attention`.
+    """
+    options = (dropout_p, is_causal, scale, enable_gqa)
+    return _Attention.apply(query, key, value, attn_mask, options)
+
+
+class _Attention(torch.autograd.Function):
+    """Leads from one sample's view to all samples' (torch: `vmap` of an autograd function)."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Any) -> Any:
+        """One sample by itself."""
+        return _torchs(q, k, v, mask, options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept: under `vmap`, torch differentiates its own attention."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Never called."""
+        raise NotImplementedError
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Any
+    ) -> tuple[Any, int]:
+        """Samples and images together are the batch."""
+        logical = q.ndim - (in_dims[0] is not None)
+        if mask is not None and in_dims[3] is not None:
+            mask = mask.movedim(in_dims[3], 0)
+            while mask.ndim <= logical:
+                mask = mask.unsqueeze(1)
+            images = q.movedim(in_dims[0], 0).shape[1] if in_dims[0] is not None else len(q)
+            mask = mask.expand(-1, images, *mask.shape[2:]).flatten(0, 1)
+        q, k, v = (
+            (t.expand(info.batch_size, *t.shape) if at is None else t.movedim(at, 0)).flatten(0, 1)
+            for t, at in zip((q, k, v), in_dims[:3], strict=True)
+        )
+        return _torchs(q, k, v, mask, options).unflatten(0, (info.batch_size, -1)), 0
+
+
+def _torchs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Any) -> Tensor:
+    dropout, causal, scale, gqa = options
+    with torch._C.DisableTorchFunction():
+        return functional.scaled_dot_product_attention(
+            q, k, v, mask, dropout, causal, scale=scale, enable_gqa=gqa
+        )

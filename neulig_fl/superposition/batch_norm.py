@@ -1,0 +1,57 @@
+"""BatchNorm's running statistics, estimated again for a merged network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def recalibrated(
+    encoder: nn.Module, state: dict[str, Tensor], calibration: Tensor
+) -> dict[str, Tensor]:
+    """A state whose BatchNorm statistics are those of one batch of calibration inputs.
+
+    Args:
+        encoder: the architecture; left in eval mode.
+        state: the merged network; not changed.
+        calibration: inputs, two or more.
+    """
+    names = [
+        f"{name}.{statistic}"
+        for name in layers(encoder)
+        for statistic in ("running_mean", "running_var")
+    ]
+    fresh = {**state, **{name: state[name].clone() for name in names}}
+    with estimating(encoder):
+        functional_call(encoder, fresh, (calibration,), tie_weights=False)
+    return fresh
+
+
+def layers(encoder: nn.Module) -> dict[str, BatchNorm]:
+    """The layers of an encoder that keep running statistics, by name."""
+    return {
+        name: module
+        for name, module in encoder.named_modules()
+        if isinstance(module, BatchNorm) and module.running_mean is not None
+    }
+
+
+@contextmanager
+def estimating(encoder: nn.Module) -> Iterator[None]:
+    """BatchNorm layers normalise by the next batch, keep its statistics and count nothing."""
+    changed = list(layers(encoder).values())
+    before = [(layer.momentum, layer.num_batches_tracked) for layer in changed]
+    try:
+        for layer in changed:
+            layer.train()
+            layer.momentum, layer.num_batches_tracked = 1.0, None
+        yield
+    finally:
+        for layer, (momentum, count) in zip(changed, before, strict=True):
+            layer.eval()
+            layer.momentum, layer.num_batches_tracked = momentum, count

@@ -1,0 +1,140 @@
+"""An operation of all samples at once, each with its own mixture of the experts' weights.
+
+Inside `torch.vmap` an operation sees one sample; `sample_by_sample` gets all of them back, and
+hands them to a kernel together with all CoopVecs. Gradients flow to the inputs and the CoopVecs:
+the mixed weights are made again, block by block, and never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Operation(Protocol):
+    """A linear map whose matrix is mixed: `Linear` or `Convolution`."""
+
+    def __call__(
+        self, x: Tensor, coopvecs: Tensor, experts: Tensor, most: int, bias: Tensor | None = None
+    ) -> Tensor:
+        """All samples' outputs, (samples, ...), from inputs (samples, ...); bias (samples, n)."""
+        ...
+
+    def parts(
+        self, x: Tensor, experts: Tensor, most: int
+    ) -> Iterator[tuple[slice, tuple[Any, ...], Tensor]]:
+        """Samples, place in the output, and experts' weights of pieces that fit the buffer."""
+        ...
+
+    def biased(self, out: Tensor, bias: Tensor) -> Tensor:
+        """Outputs with a bias, (samples, n), added."""
+        ...
+
+    def part(self, x: Tensor, coopvecs: Tensor, experts: Tensor) -> Tensor:
+        """The output of one piece, by operations that torch can differentiate."""
+        ...
+
+
+def sample_by_sample(
+    operation: Operation,
+    x: Tensor,
+    coopvec: Tensor,
+    experts: Tensor,
+    most: int,
+    bias: Tensor | None = None,
+) -> Any:
+    """Apply an operation to this sample, inside `torch.vmap`.
+
+    Args:
+        operation: what to do.
+        x: the sample's input.
+        coopvec: its CoopVec, (experts,).
+        experts: the weight in every expert, (experts, *shape).
+        most: bytes that mixed weights may take at a time.
+        bias: what is added to the outputs, one value a channel.
+    """
+    return _PerSample.apply(operation, x, coopvec, experts, most, bias)
+
+
+class _PerSample(torch.autograd.Function):
+    """Leads from one sample's view to all samples' (torch: `vmap` of an autograd function)."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(
+        operation: Operation,
+        x: Tensor,
+        coopvec: Tensor,
+        experts: Tensor,
+        most: int,
+        bias: Tensor | None,
+    ) -> Any:
+        """One sample by itself."""
+        added = None if bias is None else bias[None]
+        return operation(x[None], coopvec[None], experts, most, added)[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept: under `vmap`, `_Remixed` is what is differentiated."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Only `_Remixed` is differentiated."""
+        raise NotImplementedError
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: Any,
+        operation: Operation,
+        x: Tensor,
+        coopvec: Tensor,
+        experts: Tensor,
+        most: int,
+        bias: Tensor | None,
+    ) -> tuple[Any, int]:
+        """All samples together."""
+        size = info.batch_size
+        x, coopvecs = _all(x, in_dims[1], size), _all(coopvec, in_dims[2], size)
+        bias = None if bias is None else _all(bias, in_dims[5], size)
+        if not torch.is_grad_enabled() or not (x.requires_grad or coopvecs.requires_grad):
+            return operation(x, coopvecs, experts, most, bias), 0
+        found = _Remixed.apply(operation, x, coopvecs, experts, most)
+        return found if bias is None else operation.biased(found, bias), 0
+
+
+def _all(value: Tensor, dim: int | None, size: int) -> Tensor:
+    """All samples' values, the samples first; of a value that they share, as often as need be."""
+    return value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+
+
+class _Remixed(torch.autograd.Function):
+    """An operation whose mixed weights are made again for the gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operation: Operation, x: Tensor, coopvecs: Tensor, experts: Tensor, most: int
+    ) -> Tensor:
+        """As without gradients."""
+        ctx.save_for_backward(x, coopvecs, experts)
+        ctx.operation, ctx.most = operation, most
+        return operation(x, coopvecs, experts, most)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        """Gradients of inputs and CoopVecs, piece by piece."""
+        x, coopvecs, experts = ctx.saved_tensors
+        x_grad, coopvecs_grad = torch.zeros_like(x), torch.zeros_like(coopvecs)
+        for samples, place, weights in ctx.operation.parts(x, experts, ctx.most):
+            with torch.enable_grad():
+                inputs = [t[samples].detach().requires_grad_() for t in (x, coopvecs)]
+                found = ctx.operation.part(*inputs, weights)
+            one, two = torch.autograd.grad(found, inputs, grads[0][(samples, *place)])
+            x_grad[samples] += one
+            coopvecs_grad[samples] += two
+        return None, x_grad, coopvecs_grad, None, None
