@@ -1,4 +1,4 @@
-"""The laws of the design, section 7: 1 to 4, 7 and 10; 5 stands in test_superposition."""
+"""The laws of the design, section 7: 1 to 4, 7 and 10; 5 stands in tests/superposition."""
 
 from __future__ import annotations
 

@@ -54,18 +54,31 @@ class _Attention(torch.autograd.Function):
         info: Any, in_dims: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Any
     ) -> tuple[Any, int]:
         """Samples and images together are the batch."""
-        logical = q.ndim - (in_dims[0] is not None)
-        if mask is not None and in_dims[3] is not None:
-            mask = mask.movedim(in_dims[3], 0)
-            while mask.ndim <= logical:
-                mask = mask.unsqueeze(1)
-            images = q.movedim(in_dims[0], 0).shape[1] if in_dims[0] is not None else len(q)
-            mask = mask.expand(-1, images, *mask.shape[2:]).flatten(0, 1)
+        size, logical = info.batch_size, q.ndim - (in_dims[0] is not None)
         q, k, v = (
-            (t.expand(info.batch_size, *t.shape) if at is None else t.movedim(at, 0)).flatten(0, 1)
+            (t.expand(size, *t.shape) if at is None else t.movedim(at, 0)).flatten(0, 1)
             for t, at in zip((q, k, v), in_dims[:3], strict=True)
         )
-        return _torchs(q, k, v, mask, options).unflatten(0, (info.batch_size, -1)), 0
+        if mask is not None:
+            mask = _folded(mask, in_dims[3], size, len(q) // size, logical)
+        return _torchs(q, k, v, mask, options).unflatten(0, (size, -1)), 0
+
+
+def _folded(mask: Tensor, at: int | None, size: int, images: int, logical: int) -> Tensor:
+    """A mask for samples and images together; one that neither tells apart stays as it is.
+
+    Args:
+        mask: of one sample, or of all with the samples in dimension `at`.
+        at: that dimension, or None.
+        size: samples.
+        images: of each sample.
+        logical: dimensions of one sample's query.
+    """
+    if at is None and (mask.ndim < logical or len(mask) == 1):
+        return mask
+    each = mask.expand(size, *mask.shape) if at is None else mask.movedim(at, 0)
+    each = each.reshape(size, *[1] * (logical + 1 - each.ndim), *each.shape[1:])
+    return each.expand(-1, images, *each.shape[2:]).flatten(0, 1)
 
 
 def _torchs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Any) -> Tensor:

@@ -30,12 +30,14 @@ class Evaluation:
         samples: how many samples run at once.
         buffer_bytes: the most that mixed weights may take at a time.
         coopvec: the CoopVec of the sample, (experts,), inside `torch.vmap`; all samples' to it.
+        operation: what is done with a mixture just now, for errors.
         statistics: those of BatchNorm layers that estimate them, by entry; filled as they run.
     """
 
     samples: int
     buffer_bytes: int
     coopvec: Tensor
+    operation: str = ""
     statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -92,11 +94,12 @@ class Mixture(torch.Tensor):
         Raises:
             NotCovered: those of all samples are more than the buffer holds.
         """
-        if 4 * self.numel() * self.evaluation.samples > self.evaluation.buffer_bytes:
+        now = self.evaluation
+        if 4 * self.numel() * now.samples > now.buffer_bytes:
             raise NotCovered(
-                f"{self.entry} of shape {tuple(self.shape)} would have to be mixed as a whole for "
-                f"{self.evaluation.samples} samples, which does not fit into "
-                f"{self.evaluation.buffer_bytes / 2**20:.0f} MiB; raise merging.buffer_mib"
+                f"{now.operation} of {self.entry}, which of shape {tuple(self.shape)} would have "
+                f"to be mixed as a whole for {now.samples} samples, and does not fit into "
+                f"{now.buffer_bytes / 2**20:.0f} MiB; raise merging.buffer_mib"
             )
         experts = self.experts.to(self.evaluation.coopvec.device, torch.float32)
         flat, shape = self.evaluation.coopvec @ experts, tuple(self.shape)
@@ -113,6 +116,8 @@ class Mixture(torch.Tensor):
         rule = RULES.get(func)
         if rule is None:
             raise NotCovered(f"{_called(func)} of {', '.join(_entries((args, kwargs)))}")
+        for mixture in _mixtures((args, kwargs)):
+            mixture.evaluation.operation = _called(func)
         return rule(*args, **kwargs)
 
     @classmethod
@@ -138,10 +143,14 @@ def _called(func: Any) -> str:
 
 def _entries(value: Any) -> list[str]:
     """Names of the entries of the mixtures in a call's arguments."""
+    return [mixture.entry for mixture in _mixtures(value)]
+
+
+def _mixtures(value: Any) -> list[Mixture]:
     if isinstance(value, Mixture):
-        return [value.entry]
+        return [value]
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
-        return [name for each in value for name in _entries(each)]
+        return [found for each in value for found in _mixtures(each)]
     return []

@@ -205,6 +205,26 @@ def _estimated(x: Tensor, running_mean: Any, running_var: Any) -> tuple[Tensor, 
     return mean, var
 
 
+@rule(functional.instance_norm)
+def instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """By each image's own statistics, or, as batch norm, by running ones."""
+    if use_input_stats:
+        affine = (mixed(weight), mixed(bias))
+        return functional.instance_norm(mixed(input), None, None, *affine, eps=eps)
+    running = (running_mean, running_var, weight, bias)
+    found: Tensor = batch_norm(input, *running, False, momentum, eps)
+    return found
+
+
 # ---------------------------------------------------------------- layer norm
 
 
@@ -243,7 +263,6 @@ WHOLE = [
     *(getattr(torch.Tensor, name).__get__ for name in ("T", "mT")),
     functional.group_norm,
     functional.rms_norm,
-    functional.instance_norm,
     functional.prelu,
     functional.softplus,
     functional.normalize,

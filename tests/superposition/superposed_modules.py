@@ -214,10 +214,6 @@ OTHERS: dict[str, Case] = {
         Does(_pooled, norm=nn.LayerNorm(2 * n), pool=nn.AdaptiveAvgPool2d(1)),
         (2 * n, 3, 3),
     ),
-    "spectral norm": lambda n: (
-        nn.utils.parametrizations.spectral_norm(nn.Linear(2 * n, 3 * n)),
-        (2 * n,),
-    ),
     "dropout": lambda n: (nn.Sequential(nn.Linear(4, 3 * n), nn.Dropout(0.5)), (4,)),
 }
 
@@ -239,3 +235,10 @@ def _shared(n: int) -> nn.Module:
 
 
 OPERATIONS = {**OTHERS, **CONVOLUTIONS, **BATCH_NORMS}
+
+
+def made(name: str, size: int = 2) -> tuple[nn.Module, tuple[int, ...]]:
+    """The same module, values included, at every call; and the shape of one input."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return OPERATIONS[name](size)

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from superposed_cases import coopvecs, error, experts, normal, slowly, stacked
-from superposed_modules import OPERATIONS
+from superposed_modules import OPERATIONS, made
 from torch import Tensor, nn
 
 from neulig_fl.families import open_family
@@ -32,7 +32,7 @@ def test_an_operation_in_half_precision_is_right_to_its_rounding(
     name: str, dtype: torch.dtype
 ) -> None:
     """Without it an encoder of half the size would give other outputs, or none."""
-    module, shape = OPERATIONS[name](2)
+    module, shape = made(name)
     encoder, states = experts(lambda: module)
     beta, inputs = coopvecs(4, 3), normal((4, *shape))
     with torch.no_grad():

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from superposed_cases import EXACT, States, coopvecs, error, experts, normal, stacked
-from superposed_modules import BATCH_NORMS, OPERATIONS
+from superposed_modules import BATCH_NORMS, OPERATIONS, made
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from neulig_fl.superposition import Merging, costs, superposed
+from neulig_fl.superposition import Merging, costs, panels, superposed
 
 STEP = 1e-5
 """Of central differences in float64, whose error is about 1e-10."""
@@ -63,20 +63,27 @@ def _gradients(
     return one, two, weight.double()
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_gradients_are_those_of_each_samples_own_network(name: str) -> None:
-    """Without it a Portland that is trained through the merged model would learn something else."""
-    module, shape = OPERATIONS[name](2)
-    encoder, states = experts(lambda: module)
-    beta, inputs = coopvecs(4, 3), normal((4, *shape))
+def _compare(
+    encoder: nn.Module, states: States, beta: Tensor, inputs: Tensor, statistics: bool = False
+) -> None:
+    """Both gradients against autograd in float64, or differences where statistics take part."""
     by_beta, by_inputs, weight = _gradients(encoder, states, beta, inputs)
     beta, inputs = beta.double().requires_grad_(), inputs.double().requires_grad_()
     slow = (weight * _by_networks(encoder, states, beta, inputs)).sum()
     expected, inputs_expected = torch.autograd.grad(slow, [beta, inputs], allow_unused=True)
-    if name in BATCH_NORMS:
+    if statistics:
         expected = _differences(encoder, states, beta.detach(), inputs.detach(), weight)
     assert error(by_beta, expected) <= EXACT
     assert error(by_inputs, inputs_expected) <= EXACT
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_gradients_are_those_of_each_samples_own_network(name: str) -> None:
+    """Without it a Portland that is trained through the merged model would learn something else."""
+    module, shape = made(name)
+    encoder, states = experts(lambda: module)
+    beta, inputs = coopvecs(4, 3), normal((4, *shape))
+    _compare(encoder, states, beta, inputs, statistics=name in BATCH_NORMS)
 
 
 def test_entries_that_experts_share_have_gradients_as_well() -> None:
@@ -85,12 +92,7 @@ def test_entries_that_experts_share_have_gradients_as_well() -> None:
     for state in states[1:]:
         state.update({k: v.clone() for k, v in states[0].items() if k.startswith("0.")})
     beta, inputs = coopvecs(4, 3), normal((4, 4))
-    by_beta, by_inputs, weight = _gradients(encoder, states, beta, inputs)
-    beta, inputs = beta.double().requires_grad_(), inputs.double().requires_grad_()
-    slow = (weight * _by_networks(encoder, states, beta, inputs)).sum()
-    expected, inputs_expected = torch.autograd.grad(slow, [beta, inputs])
-    assert error(by_beta, expected) <= EXACT
-    assert error(by_inputs, inputs_expected) <= EXACT
+    _compare(encoder, states, beta, inputs)
 
 
 WAYS = {
@@ -105,23 +107,29 @@ def test_gradients_are_the_same_whichever_way_a_convolution_went(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it the way forward could differ from what is differentiated."""
-    module, shape = OPERATIONS[WAYS[way]](2)
+    module, shape = made(WAYS[way])
     encoder, states = experts(lambda: module)
     beta, inputs = coopvecs(4, 3), normal((4, *shape))
     monkeypatch.setattr(costs, "way", lambda layer, positions, cuda: way)
     monkeypatch.setattr(costs, "CACHE_BYTES", 4)
-    by_beta, by_inputs, weight = _gradients(encoder, states, beta, inputs)
-    beta, inputs = beta.double().requires_grad_(), inputs.double().requires_grad_()
-    slow = (weight * _by_networks(encoder, states, beta, inputs)).sum()
-    expected, inputs_expected = torch.autograd.grad(slow, [beta, inputs])
-    assert error(by_beta, expected) <= EXACT
-    assert error(by_inputs, inputs_expected) <= EXACT
+    _compare(encoder, states, beta, inputs)
+
+
+@pytest.mark.parametrize("name", ["linear of rows", "attention", "x @ projection"])
+def test_gradients_add_up_over_panels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a large layer would have the gradient of its last rows only."""
+    monkeypatch.setattr(panels, "ENTRIES", 16)
+    monkeypatch.setattr(panels, "LEAST_WIDTH", 16)
+    module, shape = made(name, 8)
+    encoder, states = experts(lambda: module)
+    beta, inputs = coopvecs(4, 3), normal((4, *shape))
+    _compare(encoder, states, beta, inputs)
 
 
 @pytest.mark.parametrize("which", ["coopvecs", "inputs"])
 def test_gradients_of_one_of_the_two(which: str) -> None:
     """Without it training Portland, whose images need no gradient, would fail or cost twice."""
-    module, shape = OPERATIONS["conv2d"](1)
+    module, shape = made("conv2d", 1)
     encoder, states = experts(lambda: module)
     beta, inputs = coopvecs(4, 3), normal((4, *shape))
     both = _gradients(encoder, states, beta, inputs)

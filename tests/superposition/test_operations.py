@@ -86,6 +86,16 @@ def test_a_convolution_is_the_same_whichever_way_it_goes(
         assert _error(CONVOLUTIONS[name], size, count, samples, seed) <= EXACT
 
 
+def test_a_spectral_norm_is_that_of_the_mixed_matrix() -> None:
+    """Without it a parametrised layer would divide by the experts' norms, not its own."""
+    encoder, states = experts(
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6)), spread=0.05
+    )
+    inputs, beta = normal((5, 4)), coopvecs(5, 3)
+    found = superposed(encoder, stacked(states), beta, inputs)
+    assert error(found, slowly(encoder, states, beta, inputs)) <= EXACT
+
+
 def test_convolutions_of_models_go_all_three_ways() -> None:
     """Without it a way could be tested that no layer takes, or one taken that is not."""
 

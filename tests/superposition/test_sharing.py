@@ -19,7 +19,7 @@ from superposed_cases import (
     slowly,
     stacked,
 )
-from superposed_modules import OPERATIONS
+from superposed_modules import OPERATIONS, made
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -135,7 +135,7 @@ def _weights_in_use(encoder: nn.Module) -> Iterator[list[dict[str, Tensor]]]:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_one_hot_coopvec_takes_that_experts_own_weights(name: str) -> None:
     """Without it law 2 would hold for mixed weights only, which are rounded."""
-    module, shape = OPERATIONS[name](2)
+    module, shape = made(name)
     encoder, states = experts(lambda: module)
     inputs, chosen = normal((6, *shape)), torch.tensor([0, 2, 1, 1, 2, 2])
     stack, beta = stacked(states), torch.eye(3)[chosen]
