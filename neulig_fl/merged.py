@@ -93,7 +93,7 @@ def run_merged(
     if not known:
         return Merged([None] * len(coopvecs))
     job = _Job(knowledge, group, [question for question, _ in known])
-    beta = _over_present(torch.cat([b for _, b in known]), kept, job.stack.present)
+    beta = job.stack.over_present(torch.cat([b for _, b in known]), kept)
     tolerance = knowledge.setting.scenario.merging.tolerance
     representatives = grouped(beta, tolerance)
     bar = progress.task(title, len(beta))
@@ -200,10 +200,3 @@ def _checked(job: _Job, coopvecs: Tensor, outputs: Tensor, title: str) -> tuple[
     changed = torch.cat(job.classes(exact)) != torch.cat(job.classes(outputs))
     largest = exact[rows].abs().max().clamp_min(torch.finfo(exact.dtype).tiny)
     return count, float((exact - outputs).abs().max() / largest), int(changed.sum())
-
-
-def _over_present(beta: Tensor, kept: tuple[str, ...], present: tuple[str, ...]) -> Tensor:
-    """CoopVecs over the kept experts as CoopVecs over all whose parameters are there."""
-    wide = torch.zeros(len(beta), len(present))
-    wide[:, [present.index(name) for name in kept]] = beta
-    return wide

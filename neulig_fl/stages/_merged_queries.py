@@ -15,7 +15,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from neulig_fl.families import Family, device
-from neulig_fl.fitted import positions
 from neulig_fl.knowledge import Knowledge, Questions
 from neulig_fl.portland import MergedLogits, to_logits
 from neulig_fl.superposition import ExpertStack, Merging, superposed
@@ -57,7 +56,7 @@ class MergedQueries:
 
         def merged(rows: Tensor, coopvecs: Tensor) -> Tensor:
             at_once = self._at_once
-            wide, features = self._over_present(coopvecs), []
+            wide, features = self.stack.over_present(coopvecs, self.experts), []
             for some, beta in zip(rows.split(at_once), wide.split(at_once), strict=True):
                 run = partial(self._features, question, some)
                 features.append(run(beta) if len(rows) <= at_once else _made_again(run, beta))
@@ -71,12 +70,6 @@ class MergedQueries:
         if self.merging.method == "one-at-a-time":
             return 1
         return max(1, INPUT_BYTES // (4 * 3 * self.family.image_size**2))
-
-    def _over_present(self, coopvecs: Tensor) -> Tensor:
-        """CoopVecs over Portland's experts as CoopVecs over all whose parameters are there."""
-        present = self.stack.present
-        where = torch.tensor(positions(present, self.experts))
-        return coopvecs.new_zeros(len(coopvecs), len(present)).index_copy(1, where, coopvecs)
 
     def _features(self, question: Questions, rows: Tensor, coopvecs: Tensor) -> Tensor:
         """(queries, dim), float32, on the CPU."""

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from neulig_fl.superposition.blockwise import PerSample, all_samples
+
 
 def attention(
     query: Tensor,
@@ -30,24 +32,13 @@ def attention(
     return _Attention.apply(query, key, value, attn_mask, options)
 
 
-class _Attention(torch.autograd.Function):
-    """Leads from one sample's view to all samples' (torch: `vmap` of an autograd function)."""
-
-    generate_vmap_rule = False
+class _Attention(PerSample):
+    """Torch's own attention, of samples and images together."""
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Any) -> Any:
         """One sample by itself."""
         return _torchs(q, k, v, mask, options)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept: under `vmap`, torch differentiates its own attention."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        """Never called."""
-        raise NotImplementedError
 
     @staticmethod
     def vmap(
@@ -56,7 +47,7 @@ class _Attention(torch.autograd.Function):
         """Samples and images together are the batch."""
         size, logical = info.batch_size, q.ndim - (in_dims[0] is not None)
         q, k, v = (
-            (t.expand(size, *t.shape) if at is None else t.movedim(at, 0)).flatten(0, 1)
+            all_samples(t, at, size).flatten(0, 1)
             for t, at in zip((q, k, v), in_dims[:3], strict=True)
         )
         if mask is not None:
@@ -76,7 +67,7 @@ def _folded(mask: Tensor, at: int | None, size: int, images: int, logical: int) 
     """
     if at is None and (mask.ndim < logical or len(mask) == 1):
         return mask
-    each = mask.expand(size, *mask.shape) if at is None else mask.movedim(at, 0)
+    each = all_samples(mask, at, size)
     each = each.reshape(size, *[1] * (logical + 1 - each.ndim), *each.shape[1:])
     return each.expand(-1, images, *each.shape[2:]).flatten(0, 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -21,12 +21,7 @@ def recalibrated(
         state: the merged network; not changed.
         calibration: inputs, two or more.
     """
-    names = [
-        f"{name}.{statistic}"
-        for name in layers(encoder)
-        for statistic in ("running_mean", "running_var")
-    ]
-    fresh = {**state, **{name: state[name].clone() for name in names}}
+    fresh = {**state, **{name: state[name].clone() for name in statistics(layers(encoder))}}
     with estimating(encoder):
         functional_call(encoder, fresh, (calibration,), tie_weights=False)
     return fresh
@@ -39,6 +34,15 @@ def layers(encoder: nn.Module) -> dict[str, BatchNorm]:
         for name, module in encoder.named_modules()
         if isinstance(module, BatchNorm) and module.running_mean is not None
     }
+
+
+def statistics(names: Iterable[str]) -> list[str]:
+    """The entries that hold the running statistics of layers with these names."""
+    return [
+        f"{name}.{statistic}".lstrip(".")
+        for name in names
+        for statistic in ("running_mean", "running_var")
+    ]
 
 
 @contextmanager

@@ -56,13 +56,29 @@ def sample_by_sample(
         most: bytes that mixed weights may take at a time.
         bias: what is added to the outputs, one value a channel.
     """
-    return _PerSample.apply(operation, x, coopvec, experts, most, bias)
+    return _Mixed.apply(operation, x, coopvec, experts, most, bias)
 
 
-class _PerSample(torch.autograd.Function):
-    """Leads from one sample's view to all samples' (torch: `vmap` of an autograd function)."""
+class PerSample(torch.autograd.Function):
+    """Leads from one sample's view to all samples' (torch: `vmap` of an autograd function).
+
+    Nothing is kept for gradients: what `vmap` calls on all samples is what is differentiated.
+    """
 
     generate_vmap_rule = False
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Never called: nothing is differentiated at this level."""
+        raise NotImplementedError
+
+
+class _Mixed(PerSample):
+    """A kernel, or, where there are gradients, `_Remixed`."""
 
     @staticmethod
     def forward(
@@ -78,15 +94,6 @@ class _PerSample(torch.autograd.Function):
         return operation(x[None], coopvec[None], experts, most, added)[0]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is kept: under `vmap`, `_Remixed` is what is differentiated."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        """Only `_Remixed` is differentiated."""
-        raise NotImplementedError
-
-    @staticmethod
     def vmap(
         info: Any,
         in_dims: Any,
@@ -99,15 +106,16 @@ class _PerSample(torch.autograd.Function):
     ) -> tuple[Any, int]:
         """All samples together."""
         size = info.batch_size
-        x, coopvecs = _all(x, in_dims[1], size), _all(coopvec, in_dims[2], size)
-        bias = None if bias is None else _all(bias, in_dims[5], size)
+        x = all_samples(x, in_dims[1], size)
+        coopvecs = all_samples(coopvec, in_dims[2], size)
+        bias = None if bias is None else all_samples(bias, in_dims[5], size)
         if not torch.is_grad_enabled() or not (x.requires_grad or coopvecs.requires_grad):
             return operation(x, coopvecs, experts, most, bias), 0
         found = _Remixed.apply(operation, x, coopvecs, experts, most)
         return found if bias is None else operation.biased(found, bias), 0
 
 
-def _all(value: Tensor, dim: int | None, size: int) -> Tensor:
+def all_samples(value: Tensor, dim: int | None, size: int) -> Tensor:
     """All samples' values, the samples first; of a value that they share, as often as need be."""
     return value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from neulig_fl.superposition import operations
-from neulig_fl.superposition.batch_norm import layers
+from neulig_fl.superposition.batch_norm import layers, statistics
 from neulig_fl.superposition.mixture import Evaluation, Mixture, NotCovered
 from neulig_fl.superposition.stack import ExpertStack
 
@@ -117,12 +117,7 @@ def _mixtures(
     alike = stack.alike() if convex and not coopvecs.requires_grad else {}
     first = stack.experts.index(stack.present[0])
     own, tied = encoder.state_dict(), shared_names(encoder)
-    estimated = {
-        f"{owner}.{statistic}".lstrip(".")
-        for owner, layer in layers(encoder).items()
-        for statistic in ("running_mean", "running_var")
-        if layer.training
-    }
+    estimated = statistics(name for name, layer in layers(encoder).items() if layer.training)
     stacked = stack.stacked()
     found: dict[str, Tensor] = {}
     for name in stacked:

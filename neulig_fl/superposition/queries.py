@@ -117,7 +117,7 @@ def _one_hot(coopvec: Tensor) -> bool:
 
 
 def _one_network(job: _Job, coopvec: Tensor, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """One merged network as it is; an expert's own weights are views of the stack."""
+    """One merged network as it is, or one expert."""
     stack = job.stack
     if _one_hot(coopvec):
         entries = stack.of(stack.present[int(coopvec.argmax())])

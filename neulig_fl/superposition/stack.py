@@ -84,6 +84,13 @@ class ExpertStack:
             }
         return self._alike
 
+    def over_present(self, coopvecs: Tensor, experts: tuple[str, ...]) -> Tensor:
+        """CoopVecs over some experts that are here, (rows, experts), as ones over all of these."""
+        places = [self.present.index(name) for name in experts]
+        where = torch.tensor(places, device=coopvecs.device)
+        wide = coopvecs.new_zeros(len(coopvecs), len(self.present))
+        return wide.index_copy(1, where, coopvecs).float()
+
     def over_all(self, coopvecs: Tensor) -> Tensor:
         """CoopVecs over the experts that are here, (rows, present), as ones over all of them."""
         if self.present == self.experts:
