@@ -25,8 +25,12 @@ class Operation(Protocol):
 
     def parts(
         self, x: Tensor, experts: Tensor, most: int
-    ) -> Iterator[tuple[slice, tuple[Any, ...], Tensor]]:
-        """Samples, place in the output, and experts' weights of pieces that fit the buffer."""
+    ) -> Iterator[tuple[slice, tuple[Any, ...], tuple[Any, ...], Tensor]]:
+        """Pieces that fit the buffer.
+
+        Each is the samples, what is read of an input, what is added to of an output, and the
+        experts' weights, (experts, entries).
+        """
         ...
 
     def biased(self, out: Tensor, bias: Tensor) -> Tensor:
@@ -34,7 +38,7 @@ class Operation(Protocol):
         ...
 
     def part(self, x: Tensor, coopvecs: Tensor, experts: Tensor) -> Tensor:
-        """The output of one piece, by operations that torch can differentiate."""
+        """What one piece adds to the output, by operations that torch can differentiate."""
         ...
 
 
@@ -138,11 +142,12 @@ class _Remixed(torch.autograd.Function):
         """Gradients of inputs and CoopVecs, piece by piece."""
         x, coopvecs, experts = ctx.saved_tensors
         x_grad, coopvecs_grad = torch.zeros_like(x), torch.zeros_like(coopvecs)
-        for samples, place, weights in ctx.operation.parts(x, experts, ctx.most):
+        for samples, read, written, weights in ctx.operation.parts(x, experts, ctx.most):
             with torch.enable_grad():
-                inputs = [t[samples].detach().requires_grad_() for t in (x, coopvecs)]
+                pieces = x[(samples, *read)], coopvecs[samples]
+                inputs = [piece.detach().requires_grad_() for piece in pieces]
                 found = ctx.operation.part(*inputs, weights)
-            one, two = torch.autograd.grad(found, inputs, grads[0][(samples, *place)])
-            x_grad[samples] += one
+            one, two = torch.autograd.grad(found, inputs, grads[0][(samples, *written)])
+            x_grad[(samples, *read)] += one
             coopvecs_grad[samples] += two
         return None, x_grad, coopvecs_grad, None, None

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from neulig_fl.superposition.kernels import Convolution
 
-CACHE_BYTES = 12 * 2**20
+CACHE_BYTES = 18 * 2**20
 """Mixed weights that are made before they are multiplied; more of them leave the cache."""
-ROWS_ENTRIES = 768 * 256
-"""Entries of the block of output channels that is mixed at a time for `columns`."""
+BLOCK_ENTRIES = 768 * 384
+"""Entries of the block of a linear layer, or of a convolution's `columns`, mixed at a time."""
+LEAST_INPUTS = 64
+"""Inputs of a block at least: products with fewer spend their time on the output."""
 FEW_POSITIONS = 64
 """Up to here the columns of a convolution are small beside its weights."""
 LARGE_WEIGHT = 2**19
@@ -36,9 +38,14 @@ def samples_at_once(entries: int, most: int) -> int:
     return max(1, min(CACHE_BYTES, most) // (4 * entries))
 
 
+def inputs_at_once(outputs: int) -> int:
+    """Inputs of a linear layer whose weights are mixed at a time, for all its outputs."""
+    return max(LEAST_INPUTS, BLOCK_ENTRIES // outputs)
+
+
 def channels_at_once(each: int, outputs: int) -> int:
     """Output channels of `each` entries that are mixed at a time."""
-    return max(16, min(outputs, ROWS_ENTRIES // each))
+    return max(16, min(outputs, BLOCK_ENTRIES // each))
 
 
 def way(layer: Convolution, positions: int, cuda: bool) -> str:

@@ -19,9 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from neulig_fl.superposition import costs
-from neulig_fl.superposition.panels import panels
 
-Part = tuple[slice, tuple[Any, ...], Tensor]
+Part = tuple[slice, tuple[Any, ...], tuple[Any, ...], Tensor]
 CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (
     functional.conv1d,
     functional.conv2d,
@@ -56,13 +55,13 @@ def steps(total: int, size: int) -> Iterator[slice]:
 
 def shared_buffer(x: Tensor, parts: Sequence[Part]) -> Tensor:
     """Memory for the largest part's mixed weights; fresh memory would cost more than mixing."""
-    largest = max(len(x[samples]) * weights.shape[1] for samples, _, weights in parts)
+    largest = max(len(x[samples]) * weights.shape[1] for samples, *_, weights in parts)
     return torch.empty(largest, device=x.device)
 
 
 @dataclass(frozen=True)
 class Linear:
-    """x W^T: x (samples, ..., inputs), W (outputs, inputs) as the stack's panels.
+    """x W^T: x (samples, ..., inputs), W (outputs, inputs) as the stack holds it, transposed.
 
     Args:
         shape: of W.
@@ -73,19 +72,19 @@ class Linear:
     def __call__(
         self, x: Tensor, coopvecs: Tensor, experts: Tensor, most: int, bias: Tensor | None = None
     ) -> Tensor:
-        """All samples' outputs, (samples, ..., outputs)."""
-        flat = x.reshape(len(x), -1, x.shape[-1])
-        out = x.new_empty(*flat.shape[:2], self.shape[0])
+        """All samples' outputs, (samples, ..., outputs); added up in float32, block by block."""
+        outputs, inputs = self.shape
+        flat = x.reshape(len(x), -1, inputs)
+        out = torch.empty(*flat.shape[:2], outputs, device=x.device)
+        if bias is not None:
+            out.copy_(bias[:, None])
         parts = list(self.parts(x, experts, most))
         buffer = shared_buffer(x, parts)
-        for samples, (_, rows), panel in parts:
-            each = mix(coopvecs[samples], panel, buffer).to(x.dtype)
-            found = flat[samples] @ each.unflatten(1, (self.shape[1], -1))
-            if bias is None:
-                out[samples, :, rows] = found
-            else:
-                torch.add(found, bias[samples, None, rows], out=out[samples, :, rows])
-        whole: Tensor = out.view(*x.shape[:-1], -1)
+        for samples, (_, columns), _, weights in parts:
+            each = mix(coopvecs[samples], weights, buffer).unflatten(1, (-1, outputs))
+            add_to = float(columns.start > 0 or bias is not None)
+            _add_product(out[samples], flat[samples, :, columns], each, add_to)
+        whole: Tensor = out.to(x.dtype).view(*x.shape[:-1], outputs)
         return whole
 
     def biased(self, out: Tensor, bias: Tensor) -> Tensor:
@@ -93,18 +92,28 @@ class Linear:
         return out + bias.view(len(bias), *[1] * (out.ndim - 2), -1)
 
     def parts(self, x: Tensor, experts: Tensor, most: int) -> Iterator[Part]:
-        """Panels of outputs, for some samples at a time."""
-        for rows, panel in panels(experts, self.shape):
-            flat = panel.flatten(1)
-            for samples in steps(len(x), costs.samples_at_once(flat.shape[1], most)):
-                yield samples, (..., rows), flat
+        """Blocks of inputs, for some samples at a time; each adds to the whole output."""
+        outputs, inputs = self.shape
+        for columns in steps(inputs, costs.inputs_at_once(outputs)):
+            weights = experts[:, columns.start * outputs : columns.stop * outputs]
+            for samples in steps(len(x), costs.samples_at_once(weights.shape[1], most)):
+                yield samples, (..., columns), (), weights
 
     def part(self, x: Tensor, coopvecs: Tensor, experts: Tensor) -> Tensor:
-        """The outputs of one panel."""
-        each = mix(coopvecs, experts).to(x.dtype).unflatten(1, (self.shape[1], -1))
+        """What one block of inputs adds to the outputs."""
+        each = mix(coopvecs, experts).to(x.dtype).unflatten(1, (-1, self.shape[0]))
         flat = x.reshape(len(x), -1, x.shape[-1])
         found: Tensor = (flat @ each).view(*x.shape[:-1], -1)
         return found
+
+
+def _add_product(out: Tensor, x: Tensor, weights: Tensor, scale: float) -> None:
+    """Add products of each sample to scale times the output; `out` and `weights` are float32."""
+    if x.dtype == torch.float32:
+        out.baddbmm_(x, weights, beta=scale)
+    else:
+        product = x @ weights.to(x.dtype)
+        torch.add(product, out, alpha=scale, out=out) if scale else out.copy_(product)
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ class Convolution:
         columns = self._columns(x) if way == "columns" else x
         blocks = list(self._blocks(x, experts, most, way))
         buffer = shared_buffer(x, blocks)
-        for samples, place, weights in blocks:
+        for samples, _, place, weights in blocks:
             each = mix(coopvecs[samples], weights, buffer).to(x.dtype)
             if way == "columns":
                 found = self._multiplied(each, columns[samples], x.shape[1], size)
@@ -183,7 +192,7 @@ class Convolution:
         for rows in steps(self.shape[0], channels):
             part = experts[:, rows.start * each : rows.stop * each]
             for samples in steps(len(x), costs.samples_at_once(part.shape[1], most)):
-                yield samples, (slice(None), rows), part
+                yield samples, (), (slice(None), rows), part
 
     def _plain(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
         plain = CONVOLUTIONS[len(self.shape) - 3]

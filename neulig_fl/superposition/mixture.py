@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from neulig_fl.errors import NotCovered as NotCovered
-from neulig_fl.superposition.panels import is_panelled, unfold
+from neulig_fl.superposition.layout import laid_out
 
 
 @dataclass
@@ -102,9 +102,8 @@ class Mixture(torch.Tensor):
                 f"{now.buffer_bytes / 2**20:.0f} MiB; raise merging.buffer_mib"
             )
         experts = self.experts.to(self.evaluation.coopvec.device, torch.float32)
-        flat, shape = self.evaluation.coopvec @ experts, tuple(self.shape)
-        mixed = unfold(flat, shape) if is_panelled(shape) else flat.view(shape)
-        return mixed.to(self.dtype)
+        flat = self.evaluation.coopvec @ experts
+        return laid_out(flat, tuple(self.shape)).to(self.dtype)
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neulig_fl.superposition import mapped
-from neulig_fl.superposition.panels import fold, is_panelled, unfold
+from neulig_fl.superposition.layout import laid_out
 
 
 class ExpertStack:
     """The experts' parameters as one matrix, (experts, entries); no copy of any is kept elsewhere.
 
-    Weight matrices lie in the row as `panels`, all else as it is.
+    Each entry lies in the row as `layout` has it.
 
     Args:
         shapes: shape of every floating state-dict entry, in order.
@@ -48,11 +48,8 @@ class ExpertStack:
         """Copy one expert's entries into its row; arrays that are views stay views until then."""
         row = self.matrix[self.experts.index(expert)]
         for part, (name, shape) in zip(row.split(self._sizes), self.shapes.items(), strict=True):
-            value = np.asarray(entries[name]).reshape(shape)
-            if is_panelled(shape):
-                fold(torch.from_numpy(np.require(value, requirements="W")), part)
-            else:
-                np.copyto(part.numpy(), value.reshape(-1))
+            value = np.require(np.asarray(entries[name]).reshape(shape), requirements="W")
+            laid_out(part, shape).copy_(torch.from_numpy(value))
         self._there.add(expert)
         self._alike.clear()
 
@@ -63,8 +60,7 @@ class ExpertStack:
 
     def entry(self, name: str, flat: Tensor) -> Tensor:
         """One entry's part of a row, (numel,), in its own shape and order; else a view."""
-        shape = self.shapes[name]
-        return unfold(flat, shape).contiguous() if is_panelled(shape) else flat.view(shape)
+        return laid_out(flat, self.shapes[name]).contiguous()
 
     def of(self, expert: str) -> dict[str, Tensor]:
         """One expert's entries; views where they can be."""

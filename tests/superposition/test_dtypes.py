@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neulig_fl.families import open_family
 from neulig_fl.scenario import Model
-from neulig_fl.superposition import ExpertStack, Merging, merged_outputs, superposed
+from neulig_fl.superposition import ExpertStack, Merging, costs, merged_outputs, superposed
 
 HALVES = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 """Largest relative error of rounding a number."""
@@ -58,6 +58,24 @@ def test_a_tower_in_half_precision(dtype: torch.dtype, method: str) -> None:
     )
     assert found.dtype == torch.float32
     assert error(found, slowly(encoder, states, beta, inputs)) <= 32 * HALVES[dtype]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_blocks_of_a_matrix_add_up_in_float32(
+    dtype: torch.dtype, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it every block of a large layer would add a rounding of the whole output."""
+    encoder, states = experts(lambda: nn.Linear(512, 6, bias=bias))
+    beta, inputs = coopvecs(4, 3), normal((4, 512))
+    slow = slowly(encoder, states, beta, inputs)
+    errors = []
+    for least in (512, 2):
+        monkeypatch.setattr(costs, "BLOCK_ENTRIES", 1)
+        monkeypatch.setattr(costs, "LEAST_INPUTS", least)
+        found = superposed(_halved(encoder, dtype), stacked(states), beta, inputs.to(dtype))
+        errors.append(error(found, slow))
+    assert errors[1] <= 2 * errors[0] <= 8 * HALVES[dtype]
 
 
 CANCELLING = {

@@ -12,7 +12,7 @@ from superposed_modules import BATCH_NORMS, OPERATIONS, made
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from neulig_fl.superposition import Merging, costs, panels, superposed
+from neulig_fl.superposition import Merging, costs, superposed
 
 STEP = 1e-5
 """Of central differences in float64, whose error is about 1e-10."""
@@ -116,10 +116,10 @@ def test_gradients_are_the_same_whichever_way_a_convolution_went(
 
 
 @pytest.mark.parametrize("name", ["linear of rows", "attention", "x @ projection"])
-def test_gradients_add_up_over_panels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it a large layer would have the gradient of its last rows only."""
-    monkeypatch.setattr(panels, "ENTRIES", 16)
-    monkeypatch.setattr(panels, "LEAST_WIDTH", 16)
+def test_gradients_add_up_over_blocks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a large layer would have the gradient of its last inputs only."""
+    monkeypatch.setattr(costs, "BLOCK_ENTRIES", 16)
+    monkeypatch.setattr(costs, "LEAST_INPUTS", 3)
     module, shape = made(name, 8)
     encoder, states = experts(lambda: module)
     beta, inputs = coopvecs(4, 3), normal((4, *shape))

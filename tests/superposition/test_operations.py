@@ -10,7 +10,9 @@ from superposed_cases import EXACT, coopvecs, error, experts, normal, slowly, st
 from superposed_modules import CONVOLUTIONS, OPERATIONS, Case
 from torch import nn
 
-from neulig_fl.superposition import costs, merged_outputs, panels, superposed
+from neulig_fl.superposition import costs, merged_outputs, superposed
+from neulig_fl.superposition.kernels import Linear
+from neulig_fl.superposition.layout import laid_out
 
 SIZES = st.integers(1, 3)
 EXPERTS = st.integers(1, 6)
@@ -82,7 +84,7 @@ def test_a_convolution_is_the_same_whichever_way_it_goes(
     """Without it a result would depend on which way was measured to be fast."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(costs, "way", lambda layer, positions, cuda: way)
-        patch.setattr(costs, "ROWS_ENTRIES", 32)
+        patch.setattr(costs, "BLOCK_ENTRIES", 32)
         assert _error(CONVOLUTIONS[name], size, count, samples, seed) <= EXACT
 
 
@@ -123,47 +125,47 @@ def test_convolutions_of_models_go_all_three_ways() -> None:
     assert way(14, 256, 256, 3, padding=1) == "single"
 
 
-PANELLED: dict[str, Case] = {
-    "linear": lambda n: (nn.Linear(2 * n, 33 + n), (2 * n,)),
-    "linear of rows": lambda n: (nn.Linear(2 * n, 17), (3, 2 * n)),
+BLOCKED: dict[str, Case] = {
+    "linear": lambda n: (nn.Linear(8 + n, 3 * n), (8 + n,)),
+    "linear of rows": lambda n: (nn.Linear(16 + n, 5), (3, 16 + n)),
+    "without bias": lambda n: (nn.Linear(8 * n, 3, bias=False), (2, 8 * n)),
     "attention": lambda n: OPERATIONS["attention"](4 * n),
     "x @ projection": lambda n: OPERATIONS["x @ projection"](10 * n),
-    "one output": lambda n: (nn.Linear(3 * n, 1), (5, 3 * n)),
+    "one input": lambda n: (nn.Linear(1, 3 * n), (5, 1)),
 }
 
 
-@pytest.mark.parametrize("name", PANELLED)
-@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize("name", BLOCKED)
+@settings(max_examples=6, deadline=None)
 @given(size=SIZES, count=EXPERTS, samples=SAMPLES, seed=SEEDS)
-def test_a_matrix_in_several_panels_is_the_same_matrix(
+def test_a_matrix_in_several_blocks_is_the_same_matrix(
     name: str, size: int, count: int, samples: int, seed: int
 ) -> None:
-    """Without it large layers, of which no tiny model has one, would have their rows mixed up."""
+    """Without it large layers, of which no tiny model has one, would leave out inputs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(panels, "ENTRIES", 16)
-        patch.setattr(panels, "LEAST_WIDTH", 16)
-        assert _error(PANELLED[name], size, count, samples, seed) <= EXACT
+        patch.setattr(costs, "BLOCK_ENTRIES", 16)
+        patch.setattr(costs, "LEAST_INPUTS", 3)
+        assert _error(BLOCKED[name], size, count, samples, seed) <= EXACT
+
+
+def test_a_short_last_block_is_among_the_tested() -> None:
+    """Without it the test above could have whole layers for blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "BLOCK_ENTRIES", 16)
+        patch.setattr(costs, "LEAST_INPUTS", 3)
+        parts = list(Linear((5, 8)).parts(torch.ones(2, 8), torch.ones(3, 40), 4 * 15))
+    assert {(p.stop - p.start) for _, (_, p), _, _ in parts} == {2, 3}
+    assert len({(s.start, p.start) for s, (_, p), _, _ in parts}) == len(parts) == 6
 
 
 @given(outputs=st.integers(1, 120), inputs=st.integers(1, 9), seed=SEEDS)
-def test_panels_hold_a_matrix_and_give_it_back(outputs: int, inputs: int, seed: int) -> None:
+def test_the_stack_gives_back_a_matrix_that_it_holds(outputs: int, inputs: int, seed: int) -> None:
     """Without it a merged network that is built as a whole would be another one."""
-    weight, flat = normal((outputs, inputs), seed), torch.empty(outputs * inputs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(panels, "ENTRIES", 64)
-        patch.setattr(panels, "LEAST_WIDTH", 16)
-        panels.fold(weight, flat)
-        places = list(panels.widths((outputs, inputs)))
-        assert torch.equal(panels.unfold(flat, (outputs, inputs)), weight)
-    assert [p.start for p in places] == [0, *(p.stop for p in places[:-1])]
-    assert places[-1].stop == outputs
-    assert sorted(flat.tolist()) == sorted(weight.flatten().tolist())
-
-
-def test_a_narrow_last_panel_is_among_the_tested() -> None:
-    """Without it the tests above could all have panels of one width."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(panels, "ENTRIES", 16)
-        patch.setattr(panels, "LEAST_WIDTH", 16)
-        found = [p.stop - p.start for p in panels.widths((34, 2))]
-    assert found == [16, 16, 2]
+    weight = normal((outputs, inputs), seed)
+    stack = stacked([{"weight": weight}])
+    (row,) = stack.matrix
+    assert torch.equal(laid_out(row, (outputs, inputs)), weight)
+    found = stack.entry("weight", row)
+    assert torch.equal(found, weight)
+    assert found.is_contiguous()
+    assert torch.equal(row.view(inputs, outputs), weight.T)
