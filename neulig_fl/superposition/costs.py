@@ -38,9 +38,9 @@ def samples_at_once(entries: int, most: int) -> int:
     return max(1, min(CACHE_BYTES, most) // (4 * entries))
 
 
-def inputs_at_once(outputs: int) -> int:
+def inputs_at_once(outputs: int, inputs: int) -> int:
     """Inputs of a linear layer whose weights are mixed at a time, for all its outputs."""
-    return max(LEAST_INPUTS, BLOCK_ENTRIES // outputs)
+    return min(inputs, max(LEAST_INPUTS, BLOCK_ENTRIES // outputs))
 
 
 def channels_at_once(each: int, outputs: int) -> int:

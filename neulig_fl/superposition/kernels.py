@@ -92,12 +92,17 @@ class Linear:
         return out + bias.view(len(bias), *[1] * (out.ndim - 2), -1)
 
     def parts(self, x: Tensor, experts: Tensor, most: int) -> Iterator[Part]:
-        """Blocks of inputs, for some samples at a time; each adds to the whole output."""
+        """Blocks of inputs, for some samples at a time; each adds to the whole output.
+
+        All blocks of some samples come before the next samples: the output to which they add is
+        larger than the experts' weights that are read again.
+        """
         outputs, inputs = self.shape
-        for columns in steps(inputs, costs.inputs_at_once(outputs)):
-            weights = experts[:, columns.start * outputs : columns.stop * outputs]
-            for samples in steps(len(x), costs.samples_at_once(weights.shape[1], most)):
-                yield samples, (..., columns), (), weights
+        columns = costs.inputs_at_once(outputs, inputs)
+        for samples in steps(len(x), costs.samples_at_once(columns * outputs, most)):
+            for part in steps(inputs, columns):
+                weights = experts[:, part.start * outputs : part.stop * outputs]
+                yield samples, (..., part), (), weights
 
     def part(self, x: Tensor, coopvecs: Tensor, experts: Tensor) -> Tensor:
         """What one block of inputs adds to the outputs."""
