@@ -148,7 +148,8 @@ def test_ctrl_c_ends_a_real_process(tmp_path: Path) -> None:
         time.sleep(0.1)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    # Where Ctrl-C came while Python ran an `exec`, it ends by the signal; a shell calls both 130.
+    assert process.wait(timeout=60) in (130, -signal.SIGINT)
     said = (tmp_path / "err").read_text()
     assert "interrupted\ntrained experts are kept" in said
     assert "Traceback" not in said
