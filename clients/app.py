@@ -47,7 +47,8 @@ def _respond(
     torch.set_num_threads(scenario.resources.client_cpus)
     name = _name(scenario, config)
     store = config.store or config.out / "clients" / name
-    return Party(scenario, scenario.seed, name, Path(store)).answer(action, body, payload)
+    party = Party(scenario, scenario.seed, name, Path(store), config.keys, config.policy)
+    return party.answer(action, body, payload)
 
 
 def _name(scenario: Scenario, config: ClientConfig) -> str:

@@ -1,4 +1,4 @@
-"""What one client keeps across messages, processes and runs: its releases and its ledger.
+"""What one client keeps across messages, processes and runs: keys, releases, its ledger.
 
 The folder belongs to the client; the server never reads it. A release is written to the disk and
 entered in the ledger before its bytes are handed on, so a process killed in between can only have
@@ -8,14 +8,22 @@ charged too much, never too little.
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
+import hmac
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import ledger
-from neulig_fl.files import write_atomically
+from neulig_fl import key_files, ledger
+from neulig_fl.files import replace_atomically
+from neulig_fl.keys import Identity
 from neulig_fl.records import Request
+
+FACTS = ("stage", "client", "kind", "queries", "protection", "rows", "bytes", "sha256", "epsilon")
+"""What every entry says, null where it does not apply."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Released:
         entry: the ledger entry that charges it.
     """
 
-    payload: bytes
+    payload: bytes = field(repr=False)
     rows: int
     entry: ledger.Entry
 
@@ -38,15 +46,71 @@ class ClientStore:
 
     Args:
         root: the folder; made when something is first kept.
+        run: the id of the run that asks; None outside of one. Every new entry says it.
+        keys: the folder of the client's keys; `keys` in `root` when not given.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, run: str | None = None, keys: Path | None = None) -> None:
         self.root = root
+        self.run = run
+        self._keys = keys or root / "keys"
+        self._held = 0
 
     @property
     def ledger_file(self) -> Path:
         """The client's own ledger, one JSON object a line."""
         return self.root / "ledger.jsonl"
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The client's keys, made at first use.
+
+        Raises:
+            InputError: a key file cannot be used, or others can read it.
+        """
+        key_files.private_folder(self.root)
+        return key_files.identity(self._keys)
+
+    @cached_property
+    def _secret(self) -> bytes:
+        key_files.private_folder(self.root)
+        return key_files.secret(self.root / "keys" / "store.key")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep every other process out of this folder for a while; may be nested.
+
+        What is decided on the ledger and entered in it must happen under one lock, or two messages
+        at once could both pass a limit that only one of them fits in.
+        """
+        with ExitStack() as stack:
+            if not self._held:
+                stack.enter_context(key_files.locked(self.root))
+            self._held += 1
+            try:
+                yield
+            finally:
+                self._held -= 1
+
+    def entries(self) -> list[ledger.Entry]:
+        """The client's own ledger, oldest entry first.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        return ledger.read(self.ledger_file)
+
+    def tag(self, *parts: str) -> str:
+        """A name for something that the ledger must recognise and its readers must not.
+
+        Entries travel to the server as receipts. An HMAC under a secret of this store is the same
+        for the same parts, and says nothing about them to anybody without the secret.
+
+        Args:
+            parts: what identifies the thing, such as an expert's hash.
+        """
+        text = ledger.canonical(parts)
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()[:32]
 
     def fingerprint(self, request: Request, data_hash: str) -> str:
         """Identifies what a release holds: the stage that asks does not matter.
@@ -56,13 +120,12 @@ class ClientStore:
             data_hash: identifies the expert and the queries.
         """
         asked = {k: v for k, v in asdict(request).items() if k != "stage"}
-        text = json.dumps([asked, data_hash], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return self.tag("release", ledger.canonical(asked), data_hash)
 
     def find(self, fingerprint: str) -> Released | None:
         """An earlier release of the same, charged already; None if its bytes are not whole."""
-        for entry in ledger.read(self.ledger_file):
-            if entry.get("fingerprint") == fingerprint:
+        for entry in self.entries():
+            if entry["event"] == ledger.RELEASE and entry.get("fingerprint") == fingerprint:
                 path = self._payload_file(fingerprint)
                 payload = path.read_bytes() if path.is_file() else b""
                 if hashlib.sha256(payload).hexdigest() == entry["sha256"]:
@@ -70,24 +133,51 @@ class ClientStore:
         return None
 
     def keep(self, fingerprint: str, payload: bytes, rows: int, fact: dict[str, Any]) -> Released:
-        """Write a release's bytes, then charge it; on return both are on the disk."""
-        write_atomically(self._payload_file(fingerprint), payload)
-        entry = ledger.append(
-            self.ledger_file,
-            {
-                **fact,
-                "event": "release",
-                "fingerprint": fingerprint,
-                "rows": rows,
-                "bytes": len(payload),
-                "sha256": hashlib.sha256(payload).hexdigest(),
-            },
-        )
-        return Released(payload, rows, entry)
+        """Write a release's bytes, then charge it; on return both are on the disk.
+
+        Args:
+            fingerprint: of what it holds.
+            payload: the bytes as they leave.
+            rows: rows of the record.
+            fact: what else the entry says: client, request, time, epsilon.
+        """
+        with self.exclusive():
+            replace_atomically(
+                self._payload_file(fingerprint),
+                lambda part: key_files.write_privately(part, payload),
+            )
+            said = {**fact, "fingerprint": fingerprint, "rows": rows, **_described(payload)}
+            return Released(payload, rows, self._enter(ledger.RELEASE, said))
+
+    def receipted(self, released: Released, stage: str) -> Released:
+        """A release with an entry that says that it leaves now, in this run and stage.
+
+        What was stored in another stage or run is entered once more, as a `repeat` that charges
+        nothing, so that the ledger holds everything that ever left.
+
+        Args:
+            released: new, or found.
+            stage: the stage that asks.
+        """
+        entry = released.entry
+        if (entry["run"], entry["stage"]) == (self.run, stage):
+            return released
+        again = {"time": round(time.time(), 3), "stage": stage, "repeats": entry["index"]}
+        said = {**entry, **again, **_described(released.payload)}
+        return Released(released.payload, released.rows, self._enter(ledger.REPEAT, said))
 
     def note_refusal(self, fact: dict[str, Any], reason: str) -> ledger.Entry:
         """Enter a refusal in the ledger."""
-        return ledger.append(self.ledger_file, {**fact, "event": "refusal", "reason": reason})
+        return self._enter(ledger.REFUSAL, {**fact, "reason": reason})
+
+    def _enter(self, event: str, said: dict[str, Any]) -> ledger.Entry:
+        fact = {**dict.fromkeys(FACTS), **said, "event": event, "run": self.run}
+        with self.exclusive():
+            return ledger.append(self.ledger_file, fact, self.identity)
 
     def _payload_file(self, fingerprint: str) -> Path:
         return self.root / "releases" / f"{fingerprint}.bin"
+
+
+def _described(payload: bytes) -> dict[str, Any]:
+    return {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import ledger, plan, records
+from neulig_fl import plan, records
 from neulig_fl.errors import (
     BadReply,
     ClientFailed,
@@ -19,10 +19,13 @@ from neulig_fl.errors import (
     NeuligError,
     RunError,
 )
+from neulig_fl.greeting import RUN
 from neulig_fl.knowledge import Knowledge
+from neulig_fl.ledger import Entry
 from neulig_fl.parties import Answer, Ask, Parties
 from neulig_fl.plan import Planned
 from neulig_fl.progress import Progress
+from neulig_fl.receipts import Receipts
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario, Stage
 
@@ -41,19 +44,54 @@ class Collector:
         parties: who carries the messages.
         knowledge: where accepted records go.
         progress: takes progress events.
+        trust: the public key that each client is pinned to; others are trusted when first seen.
         absent: clients that are left out from now on, per group, and why.
-        receipts: the server's own ledger of what it received and what it was refused.
+        book: the server's own ledger of what it received and what it was refused.
     """
 
     parties: Parties
     knowledge: Knowledge
     progress: Progress
+    trust: Mapping[str, str] = field(default_factory=dict)
     absent: dict[tuple[str, str], str] = field(default_factory=dict)
-    receipts: list[ledger.Entry] = field(default_factory=list)
+    book: Receipts = field(init=False)
+    _met: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.book = Receipts(self.trust)
+
+    @property
+    def receipts(self) -> list[Entry]:
+        """What was received and what was refused so far."""
+        return self.book.entries
 
     @property
     def _scenario(self) -> Scenario:
         return self.knowledge.setting.scenario
+
+    def meet(self) -> None:
+        """Say hello to every client, once, and learn the key that signs its entries.
+
+        Who does not answer is told of when it is asked for something.
+
+        Raises:
+            BadReply: a greeting is forged or its key is not the pinned one, and the scenario says
+                stop.
+        """
+        if self._met:
+            return
+        self._met = True
+        asks = [Ask(name, "hello", {RUN: self.book.run}) for name in self.knowledge.clients]
+        for answer in self.parties.ask(asks, self._scenario.timeouts.hello):
+            if answer.status != "ok":
+                continue
+            try:
+                self.book.meet(answer.client, answer.body)
+            except BadReply as error:
+                reason = f"saying hello: {error}"
+                self._give_up(answer.client, BadReply, reason)
+                for stage in self._scenario.stages:
+                    self.absent[(answer.client, stage.group)] = reason
 
     def prepare(self, group: str) -> dict[str, bool]:
         """Have every client train or load its expert; which of them trained one now.
@@ -61,7 +99,9 @@ class Collector:
         Raises:
             RunError: a client failed or is missing and the scenario says stop.
         """
-        asks = [Ask(name, "prepare", {"group": group}) for name in self.knowledge.clients]
+        self.meet()
+        present = [n for n in self.knowledge.clients if (n, group) not in self.absent]
+        asks = [Ask(name, "prepare", {"group": group}) for name in present]
         bar = self.progress.task(f"experts of group {group}", len(asks))
         trained = {}
         for answer in self.parties.ask(asks, self._scenario.timeouts.prepare):
@@ -86,6 +126,7 @@ class Collector:
         """
         releases: list[dict[str, Any]] = []
         refusals: list[dict[str, Any]] = []
+        self.meet()
         setting = self.knowledge.setting
         for request in plan.stage_requests(setting.scenario, stage):
             planned = [p for p in plan.stage_plan(setting, stage) if p.request == request]
@@ -112,7 +153,8 @@ class Collector:
             if unknown:
                 left_out = "no client released its training inputs"
             if left_out is None:
-                asks.append(Ask(item.client, "release", asdict(request), payload))
+                body = {**asdict(request), RUN: self.book.run}
+                asks.append(Ask(item.client, "release", body, payload))
             else:
                 outcome[item.client] = self._refusal(item, left_out)
                 bar.advance()
@@ -162,19 +204,25 @@ class Collector:
         arrays = records.unpack(answer.payload, fields, who)
         if request.kind == "inputs":
             self._check_labels(item.client, np.asarray(arrays["labels"], np.int64), who)
+        self._check_classes(request.kind, arrays, who)
+        facts = {"rows": rows, "bytes": len(answer.payload), "sha256": digest}
+        entry = self._signed(item, facts, answer.body.get("entry"), who)
         self.knowledge.take(item.client, request, arrays, len(answer.payload))
         return {
             "client": item.client,
             "kind": request.kind,
             "queries": request.queries,
             "protection": request.protection,
-            "rows": rows,
-            "bytes": len(answer.payload),
-            "sha256": digest,
-            "epsilon": None,
-            "delta": None,
-            "adjacency": None,
+            **facts,
+            **{name: entry.get(name) for name in ("epsilon", "delta", "adjacency")},
         }
+
+    def _signed(self, item: Planned, facts: dict[str, Any], entry: Any, who: str) -> Entry:
+        """The client's own signed entry, which must say what was asked and what came."""
+        try:
+            return self.book.check(item.client, item.request, facts, entry)
+        except BadReply as error:
+            raise BadReply(f"{who}: {error}") from error
 
     def _rows(self, item: Planned) -> int:
         """Rows that a reply must have; of `train`, the queries whose owners gave them."""
@@ -191,6 +239,18 @@ class Collector:
         wrong = int(((labels < 0) | (labels >= classes)).sum())
         if wrong:
             raise BadReply(f"{who}: {wrong} labels are not among the {classes} classes of {task!r}")
+
+    def _check_classes(self, kind: str, arrays: records.Arrays, who: str) -> None:
+        """Answers that name classes name classes of the scenario's tasks."""
+        name = {"labels": "labels", "top-k": "classes"}.get(kind)
+        if name is None:
+            return
+        named, classes = np.asarray(arrays[name], np.int64), self.knowledge.setting.sizes.classes
+        wrong = int(((named < 0) | (named >= classes)).sum())
+        if wrong:
+            raise BadReply(
+                f"{who}: {wrong} {name} are not among the {classes} classes of all tasks"
+            )
 
     def _queries_by_value(self, request: Request) -> bytes:
         """The queries' pictures when they travel by value; training inputs always do."""
@@ -213,8 +273,11 @@ class Collector:
         return {"client": item.client, "kind": item.request.kind, "reason": reason}
 
     def _receipt(self, item: Planned, record: dict[str, Any]) -> None:
-        fact = {"stage": item.request.stage, "group": item.request.group, **record}
-        self.receipts.append(ledger.extended(self.receipts, fact))
+        """Note what came of a request; of a refusal, what was asked for too."""
+        request = item.request
+        asked = {"stage": request.stage, "group": request.group, "queries": request.queries}
+        client = None if "reason" in record else item.client
+        self.book.add({**asked, **record}, client)
 
 
 def _what(item: Planned) -> str:

@@ -322,12 +322,17 @@ class ClientConfig:
         out: the run's folder; in a real federation it may not exist on the client's machine.
         partition: which of the scenario's clients this node is, counted from 0.
         store: where the client keeps what must last, when its node config says so.
+        keys: where its keys lie, when its node config says so.
+        policy: the node's own policy file, when its node config names one. What stands there but
+            is no path of a policy is handed on too, because it must not read as no policy.
     """
 
     scenario: Path
     out: Path
     partition: int
     store: Path | None
+    keys: Path | None
+    policy: Path | None
 
 
 def server_config(context: Context) -> ServerConfig:
@@ -349,12 +354,15 @@ def client_config(context: Context) -> ClientConfig:
     if not isinstance(partition, int) or partition < 0:
         reason = f"the node config's partition-id must be an integer from 0, got {partition!r}"
         raise InputError(f"{reason}; set it with --node-config", public_reason=reason)
-    store = context.node_config.get("store")
+    store, keys = context.node_config.get("store"), context.node_config.get("keys")
+    policy = context.node_config.get("policy")
     return ClientConfig(
         scenario=_path(context, "scenario"),
         out=_path(context, "out"),
         partition=partition,
         store=Path(str(store)) if store else None,
+        keys=Path(str(keys)) if keys else None,
+        policy=None if policy is None else Path(str(policy)),
     )
 
 

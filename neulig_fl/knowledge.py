@@ -17,7 +17,7 @@ from torch import Tensor
 
 from neulig_fl.plan import Setting
 from neulig_fl.queries import Block, blocks, class_columns
-from neulig_fl.records import OUTPUT_KINDS, Arrays, Request
+from neulig_fl.records import MIXED_KINDS, OUTPUT_KINDS, Arrays, Request
 from neulig_fl.source_cache import cache_dir
 from neulig_fl.superposition import ExpertStack, mapped
 
@@ -46,6 +46,7 @@ class Knowledge:
 
     setting: Setting
     outputs: dict[Key, dict[str, Tensor]] = field(default_factory=dict)
+    answers: dict[Key, dict[str, Arrays]] = field(default_factory=dict)
     fractions: dict[Key, float] = field(default_factory=dict)
     sums: dict[str, dict[str, float]] = field(default_factory=dict)
     inputs: dict[str, dict[str, Arrays]] = field(default_factory=dict)
@@ -76,17 +77,26 @@ class Knowledge:
         key = (request.group, request.kind, request.queries)
         self.bytes[key] = self.bytes.get(key, 0) + size
         if request.kind in OUTPUT_KINDS:
-            if request.fraction > self.fractions.get(key, 0.0):
-                self.outputs[key] = {}
-            self.fractions[key] = request.fraction
-            rows = torch.from_numpy(np.array(arrays[request.kind]))
-            self.outputs.setdefault(key, {})[client] = rows
+            self._answered(key, client, request, arrays)
         elif request.kind == "offset-sum":
             self.sums.setdefault(request.group, {})[client] = float(arrays["sum"][0])
         elif request.kind == "inputs":
             self.inputs.setdefault(request.group, {})[client] = arrays
         else:
             self._stack(request.group).put(client, arrays)
+
+    def _answered(self, key: Key, client: str, request: Request, arrays: Arrays) -> None:
+        """Remember outputs; those that cannot be mixed are kept as they came."""
+        if request.fraction > self.fractions.get(key, 0.0):
+            self.outputs.pop(key, None)
+            self.answers.pop(key, None)
+        self.fractions[key] = request.fraction
+        if request.kind in MIXED_KINDS:
+            rows = torch.from_numpy(np.array(arrays[request.kind]))
+            self.outputs.setdefault(key, {})[client] = rows
+        else:
+            copies: Arrays = {name: np.array(array) for name, array in arrays.items()}
+            self.answers.setdefault(key, {})[client] = copies
 
     def _stack(self, group: str) -> ExpertStack:
         if group not in self.stacks:

@@ -1,8 +1,9 @@
-"""The ledger: an append-only chain of releases and refusals.
+"""The ledger: an append-only chain of releases and refusals, signed by the client whose it is.
 
 Every entry holds the hash of the one before it, so changing, dropping or reordering an entry breaks
-the chain from there on. What the chain alone does not detect is a cut at the end; the report holds
-the head for that.
+the chain from there on, and its owner's signature over its own hash, so nobody else can write one.
+What neither detects is a cut at the end: the server's receipts do, and the report holds the head of
+those. Lines are canonical JSON: there is one way to write an entry, so any byte counts.
 """
 
 from __future__ import annotations
@@ -11,22 +12,77 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from neulig_fl.errors import RunError
+from neulig_fl.key_files import sync_folder
+from neulig_fl.keys import signed_by
 
 Entry = dict[str, Any]
 START = "0" * 64
+PURPOSE = "ledger entry"
+
+RELEASE, REPEAT, REFUSAL = "release", "repeat", "refusal"
+"""Events. A `repeat` sends an earlier release once more, in another stage or run; it is not charged
+again."""
+
+_UNHASHED = frozenset({"hash", "signature"})
+
+
+class Signer(Protocol):
+    """Who signs entries: `neulig_fl.keys.Identity`."""
+
+    @property
+    def key(self) -> str:
+        """The public key's text."""
+        ...
+
+    def sign(self, purpose: str, message: bytes) -> str:
+        """The signature over a message."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The first thing that is wrong in a ledger.
+
+    Args:
+        index: of the entry, from 0; None when no single entry is to blame.
+        what: what is wrong, one line.
+    """
+
+    index: int | None
+    what: str
+
+
+def canonical(value: object) -> str:
+    """The one way in which a value is written.
+
+    Raises:
+        ValueError: JSON has no word for it.
+
+    Example:
+        >>> canonical({"b": 1.0, "a": None})
+        '{"a":null,"b":1.0}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def entry_hash(entry: Entry) -> str:
-    """SHA-256 (hex) of an entry without its own hash."""
-    body = {k: v for k, v in entry.items() if k != "hash"}
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 (hex) of an entry without its own hash and signature."""
+    body = {k: v for k, v in entry.items() if k not in _UNHASHED}
+    return hashlib.sha256(canonical(body).encode()).hexdigest()
 
 
-def extended(entries: Sequence[Entry], fact: Entry) -> Entry:
+def extended(entries: Sequence[Entry], fact: Entry, signer: Signer | None = None) -> Entry:
     """The next entry of a chain.
+
+    Args:
+        entries: those before it.
+        fact: what it says.
+        signer: whose ledger it is; None for one that only a chain protects, as the server's.
 
     Example:
         >>> first = extended([], {"kind": "logits"})
@@ -35,59 +91,177 @@ def extended(entries: Sequence[Entry], fact: Entry) -> Entry:
     """
     previous = entries[-1]["hash"] if entries else START
     entry = {**fact, "index": len(entries), "previous": previous}
-    return {**entry, "hash": entry_hash(entry)}
+    for name in (*_UNHASHED, "key"):
+        entry.pop(name, None)
+    if signer is None:
+        return {**entry, "hash": entry_hash(entry)}
+    entry["key"] = signer.key
+    digest = entry_hash(entry)
+    return {**entry, "hash": digest, "signature": signer.sign(PURPOSE, digest.encode())}
 
 
-def first_fault(entries: Sequence[Entry]) -> int | None:
-    """Index of the first entry that breaks the chain; None when it holds."""
+def fault(entries: Sequence[Entry]) -> Fault | None:
+    """What first breaks the chain; None when it holds. Says nothing of who wrote it."""
     previous = START
     for index, entry in enumerate(entries):
-        whole = entry.get("index") == index and entry.get("previous") == previous
-        if not whole or entry.get("hash") != entry_hash(entry):
-            return index
+        if entry.get("index") != index or isinstance(entry["index"], bool):
+            return Fault(index, f"says that it is entry {_shown(entry.get('index'))}")
+        if entry.get("previous") != previous:
+            return Fault(index, "does not follow from the entry before it")
+        if entry.get("hash") != entry_hash(entry):
+            return Fault(index, "was changed: its hash is not that of what it says")
         previous = entry["hash"]
     return None
 
 
+def first_fault(entries: Sequence[Entry]) -> int | None:
+    """Index of the first entry that breaks the chain; None when it holds."""
+    found = fault(entries)
+    return None if found is None else found.index
+
+
 def verify(entries: Sequence[Entry]) -> bool:
-    """Whether the chain holds."""
-    return first_fault(entries) is None
+    """Whether the chain holds; `signature_fault` says whether its owner wrote it."""
+    return fault(entries) is None
+
+
+def signature_problem(entry: Entry, key: str) -> str | None:
+    """What is wrong with one entry by itself; None when this key signed what it says.
+
+    Args:
+        entry: anything that JSON can hold.
+        key: the text of the public key that must have signed it.
+    """
+    try:
+        digest = entry_hash(entry)
+    except (ValueError, RecursionError):
+        return "holds what JSON has no word for"
+    if entry.get("hash") != digest:
+        return "was changed: its hash is not that of what it says"
+    if entry.get("key") != key:
+        return f"is signed with another key, {_shown(entry.get('key'))}, not {key}"
+    if not signed_by(key, PURPOSE, digest.encode(), entry.get("signature")):
+        return "has a signature that is not its owner's"
+    return None
+
+
+def signature_fault(entries: Sequence[Entry], keys: Sequence[str]) -> Fault | None:
+    """The first entry that its owner did not sign; None when all are the owner's.
+
+    Args:
+        entries: of one client.
+        keys: all keys that it had, oldest first (`keys.PublicIdentity.lineage`). Once a later one
+            has signed, an earlier one counts no more.
+    """
+    left = list(keys)
+    for index, entry in enumerate(entries):
+        while len(left) > 1 and entry.get("key") != left[0] and entry.get("key") in left:
+            left.pop(0)
+        problem = signature_problem(entry, left[0])
+        if problem is not None:
+            return Fault(index, problem)
+    return None
+
+
+def _shown(value: object) -> str:
+    """A value of an entry in an error: short, and on one line."""
+    return f"{value!r}"[:60]
 
 
 def head(entries: Sequence[Entry]) -> str | None:
-    """Hash of the last entry."""
-    return str(entries[-1]["hash"]) if entries else None
+    """Hash that the last entry has; None without an entry, or where it has none."""
+    found = entries[-1].get("hash") if entries else None
+    return found if isinstance(found, str) else None
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries of a ledger file, one JSON object a line; a torn last line is left out."""
+    """The entries of a ledger file of one's own; a torn last line is left out.
+
+    Raises:
+        RunError: a line is no entry, or the chain does not hold: what was charged is not known any
+            more.
+    """
     if not path.is_file():
         return []
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            entries.append(json.loads(line))
+    content = path.read_bytes()
+    entries, found = parsed(content[: content.rfind(b"\n") + 1])
+    found = found or fault(entries)
+    if found is not None:
+        where = "" if found.index is None else f"entry {found.index} "
+        raise RunError(
+            f"ledger {path}: {where}{found.what}; put the backup back: without its ledger a client "
+            "does not know what it released, and so releases nothing",
+            public_reason="its ledger is damaged",
+        )
     return entries
 
 
-def append(path: Path, fact: Entry) -> Entry:
-    """Add an entry to a ledger file; on return it is on the disk."""
-    entry = extended(read(path), fact)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _drop_torn_line(path)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, sort_keys=True, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def parsed(content: bytes) -> tuple[list[Entry], Fault | None]:
+    """The entries of a ledger file's content, up to the first line that is no entry.
+
+    Returns:
+        The entries, and the first line that is not canonical JSON of an object, if there is one.
+    """
+    entries: list[Entry] = []
+    lines = content.split(b"\n")
+    for index, line in enumerate(lines[:-1]):
+        entry = _entry(line)
+        if entry is None:
+            return entries, Fault(index, "is no entry as a ledger writes one")
+        entries.append(entry)
+    if lines[-1]:
+        return entries, Fault(len(entries), "is cut short: its line has no end")
+    return entries, None
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        entry = json.loads(line)
+        written = canonical(entry).encode()
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and written == line else None
+
+
+def text(entries: Sequence[Entry]) -> str:
+    """A whole ledger file."""
+    return "".join(f"{canonical(entry)}\n" for entry in entries)
+
+
+def append(path: Path, fact: Entry, signer: Signer | None = None) -> Entry:
+    """Add an entry to a ledger file; on return it is on the disk.
+
+    Two processes that append at once would fork the chain: the caller holds a lock, as
+    `client_store` does.
+
+    Raises:
+        RunError: the ledger is damaged, or cannot be written.
+    """
+    entry = extended(read(path), fact, signer)
+    line = canonical(entry).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_last(path, line)
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror or error}); free space there, then run "
+            "again",
+            public_reason="it cannot write to its disk",
+        ) from error
     return entry
 
 
-def _drop_torn_line(path: Path) -> None:
-    """A killed process can leave half a line; it was never acknowledged, so it goes."""
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+def _write_last(path: Path, line: bytes) -> None:
+    """Write a line after the last whole one, and sync it.
+
+    A killed process can leave half a line; it was never acknowledged, so it goes.
+    """
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if not content:
+        sync_folder(path.parent)

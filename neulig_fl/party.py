@@ -19,10 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from neulig_fl import __version__, checkpoints, experts, gate
+from neulig_fl import __version__, checkpoints, experts, gate, policy
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import NeuligError
 from neulig_fl.files import write_atomically
+from neulig_fl.greeting import greeting, run_of
+from neulig_fl.key_files import private_folder
 from neulig_fl.plan import Setting, open_setting
 from neulig_fl.queries import Block, blocks
 from neulig_fl.records import OUTPUT_KINDS, Arrays, Request
@@ -41,12 +43,16 @@ class Party:
         seed: the seed of this run.
         name: the client's name in the scenario.
         root: the folder of the client's store.
+        keys: the folder of the client's keys; one in its store when not given.
+        policy_file: the node's own policy, an absolute path, if it has one.
     """
 
     scenario: Scenario
     seed: int
     name: str
     root: Path
+    keys: Path | None = None
+    policy_file: Path | None = None
 
     @cached_property
     def client(self) -> Client:
@@ -75,12 +81,20 @@ class Party:
             NeuligError: whatever goes wrong; a refusal is `ClientRefused`.
         """
         if action == "hello":
-            return {"client": self.name, "version": __version__}, b""
+            return self._hello(body), b""
         if action == "prepare":
             return self._prepare(str(body["group"])), b""
         if action == "release":
             return self._release(body, payload)
         raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
+
+    def _store(self, run: str | None = None) -> ClientStore:
+        return ClientStore(self.root, run, self.keys)
+
+    def _hello(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Say who this is, and sign that for the run that asks, so that it is nobody else's."""
+        run, _ = run_of(body)
+        return greeting(self._store().identity, self.name, __version__, run)
 
     def _expert(self, group: str) -> tuple[nn.Module, bool]:
         task = self.setting.tasks[self.client.task]
@@ -109,6 +123,7 @@ class Party:
 
     def _note_reference(self, fact: dict[str, Any]) -> None:
         path = self.root / REFERENCE_FILE
+        private_folder(self.root)
         facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
         facts = [f for f in facts if f["group"] != fact["group"]] + [fact]
         text = json.dumps(facts, indent=1)
@@ -117,22 +132,28 @@ class Party:
     def _release(
         self, body: dict[str, Any], payload: bytes | memoryview
     ) -> tuple[dict[str, Any], bytes]:
-        store = ClientStore(self.root)
-        request = gate.understood(body, self.client, store)
-        holdings = PartyHoldings(self, request, payload)
-        gate.admit(self.scenario, self.client, request, store, holdings.fault)
-        released = gate.release(
-            self.scenario,
-            self.client,
-            request,
-            rows=holdings.rows,
-            sizes=self.setting.sizes,
-            data_hash=holdings.data_hash,
-            holdings=holdings,
-            store=store,
-        )
-        # The entry's own hash stays here: it covers what identifies the expert.
-        return {"rows": released.rows, "sha256": released.entry["sha256"]}, released.payload
+        run, asked = run_of(body)
+        store, node = self._store(run), policy.of_node(self.policy_file)
+        with store.exclusive():
+            request = gate.understood(asked, self.client, store)
+            holdings = PartyHoldings(self, request, payload)
+            gate.admit(self.scenario, self.client, request, store, holdings.fault, node)
+            released = gate.release(
+                self.scenario,
+                self.client,
+                request,
+                rows=holdings.rows,
+                sizes=self.setting.sizes,
+                data_hash=holdings.data_hash,
+                holdings=holdings,
+                store=store,
+                expert=holdings.expert,
+                node=node,
+            )
+        entry = released.entry
+        # The entry is shown: it names the expert by tags that say nothing without the store's key.
+        reply = {"rows": released.rows, "sha256": entry["sha256"], "entry": entry}
+        return reply, released.payload
 
 
 class PartyHoldings:
@@ -195,7 +216,7 @@ class PartyHoldings:
     @property
     def data_hash(self) -> str:
         """Identifies the expert and the queries."""
-        digest = hashlib.sha256(self._expert_name().encode())
+        digest = hashlib.sha256(self.expert.encode())
         if len(self._payload):
             digest.update(self._payload)
         for block in () if len(self._payload) else self._blocks:
@@ -204,7 +225,9 @@ class PartyHoldings:
             digest.update("\n".join(ids[int(i)] for i in block.indices).encode())
         return digest.hexdigest()
 
-    def _expert_name(self) -> str:
+    @cached_property
+    def expert(self) -> str:
+        """Identifies the expert: its checkpoint's hash, or what it is trained by."""
         party, group = self._party, self._request.group
         given = experts.checkpoint(party.client, group)
         if given is not None:

@@ -7,18 +7,22 @@ pixels decide the splits; the hashes are kept in the cache folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from neulig_fl import gate, records
+from neulig_fl import gate, policy, records
 from neulig_fl.families import Family, open_family
-from neulig_fl.queries import blocks, class_count, open_tasks
+from neulig_fl.ledger import RELEASE, Entry
+from neulig_fl.limits import Candidate
+from neulig_fl.queries import Block, blocks, class_count, open_tasks
 from neulig_fl.records import Dimensions, Request
 from neulig_fl.scenario import Client, Scenario, Stage
 from neulig_fl.tasks import Task
 
-ORDER = ("inputs", "offset-sum", "features", "logits", "parameters")
+ORDER = (
+    "inputs", "offset-sum", "features", "logits", "probabilities", "top-k", "labels", "parameters",
+)  # fmt: skip
 """The order in which a stage asks: answers to `train` queries need their inputs first."""
 
 
@@ -60,15 +64,23 @@ class Setting:
             entries=self.family.entries(),
         )
 
+    @cached_property
+    def forecast(self) -> dict[str, tuple[Planned, ...]]:
+        """What every stage will ask every client for, and who will refuse; by the stage's name."""
+        books: dict[str, list[Entry]] = {client.name: [] for client in self.scenario.clients}
+        return dict(_Forecast(self, books).stages())
+
     def rows(self, request: Request, client: str) -> int:
         """Rows of the record that a request asks one client for."""
         if request.kind not in records.PER_QUERY:
             return 1
-        found = blocks(
-            self.scenario, self.tasks, request.queries or "", request.group, request.fraction
-        )
         own = request.kind == "inputs"
-        return sum(b.rows for b in found if not own or b.owner == client)
+        return sum(b.rows for b in self.blocks(request) if not own or b.owner == client)
+
+    def blocks(self, request: Request) -> list[Block]:
+        """The queries that a request is about."""
+        queries = request.queries or ""
+        return blocks(self.scenario, self.tasks, queries, request.group, request.fraction)
 
 
 def open_setting(scenario: Scenario, seed: int) -> Setting:
@@ -109,15 +121,74 @@ def _covers(known: Request, request: Request) -> bool:
 
 
 def stage_plan(setting: Setting, stage: Stage) -> Iterator[Planned]:
-    """The records of one stage: every request, every client, in the scenario's order."""
-    for request in stage_requests(setting.scenario, stage):
-        for client in setting.scenario.clients:
-            yield _planned(setting, client, request)
+    """The records of one stage: every request, every client, in the scenario's order.
+
+    A node's own policy file, and what a client released in earlier runs, are not known here.
+    """
+    yield from setting.forecast[stage.name]
 
 
-def _planned(setting: Setting, client: Client, request: Request) -> Planned:
-    rows = setting.rows(request, client.name)
-    size = records.byte_count(request.kind, rows, setting.sizes)
-    return Planned(
-        client.name, request, rows, size, gate.refusal(setting.scenario, client, request)
+@dataclass
+class _Forecast:
+    """The stages gone through in order, with what each client would have released by then.
+
+    Args:
+        setting: the scenario, opened.
+        books: each client's releases, as its ledger would have them.
+    """
+
+    setting: Setting
+    books: dict[str, list[Entry]]
+
+    def stages(self) -> Iterator[tuple[str, tuple[Planned, ...]]]:
+        """Every stage's name and records."""
+        scenario = self.setting.scenario
+        for stage in scenario.stages:
+            asked = stage_requests(scenario, stage)
+            pairs = ((request, client) for request in asked for client in scenario.clients)
+            yield stage.name, tuple(self._planned(client, request) for request, client in pairs)
+
+    def _planned(self, client: Client, request: Request) -> Planned:
+        setting, book = self.setting, self.books[client.name]
+        rows = setting.rows(request, client.name)
+        size = records.byte_count(request.kind, rows, setting.sizes)
+        refusal = gate.refusal(setting.scenario, client, request)
+        if refusal is None:
+            entry = self._entry(client, request)
+            refusal = _over_limit(client, book, entry)
+            book += [] if refusal else [entry]
+        return Planned(client.name, request, rows, size, refusal)
+
+    def _entry(self, client: Client, request: Request) -> Entry:
+        """What the ledger would say; of `train`, the queries whose owners would give them."""
+        rows = self.setting.rows(request, client.name)
+        if request.queries == "train" and request.kind in records.OUTPUT_KINDS:
+            given = self._givers(request.group)
+            rows = sum(b.rows for b in self.setting.blocks(request) if b.owner in given)
+        given_experts = {str(group): path for group, path in (client.checkpoint or {}).items()}
+        return {
+            "event": RELEASE,
+            "expert": given_experts.get(request.group, request.group),
+            "group": request.group,
+            "kind": request.kind,
+            "protection": request.protection,
+            "rows": rows,
+            "bytes": records.byte_count(request.kind, rows, self.setting.sizes),
+        }
+
+    def _givers(self, group: str) -> set[str]:
+        """Clients whose training inputs would be known."""
+        given = {"kind": "inputs", "group": group}
+        return {
+            name
+            for name, book in self.books.items()
+            if any(given.items() <= e.items() for e in book)
+        }
+
+
+def _over_limit(client: Client, book: Sequence[Entry], entry: Entry) -> str | None:
+    counted = entry["rows"] if entry["kind"] in records.PER_QUERY else None
+    candidate = Candidate(
+        entry["expert"], entry["kind"], entry["protection"], counted, entry["bytes"]
     )
+    return gate.over_limit(policy.of_client(client.name, client.policy), book, candidate)

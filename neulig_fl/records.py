@@ -8,7 +8,7 @@ a payload of another size is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 
 from neulig_fl.errors import BadReply
 from neulig_fl.scenario import KINDS, OUTPUT_KINDS
+from neulig_fl.scenario_values import MIXED_KINDS
+
+TOP_K = 5
+"""Classes in a row of a `top-k` record; all of them where there are fewer."""
 
 Arrays = dict[str, NDArray[np.generic]]
 Field = tuple[str, str, tuple[int, ...]]
@@ -103,11 +107,15 @@ def layout(kind: str, rows: int, sizes: Dimensions) -> list[Field]:
     if kind == "parameters":
         return [(name, "<f4", shape) for name, shape in sizes.entries.items()]
     pictures = (rows, 3, sizes.image_size, sizes.image_size)
+    most_likely = (rows, min(TOP_K, sizes.classes))
     fields: dict[str, list[Field]] = {
         "inputs": [("images", "|u1", pictures), ("labels", "<i8", (rows,))],
         "offset-sum": [("sum", "<f8", (1,))],
         "features": [("features", "<f4", (rows, sizes.dim))],
         "logits": [("logits", "<f4", (rows, sizes.classes))],
+        "probabilities": [("probabilities", "<f4", (rows, sizes.classes))],
+        "top-k": [("classes", "<i4", most_likely), ("probabilities", "<f4", most_likely)],
+        "labels": [("labels", "<i4", (rows,))],
     }
     return fields[kind]
 
@@ -123,15 +131,37 @@ def byte_count(kind: str, rows: int, sizes: Dimensions) -> int:
 
 
 def build(kind: str, holdings: Holdings) -> Arrays:
-    """Make a record's arrays. Only the gate calls this."""
-    makers = {
+    """Make a record's arrays. Only the gate calls this.
+
+    Raises:
+        BadReply: logits from which probabilities or labels are made are not finite.
+    """
+    makers: dict[str, Callable[[], Arrays]] = {
         "inputs": holdings.inputs,
         "offset-sum": holdings.offset_sum,
         "features": holdings.features,
         "logits": holdings.logits,
+        "probabilities": lambda: {"probabilities": _probabilities(holdings)},
+        "top-k": lambda: _top_k(_probabilities(holdings)),
+        "labels": lambda: {"labels": _top_k(_probabilities(holdings))["classes"][:, 0]},
         "parameters": holdings.parameters,
     }
     return makers[kind]()
+
+
+def _probabilities(holdings: Holdings) -> NDArray[np.float64]:
+    """Softmax over the classes of all tasks, float64 of shape (rows, classes)."""
+    logits = np.asarray(holdings.logits()["logits"], dtype=np.float64)
+    _require_finite(logits, "logits", "what probabilities are made of")
+    scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = scaled / scaled.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def _top_k(probabilities: NDArray[np.float64]) -> Arrays:
+    """The most likely classes, most likely first; of equal ones the first."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP_K]
+    return {"classes": order, "probabilities": np.take_along_axis(probabilities, order, axis=1)}
 
 
 def pack(arrays: Arrays, fields: Sequence[Field], who: str) -> bytes:
@@ -190,6 +220,7 @@ def _bad(who: str, problem: str) -> BadReply:
 
 
 __all__ = [
-    "KINDS", "OUTPUT_KINDS", "PER_QUERY", "Arrays", "Dimensions", "Holdings", "Request",
+    "KINDS", "MIXED_KINDS", "OUTPUT_KINDS", "PER_QUERY", "TOP_K", "Arrays", "Dimensions",
+    "Holdings", "Request",
     "build", "byte_count", "layout", "pack", "unpack",
 ]  # fmt: skip

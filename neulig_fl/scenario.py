@@ -11,17 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from neulig_fl.errors import ScenarioError
+from neulig_fl.policy_models import Limits, Policy
 from neulig_fl.scenario_checks import problems_between
 from neulig_fl.scenario_errors import problems_of, report, shown
 from neulig_fl.scenario_models import (
-    KINDS,
     MICRO_MODELS,
     OPEN_SOURCES,
-    OUTPUT_KINDS,
     PRETRAINED_WORDS,
-    QUERY_SETS,
     Client,
-    ClientPolicy,
     Experts,
     Model,
     PortlandOptions,
@@ -33,6 +30,7 @@ from neulig_fl.scenario_models import (
     TaskOptions,
     Timeouts,
 )
+from neulig_fl.scenario_values import KINDS, OUTPUT_KINDS, QUERY_SETS
 from neulig_fl.yaml_source import Source, Steps, read, scalar
 
 __all__ = [
@@ -43,9 +41,10 @@ __all__ = [
     "PRETRAINED_WORDS",
     "QUERY_SETS",
     "Client",
-    "ClientPolicy",
     "Experts",
+    "Limits",
     "Model",
+    "Policy",
     "PortlandOptions",
     "Queries",
     "Resources",

@@ -12,13 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from neulig_fl import variants
+from neulig_fl import policy_files, variants
 from neulig_fl.errors import nearest
 from neulig_fl.scenario_errors import Problem, shown
 from neulig_fl.scenario_models import (
     MICRO_MODELS,
     OPEN_SOURCES,
-    OUTPUT_KINDS,
     PRETRAINED_WORDS,
     Model,
     PortlandOptions,
@@ -30,6 +29,7 @@ from neulig_fl.scenario_models import (
     is_path,
     place,
 )
+from neulig_fl.scenario_values import KINDS, MIXED_KINDS, OUTPUT_KINDS
 
 _READ_BY_ALL = frozenset({"templates"})
 """What every task source reads; those that read more say so in `READS`."""
@@ -46,8 +46,8 @@ def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
         scenario: valid field by field.
         base: folder that relative paths start from.
     """
-    apart = (_names, _seeds, _tasks, _shares, _stages, _portland, _order)
-    on_disk = (_task_options, _checkpoints, _weights)
+    apart = (_names, _trust, _seeds, _tasks, _shares, _stages, _portland, _order)
+    on_disk = (_task_options, _checkpoints, _policies, _weights)
     return [
         *(problem for check in apart for problem in check(scenario)),
         *(problem for check in on_disk for problem in check(scenario, base)),
@@ -65,6 +65,13 @@ def _repeated(section: str, names: Sequence[str]) -> Iterator[Problem]:
         if first < index:
             taken = f"the name is taken (got {shown(name)}, as in {section}.{first}.name)"
             yield Problem((section, index, "name"), f"{taken}; every name stands once")
+
+
+def _trust(scenario: Scenario) -> Iterator[Problem]:
+    clients = [client.name for client in scenario.clients]
+    for name in scenario.trust:
+        if name not in clients:
+            yield Problem(("trust", name), f"is no client; {nearest(name, clients)}", key=True)
 
 
 def _seeds(scenario: Scenario) -> Iterator[Problem]:
@@ -168,8 +175,7 @@ def _order(scenario: Scenario) -> Iterator[Problem]:
 def _training_needs(
     options: PortlandOptions, group: str, released: frozenset[_Release]
 ) -> Iterator[tuple[str, str]]:
-    if (group, options.outputs, options.queries) not in released:
-        yield f"{{kind: {options.outputs}, queries: [{options.queries}]}}", ""
+    yield from _outputs_needed(options, group, options.queries, released)
     if options.alignment != "none" and (group, "offset-sum", None) not in released:
         yield "{kind: offset-sum}", ", or set portland.alignment to none"
     if options.queries == "train" and (group, "inputs", "train") not in released:
@@ -179,11 +185,23 @@ def _training_needs(
         yield "{kind: parameters}", f", or set portland.objective_on to ensemble {got}"
 
 
+def _outputs_needed(
+    options: PortlandOptions, group: str, queries: str, released: frozenset[_Release]
+) -> Iterator[tuple[str, str]]:
+    """The outputs that are mixed; labels and the like say which class wins, not what to mix."""
+    if (group, options.outputs, queries) in released:
+        return
+    instead = [k for k in KINDS if k in OUTPUT_KINDS - MIXED_KINDS]
+    there = [kind for kind in instead if (group, kind, queries) in released]
+    mixed = " or ".join(kind for kind in KINDS if kind in MIXED_KINDS)
+    why = f"; with {', '.join(there)} alone it is not possible: only {mixed} can be mixed"
+    yield f"{{kind: {options.outputs}, queries: [{queries}]}}", why if there else ""
+
+
 def _ensemble_needs(
     options: PortlandOptions, group: str, released: frozenset[_Release]
 ) -> Iterator[tuple[str, str]]:
-    if (group, options.outputs, "evaluation") not in released:
-        yield f"{{kind: {options.outputs}, queries: [evaluation]}}", ""
+    yield from _outputs_needed(options, group, "evaluation", released)
 
 
 def _merge_needs(
@@ -257,6 +275,14 @@ def _checkpoints(scenario: Scenario, base: Path) -> Iterator[Problem]:
             yield Problem(steps, f"{what}; add {lacking[0]}: PATH, or take it from experts.groups")
         for path in dict.fromkeys(client.checkpoint.values()):
             yield from _must_exist(steps, path, base, "file or folder")
+
+
+def _policies(scenario: Scenario, base: Path) -> Iterator[Problem]:
+    """No policy contradicts itself; one that the stages contradict is a refusal, and no error."""
+    for index, client in enumerate(scenario.clients):
+        for found in policy_files.problems(client.policy, base):
+            steps = ("clients", index, "policy", *found.steps)
+            yield Problem(steps, found.text, found.key)
 
 
 def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:

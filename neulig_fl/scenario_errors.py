@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from neulig_fl.errors import ScenarioError, nearest
-from neulig_fl.scenario_values import SLUG, TEMPLATE
+from neulig_fl.scenario_values import MOMENT, PUBLIC_KEY, SLUG, TEMPLATE
 from neulig_fl.yaml_source import Source, Steps
 
 MOST_SHOWN = 20
@@ -24,6 +24,8 @@ _Schema = Mapping[str, Any]
 _PATTERNS = {
     SLUG: "lower-case letters, digits and single hyphens, at most 60, such as north-1",
     TEMPLATE: "text with one {} where the class name goes",
+    PUBLIC_KEY: "a public key as a run's trust.json has it: ed25519: and 43 characters",
+    MOMENT: "a date (2027-03-31), or a date-time with its zone (2027-03-31T18:00:00Z)",
 }
 _BOUNDS = {
     "minimum": "at least",
@@ -35,6 +37,7 @@ _WHAT = {
     "literal_error": "unknown value",
     "variant": "unknown value",
     "repeated": "names the same thing twice",
+    "moment": "no such date or time",
     "too_short": "too few entries",
     "finite_number": "not a finite number",
     "greater_than": "out of range",

@@ -15,14 +15,19 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
 from neulig_fl import variants
+from neulig_fl.policy_models import Policy, is_policy_file
 from neulig_fl.scenario_values import (
+    OUTPUT_KINDS,
     Count,
+    Kind,
     Method,
     NotNegative,
     Number,
     Positive,
     Pretrained,
     Protection,
+    PublicKey,
+    QuerySet,
     Section,
     Seed,
     Several,
@@ -34,14 +39,9 @@ from neulig_fl.scenario_values import (
     unique,
 )
 
-Kind = Literal["inputs", "offset-sum", "features", "logits", "parameters"]
-QuerySet = Literal["pool", "evaluation", "train"]
 Group = Literal["A", "B"]
 Granularity = Literal["sample", "batch-first", "task", "global"]
 
-KINDS: tuple[str, ...] = get_args(Kind)
-QUERY_SETS: tuple[str, ...] = get_args(QuerySet)
-OUTPUT_KINDS = frozenset({"features", "logits"})
 OPEN_SOURCES = frozenset({"huggingface", "imagefolder", "torchvision"})
 """Sources that are no task by themselves: a scenario says which images they are to read."""
 
@@ -147,15 +147,6 @@ class TaskOptions(Section):
     )
 
 
-class ClientPolicy(Section):
-    """A client's own rule; it beats what any stage asks for."""
-
-    never: tuple[Kind, ...] = Field((), description="Kinds of record that never leave the client.")
-    only: tuple[Kind, ...] | None = Field(
-        None, description="The only kinds of record that may leave it; null: no such limit."
-    )
-
-
 class Client(Section):
     """One party, which holds one expert per group."""
 
@@ -168,9 +159,7 @@ class Client(Section):
         description="Weights of an expert that the client already has: a path, or one per group "
         "as {A: path, B: path}. null: the expert is trained.",
     )
-    policy: ClientPolicy = Field(
-        ClientPolicy(), description="The client's own rule; it beats any stage."
-    )
+    policy: Policy = Field(Policy(), description="The client's own rules; they beat any stage.")
 
 
 class Experts(Section):
@@ -364,6 +353,11 @@ class Scenario(Section):
         "stop",
         description="When a client refuses or is missing: stop the run, or continue without it.",
     )
+    trust: dict[Slug, PublicKey] = Field(
+        {},
+        description="Public keys of clients, by name: a client with another key is not believed. "
+        "The others' keys are trusted as they are first seen.",
+    )
     timeouts: Timeouts = Field(Timeouts(), description="How long the server waits.")
     resources: Resources = Field(Resources(), description="CPUs and GPUs of the parties.")
 
@@ -393,7 +387,7 @@ class Scenario(Section):
             update={
                 "model": _with_weights(base, self.model),
                 "tasks": {name: _rooted(base, options) for name, options in self.tasks.items()},
-                "clients": tuple(_with_checkpoint(base, client) for client in self.clients),
+                "clients": tuple(_with_paths(base, client) for client in self.clients),
             }
         )
 
@@ -431,8 +425,12 @@ def _rooted(base: Path, options: TaskOptions) -> TaskOptions:
     return options.model_copy(update={"root": root})
 
 
-def _with_checkpoint(base: Path, client: Client) -> Client:
-    if client.checkpoint is None:
-        return client
-    paths = {group: str(place(base, path)) for group, path in client.checkpoint.items()}
-    return client.model_copy(update={"checkpoint": paths})
+def _with_paths(base: Path, client: Client) -> Client:
+    found: dict[str, Any] = {}
+    if client.checkpoint is not None:
+        found["checkpoint"] = {g: str(place(base, path)) for g, path in client.checkpoint.items()}
+    preset = client.policy.preset
+    if preset is not None and is_policy_file(preset):
+        absolute = {"preset": str(place(base, preset))}
+        found["policy"] = client.policy.model_copy(update=absolute)
+    return client.model_copy(update=found) if found else client

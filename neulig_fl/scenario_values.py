@@ -5,7 +5,9 @@ The sections that `scenario_models` puts together are made of these.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +25,32 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from neulig_fl import variants
 
 SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+PUBLIC_KEY = r"^ed25519:[A-Za-z0-9_-]{43}$"
 TEMPLATE = r"^[^{}]*\{\}[^{}]*$"
+MOMENT = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2}))?$"
+)
+
+Kind = Literal[
+    "inputs",
+    "offset-sum",
+    "features",
+    "logits",
+    "probabilities",
+    "top-k",
+    "labels",
+    "parameters",
+]
+QuerySet = Literal["pool", "evaluation", "train"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+QUERY_SETS: tuple[str, ...] = get_args(QuerySet)
+OUTPUT_KINDS = frozenset({"features", "logits", "probabilities", "top-k", "labels"})
+"""Kinds that answer queries."""
+
+MIXED_KINDS = frozenset({"features", "logits"})
+"""Outputs that Portland reads and that are mixed."""
 
 Item = TypeVar("Item")
 
@@ -35,10 +62,20 @@ class Section(BaseModel):
 
 
 class Variant:
-    """Annotation of a string that must be the name of a file in a folder of variants."""
+    """Annotation of a string that must be the name of a file in a folder of variants.
 
-    def __init__(self, package: str) -> None:
+    Args:
+        package: the folder.
+        more: names that are good whether or not a file has them.
+    """
+
+    def __init__(self, package: str, more: Sequence[str] = ()) -> None:
         self.package = package
+        self.more = more
+
+    @property
+    def _names(self) -> list[str]:
+        return sorted({*variants.names(self.package), *self.more})
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -48,10 +85,10 @@ class Variant:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {**handler(schema), "enum": variants.names(self.package)}
+        return {**handler(schema), "enum": self._names}
 
     def _known(self, name: str) -> str:
-        if name not in variants.names(self.package):
+        if name not in self._names:
             raise PydanticCustomError("variant", "no file of that name")
         return name
 
@@ -63,13 +100,38 @@ def unique(items: tuple[Item, ...]) -> tuple[Item, ...]:
     return items
 
 
+def end_of(moment: str) -> datetime:
+    """The moment from which something is over: the end of a date in UTC, or a date-time.
+
+    Raises:
+        ValueError: there is no such day, hour or minute.
+
+    Example:
+        >>> end_of("2027-03-31") > end_of("2027-03-31T23:00:00Z")
+        True
+    """
+    if "T" in moment:
+        return datetime.fromisoformat(moment)
+    return datetime.fromisoformat(f"{moment}T00:00:00Z") + timedelta(days=1)
+
+
+def _real(moment: str) -> str:
+    try:
+        end_of(moment)
+    except (ValueError, OverflowError) as error:
+        raise PydanticCustomError("moment", "no such date") from error
+    return moment
+
+
 def _null_is_none(value: Any) -> Any:
     return "none" if value is None else value
 
 
 Slug = Annotated[str, Field(pattern=SLUG, max_length=60)]
+PublicKey = Annotated[str, Field(pattern=PUBLIC_KEY)]
 Text = Annotated[str, Field(min_length=1)]
 Template = Annotated[str, Field(pattern=TEMPLATE)]
+Moment = Annotated[str, Field(pattern=MOMENT), AfterValidator(_real)]
 Whole = Annotated[int, Strict()]
 Count = Annotated[Whole, Field(ge=1)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
@@ -79,6 +141,11 @@ NotNegative = Annotated[Number, Field(ge=0)]
 Several = Annotated[tuple[Item, ...], Field(min_length=1), AfterValidator(unique)]
 Step = Annotated[str, Variant("neulig_fl.stages")]
 Protection = Annotated[str, Variant("neulig_fl.protections")]
+Guard = Annotated[
+    str, Variant("neulig_fl.protections", ("none", "sealed", "secure-sum", "gaussian"))
+]
+"""A protection that a policy asks for; what this version cannot do lets nothing out."""
+
 TaskSource = Annotated[str, Variant("neulig_fl.tasks")]
 Method = Annotated[str, Variant("neulig_fl.merges")]
 Pretrained = Annotated[Text, BeforeValidator(_null_is_none, json_schema_input_type=Text | None)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,12 +118,20 @@ class Study:
             "ledger": {
                 "entries": len(receipts),
                 "head": ledger.head(receipts),
-                "verified": ledger.verify(receipts),
+                "verified": self.collector.book.verified(),
+                **self.collector.book.told(),
             },
         }
 
 
-def serve(scenario: Scenario, seed: int, parties: Parties, out: Path, progress: Progress) -> None:
+def serve(
+    scenario: Scenario,
+    seed: int,
+    parties: Parties,
+    out: Path,
+    progress: Progress,
+    trust: Mapping[str, str] | None = None,
+) -> None:
     """Run a scenario's stages and write `outcome.json`, the receipts and Portland to `out`.
 
     Args:
@@ -131,13 +140,15 @@ def serve(scenario: Scenario, seed: int, parties: Parties, out: Path, progress: 
         parties: the clients.
         out: the run's folder.
         progress: takes progress events.
+        trust: the public key that each client is pinned to; the others' are trusted as they are
+            first seen.
 
     Raises:
         RunError: a client's answer ends the run.
         InputError: the model or a task cannot be opened.
     """
     knowledge = Knowledge(open_setting(scenario, seed))
-    study = Study(Collector(parties, knowledge, progress), progress)
+    study = Study(Collector(parties, knowledge, progress, trust or {}), progress)
     for stage in scenario.stages:
         list(stage_plan(knowledge.setting, stage))  # data that cannot be listed ends the run here
     try:
@@ -145,7 +156,7 @@ def serve(scenario: Scenario, seed: int, parties: Parties, out: Path, progress: 
         for stage in scenario.stages:
             study.run_stage(stage, seed)
     finally:
-        _write_lines(out / "receipts.jsonl", study.collector.receipts)
+        study.collector.book.write(out)
     if study.fitted is not None:
         network = study.fitted.portland
         tensors = {"weight": network.weight, "bias": network.bias}
@@ -155,11 +166,6 @@ def serve(scenario: Scenario, seed: int, parties: Parties, out: Path, progress: 
         )
     text = json.dumps(study.outcome(), allow_nan=False)
     write_atomically(out / OUTCOME_FILE, text)
-
-
-def _write_lines(path: Path, entries: list[ledger.Entry]) -> None:
-    text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
-    write_atomically(path, text)
 
 
 def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:

@@ -49,7 +49,7 @@ _IN_OUR_WORDS = {
     "could not find expected ':'": "a key without its colon; write `key: value`",
     "found undefined alias": "an alias (*name) for which there is no anchor (&name)",
     "found duplicate anchor": "an anchor (&name) that is there already",
-    "but found another document": "a second document (---); a scenario is one document",
+    "but found another document": "a second document (---); a file holds one document",
     "expected <block end>": "the indentation does not fit the lines above",
     "expected the node content": "a value is missing here, or this mark needs quotes",
     "found unknown escape character": "an unknown escape in double quotes; use single quotes",
@@ -122,7 +122,7 @@ def read(path: Path) -> Source:
     """Read a YAML file.
 
     Raises:
-        ScenarioError: the file cannot be read or is not the YAML that a scenario may hold;
+        ScenarioError: the file cannot be read or is not YAML as neulig-fl reads it;
             the message starts with file:line:column, or the file alone where there is no line.
     """
     return parse(_text(path), str(path))
@@ -168,7 +168,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from error
     if len(raw) > MOST_BYTES:
-        raise ScenarioError(f"{path}: {len(raw)} bytes; a scenario has at most {MOST_BYTES}")
+        raise ScenarioError(f"{path}: {len(raw)} bytes; at most {MOST_BYTES} are read")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -193,9 +193,11 @@ def _root(text: str) -> MappingNode:
     except RecursionError as error:
         raise _FaultError(_TOO_DEEP, (1, 1)) from error
     if root is None:
-        raise _FaultError("the file is empty; a scenario needs name, clients and stages", (1, 1))
+        raise _FaultError("the file is empty; write lines of `key: value`", (1, 1))
     if not isinstance(root, MappingNode):
-        raise _FaultError("a scenario is a mapping: lines of `key: value`", _place(root.start_mark))
+        raise _FaultError(
+            "the file is no mapping; write lines of `key: value`", _place(root.start_mark)
+        )
     return root
 
 

@@ -29,7 +29,7 @@ def main(grid: Grid, context: Context) -> None:
         names = [client.name for client in scenario.clients]
         progress = to_file(config.out / FILE)
         parties = FlowerParties(grid, names, scenario.timeouts.hello, progress.note)
-        serve(scenario, scenario.seed, parties, config.out, progress)
+        serve(scenario, scenario.seed, parties, config.out, progress, scenario.trust)
     except NeuligError as error:
         _write_error(config.out, error)
         raise

@@ -13,9 +13,18 @@ import pytest
 import tiny
 import torch
 
-from neulig_fl import ledger
+from neulig_fl import key_files, ledger
+from neulig_fl.client_store import ClientStore
 from neulig_fl.collect import Collector
-from neulig_fl.errors import BadReply, ClientFailed, ClientMissing, ClientRefused, RunError
+from neulig_fl.errors import (
+    BadReply,
+    ClientFailed,
+    ClientMissing,
+    ClientRefused,
+    InputError,
+    RunError,
+)
+from neulig_fl.keys import Identity
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.parties import Answer, Ask
 from neulig_fl.plan import open_setting
@@ -35,11 +44,12 @@ def make(data: Path, tmp_path: Path) -> Make:
     """A collector whose clients answer here; `order` may change what arrives, and when."""
 
     def made(order: Order = lambda answers: answers, **changes: Any) -> Collector:
+        trust = changes.pop("trust", {})
         scenario = tiny.scenario(tmp_path, data, **changes)
         knowledge = Knowledge(open_setting(scenario, scenario.seed))
         notes: list[Any] = []
         found = Collector(
-            tiny.InProcess(scenario, tmp_path, order), knowledge, Progress(notes.append)
+            tiny.InProcess(scenario, tmp_path, order), knowledge, Progress(notes.append), trust
         )
         found.notes = notes  # type: ignore[attr-defined]
         return found
@@ -114,9 +124,9 @@ def test_parameters_are_asked_for_one_client_at_a_time(make: Make) -> None:
     """Without it the server would hold every expert twice."""
     collector = make()
     collector.collect(_stage(collector, 1))
-    assert [[a.client for a in asks] for asks in collector.parties.asked] == [
-        [n] for n in tiny.CLIENTS
-    ]  # type: ignore[attr-defined]
+    hello, *asked = collector.parties.asked  # type: ignore[attr-defined]
+    assert [[a.client for a in asks] for asks in asked] == [[n] for n in tiny.CLIENTS]
+    assert [a.client for a in hello] == list(tiny.CLIENTS)
     assert collector.knowledge.with_parameters("A") == tiny.CLIENTS
 
 
@@ -139,7 +149,7 @@ def test_training_inputs_come_back_to_every_expert(make: Make) -> None:
     }
     questions = collector.knowledge.questions("A", "train")
     assert [q.task for q in questions] == ["first", "second", "first"]
-    sent = collector.parties.asked[1][0].payload  # type: ignore[attr-defined]
+    sent = collector.parties.asked[2][0].payload  # type: ignore[attr-defined]
     assert sent == np.concatenate([q.pictures for q in questions]).tobytes()
 
 
@@ -249,7 +259,8 @@ def test_a_client_without_an_expert_is_not_asked_again(
     collector = make(order, on_refusal="continue")
     assert list(collector.prepare("A")) == ["ada", "cyd"]
     _, refusals = collector.collect(_stage(collector))
-    asked = [a.client for asks in collector.parties.asked[1:] for a in asks]  # type: ignore[attr-defined]
+    asked = [a.client for asks in collector.parties.asked[2:] for a in asks]  # type: ignore[attr-defined]
+    assert asked
     assert "bob" not in asked
     assert [r["client"] for r in refusals] == ["bob"] * 3
     assert "preparing its expert of group A: no data" in refusals[0]["reason"]
@@ -271,6 +282,26 @@ def test_a_clients_policy_is_its_own_refusal(make: Make) -> None:
             "reason": "refused: policy of client 'bob': never offset-sum",
         }
     ]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("labels", "labels"), ("top-k", "classes")])
+@pytest.mark.parametrize("wrong", [-1, 5])
+def test_answers_that_name_no_class_are_refused(
+    kind: str, name: str, wrong: int, make: Make
+) -> None:
+    """Without it whatever counts classes later would count those of nobody."""
+
+    def spoil(answer: Answer) -> Answer:
+        if answer.action != "release":
+            return answer
+        payload = np.frombuffer(answer.payload, "<i4").copy()
+        payload[0] = wrong
+        return _with_payload(answer, payload.tobytes())
+
+    share = [{"kind": kind, "queries": ["pool"]}]
+    collector = make(_spoil("ada", spoil), stages=[{"name": "s", "share": share}])
+    with pytest.raises(BadReply, match=f"1 {name} are not among the 5 classes of all tasks"):
+        collector.collect(_stage(collector))
 
 
 @pytest.mark.parametrize(
@@ -374,7 +405,7 @@ def test_an_ask_carries_only_what_its_kind_needs(make: Make) -> None:
     collector = make(queries={"pool": 6, "evaluation": 7, "travel": "value"})
     for index in (0, 1):
         collector.collect(_stage(collector, index))
-    asked: list[Ask] = [asks[0] for asks in collector.parties.asked]  # type: ignore[attr-defined]
+    asked: list[Ask] = [asks[0] for asks in collector.parties.asked[1:]]  # type: ignore[attr-defined]
     found = {(a.body["kind"], a.body["queries"]): len(a.payload) for a in asked}
     assert found == {
         ("offset-sum", None): 0,
@@ -382,3 +413,207 @@ def test_an_ask_carries_only_what_its_kind_needs(make: Make) -> None:
         ("features", "evaluation"): 14 * 3 * 32 * 32,
         ("parameters", None): 0,
     }
+
+
+# ---------------------------------------------------------------- signed receipts
+
+
+def test_the_servers_receipts_hold_what_every_client_signed(make: Make, tmp_path: Path) -> None:
+    """Without it a client could deny what it gave, or a server invent it."""
+    collector = make()
+    releases, _ = collector.collect(_stage(collector))
+    for receipt, release in zip(collector.receipts, releases, strict=True):
+        entry, store = receipt["entry"], ClientStore(tmp_path / "clients" / release["client"])
+        assert entry in store.entries()
+        assert ledger.signature_problem(entry, store.identity.key) is None
+        assert entry["run"] == collector.book.run
+        assert {k: receipt[k] for k in release} == release
+    assert collector.book.verified()
+    trust = collector.book.trust()
+    assert list(trust) == list(tiny.CLIENTS)
+    assert not any(each["pinned"] for each in trust.values())
+
+
+def _resigned(answer: Answer, root: Path, **changes: Any) -> Answer:
+    """An answer whose entry the client itself signed with other words."""
+    entry = {**answer.body["entry"], **changes}
+    identity = ClientStore(root / "clients" / answer.client).identity
+    digest = ledger.entry_hash(entry)
+    entry |= {"hash": digest, "signature": identity.sign(ledger.PURPOSE, digest.encode())}
+    return dataclasses.replace(answer, body={**answer.body, "entry": entry})
+
+
+def _with_entry(answer: Answer, entry: Any) -> Answer:
+    return dataclasses.replace(answer, body={**answer.body, "entry": entry})
+
+
+LIES: dict[str, tuple[Any, str]] = {
+    "another client's name": ({"client": "ada"}, "says client 'ada' where 'bob' is right"),
+    "another run": ({"run": "cd" * 16}, "says run 'cdcd"),
+    "another stage": ({"stage": "merging"}, "says stage 'merging' where 'outputs' is right"),
+    "another group": ({"group": "B"}, "says group 'B' where 'A' is right"),
+    "another kind": ({"kind": "logits"}, "says kind 'logits'"),
+    "another query set": ({"queries": "evaluation"}, "says queries 'evaluation'"),
+    "another protection": ({"protection": "sealed"}, "says protection 'sealed'"),
+    "a smaller fraction": ({"fraction": 0.5}, "says fraction '0.5' where '1.0' is right"),
+    "fewer rows": ({"rows": 11}, "says rows '11' where '12' is right"),
+    "rows of another type": ({"rows": 12.0}, "says rows '12.0' where '12' is right"),
+    "fewer bytes": ({"bytes": 767}, "says bytes '767' where '768' is right"),
+    "another hash": ({"sha256": "ef" * 32}, "says sha256 'efef"),
+    "a refusal": ({"event": "refusal"}, "is of a 'refusal', not of a release"),
+    "an epsilon in words": ({"epsilon": "small"}, "claims an epsilon of 'small'"),
+    "a negative epsilon": ({"epsilon": -1.0}, "claims an epsilon of '-1.0'"),
+    "a delta above 1": ({"delta": 2}, "claims a delta of '2'"),
+    "no time": ({"time": None}, "has no time"),
+    "a negative index": ({"index": -1}, "has the index '-1'"),
+    "true for an index": ({"index": True}, "has the index 'True'"),
+    "an index of before": ({"index": 0}, "has the index 0, and the one before it 0: its ledger"),
+    "no link to the last one": ({"previous": "ef" * 32}, "does not follow from the one before"),
+    "a very long word": ({"note": "x" * 70_000}, "characters long; at most 65536 are read"),
+    "another key's name": ({"key": "ed25519:" + "A" * 43}, "is signed with another key"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_signed_entry_that_says_something_else_is_a_wrong_reply(
+    lie: str, make: Make, tmp_path: Path
+) -> None:
+    """Without it the receipts would not prove what the report says."""
+    changes, problem = LIES[lie]
+    collector = make(_spoil("bob", lambda a: _resigned(a, tmp_path, **changes)))
+    with pytest.raises(BadReply, match="client 'bob', stage 'outputs', features on pool") as caught:
+        collector.collect(_stage(collector))
+    assert "its signed entry " in str(caught.value)
+    assert problem in str(caught.value)
+    assert collector.knowledge.sharing("A", "pool") == ("ada",), "nothing of it was used"
+    assert ("bob", "features") not in [
+        (e["client"], e["kind"]) for e in collector.receipts if "entry" in e
+    ]
+
+
+def _forged(answer: Answer) -> Answer:
+    mark = answer.body["entry"]["signature"]
+    other = "B" if mark[0] == "A" else "A"
+    return _with_entry(answer, {**answer.body["entry"], "signature": other + mark[1:]})
+
+
+UNSIGNED: dict[str, tuple[Callable[[Answer], Answer], str]] = {
+    "none": (
+        lambda a: dataclasses.replace(a, body={k: v for k, v in a.body.items() if k != "entry"}),
+        "it sent no signed entry of its ledger",
+    ),
+    "a list": (lambda a: _with_entry(a, []), "it sent no signed entry of its ledger"),
+    "empty": (lambda a: _with_entry(a, {}), "its signed entry was changed"),
+    "forged": (_forged, "its signed entry has a signature that is not its owner's"),
+    "changed": (
+        lambda a: _with_entry(a, {**a.body["entry"], "time": 1.0}),
+        "its signed entry was changed: its hash is not that of what it says",
+    ),
+    "infinite": (
+        lambda a: _with_entry(a, {**a.body["entry"], "time": float("inf")}),
+        "its signed entry holds what JSON has no word for",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNSIGNED)
+def test_an_entry_that_its_client_did_not_sign_is_a_wrong_reply(how: str, make: Make) -> None:
+    """Without it whoever carries the messages could write receipts."""
+    spoil, problem = UNSIGNED[how]
+    collector = make(_spoil("bob", spoil))
+    with pytest.raises(BadReply, match=problem):
+        collector.collect(_stage(collector))
+
+
+def test_an_earlier_entry_is_not_taken_for_a_new_one(make: Make) -> None:
+    """Without it one signed entry could stand for two releases."""
+    kept: list[Any] = []
+
+    def replay(answer: Answer) -> Answer:
+        kept.append(answer.body["entry"])
+        return _with_entry(answer, kept[0])
+
+    collector = make(_spoil("bob", replay))
+    with pytest.raises(BadReply, match="evaluation queries: its signed entry says queries 'pool'"):
+        collector.collect(_stage(collector))
+
+
+def _greet(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Order:
+    """Change what bob says when he is greeted."""
+    return lambda answers: [
+        dataclasses.replace(a, body=change(a.body))
+        if a.client == "bob" and a.action == "hello"
+        else a
+        for a in answers
+    ]
+
+
+GREETINGS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
+    "no keys": (lambda b: {**b, "identity": None}, "it did not say its keys"),
+    "another name": (lambda b: {**b, "client": "ada"}, "it says hello as client 'ada'"),
+    "no signature": (
+        lambda b: {k: v for k, v in b.items() if k != "signature"},
+        "its greeting is not signed by its key for this run",
+    ),
+    "another's keys": (
+        lambda b: {**b, "identity": Identity.new().public.record()},
+        "its greeting is not signed by its key for this run",
+    ),
+    "another's agreement key": (
+        lambda b: {**b, "identity": {**b["identity"], "agreement": Identity.new().agreement}},
+        "not an Ed25519 key and an X25519 key that the first one signed",
+    ),
+    "infinite": (lambda b: {**b, "version": float("inf")}, "holds what JSON has no word for"),
+}
+
+
+@pytest.mark.parametrize("how", GREETINGS)
+def test_a_wrong_greeting_is_told_before_anything_is_asked(how: str, make: Make) -> None:
+    """Without it the server would believe whoever answers in a client's name."""
+    change, problem = GREETINGS[how]
+    collector = make(_greet(change))
+    with pytest.raises(BadReply, match=f"^client 'bob', saying hello: .*{problem}"):
+        collector.prepare("A")
+    going_on = make(_greet(change), on_refusal="continue")
+    assert list(going_on.prepare("A")) == ["ada", "cyd"]
+    _, refusals = going_on.collect(_stage(going_on))
+    assert {r["client"] for r in refusals} == {"bob"}
+    assert all("saying hello" in r["reason"] for r in refusals)
+
+
+def test_a_client_that_was_silent_at_first_has_no_key_to_believe(make: Make) -> None:
+    """Without it the first release would bring its own key along."""
+    lost = lambda answers: [  # noqa: E731
+        dataclasses.replace(a, status="missing", body={}) if a.action == "hello" else a
+        for a in answers
+    ]
+    collector = make(lost)
+    with pytest.raises(BadReply, match="it never said hello, so its key is not known"):
+        collector.collect(_stage(collector))
+
+
+def test_a_pinned_key_is_the_only_one_that_is_believed(make: Make, tmp_path: Path) -> None:
+    """Without it trust on first use would be all that there is."""
+    key = ClientStore(tmp_path / "clients" / "bob").identity.key
+    collector = make(trust={"bob": key})
+    collector.prepare("A")
+    assert {n: t["pinned"] for n, t in collector.book.trust().items()} == {
+        "ada": False, "bob": True, "cyd": False
+    }  # fmt: skip
+    other = Identity.new().key
+    wrong = make(trust={"bob": other})
+    with pytest.raises(BadReply, match=f"saying hello: its key is {key} and not the pinned one"):
+        wrong.prepare("A")
+    with pytest.raises(InputError, match="the key pinned for client 'bob' is 'north'; allowed"):
+        make(trust={"bob": "north"})
+
+
+def test_a_pinned_key_that_handed_over_is_believed(make: Make, tmp_path: Path) -> None:
+    """Without it every partner would have to change its scenario before a key can be rotated."""
+    store = ClientStore(tmp_path / "clients" / "bob")
+    old = store.identity.key
+    new = key_files.rotate(store.root / "keys").key
+    collector = make(trust={"bob": old})
+    collector.collect(_stage(collector))
+    assert collector.book.trust()["bob"]["key"] == new != old
+    assert collector.book.verified()

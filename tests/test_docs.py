@@ -28,10 +28,11 @@ import tiny
 import yaml
 from safetensors.torch import save_file
 
-from neulig_fl import cli, errors, scenario_models
+from neulig_fl import cli, errors, policy_models, scenario_models
 from neulig_fl.cli import exits
 from neulig_fl.families import open_family
 from neulig_fl.scenario import Model, json_schema, load
+from neulig_fl.scenario_values import MOMENT
 from neulig_fl.yaml_source import parse, read
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +50,9 @@ ANCHORS = {
     "Model": "model",
     "TaskOptions": "tasks",
     "Client": "clients",
-    "ClientPolicy": "clients-policy",
+    "Policy": "clients-policy",
+    "AllowRule": "clients-policy-allow",
+    "Limits": "clients-policy-limits",
     "Experts": "experts",
     "Queries": "queries",
     "PortlandOptions": "portland",
@@ -244,7 +247,11 @@ def _part(module: str) -> str:
     if not module.startswith("neulig_fl"):
         return module.replace(".", "/")
     name = module.removeprefix("neulig_fl").strip(".").split(".")[0]
-    scenario = name.startswith("scenario_") or name == "yaml_source"
+    scenario = name.startswith("scenario_") or name in (
+        "policy_models",
+        "policy_files",
+        "yaml_source",
+    )
     return "scenario" if scenario else "neulig_fl" if name in ("", "__init__", "__main__") else name
 
 
@@ -269,7 +276,7 @@ def file_table(patterns: list[str]) -> str:
 def table(name: str, section: dict[str, Any]) -> str:
     """One section's keys as a Markdown table."""
     lines = ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]
-    model = getattr(scenario_models, name)
+    model = getattr(scenario_models, name, None) or getattr(policy_models, name)
     for key, about in section["properties"].items():
         default = "needed" if key in section.get("required", []) else _default(name, key, about)
         meaning = model.model_fields[key].description
@@ -311,8 +318,8 @@ def _value(about: dict[str, Any]) -> str:
         return f"mapping of {keys} to text"
     if kind in ("integer", "number"):
         return f"{'whole number' if kind == 'integer' else 'number'}{_bounds(about)}"
-    words = {"string": "name" if "pattern" in about else "text", "boolean": "`true`, `false`"}
-    return {**words, "null": "null"}[kind]
+    text = "date" if about.get("pattern") == MOMENT else "name" if "pattern" in about else "text"
+    return {"string": text, "boolean": "`true`, `false`", "null": "null"}[kind]
 
 
 def _bounds(about: dict[str, Any]) -> str:

@@ -152,7 +152,11 @@ def test_configs_are_read() -> None:
     assert str(server_config(context).scenario) == "s.json"
     config = client_config(context)
     assert (config.partition, str(config.store), str(config.out)) == (3, "/private/north", "out")
-    assert client_config(_context(**{"partition-id": 0})).store is None
+    plain = client_config(_context(**{"partition-id": 0}))
+    assert (plain.store, plain.keys, plain.policy) == (None, None, None)
+    own = {"partition-id": 0, "keys": "/private/keys", "policy": "/private/p0.yaml"}
+    config = client_config(_context(**own))
+    assert (str(config.keys), str(config.policy)) == ("/private/keys", "/private/p0.yaml")
 
 
 def test_a_config_that_misses_something_says_what() -> None:

@@ -1,10 +1,11 @@
-"""The gate: nothing leaves but what the stage and the client's own policy both allow (law 7)."""
+"""The gate: nothing leaves but what the stage, the client's policy and the node's allow (law 7)."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,16 +13,24 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given
+import yaml
+from flwr.app import Context, RecordDict
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neulig_fl import gate, ledger, records
+from neulig_fl import gate, ledger, limits, policy, policy_files, records
 from neulig_fl.client_store import ClientStore, Released
+from neulig_fl.engines import local
 from neulig_fl.errors import BadReply, ClientRefused
+from neulig_fl.flower_io import client_config
+from neulig_fl.limits import Claims
 from neulig_fl.party import Party
-from neulig_fl.records import KINDS, PER_QUERY, Dimensions, Request
-from neulig_fl.scenario import QUERY_SETS, Scenario
+from neulig_fl.policy import Layer
+from neulig_fl.policy_files import PRESETS
+from neulig_fl.records import KINDS, OUTPUT_KINDS, PER_QUERY, Dimensions, Request
+from neulig_fl.scenario import QUERY_SETS, Policy, Scenario
 
+CONFIG: dict[str, Any] = {"scenario": "s.json", "out": "out"}
 SIZES = Dimensions(dim=2, classes=3, image_size=2, entries={"w": (2,)})
 ROWS = 2
 
@@ -67,16 +76,24 @@ def _scenario(stages: list[dict[str, Any]], policy: dict[str, Any] | None = None
     return Scenario.model_validate_json(json.dumps(said))
 
 
-def _ask(scenario: Scenario, request: Request, store: ClientStore, holdings: Holdings) -> Released:
+def _node(rules: dict[str, Any] | None) -> tuple[Layer, ...]:
+    """The layers of a node's policy, as `policy.of_node` makes them of a file."""
+    return () if rules is None else (Layer(policy.NODE, Policy.model_validate(rules)),)
+
+
+def _ask(
+    scenario: Scenario, request: Request, store: ClientStore, holdings: Holdings, **more: Any
+) -> Released:
     return gate.release(
         scenario,
         scenario.clients[0],
         request,
         rows=ROWS if request.kind in PER_QUERY else 1,
         sizes=SIZES,
-        data_hash="expert",
+        data_hash="expert and queries",
         holdings=holdings,
         store=store,
+        **more,
     )
 
 
@@ -146,16 +163,60 @@ def test_a_clients_own_rule_beats_the_stage(
     assert gate.refusal(scenario, scenario.clients[1], request) is None
 
 
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"never": ["offset-sum"]}, "never offset-sum"),
+        ({"only": ["features"]}, "only features"),
+        ({"allow": []}, "does not allow offset-sum"),
+        ({"preset": "outputs-only", "limits": {"not_after": "2001-01-01"}}, "its time is over"),
+        ({"limits": {"max_bytes": 7}}, "limit max_bytes 7: 0 bytes .*, and this record has 8"),
+    ],
+)
+def test_a_nodes_own_policy_beats_the_scenario(
+    rules: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    """Without it a party could not trust a scenario that somebody else wrote."""
+    store, holdings = ClientStore(tmp_path), Holdings()
+    with pytest.raises(ClientRefused, match=f"^this node's own policy: .*{reason}") as caught:
+        _ask(
+            _scenario([STAGE]),
+            Request("one", "B", "offset-sum"),
+            store,
+            holdings,
+            node=_node(rules),
+        )
+    assert caught.value.public_reason == str(caught.value)
+    assert [e["event"] for e in store.entries()] == ["refusal"]
+    assert holdings.made == []
+
+
+def test_what_the_scenario_forbids_does_not_sound_out_the_node(tmp_path: Path) -> None:
+    """Without it a server could learn a node's private rules by asking for anything at all."""
+    node = _node({"never": ["parameters"]})
+    with pytest.raises(ClientRefused, match="stage 'one' does not share parameters"):
+        _ask(
+            _scenario([STAGE]),
+            Request("one", "B", "parameters"),
+            ClientStore(tmp_path),
+            Holdings(),
+            node=node,
+        )
+
+
 def test_an_identical_request_gets_the_stored_bytes_and_is_charged_once(tmp_path: Path) -> None:
     """Without it a server could average noise away, or a client pay twice for one release."""
     stages = [STAGE, {**STAGE, "name": "again"}]
     scenario, store, holdings = _scenario(stages), ClientStore(tmp_path), Holdings()
     first = _ask(scenario, Request("one", "B", "features", "pool", 0.5), store, holdings)
-    for stage in ("one", "again"):
+    for stage in ("one", "one", "again", "again"):
         again = _ask(scenario, Request(stage, "B", "features", "pool", 0.5), store, holdings)
-        assert again == first
+        assert (again.payload, again.rows) == (first.payload, first.rows)
+        assert again.entry["stage"] == stage
     assert holdings.made == ["features"]
-    assert len(ledger.read(store.ledger_file)) == 1
+    events = [entry["event"] for entry in store.entries()]
+    assert events.count("release") == 1
+    assert set(events) == {"release", "repeat"}
     assert first.payload == np.ones((ROWS, SIZES.dim), "<f4").tobytes()
 
 
@@ -167,6 +228,140 @@ def test_a_broken_record_does_not_leave_and_is_not_charged(tmp_path: Path) -> No
         _ask(_scenario([STAGE]), Request("one", "B", "features", "pool", 0.5), store, holdings)
     assert ledger.read(store.ledger_file) == []
     assert not (tmp_path / "releases").exists()
+
+
+# ---------------------------------------------------------------- limits
+
+PAIR = {
+    "name": "two",
+    "group": "B",
+    "share": [
+        {"kind": "features", "queries": ["pool", "evaluation"]},
+        {"kind": "labels", "queries": ["pool"]},
+    ],
+}
+
+
+def _rows_left(max_rows: int, asked: list[Request], folder: Path) -> list[str]:
+    """The kinds and query sets that leave under a limit, one request after the other."""
+    left = []
+    for number, request in enumerate(asked):
+        scenario = _scenario([STAGE, PAIR], {"limits": {"max_rows": max_rows}})
+        store = ClientStore(folder, run=f"{number:032x}")
+        try:
+            _ask(scenario, request, store, Holdings())
+        except ClientRefused as refused:
+            assert "policy of client 'ada': limit max_rows" in str(refused)  # noqa: PT017
+        else:
+            left.append(f"{request.kind} {request.queries} {request.fraction}")
+    return left
+
+
+def test_releases_add_up_over_kinds_fractions_stages_and_runs(tmp_path: Path) -> None:
+    """Without it a limit would be one for each way of asking."""
+    asked = [
+        Request("one", "B", "features", "pool", 0.5),
+        Request("one", "B", "features", "pool", 0.5),
+        Request("two", "B", "features", "pool", 1.0),
+        Request("two", "B", "labels", "pool"),
+        Request("one", "B", "offset-sum"),
+        Request("two", "B", "features", "evaluation"),
+    ]
+    free = ["features pool 0.5", "features pool 0.5"]
+    sums = ["offset-sum None 1.0"]
+    assert _rows_left(2 * ROWS, asked, tmp_path / "a") == [*free, "features pool 1.0", *sums]
+    assert _rows_left(2 * ROWS - 1, asked, tmp_path / "b") == [*free, *sums]
+    assert _rows_left(1, asked, tmp_path / "c") == sums
+
+
+def test_another_experts_releases_do_not_count(tmp_path: Path) -> None:
+    """Without it one expert's limit would be used up by another's answers."""
+    scenario = _scenario([PAIR], {"limits": {"max_rows": ROWS}})
+    request = Request("two", "B", "features", "pool")
+    for expert in ("first", "second"):
+        store = ClientStore(tmp_path)
+        _ask(scenario, request, store, Holdings(), expert=expert)
+        labels = Request("two", "B", "labels", "pool")
+        with pytest.raises(ClientRefused, match="limit max_rows 2"):
+            _ask(scenario, labels, store, Holdings(), expert=expert)
+        request = Request("two", "B", "features", "evaluation")
+    tags = {entry["expert"] for entry in ClientStore(tmp_path).entries()}
+    assert len(tags) == 2
+    assert not tags & {"first", "second"}
+
+
+def test_what_a_protection_adds_counts_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a protected record could be larger than what the limit was asked about."""
+    from neulig_fl.protections import none
+
+    monkeypatch.setattr(none, "protect", lambda payload: payload + bytes(16))
+    size = records.byte_count("features", ROWS, SIZES)
+    store, scenario = ClientStore(tmp_path), _scenario([PAIR], {"limits": {"max_bytes": size + 15}})
+    with pytest.raises(ClientRefused, match=f"limit max_bytes {size + 15}"):
+        _ask(scenario, Request("two", "B", "features", "pool"), store, Holdings())
+    assert [e["event"] for e in store.entries()] == ["refusal"]
+    assert not (tmp_path / "releases").exists()
+
+
+@pytest.mark.parametrize(
+    ("rules", "claims", "allowed"),
+    [
+        ({"max_epsilon": 2.0}, Claims(epsilon=2.0), True),
+        ({"max_epsilon": 2.0}, Claims(epsilon=2.1), False),
+        ({"max_epsilon": 2.0}, Claims(epsilon=float("inf")), False),
+        ({"max_epsilon": 2.0}, Claims(), False),
+        ({}, Claims(leverage=0.5), True),
+        ({}, Claims(leverage=0.51), False),
+        ({"min_group_size": 3}, Claims(group_size=3), True),
+        ({"min_group_size": 3}, Claims(group_size=2), False),
+    ],
+)
+def test_what_a_protection_claims_is_held_against_the_limits(
+    rules: dict[str, Any], claims: Claims, allowed: bool, tmp_path: Path
+) -> None:
+    """Without it a sum could single a client out, or a budget be overdrawn."""
+    scenario, store = _scenario([PAIR], {"limits": rules}), ClientStore(tmp_path)
+    request = Request("two", "B", "features", "pool")
+    if allowed:
+        entry = _ask(scenario, request, store, Holdings(), claims=claims).entry
+        assert {k: v for k, v in vars(claims).items() if v is not None}.items() <= entry.items()
+    else:
+        with pytest.raises(ClientRefused, match="policy of client 'ada': limit "):
+            _ask(scenario, request, store, Holdings(), claims=claims)
+        assert [e["event"] for e in store.entries()] == ["refusal"]
+
+
+def test_an_infinite_epsilon_without_a_limit_is_noted(tmp_path: Path) -> None:
+    """Without it the ledger could not be written, as JSON has no word for infinity."""
+    store, claims = ClientStore(tmp_path), Claims(epsilon=float("inf"))
+    request = Request("two", "B", "features", "pool")
+    released = _ask(_scenario([PAIR]), request, store, Holdings(), claims=claims)
+    assert released.entry["epsilon"] == "inf"
+
+
+# ---------------------------------------------------------------- stages go one way
+
+
+def test_a_stage_that_is_over_is_not_answered(tmp_path: Path) -> None:
+    """Without it a server could go back to the stage in which more was shared."""
+    stages = [
+        {"name": "all", "share": [{"kind": "parameters"}, {"kind": "features"}]},
+        {"name": "outputs", "share": [{"kind": "features"}]},
+    ]
+    scenario, store, holdings = _scenario(stages), ClientStore(tmp_path, "1" * 32), Holdings()
+    _ask(scenario, Request("all", "A", "features", "pool"), store, holdings)
+    _ask(scenario, Request("outputs", "A", "features", "evaluation"), store, holdings)
+    for late in (Request("all", "A", "parameters"), Request("all", "A", "features", "pool")):
+        with pytest.raises(
+            ClientRefused, match=r"^stage 'all' is over: stage 'outputs' has begun$"
+        ):
+            _ask(scenario, late, store, holdings)
+    assert [e["event"] for e in store.entries()] == ["release"] * 2 + ["refusal"] * 2
+    assert holdings.made == ["features"] * 2
+    again = ClientStore(tmp_path, "2" * 32)
+    assert _ask(scenario, Request("all", "A", "parameters"), again, holdings).payload
 
 
 # ---------------------------------------------------------------- any policy, any requests
@@ -191,10 +386,38 @@ STAGES = st.lists(
     min_size=1,
     max_size=3,
 ).map(lambda stages: [{"name": f"s{i}", **stage} for i, stage in enumerate(stages)])
-POLICY = st.fixed_dictionaries(
-    {"never": st.lists(KIND, max_size=2, unique=True)},
-    optional={"only": st.none() | st.lists(KIND, max_size=4, unique=True)},
+RULE = st.fixed_dictionaries(
+    {"kind": KIND},
+    optional={
+        "queries": st.lists(st.sampled_from(QUERY_SETS), unique=True, min_size=1, max_size=3),
+        "fraction": FRACTION,
+        "protections": st.just(["none"]),
+    },
 )
+
+
+def _whole(rule: dict[str, Any]) -> str:
+    """A rule with its defaults."""
+    return str(sorted({"fraction": 1.0, "queries": None, "protections": None, **rule}.items()))
+
+
+LIMITS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_rows": st.integers(1, 4 * ROWS),
+        "max_bytes": st.integers(1, 100),
+        "not_after": st.sampled_from(["2001-01-01", "2999-01-01", "2999-01-01T00:00:00Z"]),
+    },
+)
+POLICY = st.fixed_dictionaries(
+    {"never": st.lists(KIND, max_size=1)},
+    optional={
+        "only": st.none() | st.lists(KIND, min_size=2, unique=True),
+        "allow": st.lists(RULE, min_size=1, max_size=9, unique_by=_whole),
+        "limits": LIMITS,
+    },
+)
+PRESETS_OR_NONE = st.none() | st.sampled_from(policy_files.presets())
 REQUEST = st.builds(
     Request,
     stage=st.sampled_from(["s0", "s0", "s1", "s2", "s9"]),
@@ -206,58 +429,160 @@ REQUEST = st.builds(
 )
 
 
-def _allowed(said: list[dict[str, Any]], policy: dict[str, Any], request: Request) -> bool:
-    """The effective policy once more, from the words of the scenario."""
-    only = policy.get("only")
-    if request.kind in policy["never"] or (only is not None and request.kind not in only):
-        return False
-    return any(
-        stage["name"] == request.stage
-        and stage["group"] == request.group
-        and share["kind"] == request.kind
-        and (
-            request.queries in share["queries"]
-            or (request.queries is None and not share["queries"])
-        )
-        and request.protection == "none"
-        and 0 < request.fraction <= share["fraction"]
-        for stage in said
+def _shared_requests(stages: list[dict[str, Any]]) -> list[Request]:
+    """Everything that the stages share, as it would be asked for."""
+    return [
+        Request(stage["name"], stage["group"], share["kind"], queries, share["fraction"])
+        for stage in stages
         for share in stage["share"]
+        for queries in (share["queries"] or [None])
+    ]
+
+
+SCENES = STAGES.flatmap(
+    lambda stages: st.tuples(
+        st.just(stages),
+        st.lists(
+            st.tuples(
+                st.integers(0, 1),
+                st.one_of(*[st.sampled_from(_shared_requests(stages))] * 3, REQUEST),
+            ),
+            min_size=1,
+            max_size=8,
+        ),
     )
+)
+"""Stages, and requests in one run or the other: most for what is shared, some for anything."""
 
 
-@given(STAGES, POLICY, st.lists(REQUEST, min_size=1, max_size=8))
-def test_whatever_is_asked_only_the_effective_policy_is_released(
-    said: list[dict[str, Any]], policy: dict[str, Any], requests: list[Request]
+@dataclass
+class Referee:
+    """Law 7 once more, from the words of the YAML: what may leave, and how much has."""
+
+    stages: list[dict[str, Any]]
+    policies: list[dict[str, Any]]
+    spent: dict[str, list[int]] = field(default_factory=dict)
+    released: set[Request] = field(default_factory=set)
+    reached: dict[int, int] = field(default_factory=dict)
+
+    def allows(self, run: int, request: Request) -> bool:
+        """Whether a request may be answered; it is counted if so."""
+        names = [stage["name"] for stage in self.stages]
+        if request.stage not in names:
+            return False
+        place = names.index(request.stage)
+        late = place < self.reached.get(run, 0)
+        self.reached[run] = max(place, self.reached.get(run, 0))
+        if late or not self._shared(request) or not all(map(request_fits(request), self.policies)):
+            return False
+        if any(request.same_data(other) for other in self.released):
+            return True
+        rows = ROWS if request.kind in PER_QUERY else 0
+        size = records.byte_count(request.kind, rows or 1, SIZES)
+        spent = [
+            a + b for a, b in zip(self.spent.get(request.group, [0, 0]), (rows, size), strict=True)
+        ]
+        for said in self.policies:
+            most = said.get("limits", {})
+            if (rows and spent[0] > most.get("max_rows", 999)) or spent[1] > most.get(
+                "max_bytes", 999
+            ):
+                return False
+        self.spent[request.group] = spent
+        self.released.add(request)
+        return True
+
+    def _shared(self, request: Request) -> bool:
+        exact = request.queries == "train" and request.kind in OUTPUT_KINDS
+        return any(
+            stage["name"] == request.stage
+            and stage["group"] == request.group
+            and share["kind"] == request.kind
+            and (request.queries in (share["queries"] or [None]))
+            and request.protection == "none"
+            and 0 < request.fraction <= share["fraction"]
+            and (not exact or request.fraction == share["fraction"])
+            for stage in self.stages
+            for share in stage["share"]
+        )
+
+
+def request_fits(request: Request) -> Callable[[dict[str, Any]], bool]:
+    """Whether one policy, in the words of its YAML, lets a request pass."""
+
+    def fits(said: dict[str, Any]) -> bool:
+        only, rules = said.get("only"), said.get("allow")
+        if request.kind in said.get("never", []) or (only is not None and request.kind not in only):
+            return False
+        if said.get("limits", {}).get("not_after") == "2001-01-01":
+            return False
+        return rules is None or any(
+            rule["kind"] == request.kind
+            and request.queries in rule.get("queries", [request.queries])
+            and request.fraction <= rule.get("fraction", 1.0)
+            and request.protection in rule.get("protections", [request.protection])
+            for rule in rules
+        )
+
+    return fits
+
+
+@settings(deadline=None)  # each example writes a folder of signed entries
+@given(SCENES, st.just({}) | POLICY, PRESETS_OR_NONE, st.none() | POLICY)
+def test_whatever_is_asked_only_what_all_three_allow_is_released(
+    scene: tuple[list[dict[str, Any]], list[tuple[int, Request]]],
+    own: dict[str, Any],
+    preset: str | None,
+    node: dict[str, Any] | None,
 ) -> None:
-    """Without it some sequence of requests would get what nobody allowed (law 7)."""
-    scenario = _scenario(said, policy)
+    """Without it some sequence of requests would get what one of them forbids (law 7)."""
+    said, asked = scene
+    scenario = _scenario(said, {**own, "preset": preset})
+    given_preset = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text()) if preset else {}
+    referee = Referee(said, [own, given_preset, node or {}])
     # Hundreds of small files: what they say counts here, not that they are on the disk.
     with tempfile.TemporaryDirectory() as folder, patch("os.fsync"):
-        store, holdings = ClientStore(Path(folder)), Holdings()
-        for request in requests:
-            before = len(ledger.read(store.ledger_file))
-            made, files = len(holdings.made), len(list(store.root.rglob("*.bin")))
-            if _allowed(said, policy, request):
-                released = _ask(scenario, request, store, holdings)
-                assert released.entry["kind"] == request.kind
-                assert len(released.payload) == records.byte_count(
-                    request.kind, released.rows, SIZES
-                )
-                continue
-            with pytest.raises(ClientRefused):
-                _ask(scenario, request, store, holdings)
-            entries = ledger.read(store.ledger_file)
-            assert len(entries) == before + 1
-            assert entries[-1]["event"] == "refusal"
-            assert entries[-1]["reason"]
-            assert len(holdings.made) == made
-            assert len(list(store.root.rglob("*.bin"))) == files
-        entries = ledger.read(store.ledger_file)
-        assert ledger.verify(entries)
-        charged = [e for e in entries if e["event"] == "release"]
-        assert len({e["fingerprint"] for e in charged}) == len(charged) == len(holdings.made)
-        assert all(e["kind"] not in policy["never"] for e in charged)
+        holdings = Holdings()
+        stores = [ClientStore(Path(folder), run=f"{run:032x}") for run in (0, 1)]
+        for run, request in asked:
+            _judge(referee, run, request, scenario, stores[run], holdings, _node(node))
+        entries = stores[0].entries()
+    charged = [e for e in entries if e["event"] == "release"]
+    assert len({e["fingerprint"] for e in charged}) == len(charged) == len(holdings.made)
+    for policies in (own, given_preset, node or {}):
+        most = policies.get("limits", {})
+        for group in "AB":
+            mine = [e for e in charged if e["group"] == group]
+            rows = sum(e["rows"] for e in mine if e["kind"] in limits.COUNTED_ROWS)
+            assert rows <= most.get("max_rows", 999)
+            assert sum(e["bytes"] for e in mine) <= most.get("max_bytes", 9999)
+
+
+def _judge(
+    referee: Referee,
+    run: int,
+    request: Request,
+    scenario: Scenario,
+    store: ClientStore,
+    holdings: Holdings,
+    node: tuple[Layer, ...],
+) -> None:
+    """One request, answered as the referee says, and what is left of it."""
+    before, made = len(store.entries()), len(holdings.made)
+    files = len(list(store.root.rglob("*.bin")))
+    if referee.allows(run, request):
+        released = _ask(scenario, request, store, holdings, node=node)
+        assert released.entry["kind"] == request.kind
+        size = records.byte_count(request.kind, released.rows, SIZES)
+        assert len(released.payload) == size
+        return
+    with pytest.raises(ClientRefused):
+        _ask(scenario, request, store, holdings, node=node)
+    entries = store.entries()
+    assert len(entries) == before + 1
+    assert (entries[-1]["event"], bool(entries[-1]["reason"])) == ("refusal", True)
+    assert len(holdings.made) == made
+    assert len(list(store.root.rglob("*.bin"))) == files
 
 
 # ---------------------------------------------------------------- a real client
@@ -279,6 +604,11 @@ HOSTILE = [
     {"stage": "outputs", "group": "A", "kind": ["features"], "queries": "pool"},
     {"stage": "outputs", "group": "A", "kind": "features", "queries": "pool", "secret": 1},
     {"stage": "outputs", "kind": "features"},
+    {"stage": "outputs", "group": "A", "kind": "features", "queries": "pool", "fraction": 10**400},
+    {"stage": "outputs", "group": "A", "kind": "features", "queries": "pool", "fraction": True},
+    {"stage": "outputs", "group": "A", "kind": "features" * 10**6, "queries": "pool"},
+    {"stage": "outputs", "group": "A", "kind": "labels", "queries": "pool"},
+    {"stage": "outputs", "group": "A", "kind": "features", "queries": "pool", "run": "mine"},
 ]
 
 
@@ -314,3 +644,150 @@ def test_a_server_cannot_ask_about_other_pictures_than_the_scenarios(
     with pytest.raises(ClientRefused):
         party.answer("release", body, _pictures(count))
     assert not (party.root / "releases").exists()
+
+
+def _by_value(data: Path, folder: Path, **changes: Any) -> Party:
+    share = [{"kind": "features", "queries": ["pool"]}, {"kind": "labels", "queries": ["pool"]}]
+    scenario = tiny.scenario(
+        folder,
+        data,
+        queries={"pool": 6, "evaluation": 7, "travel": "value"},
+        stages=[{"name": "outputs", "share": share}, {"name": "again", "share": share}],
+        **changes,
+    )
+    return Party(scenario, scenario.seed, "ada", folder / "ada")
+
+
+def test_a_query_set_by_value_is_always_the_same(data: Path, tmp_path: Path) -> None:
+    """Without it a server could send ever new pictures as the pool, and copy the expert."""
+    party = _by_value(data, tmp_path)
+    ours, others = _pictures(12), bytes([1]) + _pictures(12)[1:]
+    assert party.answer("release", asdict(Request("outputs", "A", "features", "pool")), ours)[1]
+    assert party.answer("release", asdict(Request("outputs", "A", "labels", "pool")), ours)[1]
+    for request in (
+        Request("outputs", "A", "features", "pool"),
+        Request("outputs", "A", "labels", "pool"),
+        Request("again", "A", "features", "pool"),
+    ):
+        with pytest.raises(ClientRefused, match="other pictures than before came as queries pool"):
+            party.answer("release", asdict(request), others)
+    with pytest.raises(ClientRefused, match=r"a fraction of 1.0 of features, not 0.5"):
+        party.answer(
+            "release", asdict(Request("again", "A", "features", "pool", 0.5)), _pictures(6)
+        )
+    events = [e["event"] for e in ClientStore(party.root).entries()]
+    assert events == ["release"] * 2 + ["refusal"] * 4
+    assert len(list((party.root / "releases").iterdir())) == 2
+    again = {**asdict(Request("outputs", "A", "features", "pool")), "run": "a" * 32}
+    assert party.answer("release", again, ours)[1]
+    with pytest.raises(ClientRefused, match="other pictures than before"):
+        party.answer("release", again, others)
+
+
+def test_asking_again_and_again_gets_the_same_bytes_and_then_nothing(
+    data: Path, tmp_path: Path
+) -> None:
+    """Without it a server could average noise away, one fraction or kind after the other."""
+    share = [{"kind": "features"}, {"kind": "logits"}, {"kind": "labels"}]
+    clients = [
+        {"name": "ada", "task": "first", "policy": {"limits": {"max_rows": 20}}},
+        {"name": "bob", "task": "second"},
+    ]
+    scenario = tiny.scenario(
+        tmp_path, data, stages=[{"name": "outputs", "share": share}], clients=clients
+    )
+    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
+    first = party.answer("release", asdict(Request("outputs", "A", "features", "pool")), b"")[1]
+    for run in range(3):
+        body = {**asdict(Request("outputs", "A", "features", "pool")), "run": f"{run:032x}"}
+        assert party.answer("release", body, b"")[1] == first
+    asked = {**asdict(Request("outputs", "A", "labels", "pool", 0.5)), "run": "b" * 32}
+    assert party.answer("release", asked, b"")[0]["rows"] == 6
+    for kind, fraction in (("labels", 1.0), ("features", 0.9), ("logits", 1.0)):
+        with pytest.raises(
+            ClientRefused, match=r"limit max_rows 20: 18 rows .*, and this record has 1"
+        ):
+            party.answer("release", asdict(Request("outputs", "A", kind, "pool", fraction)), b"")
+    events = [e["event"] for e in ClientStore(party.root).entries()]
+    assert events.count("release") == 2
+    assert events.count("refusal") == 3
+
+
+# ---------------------------------------------------------------- a node with a policy of its own
+
+
+def _with_node_policy(
+    monkeypatch: pytest.MonkeyPatch, partition: int, policy_file: str | Path
+) -> None:
+    """Give one node of the local engine a `policy` in its node config, as --node-config does."""
+    honest = local._context
+
+    def context(node: int, config: dict[str, Any], node_config: dict[str, Any]) -> Context:
+        if node_config.get("partition-id") == partition:
+            node_config = {**node_config, "policy": str(policy_file)}
+        return honest(node, config, node_config)
+
+    monkeypatch.setattr(local, "_context", context)
+
+
+def test_a_node_keeps_what_the_scenario_would_give_away(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a party's own file would be read and not obeyed."""
+    own = tmp_path / "private-place" / "p1.yaml"
+    own.parent.mkdir()
+    own.write_text("preset: outputs-only\n")
+    _with_node_policy(monkeypatch, 1, own)
+    report = tiny.run(
+        tmp_path, data, on_refusal="continue", portland={"alignment": "none", "epochs": 2}
+    )
+    refused = [r for stage in report.data["stages"] for r in stage["refusals"]]
+    reason = "this node's own policy, preset outputs-only: does not allow"
+    assert [(r["client"], r["kind"]) for r in refused] == [
+        ("bob", "offset-sum"),
+        ("bob", "parameters"),
+    ]
+    assert all(f"{reason} {r['kind']}" in r["reason"] for r in refused)
+    assert {("bob", "features")} <= {(r["client"], r["kind"]) for r in tiny.releases(report)}
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file() and path.name != "flower.log":
+            assert b"private-place" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "allow:\n", "never: [parametres]\n", "allow: [", "preset: nothing\n"]
+)
+def test_a_node_whose_policy_cannot_be_read_releases_nothing(
+    content: str | None, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a typing mistake, or a disk that is not mounted, would open everything."""
+    own = tmp_path / "private-place.yaml"
+    if content is not None:
+        own.write_text(content)
+    _with_node_policy(monkeypatch, 1, own)
+    report = tiny.run(tmp_path, data, on_refusal="continue")
+    assert "bob" not in {r["client"] for r in tiny.releases(report)}
+    refused = [r for stage in report.data["stages"] for r in stage["refusals"]]
+    assert len(refused) == 4
+    assert all("this node's own policy cannot be read" in r["reason"] for r in refused)
+    assert "private-place" not in json.dumps(report.data)
+    entries = ClientStore(tmp_path / "out" / "clients" / "bob").entries()
+    assert [e["event"] for e in entries] == ["refusal"] * 4
+    log = (tmp_path / "out" / "flower.log").read_text()
+    assert "private-place.yaml" in log, "the node's owner is not told what is wrong"
+
+
+@pytest.mark.parametrize("said", ["", "p1.yaml", "7", "\0"])
+def test_a_node_config_that_names_no_policy_file_releases_nothing(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it an empty setting would read as none, or another folder's file as the node's."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("p1.yaml", "7"):
+        (tmp_path / name).write_text("never: [inputs]\n")
+    assert policy.of_node(tmp_path / "p1.yaml")[0].rules is not None
+    (layer,) = policy.of_node(Path(said))
+    assert layer.rules is None
+    context = Context(1, 1, {"partition-id": 0, "policy": said}, RecordDict(), CONFIG)
+    assert client_config(context).policy is not None
+    assert client_config(Context(1, 1, {"partition-id": 0}, RecordDict(), CONFIG)).policy is None

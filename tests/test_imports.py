@@ -33,21 +33,24 @@ PACKAGE = "neulig_fl"
 
 ORDER = (
     # Know nothing of a scenario.
-    "errors", "progress", "parties", "ledger", "superposition", "coopvec", "randomness", "schedule",
-    "typefaces", "drawing", "variants", "files",
+    "errors", "progress", "parties", "files", "keys", "key_files", "ledger", "greeting", "sealing",
+    "secure_sum", "clipping", "discrete_gaussian", "accountant", "leverage",
+    "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
     "picture_source",
     # What a scenario says.
-    "scenario_values", "scenario_models", "scenario_errors", "scenario_checks", "scenario",
+    "scenario_values", "policy_models", "scenario_models", "scenario_errors", "policy_files",
+    "limits", "policy", "scenario_checks", "scenario",
     # What it names.
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
     # What leaves a client.
     "records", "protections", "client_store", "gate", "plan", "party",
     # What a server makes of it.
-    "portland", "evaluate", "knowledge", "collect", "fitted", "weightings", "merged", "compare",
+    "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings", "merged", "compare",
     "stages", "study",
     # How it is carried, shown and started.
-    "report", "flower_io", "engines", "runs", "bench", "cli", "__main__",
+    "report", "agreement", "verification", "flower_io", "engines", "runs", "bench", "cli",
+    "__main__",
 )  # fmt: skip
 DESIGN = (
     ("scenario",), ("tasks", "families"), ("experts",), ("records", "client_store", "gate"),
@@ -320,6 +323,8 @@ def test_every_import_is_a_declared_dependency() -> None:
     names = {
         "yaml": "pyyaml",
         "PIL": "pillow",
+        "Crypto": "pycryptodome",
+        "dp_accounting": "dp-accounting",
         "sklearn": "scikit-learn",
         "open_clip": "open_clip_torch",
         "ray": "flwr",

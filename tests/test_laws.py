@@ -319,8 +319,13 @@ def test_law_7_the_reply_beside_the_payload_says_nothing_either(
         )[0]
         for name in ("ada", "bob")
     ]
-    assert bodies[0].keys() == bodies[1].keys() == {"rows", "sha256"}
+    assert bodies[0].keys() == bodies[1].keys() == {"rows", "sha256", "entry"}
     assert [bodies[0][k] for k in ("rows", "sha256")] == [bodies[1][k] for k in ("rows", "sha256")]
+    one, two = (body["entry"] for body in bodies)
+    assert one.keys() == two.keys()
+    # Who signed, when, and tags and hashes under each store's own secret.
+    own = {"client", "time", "key", "signature", "hash", "fingerprint", "expert", "data"}
+    assert {name for name in one if one[name] != two[name]} <= own
 
 
 # ---------------------------------------------------------------- 10: whatever arrives when

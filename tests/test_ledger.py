@@ -1,8 +1,9 @@
-"""The ledger: every change but a cut at the end breaks the chain; a killed process does not."""
+"""The ledger: no byte can be changed, nobody else can write it, a killed process breaks nothing."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neulig_fl import ledger
+from neulig_fl.errors import RunError
+from neulig_fl.keys import Identity
 
 FACTS = st.dictionaries(
-    st.sampled_from(["kind", "client", "rows", "note", "hash", "index", "previous"]),
+    st.sampled_from(
+        ["kind", "client", "rows", "note", "hash", "index", "previous", "key", "signature"]
+    ),
     st.one_of(
         st.text(max_size=5),
         st.integers(),
@@ -24,11 +29,20 @@ FACTS = st.dictionaries(
 )
 
 
-def _chain(facts: list[dict[str, Any]]) -> list[ledger.Entry]:
+ADA, BOB = Identity.new(), Identity.new()
+
+
+def _chain(facts: list[dict[str, Any]], signer: Identity | None = None) -> list[ledger.Entry]:
     entries: list[ledger.Entry] = []
     for fact in facts:
-        entries.append(ledger.extended(entries, fact))
+        entries.append(ledger.extended(entries, fact, signer))
     return entries
+
+
+def _found(content: bytes, *keys: str) -> ledger.Fault | None:
+    """All that can be wrong with a ledger file."""
+    entries, found = ledger.parsed(content)
+    return found or ledger.fault(entries) or ledger.signature_fault(entries, keys)
 
 
 @given(st.lists(FACTS, max_size=5))
@@ -82,8 +96,9 @@ def test_half_a_line_of_a_killed_process_is_left_out_and_replaced(tmp_path: Path
     file = tmp_path / "ledger.jsonl"
     ledger.append(file, {"n": 0})
     with file.open("ab") as torn:
-        torn.write(b'{"n": 1, "ha')
+        torn.write(b'{"n":1,"ha')
     assert [e["n"] for e in ledger.read(file)] == [0]
+    assert _found(file.read_bytes(), "") == ledger.Fault(1, "is cut short: its line has no end")
     ledger.append(file, {"n": 2})
     assert [e["n"] for e in ledger.read(file)] == [0, 2]
     assert ledger.verify(ledger.read(file))
@@ -94,3 +109,113 @@ def test_a_value_that_json_has_no_word_for_is_not_entered(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="not JSON compliant"):
         ledger.append(tmp_path / "ledger.jsonl", {"fraction": float("nan")})
     assert ledger.read(tmp_path / "ledger.jsonl") == []
+
+
+# ---------------------------------------------------------------- signed
+
+
+@given(st.lists(FACTS, min_size=1, max_size=4))
+def test_a_signed_chain_holds_and_is_its_owners(facts: list[dict[str, Any]]) -> None:
+    """Without it an honest client's ledger would be called forged, or anybody's be taken."""
+    entries = json.loads(json.dumps(_chain(facts, ADA)))
+    assert ledger.verify(entries)
+    assert ledger.signature_fault(entries, [ADA.key]) is None
+    found = ledger.signature_fault(entries, [BOB.key])
+    assert found is not None
+    assert found.index == 0
+    assert f"is signed with another key, '{ADA.key}'" in found.what
+
+
+def test_a_chain_that_its_owner_did_not_sign_is_found() -> None:
+    """Without it whoever can recompute hashes could rewrite a client's past."""
+    entries = _chain([{"n": n} for n in range(4)], ADA)
+    forged = _chain([{"n": 0}, {"n": 7}, {"n": 2}, {"n": 3}], BOB)
+    renamed = [{**e, "key": ADA.key} for e in forged]
+    for each in renamed:
+        each["hash"] = ledger.entry_hash(each)
+    mixed = [*entries[:1], renamed[1]]
+    assert ledger.signature_problem(renamed[1], ADA.key) == (
+        "has a signature that is not its owner's"
+    )
+    assert ledger.signature_fault(mixed, [ADA.key]) == ledger.Fault(
+        1, "has a signature that is not its owner's"
+    )
+    unsigned = [{k: v for k, v in e.items() if k != "signature"} for e in entries]
+    assert ledger.verify(unsigned)
+    assert ledger.first_fault(unsigned) is None
+    assert ledger.signature_fault(unsigned, [ADA.key]) is not None
+
+
+def test_after_a_rotation_the_old_key_signs_no_more() -> None:
+    """Without it a stolen old key could write entries for ever."""
+    entries = _chain([{"n": 0}, {"n": 1}], ADA)
+    entries.append(ledger.extended(entries, {"n": 2}, BOB))
+    assert ledger.signature_fault(entries, [ADA.key, BOB.key]) is None
+    assert ledger.signature_fault(entries, [BOB.key, ADA.key]) is not None
+    alone = ledger.signature_fault(entries, [ADA.key])
+    assert alone is not None
+    assert alone.index == 2
+    entries.append(ledger.extended(entries, {"n": 3}, ADA))
+    found = ledger.signature_fault(entries, [ADA.key, BOB.key])
+    assert found is not None
+    assert found.index == 3
+
+
+def test_every_byte_counts(tmp_path: Path) -> None:
+    """Without it an entry could be changed where nobody looks (law 9)."""
+    file = tmp_path / "ledger.jsonl"
+    for n in range(3):
+        ledger.append(file, {"client": "ada", "n": n, "share": 0.5, "none": None, "t": "ü"}, ADA)
+    content = file.read_bytes()
+    assert _found(content, ADA.key) is None
+    for at in range(len(content)):
+        for byte in {content[at] ^ 1, content[at] ^ 32, 0x20, 0x30}:
+            changed = content[:at] + bytes([byte]) + content[at + 1 :]
+            assert changed == content or _found(changed, ADA.key) is not None, (at, byte)
+        assert _found(content[:at] + content[at + 1 :], ADA.key) is not None, at
+        assert _found(content[:at] + b" " + content[at:], ADA.key) is not None, at
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"n": 1}', b'{"b":1,"a":2}', b'{"a":1,"a":1}', b'{"a":1.50}', b'{"a":NaN}', b"[]", b"1",
+        b"", b"{", b'{"a":"\\u00FC"}', b'{"a":"\xfc"}', b"[" * 100_000, b'{"a":' + b"9" * 5000 + b"}",
+    ],
+)  # fmt: skip
+def test_there_is_one_way_to_write_an_entry(line: bytes) -> None:
+    """Without it two different files could have the same hashes."""
+    entries, found = ledger.parsed(b'{"a":1}\n' + line + b"\n")
+    assert entries == [{"a": 1}]
+    assert found == ledger.Fault(1, "is no entry as a ledger writes one")
+
+
+def test_a_damaged_ledger_of_ones_own_is_no_empty_one(tmp_path: Path) -> None:
+    """Without it a client with a damaged ledger would release all over again."""
+    file = tmp_path / "ledger.jsonl"
+    for n in range(3):
+        ledger.append(file, {"n": n}, ADA)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + lines[2])
+    with pytest.raises(RunError, match=r"ledger\.jsonl: entry 1 says that it is entry 2") as caught:
+        ledger.append(file, {"n": 3}, ADA)
+    assert caught.value.public_reason == "its ledger is damaged"
+    assert file.read_bytes() == lines[0] + lines[2]
+
+
+def test_a_full_disk_is_told_and_leaves_the_ledger_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a release could leave whose entry is not on the disk."""
+    file = tmp_path / "ledger.jsonl"
+    ledger.append(file, {"n": 0}, ADA)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=r"cannot be written .No space left on device") as caught:
+            ledger.append(file, {"n": 1}, ADA)
+    assert caught.value.public_reason == "it cannot write to its disk"
+    assert ledger.verify(ledger.read(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import pytest
 import tiny
 import torch
 
-from neulig_fl import __version__, experts, ledger, records
+from neulig_fl import __version__, experts, greeting, key_files, ledger, records
 from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import ClientRefused, NeuligError
-from neulig_fl.party import Party
+from neulig_fl.errors import BadReply, ClientRefused, NeuligError, RunError
+from neulig_fl.party import Party, PartyHoldings
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario
 
@@ -26,6 +27,7 @@ EVERYTHING = [
     {"kind": "logits", "queries": ["pool", "evaluation"]},
     {"kind": "parameters"},
 ]
+RUN = "ab" * 16
 STAGES = [{"name": "all", "share": EVERYTHING}]
 
 
@@ -54,12 +56,46 @@ def _pictures(party: Party, name: str) -> np.ndarray:
     return np.concatenate([t.pixels(t.indices(name, most), 32) for t in tasks])
 
 
-def test_hello_says_who_and_which_version(scenario: Scenario, tmp_path: Path) -> None:
-    """Without it the server would not know whose answers it gets."""
-    assert _party(scenario, tmp_path).answer("hello", {}, b"") == (
-        {"client": "ada", "version": __version__},
+def test_hello_says_who_which_version_and_whose_keys(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it the server would not know whose answers it gets, nor whose signature to expect."""
+    said, payload = _party(scenario, tmp_path).answer("hello", {}, b"")
+    identity = ClientStore(tmp_path / "ada").identity.public
+    assert (said, payload) == (
+        {"client": "ada", "version": __version__, "identity": identity.record()},
         b"",
     )
+
+
+def test_hello_is_signed_for_the_run_that_asks(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it a relay could say hello in another client's name, or with an old greeting."""
+    said, _ = _party(scenario, tmp_path).answer("hello", {"run": RUN}, b"")
+    assert greeting.checked(said, "ada", RUN).key == ClientStore(tmp_path / "ada").identity.key
+    for body, name, run in (
+        (said, "bob", RUN),
+        (said, "ada", "cd" * 16),
+        ({**said, "version": "9"}, "ada", RUN),
+        ({**said, "client": "bob"}, "bob", RUN),
+    ):
+        with pytest.raises(BadReply):
+            greeting.checked(body, name, run)
+
+
+def test_keys_from_elsewhere_sign(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it a key that partners have pinned could not be used in a run's new store."""
+    own = key_files.identity(tmp_path / "my keys")
+    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada", tmp_path / "my keys")
+    assert party.answer("hello", {}, b"")[0]["identity"]["key"] == own.key
+    assert _ask(party, "offset-sum")[0]["entry"]["key"] == own.key
+
+
+def test_a_nodes_own_policy_is_asked(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it an owner's file on the node would be read and not kept."""
+    file = tmp_path / "policy.yaml"
+    file.write_text("never: [offset-sum]\n")
+    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada", policy_file=file)
+    with pytest.raises(ClientRefused, match="this node's own policy: never offset-sum"):
+        _ask(party, "offset-sum")
+    assert _ask(party, "features", "pool")
 
 
 def test_an_unknown_action_is_an_error(scenario: Scenario, tmp_path: Path) -> None:
@@ -180,15 +216,90 @@ def test_the_receipt_is_the_ledgers(scenario: Scenario, tmp_path: Path) -> None:
     """Without it a report's releases could not be found in the clients' ledgers (law 9)."""
     party = _party(scenario, tmp_path)
     replies = [_ask(party, "offset-sum")[0], _ask(party, "features", "pool")[0]]
-    entries = ledger.read(ClientStore(party.root).ledger_file)
+    store = ClientStore(party.root)
+    entries = ledger.read(store.ledger_file)
     assert ledger.verify(entries)
+    assert ledger.signature_fault(entries, [store.identity.key]) is None
     assert [e["sha256"] for e in entries] == [r["sha256"] for r in replies]
-    # An entry's own hash covers what identifies the expert: with it a server could recognise one.
-    assert all(set(r) == {"rows", "sha256"} for r in replies)
+    assert [r["entry"] for r in replies] == entries
+    assert all(set(r) == {"rows", "sha256", "entry"} for r in replies)
     assert [(e["client"], e["kind"], e["rows"]) for e in entries] == [
         ("ada", "offset-sum", 1),
         ("ada", "features", 12),
     ]
+
+
+def test_the_receipt_does_not_tell_which_expert_it_is(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it a server could compare a receipt with the experts that it knows (law 7)."""
+    entries = [
+        _ask(Party(scenario, scenario.seed, "ada", tmp_path / name), "features", "pool")[0]["entry"]
+        for name in ("one store", "another")
+    ]
+    differing = {name for name in entries[0] if entries[0][name] != entries[1][name]}
+    assert entries[0].keys() == entries[1].keys()
+    assert differing - {"time"} == {
+        "key", "signature", "hash", "fingerprint", "expert", "data"
+    }  # fmt: skip
+    recipe = PartyHoldings(
+        Party(scenario, scenario.seed, "ada", tmp_path),
+        Request("all", "A", "features", "pool"),
+        b"",
+    )
+    told = json.dumps(entries)
+    assert recipe.expert not in told
+    assert recipe.data_hash not in told
+
+
+def test_another_run_gets_the_stored_bytes_and_an_entry_of_its_own(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    """Without it a second run's server would have no receipt, or the client would pay twice."""
+    body = asdict(Request("all", "A", "features", "pool"))
+    replies = [
+        _party(scenario, tmp_path).answer("release", {**body, "run": run}, b"")
+        for run in (RUN, RUN, "cd" * 16)
+    ]
+    assert replies[0] == replies[1]
+    (first, payload), (second, again) = replies[1:]
+    assert payload == again
+    assert (first["entry"]["event"], second["entry"]["event"]) == ("release", "repeat")
+    assert (first["entry"]["run"], second["entry"]["run"]) == (RUN, "cd" * 16)
+    assert (second["entry"]["repeats"], second["entry"]["index"]) == (0, 1)
+    assert first["sha256"] == second["sha256"]
+
+
+@pytest.mark.parametrize("run", [7, "RUN", "ab" * 15, "AB" * 16, ["ab" * 16]])
+def test_a_run_that_is_no_id_is_refused(run: Any, scenario: Scenario, tmp_path: Path) -> None:
+    """Without it a server could write what it likes into a client's ledger."""
+    body = {**asdict(Request("all", "A", "features", "pool")), "run": run}
+    with pytest.raises(ClientRefused, match="not one that neulig-fl makes"):
+        _party(scenario, tmp_path).answer("release", body, b"")
+    (entry,) = ClientStore(tmp_path / "ada").entries()
+    assert (entry["event"], entry["run"]) == ("refusal", None)
+
+
+def test_a_client_whose_ledger_is_damaged_releases_nothing(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    """Without it a client would forget what it released and begin its limits anew."""
+    _ask(_party(scenario, tmp_path), "offset-sum")
+    _ask(_party(scenario, tmp_path), "features", "pool")
+    file = ClientStore(tmp_path / "ada").ledger_file
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[1])
+    with pytest.raises(RunError, match="entry 0 says that it is entry 1; put the backup") as caught:
+        _ask(_party(scenario, tmp_path), "features", "evaluation")
+    assert caught.value.public_reason == "its ledger is damaged"
+
+
+def test_a_clients_folder_is_its_owners_alone(scenario: Scenario, tmp_path: Path) -> None:
+    """Without it another user of the machine could read releases, keys and the reference."""
+    _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
+    _ask(_party(scenario, tmp_path), "offset-sum")
+    root = tmp_path / "ada"
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (root / "keys").iterdir()} == {0o600}
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (root / "releases").iterdir()} == {0o600}
 
 
 def test_a_new_process_hands_out_the_stored_bytes(

@@ -70,6 +70,77 @@ def test_a_clients_refusal_is_foretold(data: Path, tmp_path: Path) -> None:
     ]
 
 
+def _limited(**limits: Any) -> list[dict[str, Any]]:
+    return [
+        {"name": "ada", "task": "first", "policy": {"limits": limits}},
+        {"name": "bob", "task": "second"},
+    ]
+
+
+def test_a_limit_that_will_be_reached_is_foretold(data: Path, tmp_path: Path) -> None:
+    """Without it a budget would be found to be too small halfway through a run."""
+    half = {"kind": "labels", "queries": ["pool"], "fraction": 0.5}
+    stages = [
+        {"name": "one", "share": [FEATURES]},
+        {"name": "two", "share": [{"kind": "logits", "queries": ["pool"]}, half]},
+        {"name": "three", "group": "B", "share": [FEATURES, {"kind": "offset-sum"}]},
+    ]
+    found = _plan(
+        tmp_path,
+        data,
+        clients=_limited(max_rows=32),
+        stages=stages,
+        experts={"groups": ["A", "B"]},
+    )
+    refused = [
+        (p.request.stage, p.request.kind, p.request.queries, p.refusal)
+        for stage in found
+        for p in stage
+        if p.refusal
+    ]
+    told = "policy of client 'ada': limit max_rows 32: 26 rows of this expert have left, and this"
+    assert refused == [("two", "logits", "pool", f"{told} record has 12")]
+
+
+def test_bytes_and_time_are_foretold_too(data: Path, tmp_path: Path) -> None:
+    """Without it a plan would know one limit and not the others."""
+    outputs, merging = _plan(tmp_path, data, clients=_limited(max_bytes=8 + 12 * 64))
+    refused = [(p.request.kind, p.request.queries) for p in (*outputs, *merging) if p.refusal]
+    assert refused == [("features", "evaluation"), ("parameters", None)]
+    late = _plan(tmp_path, data, clients=_limited(not_after="2001-01-01"))
+    assert {p.refusal for stage in late for p in stage if p.client == "ada"} == {
+        "policy of client 'ada': limit not_after 2001-01-01: its time is over"
+    }
+
+
+def test_answers_to_inputs_that_nobody_gives_use_up_no_limit(data: Path, tmp_path: Path) -> None:
+    """Without it a plan would foretell a refusal that does not come."""
+    share = [{"kind": "inputs"}, {"kind": "features", "queries": ["train"]}]
+    clients = _limited(max_rows=10)
+    clients[1]["policy"] = {"never": ["inputs"]}
+    (found,) = _plan(tmp_path, data, clients=clients, stages=[{"name": "s", "share": share}])
+    assert [(p.client, p.request.kind) for p in found if p.refusal] == [("bob", "inputs")]
+    clients[1]["policy"] = {}
+    (found,) = _plan(tmp_path, data, clients=clients, stages=[{"name": "s", "share": share}])
+    assert [(p.client, p.request.kind) for p in found if p.refusal] == [("ada", "features")]
+
+
+def test_one_checkpoint_for_both_groups_is_one_expert(data: Path, tmp_path: Path) -> None:
+    """Without it the same expert would have its limit twice."""
+    (tmp_path / "own.pt").write_bytes(b"not read here")
+    clients = _limited(max_rows=20)
+    stages = [
+        {"name": "one", "share": [{"kind": "features", "queries": ["pool"]}]},
+        {"name": "two", "group": "B", "share": [{"kind": "features", "queries": ["pool"]}]},
+    ]
+    changes = {"stages": stages, "experts": {"groups": ["A", "B"]}}
+    found = _plan(tmp_path, data, clients=clients, **changes)
+    assert not [p for stage in found for p in stage if p.refusal]
+    clients[0]["checkpoint"] = "own.pt"
+    found = _plan(tmp_path, data, clients=clients, **changes)
+    assert [(p.client, p.request.stage) for s in found for p in s if p.refusal] == [("ada", "two")]
+
+
 def _requests(tmp_path: Path, data: Path, *shares: Any, groups: str = "AAA") -> list[list[Request]]:
     stages = [
         {"name": f"s{i}", "group": group, "share": share}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,9 @@ def test_every_kind_travels_and_arrives_as_it_was(kind: str, rows: int) -> None:
         ("offset-sum", 8),
         ("features", 48),
         ("logits", 80),
+        ("probabilities", 80),
+        ("top-k", 4 * 5 * (4 + 4)),
+        ("labels", 16),
         ("parameters", 36),
     ],
 )
@@ -129,17 +133,74 @@ def test_integers_are_never_not_finite() -> None:
     records.unpack(records.pack(_arrays(fields), fields, "ada"), fields, "ada")
 
 
+MADE_OF = {"probabilities": "logits", "top-k": "logits", "labels": "logits"}
+"""What a kind is made of, where that is not a maker of its own."""
+
+
 def test_only_the_asked_maker_is_called() -> None:
     """Without it a client would compute, and could leak, what nobody asked for."""
     calls: list[str] = []
 
     class Noting:
         def __getattr__(self, name: str) -> Any:
-            return lambda: calls.append(name) or {name: np.zeros(1)}
+            return lambda: calls.append(name) or {name: np.zeros((1, 2))}
 
     for kind in records.KINDS:
         records.build(kind, Noting())
-    assert calls == [kind.replace("-", "_") for kind in records.KINDS]
+    assert calls == [MADE_OF.get(kind, kind).replace("-", "_") for kind in records.KINDS]
+
+
+class Answering:
+    """Holdings that have logits and nothing else."""
+
+    def __init__(self, logits: Any) -> None:
+        self._logits = np.asarray(logits, dtype=np.float32)
+
+    def logits(self) -> records.Arrays:
+        """As `records.Holdings`."""
+        return {"logits": self._logits}
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: pytest.fail(f"{name} was asked for")
+
+
+@given(st.integers(0, 4), st.integers(1, 9), st.integers(0, 99))
+def test_what_is_made_of_logits_is_what_logits_say(rows: int, classes: int, seed: int) -> None:
+    """Without it a client would answer with another class than its expert's."""
+    logits = np.random.default_rng(seed).normal(size=(rows, classes)) * 10
+    holdings: Any = Answering(logits)
+    sizes = Dimensions(3, classes, 2, {})
+    made = {
+        kind: records.unpack(
+            records.pack(records.build(kind, holdings), records.layout(kind, rows, sizes), "ada"),
+            records.layout(kind, rows, sizes),
+            "ada",
+        )
+        for kind in MADE_OF
+    }
+    slow = torch.tensor(logits, dtype=torch.float32).softmax(dim=1)
+    whole, top = made["probabilities"]["probabilities"], made["top-k"]
+    assert np.allclose(whole, slow.numpy(), atol=1e-6)
+    found = slow.topk(min(records.TOP_K, classes), dim=1)
+    assert np.array_equal(top["classes"], found.indices.numpy())
+    assert np.allclose(top["probabilities"], found.values.numpy(), atol=1e-6)
+    assert np.array_equal(made["labels"]["labels"], slow.argmax(dim=1).numpy())
+
+
+def test_of_equally_likely_classes_the_first_is_named() -> None:
+    """Without it the answer to a tie would depend on the machine, and tell of it."""
+    holdings: Any = Answering([[1.0, 2.0, 2.0, 0.0]])
+    assert records.build("labels", holdings)["labels"].tolist() == [1]
+    assert records.build("top-k", holdings)["classes"].tolist() == [[1, 2, 0, 3]]
+
+
+@pytest.mark.parametrize("kind", MADE_OF)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_no_label_is_made_of_logits_that_are_not_finite(kind: str, value: float) -> None:
+    """Without it a broken expert would answer with classes, which are always finite."""
+    holdings: Any = Answering([[1.0, value]])
+    with pytest.raises(BadReply, match="logits holds 1 values that are not finite"):
+        records.build(kind, holdings)
 
 
 def test_requests_are_for_the_same_data_whatever_the_stage() -> None:

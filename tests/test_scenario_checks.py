@@ -72,6 +72,23 @@ def test_portland_needs_the_outputs_that_it_reads() -> None:
     assert "ensemble needs {kind: logits, queries: [evaluation]}" in problems[1]
 
 
+def test_labels_are_no_substitute_for_what_is_mixed() -> None:
+    """A user of labels-only would be told to add features, and not why labels do not do."""
+    share = [{"kind": kind} for kind in ("offset-sum", "labels", "top-k", "probabilities")]
+    stage = {**OUTPUTS, "share": share}
+
+    problems = found(stages=[stage])
+
+    assert len(problems) == 2
+    for problem in problems:
+        assert (
+            "releases; add it to share; with probabilities, top-k, labels alone it is not"
+            in problem
+        )
+        assert problem.endswith("not possible: only features or logits can be mixed")
+    assert found(stages=[{**stage, "run": []}]) == []
+
+
 def test_alignment_needs_the_offset_sums_unless_there_is_none() -> None:
     """The alignment term would be computed from records that were never released."""
     stage = {**OUTPUTS, "share": [{"kind": "features"}]}

@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from neulig_fl import engines, ledger, runs
+from neulig_fl import engines, ledger, runs, verification
+from neulig_fl.client_store import ClientStore
 from neulig_fl.engines import Job, local
+from neulig_fl.errors import RunError
 from neulig_fl.party import Party
 from neulig_fl.plan import open_setting, stage_plan
 from neulig_fl.progress import FILE
@@ -189,12 +191,15 @@ def test_the_reports_releases_are_those_of_every_ledger(full: Full) -> None:
     receipts = ledger.read(out / "receipts.jsonl")
     assert [(e["client"], e["kind"], e["queries"], e["sha256"]) for e in receipts] == said
     assert ledger.verify(receipts)
-    assert report.data["ledger"] == {
+    assert {k: report.data["ledger"][k] for k in ("entries", "head", "verified")} == {
         "entries": len(receipts), "head": ledger.head(receipts), "verified": True
     }  # fmt: skip
+    assert [found.failures for found in verification.verify(out)] == [()]
     for name in tiny.CLIENTS:
         entries = ledger.read(out / "clients" / name / "ledger.jsonl")
         assert ledger.verify(entries)
+        key = report.data["ledger"]["trust"][name]["key"]
+        assert ledger.signature_fault(entries, [key]) is None
         mine = [(e["client"], e["kind"], e["queries"], e["sha256"]) for e in entries]
         assert sorted(mine, key=str) == sorted((s for s in said if s[0] == name), key=str)
 
@@ -465,3 +470,17 @@ def test_the_outcome_is_whole_or_not_there(data: Path, tmp_path: Path) -> None:
     assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
     outcome = json.loads((out / "outcome.json").read_text())
     assert [s["name"] for s in outcome["stages"]] == ["outputs", "merging"]
+
+
+def test_a_scenario_pins_keys(data: Path, tmp_path: Path) -> None:
+    """Without it `trust:` would be read and ignored, and anybody could pass for a partner."""
+    key = ClientStore(tmp_path / "out" / "clients" / "ada").identity.key
+    stages = [{"name": "outputs", "share": tiny.OUTPUTS, "run": ["train-portland"]}]
+    report = tiny.run(tmp_path, data, stages=stages, trust={"ada": key})
+    trust = report.data["ledger"]["trust"]
+    assert {name: each["pinned"] for name, each in trust.items()} == {
+        "ada": True, "bob": False, "cyd": False
+    }  # fmt: skip
+    assert trust["ada"]["key"] == key
+    with pytest.raises(RunError, match=r"client .bob., saying hello: .* not the pinned one"):
+        tiny.run(tmp_path / "other", data, stages=stages, trust={"bob": key})

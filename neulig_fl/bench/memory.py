@@ -34,14 +34,17 @@ SCENARIO: dict[str, Any] = {
 
 
 class Blank:
-    """Clients whose parameters are all the same small number.
+    """Clients whose parameters are all the same small number; they sign for one another.
 
     Args:
         size: bytes of each one's payload.
     """
 
     def __init__(self, size: int) -> None:
+        from neulig_fl.keys import Identity
+
         self._size = size
+        self._identity = Identity.new()
 
     def ask(
         self,
@@ -49,9 +52,19 @@ class Blank:
         timeout: float,  # noqa: ARG002 (nobody is waited for)
     ) -> Iterator[Answer]:
         """See `Parties.ask`."""
+        from neulig_fl import __version__, greeting, ledger
+
         for ask in asks:
+            if ask.action == "hello":
+                said = greeting.greeting(self._identity, ask.client, __version__, ask.body["run"])
+                yield Answer(ask.client, ask.action, "ok", None, said, b"")
+                continue
             payload = b"\x01" * self._size
-            body = {"rows": 1, "sha256": hashlib.sha256(payload).hexdigest()}
+            digest = hashlib.sha256(payload).hexdigest()
+            facts = {"rows": 1, "bytes": self._size, "sha256": digest}
+            fact = {**ask.body, **facts, "client": ask.client, "event": "release", "time": 0.0}
+            entry = ledger.extended([], fact, self._identity)
+            body = {"rows": 1, "sha256": digest, "entry": entry}
             yield Answer(ask.client, ask.action, "ok", None, body, payload)
 
 

@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from neulig_fl.cli import bench, check, exits, lists, plan, pretrain, report, run, schema, show
+from neulig_fl.cli import (
+    bench,
+    check,
+    exits,
+    lists,
+    plan,
+    pretrain,
+    report,
+    run,
+    schema,
+    show,
+    verify,
+)
 from neulig_fl.cli.inspect import inspect
 
 HELP = """\
@@ -59,6 +71,7 @@ for _command in (
     check.check,
     plan.plan,
     report.report,
+    verify.verify,
     schema.schema,
     lists.tasks,
     lists.models,

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from neulig_fl.plan import Planned, Setting
 
 
+NOT_KNOWN = (
+    "A plan does not know the policies of nodes, nor what earlier runs released: more may be "
+    "refused."
+)
+
+
 def plan(
     scenario: ScenarioFile,
     settings: Settings = [],  # noqa: B006 (typer copies it)
@@ -63,6 +69,7 @@ def record(setting: Setting, outlooks: Sequence[StageOutlook]) -> dict[str, Any]
         "stages": [_stage_record(outlook) for outlook in outlooks],
         "not_reached": [stage.name for stage in read.stages[len(outlooks) :]],
         "clients": totals(setting, outlooks),
+        "not_known": NOT_KNOWN,
     }
 
 
@@ -117,6 +124,7 @@ def _print(setting: Setting, outlooks: Sequence[StageOutlook], console: Console)
         _say(console, f"Stage {stage.name} would not be reached.")
     heading(console, "What each client would give away")
     _print_totals(totals(setting, outlooks), console)
+    _say(console, NOT_KNOWN)
 
 
 def _print_stage(outlook: StageOutlook, everyone: Sequence[str], console: Console) -> None:

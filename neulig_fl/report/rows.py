@@ -234,11 +234,17 @@ def refusals(report: Mapping[str, Any]) -> list[str]:
 
 
 def ledger(report: Mapping[str, Any]) -> str:
-    """One sentence on the ledger."""
+    """One sentence on the ledger, and on whose keys its signatures rest."""
     found = report["ledger"]
-    state = "its chain of entries is verified" if found["verified"] else "NOT VERIFIED"
+    state = "chain and signatures are verified" if found["verified"] else "NOT VERIFIED"
     head = figures.plain(found["head"])[:16] if found["head"] else figures.NULL
-    return f"Ledger: {found['entries']} entries, {state}; head {head}"
+    said = f"Ledger: {found['entries']} entries, {state}; head {head}"
+    if "trust" not in found:
+        return said
+    first = [figures.plain(n) for n, each in found["trust"].items() if not each["pinned"]]
+    if not first:
+        return f"{said}; all keys were pinned"
+    return f"{said}; keys trusted on first use: {', '.join(first)}"
 
 
 def portland(report: Mapping[str, Any]) -> str:

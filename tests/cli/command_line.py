@@ -11,6 +11,7 @@ COMMANDS = (
     "check",
     "plan",
     "report",
+    "verify",
     "schema",
     "tasks",
     "models",

@@ -14,7 +14,9 @@ def test_bench_names_what_it_can_measure(line: Line) -> None:
     """Without it a typo would measure nothing and say so nowhere."""
     ended = line("bench", "portlan")
     assert ended.code == 2
-    assert "allowed: engine, memory, merge, portland; did you mean portland?" in ended.err
+    assert (
+        "allowed: engine, memory, merge, portland, secure-sum; did you mean portland?" in ended.err
+    )
 
 
 def test_bench_prints_figures_and_json(line: Line) -> None:

@@ -43,6 +43,35 @@ PLANNED: dict[str, dict[str, Any]] = {
         "clients": clients("cyd", policy={"never": ["offset-sum"]}),
         "on_refusal": "continue",
     },
+    "a limit reached": {
+        "seed": 6,  # as above
+        "clients": clients("bob", policy={"limits": {"max_rows": 12, "max_bytes": 10_000}}),
+        "on_refusal": "continue",
+    },
+    "a preset": {
+        "clients": clients("cyd", policy={"preset": "outputs-only"}),
+        "portland": {"epochs": 2, "batch_size": 4, "alignment": "none"},
+        "on_refusal": "continue",
+    },
+    "every kind of answer": {
+        "stages": [
+            {
+                "name": "outputs",
+                "share": [
+                    *tiny.OUTPUTS,
+                    *({"kind": kind} for kind in ("logits", "probabilities", "top-k", "labels")),
+                ],
+                "run": ["train-portland", "ensemble"],
+            }
+        ],
+    },
+    "training inputs under a limit": {
+        "portland": {"epochs": 2, "batch_size": 4, "queries": "train"},
+        "seed": 6,  # as above
+        "clients": clients("bob", policy={"limits": {"max_rows": 30}}),
+        "on_refusal": "continue",
+        "stages": [{"name": "s", "share": TRAIN, "run": ["train-portland", "ensemble"]}],
+    },
     "another group": {
         "experts": GROUPS,
         "stages": [
@@ -122,6 +151,7 @@ def test_a_plan_in_words(line: Line, data: Path, tmp_path: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
     told = " ".join(ended.out.split())
     assert "all 3 features of pool, unprotected 12 768" in told
+    assert "A plan does not know the policies of nodes, nor what earlier runs released" in told
     assert "Known from earlier stages: offset-sum (all 3), features of pool (all 3)" in told
     assert "- bob would refuse parameters: policy of client 'bob': never parameters" in told
     assert "Permits merge and ensemble accuracy of: NeuLig (sample), NeuLig (batch-first)" in told

@@ -85,6 +85,18 @@ def test_ledger_not_verified() -> None:
     assert rows.ledger(report) == "Ledger: 3 entries, NOT VERIFIED; head -"
 
 
+def test_trust_on_first_use_is_said() -> None:
+    """Without it a reader would take every key for one that was known beforehand."""
+    report = example()
+    keys = {
+        name: {"key": "ed25519:" + "A" * 43, "pinned": name == "east"} for name in ("east", "sea")
+    }
+    report["ledger"]["trust"] = keys
+    assert rows.ledger(report).endswith("; keys trusted on first use: sea")
+    keys["sea"]["pinned"] = True
+    assert rows.ledger(report).endswith("; all keys were pinned")
+
+
 def test_experts_unknown() -> None:
     """Without it a deployment, which cannot know the accuracies, would print an empty line."""
     report = example()

@@ -1,0 +1,161 @@
+"""Limits: how much of one expert may leave in all, counted in the client's own ledger.
+
+Releases add up over stages, runs, kinds and query sets. What is handed out again, byte for byte, is
+counted once. What a limit has to know and nobody says is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from neulig_fl.ledger import Entry
+from neulig_fl.policy_models import Limits
+from neulig_fl.scenario_values import OUTPUT_KINDS, end_of
+
+SUMS = frozenset({"secure-sum"})
+"""Protections under which a record leaves as a part of sums only."""
+
+COUNTED_ROWS = frozenset({"inputs", *OUTPUT_KINDS})
+"""Kinds whose rows `max_rows` counts: answers to queries, and training inputs."""
+
+ROUNDING = 1e-9
+"""A leverage above its limit by no more is at the limit: that of a mean over two clients is 0.5."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What its protection says of a release; None where it says nothing.
+
+    Args:
+        epsilon: what all releases of the expert come to, together with this one, by the
+            protection's accountant.
+        leverage: the record's largest leverage in the sums that it goes into, in [0, 1].
+        group_size: clients in the smallest of these sums.
+    """
+
+    epsilon: float | None = None
+    leverage: float | None = None
+    group_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A record that is about to leave.
+
+    Args:
+        expert: tag of the expert, as in the ledger's entries.
+        kind: kind of record.
+        protection: what is done to it.
+        rows: its rows; None for kinds that answer no queries.
+        bytes: bytes of its payload as it leaves; None when not known yet.
+        claims: what its protection says of it.
+    """
+
+    expert: str
+    kind: str
+    protection: str
+    rows: int | None = None
+    bytes: int | None = None
+    claims: Claims = Claims()
+
+
+def refusal(limits: Limits, entries: Sequence[Entry], candidate: Candidate) -> str | None:
+    """Which limit a record would exceed; None when it is within all of them.
+
+    Args:
+        limits: of one policy.
+        entries: the client's own ledger; entries that name no expert count for every one.
+        candidate: the record.
+
+    Returns:
+        One line that names the limit, its value and what was counted.
+
+    Example:
+        >>> told = {"event": "release", "expert": "e", "kind": "features", "rows": 60, "bytes": 240}
+        >>> refusal(Limits(max_rows=100), [told], Candidate("e", "logits", "none", 41, 164))
+        'limit max_rows 100: 60 rows of this expert have left, and this record has 41'
+    """
+    spent = [
+        entry
+        for entry in entries
+        if entry["event"] == "release" and entry.get("expert") in (candidate.expert, None)
+    ]
+    checks: tuple[_Check, ...] = (_rows, _bytes, _epsilon, _leverage, _group_size)
+    found = (check(limits, spent, candidate) for check in checks)
+    return next((reason for reason in found if reason is not None), None)
+
+
+def expired(limits: Limits, now: datetime) -> str | None:
+    """Whether a policy's time is over.
+
+    Args:
+        limits: of one policy.
+        now: the time, with its zone.
+    """
+    if limits.not_after is None or now < end_of(limits.not_after):
+        return None
+    return f"limit not_after {limits.not_after}: its time is over"
+
+
+_Check = Callable[[Limits, Sequence[Entry], Candidate], str | None]
+
+
+def _rows(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
+    if limits.max_rows is None or candidate.kind not in COUNTED_ROWS:
+        return None
+    left = sum(int(entry["rows"]) for entry in spent if entry["kind"] in COUNTED_ROWS)
+    return _over("max_rows", limits.max_rows, left, candidate.rows)
+
+
+def _bytes(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
+    if limits.max_bytes is None:
+        return None
+    left = sum(int(entry["bytes"]) for entry in spent)
+    return _over("max_bytes", limits.max_bytes, left, candidate.bytes)
+
+
+def _over(name: str, most: int, left: int, more: int | None) -> str | None:
+    what = name.removeprefix("max_")
+    if more is None:
+        return f"limit {name} {most}: the {what} of this record are not known"
+    if left + more <= most:
+        return None
+    told = f"{left} {what} of this expert have left, and this record has {more}"
+    return f"limit {name} {most}: {told}"
+
+
+def _epsilon(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
+    """One release without noise and no epsilon holds: neither a later one nor an earlier one's."""
+    if limits.max_epsilon is None:
+        return None
+    limit, epsilon = f"limit max_epsilon {limits.max_epsilon:g}", candidate.claims.epsilon
+    if epsilon is None:
+        return f"{limit}: with protection {candidate.protection} no epsilon is known"
+    if not all(isinstance(entry.get("epsilon"), float | int) for entry in spent):
+        return f"{limit}: something of this expert has left without noise"
+    if not epsilon <= limits.max_epsilon:  # NaN is not within a limit
+        return f"{limit}: with this record all releases of this expert come to {epsilon:.4g}"
+    return None
+
+
+def _leverage(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
+    leverage, limit = candidate.claims.leverage, f"limit max_leverage {limits.max_leverage:g}"
+    if leverage is None:
+        known = candidate.protection not in SUMS
+        return None if known else f"{limit}: this record's leverage in its sums is not known"
+    if not leverage <= limits.max_leverage + ROUNDING:
+        return f"{limit}: the sums of this record would have a leverage of {leverage:.4g}"
+    return None
+
+
+def _group_size(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
+    size, least = candidate.claims.group_size, limits.min_group_size
+    if least is None or (size is None and candidate.protection not in SUMS):
+        return None
+    if size is None:
+        return f"limit min_group_size {least}: how many clients the sum has is not known"
+    if size < least:
+        return f"limit min_group_size {least}: the sum has {size} clients"
+    return None

@@ -1,0 +1,145 @@
+"""What policies allow: layers of rules, all of which a request has to pass.
+
+Rules from several places hold at once: a preset and what stands beside it, the scenario's and a
+node's own file. Each place is a layer. What cannot be read lets nothing pass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from neulig_fl import limits
+from neulig_fl.errors import NeuligError, ScenarioError
+from neulig_fl.policy_files import preset_path, read
+from neulig_fl.policy_models import AllowRule, Policy, is_policy_file
+
+NODE = "this node's own policy"
+_LOGGER = logging.getLogger(__name__)
+
+
+class Asked(Protocol):
+    """What a policy looks at in a request."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of record."""
+        ...
+
+    @property
+    def queries(self) -> str | None:
+        """The query set, if the kind answers any."""
+        ...
+
+    @property
+    def fraction(self) -> float:
+        """Share of the query set."""
+        ...
+
+    @property
+    def protection(self) -> str:
+        """What is done to the record."""
+        ...
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The rules of one place.
+
+    Args:
+        name: what a refusal calls it; it goes to the server, so it holds no path.
+        rules: what it says; None when it cannot be read, and then nothing passes.
+    """
+
+    name: str
+    rules: Policy | None
+
+
+def of_client(client: str, policy: Policy) -> tuple[Layer, ...]:
+    """The layers of a client's policy in a scenario, whose paths are absolute."""
+    return _layers(f"policy of client {client!r}", policy, Path())
+
+
+def of_node(path: Path | None) -> tuple[Layer, ...]:
+    """The layers of a node's own policy file; what cannot be read lets nothing pass.
+
+    Args:
+        path: absolute; None when the node has no policy of its own.
+    """
+    if path is None:
+        return ()
+    try:
+        if not path.is_absolute():
+            raise ScenarioError(f"{path}: a node's policy needs an absolute path")
+        return _layers(NODE, read(path), path.parent)
+    except (NeuligError, OSError, ValueError):
+        _LOGGER.exception("%s cannot be read, so nothing is released", NODE)
+        return (Layer(NODE, None),)
+
+
+def _layers(name: str, policy: Policy, folder: Path) -> tuple[Layer, ...]:
+    """A policy's own rules and those of its presets, which hold as well."""
+    found: list[Layer] = [Layer(name, policy)]
+    within: tuple[Path, ...] = ()
+    while policy.preset is not None:
+        path = preset_path(policy.preset, folder)
+        label = "file" if is_policy_file(policy.preset) else policy.preset
+        try:
+            policy = read(path, within)
+        except (NeuligError, OSError, ValueError):
+            _LOGGER.exception("%s: its preset cannot be read, so nothing is released", name)
+            return (*found, Layer(f"{name}, preset {label}", None))
+        found.append(Layer(f"{name}, preset {label}", policy))
+        folder, within = path.parent, (*within, path)
+    return tuple(found)
+
+
+def refusal(layers: Sequence[Layer], asked: Asked, now: datetime | None = None) -> str | None:
+    """Why one of the layers does not allow a request; None when all of them do.
+
+    Args:
+        layers: the rules, which all hold.
+        asked: the request.
+        now: the time, with its zone; the clock's unless given.
+
+    Returns:
+        One line: the layer and its rule.
+    """
+    now = now or datetime.now(UTC)
+    for layer in layers:
+        if layer.rules is None:
+            return f"{layer.name} cannot be read"
+        reason = limits.expired(layer.rules.limits, now) or _forbidden(layer.rules, asked)
+        if reason is not None:
+            return f"{layer.name}: {reason}"
+    return None
+
+
+def _forbidden(policy: Policy, asked: Asked) -> str | None:
+    if asked.kind in policy.never:
+        return f"never {asked.kind}"
+    if policy.only is not None and asked.kind not in policy.only:
+        return f"only {', '.join(policy.only) or 'nothing'}"
+    return None if policy.allow is None else _not_allowed(policy.allow, asked)
+
+
+def _not_allowed(rules: Sequence[AllowRule], asked: Asked) -> str | None:
+    rules = [rule for rule in rules if rule.kind == asked.kind]
+    if not rules:
+        return f"does not allow {asked.kind}"
+    rules = [rule for rule in rules if rule.queries is None or asked.queries in rule.queries]
+    if not rules:
+        return f"does not allow {asked.kind} on queries {asked.queries}"
+    guards = dict.fromkeys(guard for rule in rules for guard in rule.protections or ())
+    rules = [r for r in rules if r.protections is None or asked.protection in r.protections]
+    if not rules:
+        allowed = ", ".join(guards)
+        return f"allows {asked.kind} with protection {allowed}, not {asked.protection}"
+    most = max(rule.fraction for rule in rules)
+    if not 0 < asked.fraction <= most:
+        return f"allows a fraction of {most} of {asked.kind}, not {asked.fraction}"
+    return None

@@ -1,0 +1,19 @@
+"""Secure sums: the server learns the sum of the clients' vectors and no single one.
+
+The protocol of Bonawitz et al. 2017: `client` and `server` hold its two sides, `terms` what both
+agree on. Nothing here knows Flower, a scenario or a policy: messages are bytes that others carry.
+"""
+
+from __future__ import annotations
+
+from neulig_fl.secure_sum.client import advertise, confirm, mask, reveal, share
+from neulig_fl.secure_sum.fixed_point import FixedPoint, quantisation
+from neulig_fl.secure_sum.messages import Sign, Verify
+from neulig_fl.secure_sum.server import Phase, Server
+from neulig_fl.secure_sum.state import ClientState, Step
+from neulig_fl.secure_sum.terms import Terms, default_threshold
+
+__all__ = [
+    "ClientState", "FixedPoint", "Phase", "Server", "Sign", "Step", "Terms", "Verify",
+    "advertise", "confirm", "default_threshold", "mask", "quantisation", "reveal", "share",
+]  # fmt: skip

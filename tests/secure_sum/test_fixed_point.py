@@ -1,0 +1,123 @@
+"""Fixed point: rounded to the nearest step, never wrapped, never a value in an error."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from neulig_fl.errors import BadReply, InputError, RunError
+from neulig_fl.secure_sum.fixed_point import WORD, FixedPoint, quantisation
+
+CLIPS = st.floats(1e-6, 1e6)
+
+
+def _encoded(fixed: FixedPoint, values: np.ndarray[Any, Any], weight: float = 1.0) -> Any:
+    words = np.empty(len(values), WORD)
+    fixed.encode(values, words, weight, "it")
+    return words
+
+
+@given(
+    st.sampled_from([np.float32, np.float64]),
+    CLIPS,
+    st.data(),
+)
+def test_an_entry_comes_back_to_half_a_step(dtype: type, clip: float, data: st.DataObject) -> None:
+    """Without it the stated quantisation would be wrong for one vector already."""
+    unit = arrays.arrays(
+        dtype,
+        st.integers(1, 40),
+        elements=st.floats(-1, 1, width=np.finfo(dtype).bits),
+    )
+    values = data.draw(unit) * dtype(clip)
+    fixed = FixedPoint(clip, 1)
+    back = fixed.decode(_encoded(fixed, values), "it")
+    assert np.abs(back - values.astype(np.float64)).max() <= quantisation(clip, 1)
+
+
+@given(CLIPS, st.integers(1, 4096), st.floats(0.01, 100))
+def test_the_scale_is_the_largest_that_fits(clip: float, clients: int, headroom: float) -> None:
+    """Without it precision would be given away, or a sum would wrap."""
+    fixed = FixedPoint(clip, clients, headroom)
+    assert math.frexp(fixed.scale)[0] == 0.5  # a power of two: multiplying rounds nothing
+    assert clip * headroom * fixed.scale <= 2**30 < clip * headroom * fixed.scale * 2
+    assert clip * headroom * fixed.scale <= fixed.limit < 2**30 + 2**13
+    assert quantisation(clip, clients, headroom) == clients / 2 / fixed.scale
+
+
+def test_blocks_join_without_a_seam() -> None:
+    """Without it entries beyond the first block could be skipped."""
+    values = np.linspace(-1, 1, 2**15 * 2 + 3)
+    fixed = FixedPoint(1.0, 3)
+    slow = [round(value * fixed.scale) % 2**32 for value in values.tolist()]
+    assert _encoded(fixed, values).tolist() == slow
+    values[-1] = 1.5
+    with pytest.raises(RunError, match="beyond clip"):
+        _encoded(fixed, values)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1.0001, -1.0001, 1e30])
+@pytest.mark.parametrize("place", [0, 1, 2**15 - 1, 2**15, 2**15 + 1])
+def test_no_wrong_entry_is_let_through(wrong: float, place: int) -> None:
+    """Without it one entry of millions could wrap around."""
+    values = np.zeros(2**15 + 2, np.float32)
+    values[place] = wrong
+    with pytest.raises(RunError, match=r"not finite|beyond clip") as caught:
+        _encoded(FixedPoint(1.0, 3), values)
+    assert "1.0001" not in str(caught.value)
+
+
+def test_the_weight_narrows_the_clip() -> None:
+    """Without it each of five clients could fill the range that is meant for all of them."""
+    fixed = FixedPoint(2.0, 5)
+    _encoded(fixed, np.array([0.5, -0.5]), weight=0.25)
+    _encoded(fixed, np.array([0.5, -0.5]), weight=-0.25)
+    for values, weight in (([0.51], 0.25), ([1e-9], 0.0), ([-0.51], -0.25)):
+        with pytest.raises(RunError, match=r"beyond clip x \|weight\|"):
+            _encoded(fixed, np.array(values), weight)
+    assert _encoded(fixed, np.zeros(2), weight=0.0).tolist() == [0, 0]
+
+
+def test_float32s_own_rounding_is_no_breach() -> None:
+    """Without it a client whose entry is exactly at the clip would be stopped by a product."""
+    fixed = FixedPoint(0.1, 3)
+    for weight in (0.1, 0.3, 1 / 3, 0.7):
+        value = np.full(4, 0.1, np.float32) * np.float32(weight)
+        _encoded(fixed, value, weight)
+
+
+@pytest.mark.parametrize("over", [1, -1, 2**30, -(2**30)])
+def test_what_no_sum_can_be_is_refused(over: int) -> None:
+    """Without it noise would be taken for parameters."""
+    fixed = FixedPoint(1.0, 3)
+    edge = fixed.limit + over if over > 0 else -fixed.limit + over
+    for good in (fixed.limit, -fixed.limit):
+        assert abs(fixed.decode(np.array([good % 2**32], WORD), "it")[0]) > 0.99
+    with pytest.raises(BadReply, match="it: the sum holds an entry that no sum within the clip"):
+        fixed.decode(np.array([0, edge % 2**32, 0], WORD), "it")
+
+
+@pytest.mark.parametrize(
+    ("clip", "headroom"),
+    [
+        (0, 1),
+        (-1, 1),
+        (1, 0),
+        (-1, -1),
+        (math.nan, 1),
+        (math.inf, 1),
+        (1, math.inf),
+        (1e30, 1),
+        (1, 1e-30),
+    ],
+)
+def test_what_does_not_fit_is_an_input_error(clip: float, headroom: float) -> None:
+    """Without it a scale of zero, or none, would be used."""
+    with pytest.raises(InputError, match=r"does not fit 32 bits; allowed: .*; give a clip near"):
+        FixedPoint(clip, 3, headroom)

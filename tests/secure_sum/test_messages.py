@@ -1,0 +1,161 @@
+"""Messages: what was written is read, and nothing else is; only this project's errors come out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import sum_round
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sum_round import Round
+
+from neulig_fl import secure_sum
+from neulig_fl.errors import ClientRefused, RunError
+from neulig_fl.secure_sum import ClientState
+from neulig_fl.secure_sum.messages import Advert, Delivery, Roster, Shares
+from neulig_fl.secure_sum.unmasking import Confirmation, Outcome, Request, Reveal
+from neulig_fl.secure_sum.wire import Reader, in_order, pack_names
+
+
+@cache
+def _done(context: bytes = b"one") -> Round:
+    """A round in which c-003 dropped out; nobody changes it."""
+    return Round(sum_round.terms(4, context=context), drops={"c-003": "mask"}).until("reveal")
+
+
+def _messages(made: Round) -> dict[str, tuple[Any, bytes]]:
+    return {
+        "advert": (Advert, made.sent["advertise"]["c-000"]),
+        "roster": (Roster, made.told["roster"]),
+        "shares": (Shares, made.sent["share"]["c-000"]),
+        "delivery": (Delivery, made.told["deliveries"]["c-000"]),
+        "outcome": (Outcome, made.told["outcome"]),
+        "confirmation": (Confirmation, made.sent["confirm"]["c-000"]),
+        "request": (Request, made.told["request"]),
+        "reveal": (Reveal, made.sent["reveal"]["c-000"]),
+    }
+
+
+KINDS = list(_messages(_done()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_message_is_read_as_it_was_written(kind: str) -> None:
+    """Without it one side would sign other bytes than the other one checks."""
+    digest = _done().terms.digest
+    made, data = _messages(_done())[kind]
+    assert made.read(data, digest).to_bytes(digest) == data
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_message_is_of_its_kind_and_its_terms(kind: str) -> None:
+    """Without it one message could stand for another, or for one of another round."""
+    digest = _done().terms.digest
+    made, data = _messages(_done())[kind]
+    for other, (_, wrong) in _messages(_done()).items():
+        if other != kind:
+            with pytest.raises(ValueError, match="it is no such message"):
+                made.read(wrong, digest)
+    _, stale = _messages(_done(b"two"))[kind]
+    with pytest.raises(ValueError, match="it was made under other terms"):
+        made.read(stale, digest)
+    assert len(data) > 38
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_changed_bytes_are_refused_or_read_as_they_are(kind: str, data: st.DataObject) -> None:
+    """Without it two different messages would mean the same, or a few bytes would be a traceback."""
+    digest = _done().terms.digest
+    made, right = _messages(_done())[kind]
+    changed = _changed(right, data)
+    with contextlib.suppress(ValueError):
+        assert made.read(changed, digest).to_bytes(digest) == changed
+
+
+def _changed(right: bytes, data: st.DataObject) -> bytes:
+    """The bytes with a piece cut out, put in or replaced; or any bytes at all."""
+    if data.draw(st.booleans()):
+        start = data.draw(st.integers(0, len(right)))
+        end = data.draw(st.integers(start, min(len(right), start + 8)))
+        return right[:start] + data.draw(st.binary(max_size=8)) + right[end:]
+    return right[: data.draw(st.sampled_from([0, 6, 38]))] + data.draw(st.binary(max_size=300))
+
+
+def _steps(made: Round) -> dict[str, tuple[str, Callable[[ClientState, bytes], object]]]:
+    """What a client is asked at each step: the right message's name, and the call."""
+    verify = made.keys.verify
+    return {
+        "advertise": ("roster", lambda s, m: secure_sum.share(s, m, verify)),
+        "share": ("delivery", lambda s, m: secure_sum.mask(s, m, [], 0.1)),
+        "mask": ("outcome", lambda s, m: secure_sum.confirm(s, m)),
+        "confirm": ("request", lambda s, m: secure_sum.reveal(s, m, verify)),
+    }
+
+
+@cache
+def _stopped(step: str) -> tuple[Round, ClientState]:
+    """A round right after a step, and the state of c-000."""
+    made = Round(sum_round.terms(4), drops={"c-003": "mask"}).until(step)
+    return made, made.state("c-000")
+
+
+@pytest.mark.parametrize("step", ["advertise", "share", "mask", "confirm"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_whatever_the_server_sends_a_client_answers_or_refuses(
+    step: str, data: st.DataObject
+) -> None:
+    """Without it a server could stop a client's process, or make it answer what nobody wrote."""
+    made, state = _stopped(step)
+    kind, ask = _steps(made)[step]
+    right = made.told["deliveries"]["c-000"] if kind == "delivery" else made.told[kind]
+    ask(state, right)
+    changed = _changed(right, data)
+    if changed == right:
+        return
+    with pytest.raises(ClientRefused) as caught:
+        ask(state, changed)
+    assert caught.value.public_reason
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_damaged_state_is_a_run_error(data: st.DataObject) -> None:
+    """Without it a client could go on from half a state, or end in a traceback."""
+    right = _done().stored["c-000"]
+    changed = _changed(right, data)
+    if changed == right:
+        return
+    with pytest.raises(RunError, match="its stored state of a secure sum is damaged; leave the"):
+        ClientState.from_bytes(changed)
+
+
+@pytest.mark.parametrize("step", ["advertise", "share", "mask", "confirm"])
+def test_a_state_is_read_as_it_was_stored(step: str) -> None:
+    """Without it the next message, which may reach a new process, would be refused."""
+    _, state = _stopped(step)
+    again = ClientState.from_bytes(state.to_bytes())
+    assert again == state
+    assert again.terms.digest == state.terms.digest
+
+
+@given(st.lists(st.text(min_size=1, max_size=40), max_size=6, unique=True))
+def test_names_of_any_script_survive(found: list[str]) -> None:
+    """Without it a client whose name is not ASCII could not take part."""
+    clean = sorted(n for n in found if 0 < len(n.encode(errors="ignore")) < 256 and _utf8(n))
+    assert Reader(pack_names(clean)).names() == tuple(clean)
+    assert in_order(clean) == tuple(clean)
+
+
+def _utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,456 @@
+"""Nothing leads from a client's model or data to a Flower message but the gate.
+
+The source is walked, not run. What a client says at all, and where every part of that comes from,
+is written down here word by word: whoever lets a client say something more has to say it here too.
+
+1. Records are made and packed by `gate` alone, and by it alone put into a client's store and taken
+   out of it.
+2. What a client holds is handed to the gate unopened.
+3. `Party` replies with what `REPLIES` lists, and its words come from where `SOURCES` says.
+4. The app's handlers hand a message to `flower_io.answer_message` and return what that returns; it
+   alone makes replies, of what `Party` answered or of a public reason.
+5. The client's side has no other way out: no state of Flower's, no network, no other process.
+6. Its three doors (`clients/app.py`, `party`, `gate`) reach nothing by a name made at run time,
+   which a walk could not follow.
+
+Each rule is tried on a copy of the source into which a way round it is planted.
+"""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+APP, PARTY, GATE, EDGE = "clients.app", "neulig_fl.party", "neulig_fl.gate", "neulig_fl.flower_io"
+STORE, RECORDS = "neulig_fl.client_store", "neulig_fl.records"
+DOORS = (APP, PARTY, GATE)
+
+MAKES = {"build", "pack"}
+"""What in `records` makes a record or its bytes."""
+
+KEEPS = {"keep", "find", "receipted"}
+"""What in a client's store writes or reads released bytes."""
+
+UNOPENED = {"fault", "rows", "data_hash", "expert"}
+"""What may be asked of a client's holdings on the way to the gate; none of it loads the expert."""
+
+REPLIES = {
+    "answer": {
+        "(self._hello(body), b'')",
+        "(self._prepare(str(body['group'])), b'')",
+        "self._release(body, payload)",
+    },
+    "_hello": {"greeting(self._store().identity, self.name, __version__, run)"},
+    "_prepare": {"{'trained': trained}"},
+    "_release": {"(reply, released.payload)"},
+}
+"""Everything that `Party` says, by method."""
+
+SOURCES = {
+    "run": {"run_of(body)"},
+    "trained": {"self._expert(group)"},
+    "released": {"gate.release"},
+    "entry": {"released.entry"},
+    "reply": {"{'rows': released.rows, 'sha256': entry['sha256'], 'entry': entry}"},
+}
+"""Where the words of those replies come from: the expression, or what is called."""
+
+WORDS = ("reply", "entry", "released", "released.entry", "trained")
+"""What a reply consists of: no method of these is called."""
+
+MESSAGES = {
+    "answer_message": "Message(encode(*respond(context, action, body, payload)), reply_to=message)",
+    "_error": "Message(Error(code=code, reason=reason), reply_to=message)",
+    "_push": "Message(content, node, MESSAGE_TYPES[ask.action], ttl=lifetime)",
+}
+"""The only messages that are made outside `engines/`, by function; the last is the server's."""
+
+HAND_ON = "answer_message(message, context, _respond)"
+"""All that a handler of the app does."""
+
+ANNOTATIONS = ("Context", "Message", "ClientApp")
+"""What the app may import of Flower."""
+
+REASONS = {
+    "refusal.public_reason or type(refusal).__name__",
+    "error.public_reason or type(error).__name__",
+    "f'unexpected {type(error).__name__}'",
+}
+"""What an error tells."""
+
+FLOWER = {"Message", "RecordDict", "ArrayRecord", "ConfigRecord", "MetricRecord", "Array", "Error"}
+"""What Flower's messages are made of."""
+
+WAYS_OUT = {
+    "aiohttp", "ftplib", "grpc", "http", "httpx", "multiprocessing", "requests", "smtplib", "socket",
+    "socketserver", "ssl", "subprocess", "urllib", "urllib3", "websockets", "xmlrpc",
+}  # fmt: skip
+AT_RUN_TIME = {
+    "getattr",
+    "setattr",
+    "eval",
+    "exec",
+    "globals",
+    "vars",
+    "__import__",
+    "import_module",
+}
+
+
+@cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+def _trees(root: Path) -> dict[str, ast.Module]:
+    """Every module of the library and of the client app, by dotted name."""
+    found = {}
+    for folder in ("neulig_fl", "clients"):
+        for path in sorted((root / folder).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            name = ".".join(part for part in parts if part != "__init__")
+            found[name] = _parsed(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Every import at any depth: dotted name and the name that it is bound to."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, alias.asname or alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", alias.asname or alias.name
+
+
+def _client_side(trees: dict[str, ast.Module]) -> list[str]:
+    """What the client app leads to."""
+    seen: list[str] = []
+    todo = [name for name in trees if name.startswith("clients")]
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        seen.append(module)
+        for name, _ in _imported(trees[module]):
+            todo += [n for n in (name, name.rpartition(".")[0]) if n in trees and n != "neulig_fl"]
+    return sorted(seen)
+
+
+def faults(root: Path) -> list[str]:
+    """Every way round the gate in the source below `root`, one line each."""
+    trees = _trees(root)
+    mine = _client_side(trees)
+    found = [
+        *(line for name, tree in trees.items() for line in _anywhere(name, tree)),
+        *_holdings(trees[PARTY], PARTY),
+        *_holdings(trees[GATE], GATE),
+        *_replies(trees[PARTY]),
+        *_app(APP, trees[APP]),
+        *(line for name in mine for line in _ways_out(name, trees[name])),
+        *(line for name in DOORS for line in _at_run_time(name, trees[name])),
+    ]
+    assert {APP, PARTY, GATE, EDGE, STORE, RECORDS} <= set(mine), (
+        "the walk misses the client's side"
+    )
+    return found
+
+
+@cache
+def _anywhere(name: str, tree: ast.Module) -> tuple[str, ...]:
+    """The rules that hold in every module; a tree that did not change is walked once."""
+    return (*_records_and_store(name, tree), *_messages(name, tree))
+
+
+# ---------------------------------------------------------------- 1 and 2: records, store, holdings
+
+
+def _attributes(tree: ast.Module, names: set[str]) -> Iterator[tuple[int, str, str]]:
+    """Line, whole text and owner of every `owner.name`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in names:
+            yield node.lineno, ast.unparse(node), ast.unparse(node.value)
+
+
+def _records_and_store(name: str, tree: ast.Module) -> Iterator[str]:
+    bound = dict(_imported(tree))
+    if name not in (GATE, RECORDS):
+        yield from (f"{name} takes {m} from records" for m in MAKES if f"{RECORDS}.{m}" in bound)
+        modules = {bound.get(RECORDS, "records"), "records", RECORDS}
+        for line, text, owner in _attributes(tree, MAKES):
+            if owner in modules:
+                yield f"{name}:{line} makes a record: {text}"
+    if STORE not in bound and f"{STORE}.ClientStore" not in bound:
+        return
+    if name not in (GATE, PARTY, STORE):
+        yield f"{name} opens a client's store"
+    if name not in (GATE, STORE):
+        for line, text, _ in _attributes(tree, KEEPS):
+            yield f"{name}:{line} reads or writes released bytes: {text}"
+
+
+def _holdings(tree: ast.Module, name: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Call) else ""
+        if isinstance(node, ast.Attribute) and text.startswith("holdings."):
+            if node.attr not in UNOPENED:
+                yield f"{name}:{node.lineno} opens what a client holds: {text}"
+        elif text.startswith("PartyHoldings(") and text != "PartyHoldings(self, request, payload)":
+            yield f"{name}: makes holdings otherwise: {text}"
+
+
+# ---------------------------------------------------------------- 3: replies
+
+
+def _replies(tree: ast.Module) -> Iterator[str]:
+    party = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Party")
+    methods = {n.name: n for n in party.body if isinstance(n, ast.FunctionDef)}
+    for name, said in REPLIES.items():
+        for node in ast.walk(methods[name]):
+            if isinstance(node, ast.Return | ast.Yield | ast.YieldFrom):
+                text = ast.unparse(node.value) if node.value else "None"
+                if text not in said:
+                    yield f"{PARTY}:{node.lineno} {name} says {text}"
+        yield from _sources(methods[name])
+
+
+def _sources(method: ast.FunctionDef) -> Iterator[str]:
+    """What is put into the words of a reply, by name; nothing is put into them later."""
+    given = {id(leaf): value for leaf, value in _assignments(method)}
+    for node in ast.walk(method):
+        stored = not isinstance(getattr(node, "ctx", ast.Load()), ast.Load)
+        if isinstance(node, ast.Name) and stored and node.id in SOURCES:
+            value = given.get(id(node))
+            text = ast.unparse(value) if value else "elsewhere"
+            called = ast.unparse(value.func) if isinstance(value, ast.Call) else text
+            if not {text, called} & SOURCES[node.id]:
+                yield f"{PARTY}:{node.lineno} {node.id} comes from {text}"
+        elif isinstance(node, ast.Subscript) and stored:
+            yield f"{PARTY}:{node.lineno} a reply may be changed: {ast.unparse(node)}"
+        called_at = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called_at, ast.Attribute) and ast.unparse(called_at.value) in WORDS:
+            yield f"{PARTY}: a reply is changed: {ast.unparse(called_at)}"
+
+
+def _assignments(method: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.expr]]:
+    """Everything that a plain assignment stores to, with what it stores."""
+    for node in ast.walk(method):
+        if isinstance(node, ast.Assign):
+            yield from ((leaf, node.value) for each in node.targets for leaf in ast.walk(each))
+
+
+# ---------------------------------------------------------------- 4: messages
+
+
+def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Every node, with the innermost function that it stands in."""
+
+    def visit(node: ast.AST, inside: str) -> Iterator[tuple[str, ast.AST]]:
+        for child in ast.iter_child_nodes(node):
+            own = child.name if isinstance(child, ast.FunctionDef) else inside
+            yield own, child
+            yield from visit(child, own)
+
+    yield from visit(tree, "")
+
+
+def _messages(name: str, tree: ast.Module) -> Iterator[str]:
+    if name.startswith("neulig_fl.engines"):
+        return  # carries messages, and runs the apps: it holds no client's data
+    for inside, node in _functions(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        text, called = ast.unparse(node), ast.unparse(node.func).rpartition(".")[2]
+        if called == "Message" and (name != EDGE or text != MESSAGES.get(inside)):
+            yield f"{name}:{node.lineno} makes a message: {text}"
+        elif called in FLOWER and name != EDGE:
+            yield f"{name}:{node.lineno} makes a part of a message: {text}"
+        if name == EDGE and called == "_error" and ast.unparse(node.args[2]) not in REASONS:
+            yield f"{name}:{node.lineno} tells of an error: {text}"
+    for whole, bound in _imported(tree):
+        if whole.startswith("flwr.") and whole.rpartition(".")[2] != bound != whole:
+            yield f"{name} gives {whole} another name"
+
+
+def _app(name: str, tree: ast.Module) -> Iterator[str]:
+    for whole, _ in _imported(tree):
+        if whole.startswith("flwr") and whole.rpartition(".")[2] not in ANNOTATIONS:
+            yield f"{name} imports {whole}"
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        steps = [ast.unparse(node) for node in function.body]
+        if function.decorator_list and steps[1:] != ["return " + HAND_ON]:
+            yield f"{name} {function.name} does more than hand the message on: {steps[1:]}"
+        if function.name == "_respond":
+            returned = [ast.unparse(n) for n in ast.walk(function) if isinstance(n, ast.Return)]
+            if returned != ["return party.answer(action, body, payload)"]:
+                yield f"{name} answers {returned}"
+            if sum(step.startswith("party = Party(scenario, ") for step in steps) != 1:
+                yield f"{name} answers with another party"
+
+
+# ---------------------------------------------------------------- 5 and 6: other ways
+
+
+def _ways_out(name: str, tree: ast.Module) -> Iterator[str]:
+    for whole, _ in _imported(tree):
+        if whole.partition(".")[0] in WAYS_OUT:
+            yield f"{name} imports {whole}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "context.state":
+            yield f"{name}:{node.lineno} uses Flower's state, which is not the client's own"
+
+
+def _at_run_time(name: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in AT_RUN_TIME:
+            yield f"{name}:{node.lineno} goes by a name made at run time: {ast.unparse(node)}"
+        if isinstance(node, ast.Attribute) and node.attr == "__dict__":
+            yield f"{name}:{node.lineno} goes by a name made at run time: {ast.unparse(node)}"
+
+
+# ---------------------------------------------------------------- the tests
+
+
+def test_only_the_gate_lets_anything_out() -> None:
+    """Without it a way round every policy could be written, and nobody would notice."""
+    assert faults(ROOT) == []
+
+
+IMPORTS = "from neulig_fl import __version__, checkpoints, experts, gate, policy\n"
+RELEASE = "        return reply, released.payload\n"
+HANDLER = "    return answer_message(message, context, _respond)\n"
+
+PLANTED = {
+    "features in the payload": (
+        "neulig_fl/party.py", RELEASE, "        return reply, holdings.features()['features'].tobytes()\n",
+        "opens what a client holds",
+    ),
+    "the payload under another name": (
+        "neulig_fl/party.py", "released = gate.release(", "released = self._other(",
+        "released comes from self._other",
+    ),
+    "parameters beside the payload": (
+        "neulig_fl/party.py", RELEASE,
+        "        reply['extra'] = str(self._expert('A')[0].state_dict())\n" + RELEASE,
+        "a reply may be changed",
+    ),
+    "more in the reply": (
+        "neulig_fl/party.py", RELEASE, "        reply.update(x=1)\n" + RELEASE, "a reply is changed",
+    ),
+    "the accuracy in the reply to prepare": (
+        "neulig_fl/party.py", 'return {"trained": trained}', 'return {"trained": trained, **fact}',
+        "_prepare says {'trained': trained, **fact}",
+    ),
+    "something else for trained": (
+        "neulig_fl/party.py", 'return {"trained": trained}',
+        'trained = fact["accuracy"]\n        return {"trained": trained}', "trained comes from fact",
+    ),
+    "a word bound in another way": (
+        "neulig_fl/party.py", RELEASE,
+        "        with open(self.root / 'x') as entry:\n            pass\n" + RELEASE,
+        "entry comes from elsewhere",
+    ),
+    "a record in the greeting": (
+        "neulig_fl/party.py", "self.name, __version__, run)", "self.name, str(self.root), run)",
+        "_hello says greeting(",
+    ),
+    "another action": (
+        "neulig_fl/party.py", '        if action == "release":',
+        '        if action == "debug":\n            return {}, (self.root / "ledger.jsonl").read_bytes()\n'
+        '        if action == "release":',
+        "answer says ({}, (self.root",
+    ),
+    "records packed by the party": (
+        "neulig_fl/party.py", IMPORTS, IMPORTS + "from neulig_fl.records import pack\n",
+        "neulig_fl.party takes pack from records",
+    ),
+    "stored bytes without asking": (
+        "neulig_fl/party.py", "            request = gate.understood",
+        "            store.find(str(body))\n            request = gate.understood",
+        "reads or writes released bytes: store.find",
+    ),
+    "a release that is not charged": (
+        "neulig_fl/gate.py", "    arrays = records.build(request.kind, holdings)\n",
+        "    arrays = holdings.parameters()\n", "opens what a client holds: holdings.parameters",
+    ),
+    "a side door": (
+        "neulig_fl/queries.py", "from neulig_fl.scenario import Scenario\n",
+        "from neulig_fl import records as r\nfrom neulig_fl.scenario import Scenario\n"
+        "build = r.build\n",
+        "neulig_fl.queries:",
+    ),
+    "a store opened elsewhere": (
+        "neulig_fl/knowledge.py", "from neulig_fl.plan import Setting\n",
+        "from neulig_fl.client_store import ClientStore\nfrom neulig_fl.plan import Setting\n",
+        "neulig_fl.knowledge opens a client's store",
+    ),
+    "a message of the app's own": (
+        "clients/app.py", HANDLER, "    return Message(message.content, reply_to=message)\n",
+        "clients.app:",
+    ),
+    "a handler that does more": (
+        "clients/app.py", HANDLER, "    print(context)\n" + HANDLER, "does more than hand the message on",
+    ),
+    "an answer of the app's own": (
+        "clients/app.py", "return party.answer(action, body, payload)", "return {}, bytes(payload)",
+        "answers ['return ({}, bytes(payload))']",
+    ),
+    "Flower's state": (
+        "clients/app.py", "    config = client_config(context)\n",
+        "    config = client_config(context)\n    context.state['x'] = 1\n", "uses Flower's state",
+    ),
+    "an exception's text": (
+        "neulig_fl/flower_io.py", 'f"unexpected {type(error).__name__}"', 'f"unexpected {error}"',
+        "tells of an error",
+    ),
+    "a second reply": (
+        "neulig_fl/flower_io.py", "Message(Error(code=code, reason=reason), reply_to=message)",
+        "Message(encode({}, b''), reply_to=message)", "makes a message",
+    ),
+    "a connection": (
+        "neulig_fl/experts.py", "import json\n", "import json\nimport socket\n",
+        "neulig_fl.experts imports socket",
+    ),
+    "a name made at run time": (
+        "neulig_fl/gate.py", "records.build(request.kind, holdings)",
+        "getattr(records, 'bui' + 'ld')(request.kind, holdings)", "goes by a name made at run time",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is walked."""
+    root = tmp_path_factory.mktemp("source")
+    for folder in ("neulig_fl", "clients"):
+        for path in (ROOT / folder).rglob("*.py"):
+            target = root / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    return root
+
+
+@pytest.mark.parametrize("how", PLANTED)
+def test_a_planted_way_round_the_gate_is_found(how: str, source: Path) -> None:
+    """Without it the walk above could pass because it sees nothing."""
+    name, before, after, told = PLANTED[how]
+    path = source / name
+    honest = path.read_text(encoding="utf-8")
+    assert before in honest, f"{name} has changed: plant it anew"
+    try:
+        path.write_text(honest.replace(before, after, 1), encoding="utf-8")
+        found = faults(source)
+    finally:
+        path.write_text(honest, encoding="utf-8")
+    assert any(told in line for line in found), found
+
+
+def test_the_copy_itself_has_no_way_round(source: Path) -> None:
+    """Without it the planted ones could be found for another reason."""
+    assert faults(source) == []
