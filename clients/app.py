@@ -39,6 +39,12 @@ def release(message: Message, context: Context) -> Message:
     return answer_message(message, context, _respond)
 
 
+@app.query("sum")
+def secure_sum(message: Message, context: Context) -> Message:
+    """Take one step of a secure sum, if the gate allows it."""
+    return answer_message(message, context, _respond)
+
+
 def _respond(
     context: Context, action: str, body: dict[str, Any], payload: memoryview
 ) -> tuple[dict[str, Any], bytes]:
@@ -47,7 +53,8 @@ def _respond(
     torch.set_num_threads(scenario.resources.client_cpus)
     name = _name(scenario, config)
     store = config.store or config.out / "clients" / name
-    party = Party(scenario, scenario.seed, name, Path(store), config.keys, config.policy)
+    known = (config.keys, config.policy, config.server)
+    party = Party(scenario, scenario.seed, name, Path(store), *known)
     return party.answer(action, body, payload)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -25,13 +25,16 @@ from neulig_fl.records import Request
 FACTS = ("stage", "client", "kind", "queries", "protection", "rows", "bytes", "sha256", "epsilon")
 """What every entry says, null where it does not apply."""
 
+Wrap = Callable[[bytes], bytes]
+"""Makes the bytes that leave of the bytes that are stored."""
+
 
 @dataclass(frozen=True)
 class Released:
     """A release as the store knows it.
 
     Args:
-        payload: the bytes as they leave.
+        payload: the bytes as they leave; of what `find` found, as they are stored.
         rows: rows of the record.
         entry: the ledger entry that charges it.
     """
@@ -39,6 +42,10 @@ class Released:
     payload: bytes = field(repr=False)
     rows: int
     entry: ledger.Entry
+
+
+def _as_it_is(payload: bytes) -> bytes:
+    return payload
 
 
 class ClientStore:
@@ -112,59 +119,115 @@ class ClientStore:
         text = ledger.canonical(parts)
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()[:32]
 
-    def fingerprint(self, request: Request, data_hash: str) -> str:
+    def fingerprint(
+        self, request: Request, data_hash: str, settings: Mapping[str, Any] | None = None
+    ) -> str:
         """Identifies what a release holds: the stage that asks does not matter.
 
         Args:
             request: what is asked for.
             data_hash: identifies the expert and the queries.
+            settings: what else its protection makes it of, such as how much noise.
         """
         asked = {k: v for k, v in asdict(request).items() if k != "stage"}
-        return self.tag("release", ledger.canonical(asked), data_hash)
+        return self.tag("release", ledger.canonical([asked, settings or {}]), data_hash)
 
     def find(self, fingerprint: str) -> Released | None:
-        """An earlier release of the same, charged already; None if its bytes are not whole."""
+        """An earlier release of the same, charged already; None if its bytes are not whole.
+
+        Its payload is the record as it was stored; `receipted` wraps it for the way.
+        """
         for entry in self.entries():
             if entry["event"] == ledger.RELEASE and entry.get("fingerprint") == fingerprint:
                 path = self._payload_file(fingerprint)
                 payload = path.read_bytes() if path.is_file() else b""
-                if hashlib.sha256(payload).hexdigest() == entry["sha256"]:
+                if self._content(payload) == entry.get("content"):
                     return Released(payload, int(entry["rows"]), entry)
         return None
 
-    def keep(self, fingerprint: str, payload: bytes, rows: int, fact: dict[str, Any]) -> Released:
-        """Write a release's bytes, then charge it; on return both are on the disk.
+    def _content(self, payload: bytes) -> str:
+        """Recognises a stored record; says nothing of it to anybody else."""
+        return self.tag("content", hashlib.sha256(payload).hexdigest())
+
+    def keep(
+        self,
+        fingerprint: str,
+        payload: bytes,
+        rows: int,
+        fact: dict[str, Any],
+        wrap: Wrap = _as_it_is,
+    ) -> Released:
+        """Write a record, then charge it; on return both are on the disk.
 
         Args:
             fingerprint: of what it holds.
-            payload: the bytes as they leave.
+            payload: the record's bytes, as they stay here.
             rows: rows of the record.
             fact: what else the entry says: client, request, time, epsilon.
+            wrap: makes the bytes that leave.
         """
         with self.exclusive():
             replace_atomically(
                 self._payload_file(fingerprint),
                 lambda part: key_files.write_privately(part, payload),
             )
-            said = {**fact, "fingerprint": fingerprint, "rows": rows, **_described(payload)}
-            return Released(payload, rows, self._enter(ledger.RELEASE, said))
+            said = {**fact, "fingerprint": fingerprint, "rows": rows}
+            said["content"] = self._content(payload)
+            sent = wrap(payload)
+            return Released(sent, rows, self._enter(ledger.RELEASE, {**said, **_described(sent)}))
 
-    def receipted(self, released: Released, stage: str) -> Released:
-        """A release with an entry that says that it leaves now, in this run and stage.
+    def receipted(self, found: Released, stage: str, wrap: Wrap = _as_it_is) -> Released:
+        """A found release with an entry that says that it leaves now, in this run and stage.
 
-        What was stored in another stage or run is entered once more, as a `repeat` that charges
-        nothing, so that the ledger holds everything that ever left.
+        What was stored in another stage or run, or is wrapped in other bytes each time, is entered
+        once more, as a `repeat` that charges nothing, so that the ledger holds all that ever left.
 
         Args:
-            released: new, or found.
+            found: as it was stored.
             stage: the stage that asks.
+            wrap: makes the bytes that leave.
         """
-        entry = released.entry
-        if (entry["run"], entry["stage"]) == (self.run, stage):
-            return released
+        entry, sent = found.entry, wrap(found.payload)
+        described = _described(sent)
+        if {"run": self.run, "stage": stage, **described}.items() <= entry.items():
+            return found
         again = {"time": round(time.time(), 3), "stage": stage, "repeats": entry["index"]}
-        said = {**entry, **again, **_described(released.payload)}
-        return Released(released.payload, released.rows, self._enter(ledger.REPEAT, said))
+        said = {**entry, **again, **described}
+        return Released(sent, found.rows, self._enter(ledger.REPEAT, said))
+
+    def charge(self, payload: bytes, rows: int, fact: dict[str, Any]) -> Released:
+        """Charge what leaves once and is not stored, such as a masked vector.
+
+        Args:
+            payload: the bytes as they leave.
+            rows: rows of the record.
+            fact: what else the entry says: client, request, time.
+        """
+        said = {**fact, "rows": rows, **_described(payload)}
+        return Released(payload, rows, self._enter(ledger.RELEASE, said))
+
+    def note_outcome(self, fact: dict[str, Any]) -> ledger.Entry:
+        """Enter who survived a secure sum."""
+        return self._enter(ledger.OUTCOME, fact)
+
+    def keep_sum(self, content: bytes) -> None:
+        """Keep the state of the one secure sum in progress, in place of any other.
+
+        It holds secrets: only the owner can read it, and on return it is on the disk.
+        """
+        with self.exclusive():
+            key_files.private_folder(self.root)
+            replace_atomically(
+                self._sum_file, lambda part: key_files.write_privately(part, content)
+            )
+
+    def kept_sum(self) -> bytes | None:
+        """What `keep_sum` kept last; None when there is nothing."""
+        return self._sum_file.read_bytes() if self._sum_file.is_file() else None
+
+    @property
+    def _sum_file(self) -> Path:
+        return self.root / "sum.state"
 
     def note_refusal(self, fact: dict[str, Any], reason: str) -> ledger.Entry:
         """Enter a refusal in the ledger."""

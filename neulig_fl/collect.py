@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import plan, records
+from neulig_fl import plan, records, variants
 from neulig_fl.errors import (
     BadReply,
     ClientFailed,
@@ -20,14 +21,18 @@ from neulig_fl.errors import (
     RunError,
 )
 from neulig_fl.greeting import RUN
+from neulig_fl.keys import Identity
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.ledger import Entry
 from neulig_fl.parties import Answer, Ask, Parties
 from neulig_fl.plan import Planned
 from neulig_fl.progress import Progress
+from neulig_fl.protections import Way
 from neulig_fl.receipts import Receipts
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario, Stage
+from neulig_fl.scenario_values import NOISED
+from neulig_fl.sealing import Seen
 
 ERRORS: dict[str, type[RunError]] = {
     "refused": ClientRefused,
@@ -45,6 +50,7 @@ class Collector:
         knowledge: where accepted records go.
         progress: takes progress events.
         trust: the public key that each client is pinned to; others are trusted when first seen.
+        identity: the server's own keys; records are sealed to them.
         absent: clients that are left out from now on, per group, and why.
         book: the server's own ledger of what it received and what it was refused.
     """
@@ -53,12 +59,15 @@ class Collector:
     knowledge: Knowledge
     progress: Progress
     trust: Mapping[str, str] = field(default_factory=dict)
+    identity: Identity = field(default_factory=Identity.new, repr=False)
     absent: dict[tuple[str, str], str] = field(default_factory=dict)
     book: Receipts = field(init=False)
     _met: bool = field(init=False, default=False)
+    _seen: Seen = field(init=False, default_factory=Seen, repr=False)
 
     def __post_init__(self) -> None:
-        self.book = Receipts(self.trust)
+        pins = {name: key for name, key in self.trust.items() if name != records.SERVER}
+        self.book = Receipts(pins)
 
     @property
     def receipts(self) -> list[Entry]:
@@ -70,7 +79,7 @@ class Collector:
         return self.knowledge.setting.scenario
 
     def meet(self) -> None:
-        """Say hello to every client, once, and learn the key that signs its entries.
+        """Say hello and the server's own keys to every client, once; learn their keys.
 
         Who does not answer is told of when it is asked for something.
 
@@ -81,7 +90,8 @@ class Collector:
         if self._met:
             return
         self._met = True
-        asks = [Ask(name, "hello", {RUN: self.book.run}) for name in self.knowledge.clients]
+        said = {RUN: self.book.run, records.SERVER: self.identity.public.record()}
+        asks = [Ask(name, "hello", said) for name in self.knowledge.clients]
         for answer in self.parties.ask(asks, self._scenario.timeouts.hello):
             if answer.status != "ok":
                 continue
@@ -89,7 +99,7 @@ class Collector:
                 self.book.meet(answer.client, answer.body)
             except BadReply as error:
                 reason = f"saying hello: {error}"
-                self._give_up(answer.client, BadReply, reason)
+                self.give_up(answer.client, BadReply, reason)
                 for stage in self._scenario.stages:
                     self.absent[(answer.client, stage.group)] = reason
 
@@ -110,7 +120,7 @@ class Collector:
                 trained[answer.client] = bool(answer.body.get("trained"))
             else:
                 reason = f"preparing its expert of group {group}: {answer.reason}"
-                self._give_up(answer.client, ERRORS[answer.status], reason)
+                self.give_up(answer.client, ERRORS[answer.status], reason)
                 self.absent[(answer.client, group)] = reason
         return trained
 
@@ -142,7 +152,7 @@ class Collector:
         """One request to all clients; parameters one client at a time, to hold one copy each."""
         label = f"{stage.name}: {request.kind} {request.queries or ''}".strip()
         bar = self.progress.task(label, len(planned))
-        payload = self._queries_by_value(request)
+        payload = self.queries_by_value(request)
         unknown = (
             request.queries == "train" and request.kind in records.OUTPUT_KINDS and not payload
         )
@@ -182,13 +192,13 @@ class Collector:
     def _accept(self, item: Planned, answer: Answer) -> dict[str, Any]:
         """Check a reply and remember its record; what is wrong ends the run or is left out."""
         if answer.status != "ok":
-            self._give_up(item.client, ERRORS[answer.status], f"{_what(item)}: {answer.reason}")
+            self.give_up(item.client, ERRORS[answer.status], f"{_what(item)}: {answer.reason}")
             return self._refusal(item, f"{answer.status}: {answer.reason}")
         try:
             return self._checked(item, answer)
         except NeuligError as error:
             reason = str(error).removeprefix(f"client {item.client!r}, ")
-            self._give_up(item.client, BadReply, reason)
+            self.give_up(item.client, BadReply, reason)
             return self._refusal(item, f"wrong reply: {reason}")
 
     def _checked(self, item: Planned, answer: Answer) -> dict[str, Any]:
@@ -200,13 +210,15 @@ class Collector:
         digest = hashlib.sha256(answer.payload).hexdigest()
         if digest != answer.body.get("sha256"):
             raise BadReply(f"{who}: the payload's SHA-256 is not the one in the receipt")
+        payload = self._opened(item, rows, answer.payload, who)
         fields = records.layout(request.kind, rows, setting.sizes)
-        arrays = records.unpack(answer.payload, fields, who)
+        arrays = records.unpack(payload, fields, who)
         if request.kind == "inputs":
             self._check_labels(item.client, np.asarray(arrays["labels"], np.int64), who)
         self._check_classes(request.kind, arrays, who)
         facts = {"rows": rows, "bytes": len(answer.payload), "sha256": digest}
         entry = self._signed(item, facts, answer.body.get("entry"), who)
+        self._check_noise(request, entry, who)
         self.knowledge.take(item.client, request, arrays, len(answer.payload))
         return {
             "client": item.client,
@@ -217,12 +229,38 @@ class Collector:
             **{name: entry.get(name) for name in ("epsilon", "delta", "adjacency")},
         }
 
+    def _opened(
+        self, item: Planned, rows: int, payload: bytes | memoryview, who: str
+    ) -> bytes | memoryview:
+        """The record in a payload, as its protection gives it back."""
+        request, run = item.request, self.book.run
+        sizes = self.knowledge.setting.sizes
+        way = Way(records.binding(request, rows, sizes, client=item.client, run=run))
+        guard = variants.load("neulig_fl.protections", request.protection)
+        try:
+            opened: bytes | memoryview = guard.opened(payload, way, self.identity, self._seen)
+        except BadReply as error:
+            raise BadReply(f"{who}: {error}") from error
+        return opened
+
     def _signed(self, item: Planned, facts: dict[str, Any], entry: Any, who: str) -> Entry:
         """The client's own signed entry, which must say what was asked and what came."""
         try:
             return self.book.check(item.client, item.request, facts, entry)
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
+
+    def _check_noise(self, request: Request, entry: Entry, who: str) -> None:
+        """The noise that the entry claims is what the stage asks for."""
+        share = records.share_of(self._scenario, request)
+        if share is None or request.protection != NOISED:
+            return
+        guard = variants.load("neulig_fl.protections", request.protection)
+        for name, wanted in guard.settings(share, request.kind).items():
+            said = entry.get(name)
+            if not (isinstance(said, float | int) and math.isclose(said, wanted, rel_tol=1e-6)):
+                told = str(said)[:40]
+                raise BadReply(f"{who}: its signed entry says {name} {told!r}, not {wanted:g}")
 
     def _rows(self, item: Planned) -> int:
         """Rows that a reply must have; of `train`, the queries whose owners gave them."""
@@ -252,7 +290,7 @@ class Collector:
                 f"{who}: {wrong} {name} are not among the {classes} classes of all tasks"
             )
 
-    def _queries_by_value(self, request: Request) -> bytes:
+    def queries_by_value(self, request: Request) -> bytes:
         """The queries' pictures when they travel by value; training inputs always do."""
         if request.kind not in records.OUTPUT_KINDS or request.queries is None:
             return b""
@@ -261,7 +299,12 @@ class Collector:
         questions = self.knowledge.questions_at(request.group, request.queries, request.fraction)
         return np.concatenate([q.pictures for q in questions]).tobytes() if questions else b""
 
-    def _give_up(self, client: str, error: type[RunError], reason: str) -> None:
+    def give_up(self, client: str, error: type[RunError], reason: str) -> None:
+        """Go on without a client's record, or end the run, as the scenario says.
+
+        Raises:
+            RunError: the scenario says stop; of the class that is given.
+        """
         if self._scenario.on_refusal == "stop":
             raise error(
                 f"client {client!r}, {reason}; the scenario says `on_refusal: stop` "

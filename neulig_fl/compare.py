@@ -8,18 +8,17 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
 from neulig_fl import evaluate, experts, weightings
 from neulig_fl.evaluate import TaskScore
 from neulig_fl.fitted import Fitted, NotAvailable
-from neulig_fl.knowledge import Knowledge, Questions
-from neulig_fl.merged import Grouping, Merged, run_merged
-from neulig_fl.portland import mix, to_logits
+from neulig_fl.knowledge import Knowledge
+from neulig_fl.merged import Grouping
 from neulig_fl.progress import Progress
 from neulig_fl.randomness import numpy_generator
 from neulig_fl.scenario import Stage
-from neulig_fl.weightings import Rule, Situation, Weighting
+from neulig_fl.sides import Mixing, Sides
+from neulig_fl.sources import NoSums, Sources, Sums
+from neulig_fl.weightings import Rule, Situation
 
 NEULIG = "neulig"
 NOT_MERGED = "no parameters are merged in this stage"
@@ -80,6 +79,7 @@ class StageRun:
         knowledge: everything released so far.
         fitted: the Portland at hand; `train-portland` replaces it.
         progress: takes progress events.
+        sums: who asks the clients for secure sums.
         rows: the results so far, by method and granularity.
         maps: CoopVec Maps for the report.
     """
@@ -88,8 +88,14 @@ class StageRun:
     knowledge: Knowledge
     fitted: Fitted | None
     progress: Progress
+    sums: Sums = field(default_factory=NoSums)
     rows: dict[tuple[str, str | None], Row] = field(default_factory=dict)
     maps: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def sources(self) -> Sources:
+        """Where the stage's mixtures come from."""
+        return Sources(self.stage, self.knowledge)
 
 
 def methods(stage: Stage) -> list[tuple[str, str | None, Rule]]:
@@ -100,31 +106,35 @@ def methods(stage: Stage) -> list[tuple[str, str | None, Rule]]:
     return rules + [(name, None, rule) for name, rule in weightings.CONTROLS.items()]
 
 
-def run_rows(run: StageRun, kept: tuple[str, ...], merging: bool) -> None:
+def run_rows(run: StageRun, merging: bool) -> None:
     """Compute every method's row, with or without its merged side.
+
+    The order is the report's. It matters where secure sums are asked for: what the earlier rows got
+    counts, so that a later row's sum may be refused.
 
     Args:
         run: the stage; its rows are added to, or replaced.
-        kept: the experts that are mixed.
         merging: whether parameters are mixed as well as outputs.
     """
+    run.sources.settle()
+    kept = run.sources.experts(merging)
     for method, granularity, rule in methods(run.stage):
         start = time.perf_counter()
         row = Row(method, granularity, kept)
-        situation = Situation(run.knowledge, run.fitted, run.stage.group, kept)
         try:
             if not kept:
                 raise NotAvailable("no client shares what is mixed")
-            row.scores = _scores(run, situation, rule(situation), row, merging)
-            row.reason = _missing_experts(run.knowledge, kept)
+            _fill(run, row, rule, merging)
+            row.reason = _missing_experts(run.knowledge, row.experts)
         except NotAvailable as reason:
             row.reason = str(reason)
-        row.bytes = _bytes_used(run, method, merging)
-        _close(run, row, start)
+        row.bytes += _bytes_used(run, method, merging)
+        close(run, row, start)
     _pretrained(run, merging)
 
 
-def _close(run: StageRun, row: Row, start: float) -> None:
+def close(run: StageRun, row: Row, start: float) -> None:
+    """Note what a row took, and keep it."""
     row.seconds = time.perf_counter() - start
     row.peak_rss_bytes = peak_rss_bytes()
     run.rows[(row.method, row.granularity)] = row
@@ -141,50 +151,36 @@ def _missing_experts(knowledge: Knowledge, kept: tuple[str, ...]) -> str | None:
     return f"without {', '.join(missing)}: weights renormalised" if missing else None
 
 
-def _scores(
-    run: StageRun, situation: Situation, weighting: Weighting, row: Row, merging: bool
-) -> list[TaskScore]:
-    questions = run.knowledge.questions(run.stage.group, "evaluation")
-    ensembled = _ensemble(situation, questions, weighting)
-    merged = Merged([None] * len(questions))
-    if merging:
-        title = f"{run.stage.name}: merge, {row.method} {row.granularity or ''}".strip()
-        merged = run_merged(
-            run.knowledge, run.stage.group, situation.experts, weighting.merge, run.progress, title
-        )
-        row.grouping = merged.grouping
+def _fill(run: StageRun, row: Row, rule: Rule, merging: bool) -> None:
+    """Mix for one row and score it, over the experts that were mixed."""
+    needs_more = run.sources.refusal(row.method, row.granularity, merging)
+    if needs_more is not None:
+        raise NotAvailable(needs_more)
+    situation = Situation(run.knowledge, run.fitted, run.stage.group, row.experts)
+    title = f"{run.stage.name}: merge, {row.method} {row.granularity or ''}".strip()
+    mixing = Mixing(run.sources, run.sums, run.progress, title, row.experts, rule(situation))
+    sides = mixing.sides(merging)
+    row.experts, row.grouping, row.bytes = sides.experts, sides.merged.grouping, sides.bytes
+    row.scores = _scores(run, sides, merging)
+
+
+def _scores(run: StageRun, sides: Sides, merging: bool) -> list[TaskScore]:
+    questions, weighting = run.knowledge.questions(run.stage.group, "evaluation"), sides.weighting
     return [
         TaskScore(
             task=question.task,
             targets=run.knowledge.targets(question),
-            merged=merged.predictions[i],
-            ensembled=ensembled[i],
+            merged=sides.merged.predictions[i],
+            ensembled=sides.ensembled[i],
             coopvecs=weighting.merge[i] if merging else weighting.ensemble[i],
-            reason=weighting.reasons[i] or (None if merging else NOT_MERGED),
+            reason=weighting.reasons[i] or (sides.reason if merging else NOT_MERGED),
         )
         for i, question in enumerate(questions)
     ]
 
 
-def _ensemble(
-    situation: Situation, questions: list[Questions], weighting: Weighting
-) -> list[Tensor | None]:
-    """Predicted classes of the ensemble, task by task."""
-    knowledge = situation.knowledge
-    outputs = knowledge.stacked(situation.group, "evaluation", situation.experts)
-    predictions: list[Tensor | None] = []
-    for question, beta, z in zip(questions, weighting.ensemble, outputs, strict=True):
-        if beta is None:
-            predictions.append(None)
-            continue
-        head = knowledge.head_for_outputs(question.task)
-        logits = to_logits(mix(beta, z), head, knowledge.columns(question.task))
-        predictions.append(logits.argmax(dim=1))
-    return predictions
-
-
 def _bytes_used(run: StageRun, method: str, merging: bool) -> int:
-    """Bytes of the records that a method's row needed."""
+    """Bytes of the single records that a method's row needed."""
     knowledge, group = run.knowledge, run.stage.group
     keys: set[tuple[str, str, str | None]] = {(group, knowledge.kind, "evaluation")}
     if merging:
@@ -217,7 +213,7 @@ def _pretrained(run: StageRun, merging: bool) -> None:
             merged = guess if merging else None
             reason = None if merging else NOT_MERGED
             row.scores.append(TaskScore(question.task, targets, merged, guess, None, reason))
-    _close(run, row, start)
+    close(run, row, start)
 
 
 def comparisons(run: StageRun, seed: int) -> list[dict[str, Any]]:

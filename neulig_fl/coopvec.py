@@ -97,13 +97,19 @@ def peak(values: Tensor, bins: int = BINS) -> Tensor:
 def coopvec_map(per_task: list[Tensor]) -> CoopVecMap:
     """The CoopVec Map of each task's CoopVecs.
 
+    Where every entry of a task has its peak at exactly 0, as with one-hot CoopVecs that name one
+    expert after another, there is nothing to renormalise: the task gets its mean CoopVec, and its
+    raw sum says 0. The paper does not say what it does then.
+
     Args:
         per_task: for every task, CoopVecs of its queries, (queries, experts), at least one.
     """
     peaks = torch.stack([torch.stack([peak(column) for column in beta.T]) for beta in per_task])
     counts = torch.stack([torch.stack([histogram(column) for column in b.T]) for b in per_task])
     sums = peaks.sum(dim=1)
-    return CoopVecMap(peaks / sums[:, None], sums, counts)
+    means = torch.stack([beta.mean(dim=0) for beta in per_task])
+    values = torch.where(sums[:, None] > 0, peaks / sums[:, None], means)
+    return CoopVecMap(values, sums, counts)
 
 
 def mean_coopvec(per_task: list[Tensor]) -> Tensor:

@@ -20,7 +20,12 @@ from flwr.serverapp import Grid
 from neulig_fl.errors import BadReply, ClientRefused, EngineError, InputError, NeuligError
 from neulig_fl.parties import Answer, Ask, Status
 
-MESSAGE_TYPES = {"hello": "query.hello", "prepare": "train.prepare", "release": "query.release"}
+MESSAGE_TYPES = {
+    "hello": "query.hello",
+    "prepare": "train.prepare",
+    "release": "query.release",
+    "sum": "query.sum",
+}
 """The Flower message type that carries each action."""
 
 REFUSED, FAILED, UNEXPECTED = 100, 101, 102
@@ -307,10 +312,17 @@ def _error(message: Message, code: int, reason: str) -> Message:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What the run's config tells the server: the resolved scenario and the run's folder."""
+    """What the run's config tells the server.
+
+    Args:
+        scenario: the resolved scenario.
+        out: the run's folder.
+        keys: the folder of the server's keys; None: fresh ones for each run.
+    """
 
     scenario: Path
     out: Path
+    keys: Path | None
 
 
 @dataclass(frozen=True)
@@ -325,6 +337,8 @@ class ClientConfig:
         keys: where its keys lie, when its node config says so.
         policy: the node's own policy file, when its node config names one. What stands there but
             is no path of a policy is handed on too, because it must not read as no policy.
+        server: the server's public key as this node knows it; what is no key is handed on too, and
+            no server has it.
     """
 
     scenario: Path
@@ -333,6 +347,7 @@ class ClientConfig:
     store: Path | None
     keys: Path | None
     policy: Path | None
+    server: str | None
 
 
 def server_config(context: Context) -> ServerConfig:
@@ -341,7 +356,9 @@ def server_config(context: Context) -> ServerConfig:
     Raises:
         InputError: `scenario` or `out` is not set.
     """
-    return ServerConfig(_path(context, "scenario"), _path(context, "out"))
+    keys = context.run_config.get("server-keys")
+    known = Path(str(keys)) if keys else None
+    return ServerConfig(_path(context, "scenario"), _path(context, "out"), known)
 
 
 def client_config(context: Context) -> ClientConfig:
@@ -355,7 +372,7 @@ def client_config(context: Context) -> ClientConfig:
         reason = f"the node config's partition-id must be an integer from 0, got {partition!r}"
         raise InputError(f"{reason}; set it with --node-config", public_reason=reason)
     store, keys = context.node_config.get("store"), context.node_config.get("keys")
-    policy = context.node_config.get("policy")
+    policy, server = context.node_config.get("policy"), context.node_config.get("server")
     return ClientConfig(
         scenario=_path(context, "scenario"),
         out=_path(context, "out"),
@@ -363,6 +380,7 @@ def client_config(context: Context) -> ClientConfig:
         store=Path(str(store)) if store else None,
         keys=Path(str(keys)) if keys else None,
         policy=None if policy is None else Path(str(policy)),
+        server=None if server is None else str(server),
     )
 
 

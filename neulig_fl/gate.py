@@ -12,23 +12,82 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
-from typing import Any, NoReturn
+from dataclasses import asdict, dataclass, field, fields
+from types import ModuleType
+from typing import Any, NoReturn, Protocol
 
 from neulig_fl import ledger, limits, policy, records, variants
-from neulig_fl.client_store import ClientStore, Released
-from neulig_fl.errors import ClientRefused
+from neulig_fl.client_store import ClientStore, Released, Wrap
+from neulig_fl.errors import ClientRefused, RunError
 from neulig_fl.ledger import Entry
-from neulig_fl.limits import Candidate, Claims
+from neulig_fl.limits import Candidate
 from neulig_fl.policy import Layer
+from neulig_fl.protections import Case, Stated, Way
+from neulig_fl.recipients import Recipient
 from neulig_fl.records import Dimensions, Holdings, Request
 from neulig_fl.scenario import Client, Scenario, Stage
+from neulig_fl.scenario_values import NOISED
 
 LONGEST_NAME = 60
 """Characters of a stage's name, and so of anything that a request names."""
 
+Fault = Callable[[], str | None]
+"""What is wrong with a message; None when nothing is."""
+
 MOST_FRACTION = 1e9
 """Above it, a number is no mistake; Python's integers have no end, and the ledger would hold it."""
+
+
+class Held(Holdings, Protocol):
+    """What a client holds, and what is known of that before the expert is loaded."""
+
+    @property
+    def rows(self) -> int:
+        """Queries in the set; 1 for kinds without queries."""
+        ...
+
+    @property
+    def sizes(self) -> Dimensions:
+        """What shapes follow from."""
+        ...
+
+    @property
+    def expert(self) -> str:
+        """Identifies the expert, whose releases add up."""
+        ...
+
+    @property
+    def data_hash(self) -> str:
+        """Identifies the expert and the queries, for identical requests."""
+        ...
+
+    def fault(self) -> str | None:
+        """What is wrong with queries that came by value; None when nothing is."""
+        ...
+
+
+@dataclass(frozen=True)
+class Side:
+    """A client that is asked, and whose rules count.
+
+    Args:
+        scenario: the client's own copy.
+        client: who is asked.
+        store: the client's own folder.
+        node: the policy of the node that it runs on.
+        server: who asks, and gets what is sealed.
+    """
+
+    scenario: Scenario
+    client: Client
+    store: ClientStore
+    node: Sequence[Layer] = ()
+    server: Recipient = field(default_factory=Recipient)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every policy that counts besides the stage's."""
+        return (*policy.of_client(self.client.name, self.client.policy), *self.node)
 
 
 def refusal(scenario: Scenario, client: Client, request: Request) -> str | None:
@@ -52,7 +111,8 @@ def refusal(scenario: Scenario, client: Client, request: Request) -> str | None:
     stage = next((s for s in scenario.stages if s.name == request.stage), None)
     if stage is None:
         return f"the scenario has no stage {request.stage!r}"
-    return _stage_refusal(stage, request, exact=_by_value(scenario, request))
+    noised = request.protection == NOISED  # each fraction would get noise of its own
+    return _stage_refusal(stage, request, exact=noised or _by_value(scenario, request))
 
 
 def _by_value(scenario: Scenario, request: Request) -> bool:
@@ -68,7 +128,7 @@ def _stage_refusal(stage: Stage, request: Request, exact: bool) -> str | None:
         stage: as the client has it.
         request: for this stage.
         exact: only a fraction that is shared, not less: each fraction may be asked about other
-            pictures, where they come by value.
+            pictures, where they come by value, and is another record, where there is noise.
     """
     where = f"stage {stage.name!r}"
     if request.group != stage.group:
@@ -76,10 +136,7 @@ def _stage_refusal(stage: Stage, request: Request, exact: bool) -> str | None:
     of_kind = [s for s in stage.share if s.kind == request.kind]
     if not of_kind:
         return f"{where} does not share {request.kind}"
-    if request.queries is None:
-        fitting = [s for s in of_kind if not s.queries]
-    else:
-        fitting = [s for s in of_kind if request.queries in s.queries]
+    fitting = [share for share in of_kind if records.answers(share, request.queries)]
     if not fitting:
         return f"{where} does not share {request.kind} on queries {request.queries}"
     if request.protection not in {s.protection for s in fitting}:
@@ -92,13 +149,13 @@ def _stage_refusal(stage: Stage, request: Request, exact: bool) -> str | None:
     return None
 
 
-def understood(body: Mapping[str, Any], client: Client, store: ClientStore) -> Request:
+def understood(side: Side, body: Mapping[str, Any]) -> Request:
     """The request that a message holds; anything else is refused and noted.
 
     Raises:
         ClientRefused: unknown, missing or misshapen details.
     """
-    known = {field.name for field in fields(Request)}
+    known = {each.name for each in fields(Request)}
     rest = {k: v for k, v in body.items() if k in known}
     whole = {"stage", "group", "kind"} <= set(rest) == set(body)
     named = all(_is_name(rest.get(k, "")) for k in ("stage", "group", "kind", "protection"))
@@ -106,7 +163,7 @@ def understood(body: Mapping[str, Any], client: Client, store: ClientStore) -> R
     share = rest.get("fraction", 1.0)
     number = type(share) in (int, float) and abs(share) <= MOST_FRACTION
     if not (whole and named and asked and number):
-        _refuse({"client": client.name}, "the request is not one that neulig-fl makes", store)
+        refuse(side, "the request is not one that neulig-fl makes")
     return Request(**rest)
 
 
@@ -133,49 +190,44 @@ def over_limit(
     return None
 
 
-def admit(
-    scenario: Scenario,
-    client: Client,
-    request: Request,
-    store: ClientStore,
-    fault: Callable[[], str | None] = lambda: None,
-    node: Sequence[Layer] = (),
-) -> None:
+def admit(side: Side, request: Request, fault: Fault = lambda: None) -> None:
     """Let a request pass, or refuse it and note that; no data are touched.
 
+    The node's policy is asked after the scenario's, so that nobody learns its rules by asking for
+    what the scenario does not share.
+
     Args:
-        scenario: the client's own copy.
-        client: who is asked.
+        side: who is asked.
         request: what is asked for.
-        store: the client's own folder.
         fault: what else is wrong with it; asked only when the policies allow the request.
-        node: the policy of the node that the client runs on. It is asked last, so that nobody
-            learns its rules by asking for what the scenario does not share.
 
     Raises:
         ClientRefused: with the rule that forbids it.
     """
     reason = (
-        refusal(scenario, client, request)
-        or _stale(scenario, request, store)
-        or policy.refusal(node, request)
+        refusal(side.scenario, side.client, request)
+        or side.server.problem()
+        or _stale(side, request)
+        or policy.refusal(side.node, request)
         or fault()
     )
-    _stop(reason, _fact(client, request), store)
+    if reason is not None:
+        refuse(side, reason, request)
 
 
-def _stale(scenario: Scenario, request: Request, store: ClientStore) -> str | None:
+def _stale(side: Side, request: Request) -> str | None:
     """Stages go one way: once the rules have moved on, nobody asks under the old ones."""
-    order = [stage.name for stage in scenario.stages]
-    said = [e.get("stage") for e in store.entries() if e.get("run") == store.run]
+    order = [stage.name for stage in side.scenario.stages]
+    said = [e.get("stage") for e in side.store.entries() if e.get("run") == side.store.run]
     reached = max((order.index(name) for name in said if name in order), default=0)
     if order.index(request.stage) < reached:
         return f"stage {request.stage!r} is over: stage {order[reached]!r} has begun"
     return None
 
 
-def _fact(client: Client, request: Request, **more: Any) -> dict[str, Any]:
-    said = {"client": client.name, **asdict(request), **more}
+def fact(side: Side, request: Request, **more: Any) -> dict[str, Any]:
+    """What an entry of the ledger says of a request, as far as JSON has words for it."""
+    said = {"time": round(time.time(), 3), "client": side.client.name, **asdict(request), **more}
     return {k: v if _has_a_word(v) else str(v) for k, v in said.items()}
 
 
@@ -184,107 +236,104 @@ def _has_a_word(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _refuse(fact: dict[str, Any], reason: str, store: ClientStore) -> NoReturn:
-    store.note_refusal({"time": round(time.time(), 3), **fact}, reason)
+def refuse(side: Side, reason: str, request: Request | None = None, **more: Any) -> NoReturn:
+    """Refuse, and note it in the client's ledger.
+
+    Args:
+        side: who is asked.
+        reason: one line; it goes to the server.
+        request: what was asked for, where that is understood.
+        **more: what else the entry says.
+
+    Raises:
+        ClientRefused: always.
+    """
+    said = {"time": round(time.time(), 3), "client": side.client.name}
+    side.store.note_refusal(fact(side, request, **more) if request else said, reason)
     raise ClientRefused(reason, public_reason=reason)
 
 
-def release(
-    scenario: Scenario,
-    client: Client,
-    request: Request,
-    *,
-    rows: int,
-    sizes: Dimensions,
-    data_hash: str,
-    holdings: Holdings,
-    store: ClientStore,
-    expert: str = "",
-    node: Sequence[Layer] = (),
-    claims: Claims = Claims(),  # noqa: B008 (frozen)
-) -> Released:
+def release(side: Side, request: Request, holdings: Held) -> Released:
     """Answer a request: a release, or a refusal. Both are in the client's ledger on return.
 
     Args:
-        scenario: the client's own copy.
-        client: who is asked.
+        side: who is asked.
         request: what is asked for.
-        rows: queries in the set; 1 for kinds without queries.
-        sizes: what the record's shapes follow from.
-        data_hash: identifies the expert and the queries, for identical requests.
         holdings: what the record is made of; not touched by a refusal.
-        store: the client's own folder.
-        expert: identifies the expert, whose releases add up; without it, all experts of the group
-            count as one.
-        node: the policy of the node that the client runs on.
-        claims: what the request's protection says of the release, for limits.
 
     Raises:
         ClientRefused: the effective policy does not allow it.
         BadReply: the record is not what its kind must be, or not finite.
     """
-    own = (*policy.of_client(client.name, client.policy), *node)
+    store = side.store
     with store.exclusive():  # two messages at once must not both pass a limit with room for one
-        admit(scenario, client, request, store, node=node)
-        fingerprint = store.fingerprint(request, data_hash)
-        stored = store.find(fingerprint)
-        if stored is not None:
-            return store.receipted(stored, request.stage)
-        expert_tag = store.tag("expert", expert or f"any of group {request.group}")
-        data_tag = store.tag("data", data_hash)
-        candidate = _candidate(expert_tag, request, rows, sizes, claims)
-        fact = _fact(client, request, expert=expert_tag, data=data_tag, **_said(claims))
-        reason = _other_pictures(scenario, request, fact, store)
-        _stop(reason or over_limit(own, store.entries(), candidate), fact, store)
-        payload = _payload(client, request, rows, sizes, holdings)
-        candidate = replace(candidate, bytes=len(payload))
-        _stop(over_limit(own, store.entries(), candidate), fact, store)
-        return store.keep(fingerprint, payload, rows, {"time": round(time.time(), 3), **fact})
+        admit(side, request, holdings.fault)
+        share = records.share_of(side.scenario, request)
+        guard = variants.load("neulig_fl.protections", request.protection)
+        rows, sizes = holdings.rows, holdings.sizes
+        bound = records.binding(request, rows, sizes, client=side.client.name, run=store.run or "")
+        way = Way(bound, side.server.agreement)
+        problem = "no stage shares it" if share is None else guard.problem(way)
+        if share is None or problem is not None:
+            refuse(side, str(problem), request)
+        fingerprint = store.fingerprint(
+            request, holdings.data_hash, guard.settings(share, request.kind)
+        )
+        size = records.byte_count(request.kind, rows, sizes) + guard.OVERHEAD
+        found, wrap = store.find(fingerprint), _wrapping(guard, way, size)
+        if found is not None:
+            return store.receipted(found, request.stage, wrap)
+        expert, data = store.tag("expert", holdings.expert), store.tag("data", holdings.data_hash)
+        case = Case(request.kind, rows, share, _left(store, expert), holdings.start)
+        stated: Stated = guard.stated(case)
+        said = fact(side, request, expert=expert, data=data, **stated.facts)
+        counted = rows if request.kind in records.PER_QUERY else None
+        asked = Candidate(expert, request.kind, request.protection, counted, size, stated.claims)
+        reason = other_pictures(side, request, said)
+        reason = reason or over_limit(side.layers, store.entries(), asked)
+        if reason is not None:
+            refuse(side, reason, request, expert=expert, data=data)
+        who = f"client {side.client.name!r}, {request.kind}"
+        arrays = guard.treated(records.build(request.kind, holdings), case)
+        payload = records.pack(arrays, records.layout(request.kind, rows, sizes), who)
+        return store.keep(fingerprint, payload, rows, said, wrap)
 
 
-def _candidate(
-    expert: str, request: Request, rows: int, sizes: Dimensions, claims: Claims
-) -> Candidate:
-    counted = rows if request.kind in records.PER_QUERY else None
-    size = records.byte_count(request.kind, rows, sizes)
-    return Candidate(expert, request.kind, request.protection, counted, size, claims)
+def _wrapping(guard: ModuleType, way: Way, size: int) -> Wrap:
+    """What makes the bytes that leave; as many as the limits were asked about, or none."""
+
+    def wrap(payload: bytes) -> bytes:
+        sent: bytes = guard.wrapped(payload, way)
+        if len(sent) != size:
+            problem = f"a protected record has {len(sent)} bytes instead of {size}"
+            raise RunError(f"{guard.__name__}: {problem}", public_reason=problem)
+        return sent
+
+    return wrap
 
 
-def _said(claims: Claims) -> dict[str, Any]:
-    return {k: v for k, v in asdict(claims).items() if v is not None}
+def _left(store: ClientStore, expert: str) -> list[Entry]:
+    """What has left of one expert; an entry that names none counts for every one."""
+    return [
+        entry
+        for entry in store.entries()
+        if entry["event"] == ledger.RELEASE and entry.get("expert") in (expert, None)
+    ]
 
 
-def _other_pictures(
-    scenario: Scenario, request: Request, fact: Mapping[str, Any], store: ClientStore
-) -> str | None:
+def other_pictures(side: Side, request: Request, said: Mapping[str, Any]) -> str | None:
     """A query set that comes by value is what it was when it first came, or it would be any."""
-    if not _by_value(scenario, request):
+    if not _by_value(side.scenario, request):
         return None
     same = ("run", "expert", "group", "queries", "fraction")
-    asked = {**fact, "run": store.run}
-    answered = [e for e in store.entries() if e["event"] != ledger.REFUSAL]
+    asked = {**said, "run": side.store.run}
     before = [
         entry
-        for entry in answered
-        if entry["kind"] in records.OUTPUT_KINDS and all(entry[key] == asked[key] for key in same)
+        for entry in side.store.entries()
+        if entry["event"] in (ledger.RELEASE, ledger.REPEAT)
+        and entry["kind"] in records.OUTPUT_KINDS
+        and all(entry[key] == asked[key] for key in same)
     ]
     if all(entry["data"] == asked["data"] for entry in before):
         return None
     return f"other pictures than before came as queries {request.queries}"
-
-
-def _stop(reason: str | None, fact: dict[str, Any], store: ClientStore) -> None:
-    if reason is not None:
-        _refuse(fact, reason, store)
-
-
-def _payload(
-    client: Client, request: Request, rows: int, sizes: Dimensions, holdings: Holdings
-) -> bytes:
-    """The record as it leaves."""
-    who = f"client {client.name!r}, {request.kind}"
-    arrays = records.build(request.kind, holdings)
-    payload = records.pack(arrays, records.layout(request.kind, rows, sizes), who)
-    protection = variants.load("neulig_fl.protections", request.protection)
-    protected: bytes = protection.protect(payload)
-    return protected

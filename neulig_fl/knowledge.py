@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ class Knowledge:
     inputs: dict[str, dict[str, Arrays]] = field(default_factory=dict)
     stacks: dict[str, ExpertStack] = field(default_factory=dict)
     bytes: dict[Key, int] = field(default_factory=dict)
+    summed: dict[tuple[object, ...], Any] = field(default_factory=dict)
+    """What secure sums gave, by what was asked (`sum_rounds`)."""
     _questions: dict[tuple[object, ...], list[Questions]] = field(default_factory=dict)
     _heads: dict[str, Tensor] = field(default_factory=dict)
 

@@ -24,9 +24,10 @@ Entry = dict[str, Any]
 START = "0" * 64
 PURPOSE = "ledger entry"
 
-RELEASE, REPEAT, REFUSAL = "release", "repeat", "refusal"
+RELEASE, REPEAT, REFUSAL, OUTCOME = "release", "repeat", "refusal", "outcome"
 """Events. A `repeat` sends an earlier release once more, in another stage or run; it is not charged
-again."""
+again. An `outcome` says who survived a secure sum, as the client confirmed it; no bytes leave with
+it, and the server has no receipt of it."""
 
 _UNHASHED = frozenset({"hash", "signature"})
 

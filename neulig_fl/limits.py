@@ -12,10 +12,7 @@ from datetime import datetime
 
 from neulig_fl.ledger import Entry
 from neulig_fl.policy_models import Limits
-from neulig_fl.scenario_values import OUTPUT_KINDS, end_of
-
-SUMS = frozenset({"secure-sum"})
-"""Protections under which a record leaves as a part of sums only."""
+from neulig_fl.scenario_values import OUTPUT_KINDS, SUMS, end_of
 
 COUNTED_ROWS = frozenset({"inputs", *OUTPUT_KINDS})
 """Kinds whose rows `max_rows` counts: answers to queries, and training inputs."""

@@ -6,7 +6,7 @@ some of the queries, which are merged exactly as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -92,18 +92,60 @@ def run_merged(
     known = [(question, beta) for question, beta in asked if beta is not None]
     if not known:
         return Merged([None] * len(coopvecs))
-    job = _Job(knowledge, group, [question for question, _ in known])
-    beta = job.stack.over_present(torch.cat([b for _, b in known]), kept)
+    stack = knowledge.stacks[group]
+    job = _Job(knowledge, [question for question, _ in known])
+    beta = stack.over_present(torch.cat([b for _, b in known]), kept)
     tolerance = knowledge.setting.scenario.merging.tolerance
     representatives = grouped(beta, tolerance)
     bar = progress.task(title, len(beta))
-    outputs = job.outputs(representatives, torch.arange(len(beta)), bar.advance)
+    outputs = job.outputs(stack, representatives, torch.arange(len(beta)), bar.advance)
     grouping = None
     if not torch.equal(representatives, beta):
         networks = len(torch.unique(representatives, dim=0))
-        grouping = Grouping(tolerance, len(beta), networks, *_checked(job, beta, outputs, title))
+        changed = _checked(job, stack, beta, outputs, title)
+        grouping = Grouping(tolerance, len(beta), networks, *changed)
     parts = iter(job.classes(outputs))
     return Merged([None if b is None else next(parts) for b in coopvecs], grouping)
+
+
+def run_models(
+    knowledge: Knowledge,
+    group: str,
+    models: Sequence[Mapping[str, NDArray[np.float32]]],
+    model_of: Sequence[int | None],
+    progress: Progress,
+    title: str,
+) -> Merged:
+    """Run the evaluation queries through models that came merged, one after the other.
+
+    They are run as a single expert is, so `batch_norm: re-estimate` does what it does elsewhere.
+
+    Args:
+        knowledge: what was released.
+        group: whose experts were merged.
+        models: every floating state-dict entry of each, by name.
+        model_of: which of them answers each task's queries; None where none does.
+        progress: takes progress events.
+        title: what is merged, and for whom.
+    """
+    questions = knowledge.questions(group, "evaluation")
+    known = [q for q, model in zip(questions, model_of, strict=True) if model is not None]
+    if not known:
+        return Merged([None] * len(model_of))
+    job = _Job(knowledge, known)
+    places = [torch.full((len(q.labels),), m) for q, m in zip(questions, model_of, strict=True)
+              if m is not None]  # fmt: skip
+    which = torch.cat(places)
+    bar = progress.task(title, len(which))
+    outputs = torch.zeros(len(which), knowledge.setting.sizes.dim)
+    for number, entries in enumerate(models):
+        rows = torch.nonzero(which == number).flatten()
+        if len(rows):
+            alone = ExpertStack(knowledge.setting.family.entries(), (title,))
+            alone.put(title, entries)
+            outputs[rows] = job.outputs(alone, torch.ones(len(rows), 1), rows, bar.advance)
+    parts = iter(job.classes(outputs))
+    return Merged([None if model is None else next(parts) for model in model_of])
 
 
 @dataclass(frozen=True)
@@ -112,18 +154,11 @@ class _Job:
 
     Args:
         knowledge: what was released.
-        group: whose experts are merged.
         questions: the queries, task by task.
     """
 
     knowledge: Knowledge
-    group: str
     questions: list[Questions]
-
-    @property
-    def stack(self) -> ExpertStack:
-        """The experts' parameters."""
-        return self.knowledge.stacks[self.group]
 
     @cached_property
     def pictures(self) -> NDArray[np.uint8]:
@@ -149,11 +184,16 @@ class _Job:
         return setting.family.normalise(np.concatenate(pictures))
 
     def outputs(
-        self, coopvecs: Tensor, rows: Tensor, on_rows: Callable[[int], None] = lambda rows: None
+        self,
+        stack: ExpertStack,
+        coopvecs: Tensor,
+        rows: Tensor,
+        on_rows: Callable[[int], None] = lambda rows: None,
     ) -> Tensor:
         """Features of some queries, each under its own merged model.
 
         Args:
+            stack: the experts' parameters.
             coopvecs: (k, experts whose parameters are here), of those queries.
             rows: positions of the queries, (k,).
             on_rows: called with the number of queries done since the last call.
@@ -165,7 +205,7 @@ class _Job:
         options = setting.scenario.merging
         return merged_outputs(
             self.encoder,
-            self.stack,
+            stack,
             coopvecs,
             lambda some: setting.family.normalise(self.pictures[rows[some].numpy()]),
             self.calibration,
@@ -182,11 +222,14 @@ class _Job:
         ]
 
 
-def _checked(job: _Job, coopvecs: Tensor, outputs: Tensor, title: str) -> tuple[int, float, int]:
+def _checked(
+    job: _Job, stack: ExpertStack, coopvecs: Tensor, outputs: Tensor, title: str
+) -> tuple[int, float, int]:
     """(checked queries, largest relative change of their outputs, changed predictions).
 
     Args:
         job: what merges.
+        stack: the experts' parameters.
         coopvecs: as they were before they were grouped, (queries, experts).
         outputs: with grouped CoopVecs, (queries, dim).
         title: which row this is, for its own draw.
@@ -196,7 +239,7 @@ def _checked(job: _Job, coopvecs: Tensor, outputs: Tensor, title: str) -> tuple[
     count = min(setting.scenario.merging.checked, len(coopvecs))
     rows = torch.from_numpy(np.sort(generator.choice(len(coopvecs), count, replace=False)))
     exact = outputs.clone()
-    exact[rows] = job.outputs(coopvecs[rows], rows)
+    exact[rows] = job.outputs(stack, coopvecs[rows], rows)
     changed = torch.cat(job.classes(exact)) != torch.cat(job.classes(outputs))
     largest = exact[rows].abs().max().clamp_min(torch.finfo(exact.dtype).tiny)
     return count, float((exact - outputs).abs().max() / largest), int(changed.sum())

@@ -19,15 +19,15 @@ class Ask:
 
     Args:
         client: the client's name in the scenario.
-        action: `hello`, `prepare` or `release`.
+        action: `hello`, `prepare`, `release` or `sum`.
         body: JSON-able details of the request.
         payload: raw bytes that go with it, such as queries by value.
     """
 
     client: str
     action: str
-    body: dict[str, Any] = field(default_factory=dict)
-    payload: bytes = b""
+    body: dict[str, Any] = field(default_factory=dict, repr=False)
+    payload: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Answer:
     action: str
     status: Status
     reason: str | None
-    body: dict[str, Any]
-    payload: memoryview | bytes
+    body: dict[str, Any] = field(repr=False)
+    payload: memoryview | bytes = field(repr=False)
 
 
 class Parties(Protocol):

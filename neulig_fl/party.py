@@ -19,16 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from neulig_fl import __version__, checkpoints, experts, gate, policy
+from neulig_fl import __version__, checkpoints, experts, gate, offset_sum, policy, recipients
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import NeuligError
 from neulig_fl.files import write_atomically
+from neulig_fl.gate import Side
 from neulig_fl.greeting import greeting, run_of
 from neulig_fl.key_files import private_folder
 from neulig_fl.plan import Setting, open_setting
 from neulig_fl.queries import Block, blocks
-from neulig_fl.records import OUTPUT_KINDS, Arrays, Request
+from neulig_fl.recipients import Recipient
+from neulig_fl.records import OUTPUT_KINDS, SERVER, Arrays, Dimensions, Request
 from neulig_fl.scenario import Client, Scenario
+from neulig_fl.summing import Summing
 
 REFERENCE_FILE = "reference.json"
 """In the client's store: what only a simulation's engine may look at."""
@@ -45,6 +48,7 @@ class Party:
         root: the folder of the client's store.
         keys: the folder of the client's keys; one in its store when not given.
         policy_file: the node's own policy, an absolute path, if it has one.
+        server_pin: the server's key as the node knows it, if it does.
     """
 
     scenario: Scenario
@@ -53,6 +57,7 @@ class Party:
     root: Path
     keys: Path | None = None
     policy_file: Path | None = None
+    server_pin: str | None = None
 
     @cached_property
     def client(self) -> Client:
@@ -70,7 +75,7 @@ class Party:
         """Answer one request.
 
         Args:
-            action: `hello`, `prepare` or `release`.
+            action: `hello`, `prepare`, `release` or `sum`.
             body: the request's details.
             payload: queries by value, or nothing.
 
@@ -86,6 +91,8 @@ class Party:
             return self._prepare(str(body["group"])), b""
         if action == "release":
             return self._release(body, payload)
+        if action == "sum":
+            return self._sum(body, payload)
         raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
 
     def _store(self, run: str | None = None) -> ClientStore:
@@ -93,8 +100,16 @@ class Party:
 
     def _hello(self, body: dict[str, Any]) -> dict[str, Any]:
         """Say who this is, and sign that for the run that asks, so that it is nobody else's."""
-        run, _ = run_of(body)
+        run, rest = run_of(body)
+        if run is not None and rest.get(SERVER) is not None:
+            recipients.remember(self._store(run).root, run, rest[SERVER])
         return greeting(self._store().identity, self.name, __version__, run)
+
+    def _server(self, run: str | None) -> Recipient:
+        """Who asks in this run, and who that must be."""
+        pins = (self.scenario.trust.get(SERVER), self.server_pin)
+        given = tuple(pin for pin in pins if pin is not None)
+        return Recipient(recipients.recall(self.root, run), given)
 
     def _expert(self, group: str) -> tuple[nn.Module, bool]:
         task = self.setting.tasks[self.client.task]
@@ -129,31 +144,30 @@ class Party:
         text = json.dumps(facts, indent=1)
         write_atomically(path, text)
 
+    def _side(self, run: str | None) -> Side:
+        """Who is asked in a run, and whose rules count."""
+        node, server = policy.of_node(self.policy_file), self._server(run)
+        return Side(self.scenario, self.client, self._store(run), node, server)
+
     def _release(
         self, body: dict[str, Any], payload: bytes | memoryview
     ) -> tuple[dict[str, Any], bytes]:
         run, asked = run_of(body)
-        store, node = self._store(run), policy.of_node(self.policy_file)
-        with store.exclusive():
-            request = gate.understood(asked, self.client, store)
-            holdings = PartyHoldings(self, request, payload)
-            gate.admit(self.scenario, self.client, request, store, holdings.fault, node)
-            released = gate.release(
-                self.scenario,
-                self.client,
-                request,
-                rows=holdings.rows,
-                sizes=self.setting.sizes,
-                data_hash=holdings.data_hash,
-                holdings=holdings,
-                store=store,
-                expert=holdings.expert,
-                node=node,
-            )
+        side = self._side(run)
+        request = gate.understood(side, asked)
+        released = gate.release(side, request, PartyHoldings(self, request, payload))
         entry = released.entry
         # The entry is shown: it names the expert by tags that say nothing without the store's key.
         reply = {"rows": released.rows, "sha256": entry["sha256"], "entry": entry}
         return reply, released.payload
+
+    def _sum(
+        self, body: dict[str, Any], payload: bytes | memoryview
+    ) -> tuple[dict[str, Any], bytes]:
+        """One message of a secure sum."""
+        run, asked = run_of(body)
+        summing = Summing(self._side(run), lambda request: PartyHoldings(self, request, payload))
+        return summing.answer(asked)
 
 
 class PartyHoldings:
@@ -210,6 +224,16 @@ class PartyHoldings:
         return sum(b.rows for b in self._blocks)
 
     @property
+    def rows_by_task(self) -> dict[str, int]:
+        """Queries of each task, in the order of the record's rows; none without queries."""
+        return {block.task.name: block.rows for block in self._blocks if block.owner is None}
+
+    @property
+    def sizes(self) -> Dimensions:
+        """What the record's shapes follow from."""
+        return self._party.setting.sizes
+
+    @property
     def _size(self) -> int:
         return self._party.setting.family.image_size
 
@@ -257,10 +281,11 @@ class PartyHoldings:
         return {"images": self._pictures(), "labels": np.concatenate(labels)}
 
     def offset_sum(self) -> Arrays:
-        """The sum of all floating entries, in float64; BatchNorm's statistics are among them."""
-        state = self._encoder().state_dict()
-        entries = [v.double().sum() for v in state.values() if v.is_floating_point()]
-        return {"sum": torch.stack(entries).sum().reshape(1).numpy()}
+        """The rounded sum of all floating entries; BatchNorm's statistics are among them."""
+        shared = self._party.scenario.experts.origin == "shared"
+        start = offset_sum.entry_sum(self.start()) if shared else 0.0
+        own = offset_sum.entry_sum(self.parameters())
+        return {"sum": np.array([offset_sum.rounded(own, start)])}
 
     def features(self) -> Arrays:
         """The expert's features of the queries."""
@@ -278,5 +303,13 @@ class PartyHoldings:
 
     def parameters(self) -> Arrays:
         """Every floating state-dict entry."""
-        state = self._encoder().state_dict()
-        return {k: v.numpy() for k, v in state.items() if v.is_floating_point()}
+        return _floating(self._encoder())
+
+    def start(self) -> Arrays:
+        """Every floating entry of the checkpoint that all experts start from."""
+        return _floating(self._party.setting.family.encoder())
+
+
+def _floating(encoder: nn.Module) -> Arrays:
+    state = encoder.state_dict()
+    return {k: v.numpy() for k, v in state.items() if v.is_floating_point()}

@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from neulig_fl import gate, policy, records
+from neulig_fl import gate, policy, records, variants
 from neulig_fl.families import Family, open_family
 from neulig_fl.ledger import RELEASE, Entry
-from neulig_fl.limits import Candidate
+from neulig_fl.limits import Candidate, Claims
+from neulig_fl.protections import NOTHING_STATED, Case, Stated
 from neulig_fl.queries import Block, blocks, class_count, open_tasks
 from neulig_fl.records import Dimensions, Request
-from neulig_fl.scenario import Client, Scenario, Stage
+from neulig_fl.scenario import Client, Scenario, Share, Stage
+from neulig_fl.scenario_values import NOISED, SUMS
 from neulig_fl.tasks import Task
 
 ORDER = (
@@ -34,7 +36,7 @@ class Planned:
         client: who is asked.
         request: what for.
         rows: rows of the record.
-        bytes: bytes of its payload before protection.
+        bytes: bytes of its payload as it leaves.
         refusal: why the client will refuse; None when it will not.
     """
 
@@ -77,6 +79,12 @@ class Setting:
         own = request.kind == "inputs"
         return sum(b.rows for b in self.blocks(request) if not own or b.owner == client)
 
+    def byte_count(self, request: Request, rows: int) -> int:
+        """Bytes of a record as it leaves."""
+        guard = variants.load("neulig_fl.protections", request.protection)
+        overhead: int = guard.OVERHEAD
+        return records.byte_count(request.kind, rows, self.sizes) + overhead
+
     def blocks(self, request: Request) -> list[Block]:
         """The queries that a request is about."""
         queries = request.queries or ""
@@ -95,29 +103,47 @@ def open_setting(scenario: Scenario, seed: int) -> Setting:
 
 def stage_requests(scenario: Scenario, stage: Stage) -> list[Request]:
     """What a stage asks every client for, in order; what an earlier stage was given is left out."""
-    known: list[Request] = []
+    known: list[tuple[Request, Share]] = []
     for earlier in scenario.stages:
         asked = _asked(earlier)
         if earlier.name == stage.name:
-            return [r for r in asked if not any(_covers(k, r) for k in known)]
+            return [r for r, share in asked if not any(_covers(*k, r, share) for k in known)]
         known += asked
-    return _asked(stage)
+    return [request for request, _ in _asked(stage)]
 
 
-def _asked(stage: Stage) -> list[Request]:
+def _asked(stage: Stage) -> list[tuple[Request, Share]]:
+    """Requests, each with what the stage says of it; sums are asked for by the steps."""
     shares = sorted(stage.share, key=lambda s: ORDER.index(s.kind))
     return [
-        Request(stage.name, stage.group, s.kind, queries, s.fraction, s.protection)
+        (Request(stage.name, stage.group, s.kind, queries, s.fraction, s.protection), s)
         for s in shares
+        if s.protection not in SUMS
         for queries in (s.queries or (None,))
     ]
 
 
-def _covers(known: Request, request: Request) -> bool:
-    """Whether what is known holds what is asked for: the same record, on as many queries."""
-    return (known.group, known.kind, known.queries) == (
+def refusal(scenario: Scenario, client: str, request: Request) -> str | None:
+    """Why a client would refuse a request by what the scenario says; None when it would not."""
+    owner = next(each for each in scenario.clients if each.name == client)
+    return gate.refusal(scenario, owner, request)
+
+
+def _covers(known: Request, known_share: Share, request: Request, share: Share) -> bool:
+    """Whether what is known holds what is asked for: the same record, on as many queries.
+
+    What has noise holds what has the same noise.
+    """
+    same = (known.group, known.kind, known.queries) == (
         request.group, request.kind, request.queries
-    ) and known.fraction >= request.fraction  # fmt: skip
+    )  # fmt: skip
+    if known.protection == NOISED:
+        return same and known.same_data(request) and _noise(known_share) == _noise(share)
+    return same and known.fraction >= request.fraction
+
+
+def _noise(share: Share) -> tuple[float | None, ...]:
+    return (share.clip, share.epsilon, share.noise_multiplier, share.delta)
 
 
 def stage_plan(setting: Setting, stage: Stage) -> Iterator[Planned]:
@@ -151,12 +177,13 @@ class _Forecast:
     def _planned(self, client: Client, request: Request) -> Planned:
         setting, book = self.setting, self.books[client.name]
         rows = setting.rows(request, client.name)
-        size = records.byte_count(request.kind, rows, setting.sizes)
+        size = setting.byte_count(request, rows)
         refusal = gate.refusal(setting.scenario, client, request)
         if refusal is None:
             entry = self._entry(client, request)
-            refusal = _over_limit(client, book, entry)
-            book += [] if refusal else [entry]
+            stated = self._stated(request, rows, entry, book)
+            refusal = _over_limit(client, book, entry, stated.claims)
+            book += [] if refusal else [{**entry, **stated.facts}]
         return Planned(client.name, request, rows, size, refusal)
 
     def _entry(self, client: Client, request: Request) -> Entry:
@@ -173,8 +200,18 @@ class _Forecast:
             "kind": request.kind,
             "protection": request.protection,
             "rows": rows,
-            "bytes": records.byte_count(request.kind, rows, self.setting.sizes),
+            "bytes": self.setting.byte_count(request, rows),
         }
+
+    def _stated(self, request: Request, rows: int, entry: Entry, book: list[Entry]) -> Stated:
+        """What the record's protection will promise."""
+        share = records.share_of(self.setting.scenario, request)
+        if share is None:
+            return NOTHING_STATED
+        guard = variants.load("neulig_fl.protections", request.protection)
+        before = [e for e in book if e["expert"] == entry["expert"]]
+        stated: Stated = guard.stated(Case(request.kind, rows, share, before))
+        return stated
 
     def _givers(self, group: str) -> set[str]:
         """Clients whose training inputs would be known."""
@@ -186,9 +223,9 @@ class _Forecast:
         }
 
 
-def _over_limit(client: Client, book: Sequence[Entry], entry: Entry) -> str | None:
+def _over_limit(client: Client, book: Sequence[Entry], entry: Entry, claims: Claims) -> str | None:
     counted = entry["rows"] if entry["kind"] in records.PER_QUERY else None
     candidate = Candidate(
-        entry["expert"], entry["kind"], entry["protection"], counted, entry["bytes"]
+        entry["expert"], entry["kind"], entry["protection"], counted, entry["bytes"], claims
     )
     return gate.over_limit(policy.of_client(client.name, client.policy), book, candidate)

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, Field
 
 from neulig_fl.scenario_values import (
     Count,
-    Guard,
     Kind,
     Moment,
     Number,
     Positive,
+    Protection,
     QuerySet,
     Section,
     Several,
@@ -35,7 +35,7 @@ class AllowRule(Section):
     fraction: Annotated[Number, Field(gt=0, le=1)] = Field(
         1.0, description="Largest share of a query set that may be answered."
     )
-    protections: Several[Guard] | None = Field(
+    protections: Several[Protection] | None = Field(
         None,
         description="What has to be done to the record: one of these; null: anything, none too.",
     )

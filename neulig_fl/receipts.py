@@ -20,6 +20,7 @@ from neulig_fl.greeting import RUN
 from neulig_fl.keys import SIGNING, PublicIdentity, fingerprint, public_bytes
 from neulig_fl.ledger import Entry
 from neulig_fl.records import Request
+from neulig_fl.scenario_values import NOISED
 
 FILE, TRUST_FILE = "receipts.jsonl", "trust.json"
 LEFT = (ledger.RELEASE, ledger.REPEAT)
@@ -184,6 +185,11 @@ def entry_problem(entry: Entry) -> str | None:
         return f"claims a delta of {str(delta)[:40]!r}"
     if adjacency is not None and not isinstance(adjacency, str):
         return f"claims an adjacency of {str(adjacency)[:40]!r}"
+    noise = entry.get("noise_multiplier")
+    if noise is not None and not (_number(noise) and noise > 0 and _number(delta)):
+        return f"claims noise of {str(noise)[:40]!r} times its sensitivity"
+    if noise is not None and entry.get("protection") != NOISED:
+        return f"claims noise under protection {str(entry.get('protection'))[:40]!r}"
     return None
 
 

@@ -15,9 +15,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from neulig_fl import sealing
 from neulig_fl.errors import BadReply
-from neulig_fl.scenario import KINDS, OUTPUT_KINDS
-from neulig_fl.scenario_values import MIXED_KINDS
+from neulig_fl.scenario import KINDS, OUTPUT_KINDS, Scenario, Share
+from neulig_fl.scenario_values import MIXED_KINDS, SERVER
 
 TOP_K = 5
 """Classes in a row of a `top-k` record; all of them where there are fewer."""
@@ -73,6 +74,24 @@ class Request:
         )  # fmt: skip
 
 
+def answers(share: Share, queries: str | None) -> bool:
+    """Whether a share is of a query set; of none, for kinds without queries."""
+    return queries in share.queries if queries is not None else not share.queries
+
+
+def share_of(scenario: Scenario, request: Request) -> Share | None:
+    """What the stage that asks says of a record; None when it says nothing of it."""
+    wanted = (request.kind, request.protection)
+    found = (
+        share
+        for stage in scenario.stages
+        if stage.name == request.stage
+        for share in stage.share
+        if (share.kind, share.protection) == wanted and answers(share, request.queries)
+    )
+    return next(found, None)
+
+
 class Holdings(Protocol):
     """What a client holds that a record can be made of."""
 
@@ -94,6 +113,10 @@ class Holdings(Protocol):
 
     def parameters(self) -> Arrays:
         """Every floating state-dict entry, by its name."""
+        ...
+
+    def start(self) -> Arrays:
+        """The same of theta_0, the checkpoint that all experts start from and everybody knows."""
         ...
 
 
@@ -128,6 +151,29 @@ def byte_count(kind: str, rows: int, sizes: Dimensions) -> int:
         24
     """
     return sum(math.prod(shape) * int(dtype[-1]) for _, dtype, shape in layout(kind, rows, sizes))
+
+
+def binding(request: Request, rows: int, sizes: Dimensions, *, client: str, run: str) -> bytes:
+    """What a record on its way to the server is bound to; both sides compute it for themselves.
+
+    Args:
+        request: what was asked for.
+        rows: of the record.
+        sizes: what its shapes follow from.
+        client: who was asked.
+        run: the run's id.
+    """
+    return sealing.binding(
+        run=run,
+        stage=request.stage,
+        client=client,
+        recipient=SERVER,
+        group=request.group,
+        kind=request.kind,
+        queries=request.queries,
+        fraction=request.fraction,
+        shapes=layout(request.kind, rows, sizes),
+    )
 
 
 def build(kind: str, holdings: Holdings) -> Arrays:
@@ -220,7 +266,7 @@ def _bad(who: str, problem: str) -> BadReply:
 
 
 __all__ = [
-    "KINDS", "MIXED_KINDS", "OUTPUT_KINDS", "PER_QUERY", "TOP_K", "Arrays", "Dimensions",
+    "KINDS", "MIXED_KINDS", "OUTPUT_KINDS", "PER_QUERY", "SERVER", "TOP_K", "Arrays", "Dimensions",
     "Holdings", "Request",
-    "build", "byte_count", "layout", "pack", "unpack",
+    "answers", "binding", "build", "byte_count", "layout", "pack", "share_of", "unpack",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ def run(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     show: Show | None = None,
+    server_keys: Path | None = None,
 ) -> Report:
     """Run a scenario and return its report (the last seed's, when there are several).
 
@@ -42,6 +43,8 @@ def run(
         out: the run's folder; `runs/NAME/TIME` below the current folder if not given.
         overrides: `key.sub=value` settings that replace the file's.
         show: takes progress events.
+        server_keys: the folder of the server's keys, which clients can pin; fresh ones for each
+            run if not given.
 
     Returns:
         The report; `Report.path` says where it lies.
@@ -54,7 +57,7 @@ def run(
         report = neulig_fl.run("scenarios/quickstart.yaml", engine="local")
         print(report.result("merging", "neulig")["average"]["merge_accuracy"])
     """
-    return run_seeds(scenario, engine, out, overrides, show)[-1]
+    return run_seeds(scenario, engine, out, overrides, show, server_keys)[-1]
 
 
 def run_seeds(
@@ -63,6 +66,7 @@ def run_seeds(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     show: Show | None = None,
+    server_keys: Path | None = None,
 ) -> list[Report]:
     """Like `run`, with one report for every seed of the scenario, in order."""
     path = Path(scenario)
@@ -72,10 +76,10 @@ def run_seeds(
     text = path.read_text(encoding="utf-8")
     write_atomically(folder / "scenario.yaml", text)
     many = len(read.all_seeds) > 1
-    reports = [
-        _run_seed(read, path, seed, engine, folder / f"seed-{seed}" if many else folder, show)
-        for seed in read.all_seeds
-    ]
+    reports = []
+    for seed in read.all_seeds:
+        own = folder / f"seed-{seed}" if many else folder
+        reports.append(_run_seed(read, path, seed, engine, own, show, server_keys))
     if many:
         summary.write([r.data for r in reports], folder)
     return reports
@@ -101,7 +105,13 @@ def run_folder(name: str, out: str | Path | None) -> Path:
 
 
 def _run_seed(
-    read: Scenario, path: Path, seed: int, engine: str, folder: Path, show: Show | None
+    read: Scenario,
+    path: Path,
+    seed: int,
+    engine: str,
+    folder: Path,
+    show: Show | None,
+    server_keys: Path | None,
 ) -> Report:
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,6 +128,7 @@ def _run_seed(
         clients=len(one.clients),
         client_cpus=one.resources.client_cpus,
         client_gpus=one.resources.client_gpus,
+        server_keys=server_keys,
     )
     with progress.Follower(events, show) if show else nullcontext():
         engines.run(engine, job)

@@ -1,4 +1,4 @@
-"""What a scenario's parts must be to one another: names, tasks, files, and who needs what released.
+"""What a scenario's parts must be to one another: names, tasks, shares, files.
 
 Each check is a function from the scenario to the problems it finds, placed where a reader would
 mend them.
@@ -7,7 +7,7 @@ mend them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -20,7 +20,6 @@ from neulig_fl.scenario_models import (
     OPEN_SOURCES,
     PRETRAINED_WORDS,
     Model,
-    PortlandOptions,
     Scenario,
     Share,
     TaskOptions,
@@ -29,14 +28,13 @@ from neulig_fl.scenario_models import (
     is_path,
     place,
 )
-from neulig_fl.scenario_values import KINDS, MIXED_KINDS, OUTPUT_KINDS
+from neulig_fl.scenario_needs import unmet, wrong_sums
+from neulig_fl.scenario_values import NOISED_KINDS, OUTPUT_KINDS, SERVER
 
 _READ_BY_ALL = frozenset({"templates"})
 """What every task source reads; those that read more say so in `READS`."""
 
 _Faults = Iterator[tuple[tuple[str, ...], str]]
-_Release = tuple[str, str, str | None]  # group, kind, query set
-_Need = Callable[[PortlandOptions, str, frozenset[_Release]], Iterator[tuple[str, str]]]
 
 
 def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
@@ -46,7 +44,9 @@ def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
         scenario: valid field by field.
         base: folder that relative paths start from.
     """
-    apart = (_names, _trust, _seeds, _tasks, _shares, _stages, _portland, _order)
+    apart = (
+        _names, _trust, _seeds, _tasks, _shares, _noise, wrong_sums, _stages, _portland, unmet
+    )  # fmt: skip
     on_disk = (_task_options, _checkpoints, _policies, _weights)
     return [
         *(problem for check in apart for problem in check(scenario)),
@@ -70,8 +70,13 @@ def _repeated(section: str, names: Sequence[str]) -> Iterator[Problem]:
 def _trust(scenario: Scenario) -> Iterator[Problem]:
     clients = [client.name for client in scenario.clients]
     for name in scenario.trust:
-        if name not in clients:
-            yield Problem(("trust", name), f"is no client; {nearest(name, clients)}", key=True)
+        if name not in (*clients, SERVER):
+            allowed = nearest(name, [*clients, SERVER])
+            yield Problem(("trust", name), f"is no client; {allowed}", key=True)
+    if SERVER in clients:
+        steps = ("clients", clients.index(SERVER), "name")
+        what = f"is what the server is called (got {shown(SERVER)}); give the client another name"
+        yield Problem(steps, what)
 
 
 def _seeds(scenario: Scenario) -> Iterator[Problem]:
@@ -108,6 +113,53 @@ def _shares(scenario: Scenario) -> Iterator[Problem]:
                 what = f"{share.kind} is asked for twice in this stage; keep one of the entries"
                 yield Problem(("stages", i, "share", j), what)
             asked |= new
+
+
+def _noise(scenario: Scenario) -> Iterator[Problem]:
+    """Noise is said in full, for what it can be added to, and its delta is one for the run."""
+    deltas: list[float] = []
+    for i, stage in enumerate(scenario.stages):
+        for j, share in enumerate(stage.share):
+            for key, wrong in _wrong_noise(scenario, share):
+                yield Problem(("stages", i, "share", j, *key), wrong)
+            if share.delta is not None and share.delta not in (deltas or [share.delta]):
+                what = f"another delta than before (got {shown(share.delta)}, not {deltas[0]:g})"
+                steps = ("stages", i, "share", j, "delta")
+                yield Problem(steps, f"{what}; what a run gives away in all has one delta")
+            deltas += [] if share.delta is None else [share.delta]
+
+
+_NOISE_KEYS = ("clip", "epsilon", "noise_multiplier", "delta")
+
+
+def _wrong_noise(scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, ...], str]]:
+    given = [key for key in _NOISE_KEYS if getattr(share, key) is not None]
+    if share.protection != "gaussian":
+        for key in given:
+            what = f"only protection gaussian reads it (got {shown(getattr(share, key))})"
+            yield (key,), f"{what}; leave {key} out, or set protection: gaussian"
+        return
+    if share.kind not in NOISED_KINDS:
+        allowed = ", ".join(NOISED_KINDS)
+        yield (
+            ("kind",),
+            f"no noise can be added to it (got {shown(share.kind)}); allowed: {allowed}",
+        )
+    if share.kind == "parameters" and scenario.experts.origin == "diverse":
+        yield (
+            ("protection",),
+            'noise is added to the difference to a common checkpoint (got "gaussian" with origin: '
+            "diverse); allowed: none, sealed; or take experts.origin: shared",
+        )
+    lacking = [key for key in ("clip", "delta") if key not in given]
+    if lacking:
+        yield (
+            (),
+            f"protection gaussian needs {' and '.join(lacking)}, such as clip: 10, delta: 1e-5",
+        )
+    if ("epsilon" in given) == ("noise_multiplier" in given):
+        got = "both" if "epsilon" in given else "neither"
+        yield (), f"protection gaussian needs epsilon or noise_multiplier (got {got}); give one"
 
 
 def _wrong_queries(share: Share) -> str | None:
@@ -148,76 +200,6 @@ def _portland(scenario: Scenario) -> Iterator[Problem]:
             f"{shown(options.objective_on)} with batch_norm: re-estimate); allowed: ensemble; or "
             "take batch_norm: average",
         )
-
-
-def _order(scenario: Scenario) -> Iterator[Problem]:
-    """Every step finds what it needs, from its own stage or an earlier one."""
-    released: frozenset[_Release] = frozenset()
-    done: set[str] = set()
-    for i, stage in enumerate(scenario.stages):
-        released |= {
-            (stage.group, share.kind, query)
-            for share in stage.share
-            for query in (None, *share.queries)
-        }
-        for j, step in enumerate(stage.run):
-            steps = ("stages", i, "run", j)
-            if step in _AFTER_PORTLAND and "train-portland" not in done:
-                what = f"{step} needs a Portland, and none is trained up to here"
-                yield Problem(steps, f"{what}; put train-portland before {step}")
-            lacks = _NEEDS[step](scenario.portland, stage.group, released) if step in _NEEDS else ()
-            for entry, otherwise in lacks:
-                what = f"{step} needs {entry} of group {stage.group}, which no stage up to here"
-                yield Problem(steps, f"{what} releases; add it to share{otherwise}")
-            done.add(step)
-
-
-def _training_needs(
-    options: PortlandOptions, group: str, released: frozenset[_Release]
-) -> Iterator[tuple[str, str]]:
-    yield from _outputs_needed(options, group, options.queries, released)
-    if options.alignment != "none" and (group, "offset-sum", None) not in released:
-        yield "{kind: offset-sum}", ", or set portland.alignment to none"
-    if options.queries == "train" and (group, "inputs", "train") not in released:
-        yield "{kind: inputs, queries: [train]}", ", or set portland.queries to pool"
-    if options.objective_on != "ensemble" and (group, "parameters", None) not in released:
-        got = f"(got {shown(options.objective_on)})"
-        yield "{kind: parameters}", f", or set portland.objective_on to ensemble {got}"
-
-
-def _outputs_needed(
-    options: PortlandOptions, group: str, queries: str, released: frozenset[_Release]
-) -> Iterator[tuple[str, str]]:
-    """The outputs that are mixed; labels and the like say which class wins, not what to mix."""
-    if (group, options.outputs, queries) in released:
-        return
-    instead = [k for k in KINDS if k in OUTPUT_KINDS - MIXED_KINDS]
-    there = [kind for kind in instead if (group, kind, queries) in released]
-    mixed = " or ".join(kind for kind in KINDS if kind in MIXED_KINDS)
-    why = f"; with {', '.join(there)} alone it is not possible: only {mixed} can be mixed"
-    yield f"{{kind: {options.outputs}, queries: [{queries}]}}", why if there else ""
-
-
-def _ensemble_needs(
-    options: PortlandOptions, group: str, released: frozenset[_Release]
-) -> Iterator[tuple[str, str]]:
-    yield from _outputs_needed(options, group, "evaluation", released)
-
-
-def _merge_needs(
-    options: PortlandOptions, group: str, released: frozenset[_Release]
-) -> Iterator[tuple[str, str]]:
-    yield from _ensemble_needs(options, group, released)
-    if (group, "parameters", None) not in released:
-        yield "{kind: parameters}", ""
-
-
-_AFTER_PORTLAND = frozenset({"ensemble", "merge"})
-_NEEDS: dict[str, _Need] = {
-    "train-portland": _training_needs,
-    "ensemble": _ensemble_needs,
-    "merge": _merge_needs,
-}
 
 
 def _task_options(scenario: Scenario, base: Path) -> Iterator[Problem]:

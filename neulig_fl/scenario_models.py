@@ -278,6 +278,24 @@ class Share(Section):
         1.0, description="Share of the queries that is answered."
     )
     protection: Protection = Field("none", description="What is done to a record before it leaves.")
+    clip: Positive | None = Field(
+        None,
+        description="gaussian: C, the largest L2 norm of a row of outputs, or of the task vector; "
+        "longer ones are scaled down to it.",
+    )
+    epsilon: Positive | None = Field(
+        None,
+        description="gaussian: what the records of this entry come to together, over all its query "
+        "sets; the noise is chosen for it. Instead of noise_multiplier.",
+    )
+    noise_multiplier: Positive | None = Field(
+        None,
+        description="gaussian: standard deviation of the noise over the sensitivity, which is "
+        "2 C sqrt(rows). Instead of epsilon.",
+    )
+    delta: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
+        None, description="gaussian: the probability for which epsilon may not hold."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -302,6 +320,21 @@ class Stage(Section):
     )
     granularity: Several[Granularity] = Field(
         ("sample",), description="How finely `merge` mixes parameters; each gives a result."
+    )
+
+
+class SecureSumOptions(Section):
+    """How secure sums are made: on a grid of whole numbers, under masks that cancel."""
+
+    threshold: Count | None = Field(
+        None,
+        description="Clients that must stay to the end of a sum, more than half; null: two thirds, "
+        "rounded up. Below it nothing is summed.",
+    )
+    clip: Positive = Field(
+        64.0,
+        description="Largest absolute entry of a client's features, logits or parameters; a client "
+        "with a larger one takes no part. The grid is as fine as this allows.",
     )
 
 
@@ -355,8 +388,12 @@ class Scenario(Section):
     )
     trust: dict[Slug, PublicKey] = Field(
         {},
-        description="Public keys of clients, by name: a client with another key is not believed. "
-        "The others' keys are trusted as they are first seen.",
+        description="Public keys, by the client's name, or server: a client with another key is "
+        "not believed, a server with another key gets nothing. The others' keys are trusted as "
+        "they are first seen.",
+    )
+    secure_sum: SecureSumOptions = Field(
+        SecureSumOptions(), description="How secure sums are made."
     )
     timeouts: Timeouts = Field(Timeouts(), description="How long the server waits.")
     resources: Resources = Field(Resources(), description="CPUs and GPUs of the parties.")

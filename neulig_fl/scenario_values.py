@@ -5,7 +5,6 @@ The sections that `scenario_models` puts together are made of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -49,8 +48,29 @@ QUERY_SETS: tuple[str, ...] = get_args(QuerySet)
 OUTPUT_KINDS = frozenset({"features", "logits", "probabilities", "top-k", "labels"})
 """Kinds that answer queries."""
 
+SUMS = frozenset({"secure-sum"})
+"""Protections under which a record leaves as a part of sums only."""
+
+NOISED = "gaussian"
+"""The protection that adds noise."""
+
+NOISED_KINDS = ("features", "logits", "probabilities", "parameters")
+"""What noise can be added to: rows of numbers, and a model's difference to its checkpoint."""
+
+SERVER = "server"
+"""What the server is called where clients' names stand."""
+
 MIXED_KINDS = frozenset({"features", "logits"})
 """Outputs that Portland reads and that are mixed."""
+
+VOTED_KINDS = ("labels", "top-k", "probabilities")
+"""Outputs that name the most likely class; `vote` takes the first of them that it finds."""
+
+SUMMED_KINDS = ("features", "logits", "parameters")
+"""Kinds that can leave within secure sums."""
+
+LEAST_SUMMED = 3
+"""Clients of a secure sum; `secure_sum.terms` has the same, and is slow to import."""
 
 Item = TypeVar("Item")
 
@@ -66,16 +86,14 @@ class Variant:
 
     Args:
         package: the folder.
-        more: names that are good whether or not a file has them.
     """
 
-    def __init__(self, package: str, more: Sequence[str] = ()) -> None:
+    def __init__(self, package: str) -> None:
         self.package = package
-        self.more = more
 
     @property
     def _names(self) -> list[str]:
-        return sorted({*variants.names(self.package), *self.more})
+        return variants.names(self.package)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -141,11 +159,6 @@ NotNegative = Annotated[Number, Field(ge=0)]
 Several = Annotated[tuple[Item, ...], Field(min_length=1), AfterValidator(unique)]
 Step = Annotated[str, Variant("neulig_fl.stages")]
 Protection = Annotated[str, Variant("neulig_fl.protections")]
-Guard = Annotated[
-    str, Variant("neulig_fl.protections", ("none", "sealed", "secure-sum", "gaussian"))
-]
-"""A protection that a policy asks for; what this version cannot do lets nothing out."""
-
 TaskSource = Annotated[str, Variant("neulig_fl.tasks")]
 Method = Annotated[str, Variant("neulig_fl.merges")]
 Pretrained = Annotated[Text, BeforeValidator(_null_is_none, json_schema_input_type=Text | None)]

@@ -14,17 +14,21 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from neulig_fl import ledger, variants
+from neulig_fl import ledger, privacy, variants
 from neulig_fl.collect import Collector
 from neulig_fl.compare import StageRun, comparisons, peak_rss_bytes
 from neulig_fl.errors import NeuligError
 from neulig_fl.files import replace_atomically, write_atomically
 from neulig_fl.fitted import Fitted
+from neulig_fl.keys import Identity
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.parties import Parties
 from neulig_fl.plan import open_setting, stage_plan
 from neulig_fl.progress import Progress
-from neulig_fl.scenario import Scenario, Stage
+from neulig_fl.scenario import PortlandOptions, Scenario, Stage
+from neulig_fl.scenario_values import SERVER
+from neulig_fl.sources import sum_notes
+from neulig_fl.sum_rounds import SumRounds
 
 OUTCOME_FILE = "outcome.json"
 
@@ -65,7 +69,8 @@ class Study:
         """Collect what a stage shares, run its steps, keep its part of the report."""
         start = time.perf_counter()
         releases, refusals = self.collector.collect(stage)
-        run = StageRun(stage, self.knowledge, self.fitted, self.progress)
+        sums = SumRounds(self.collector, stage, releases, refusals)
+        run = StageRun(stage, self.knowledge, self.fitted, self.progress, sums)
         for step in stage.run:
             variants.load("neulig_fl.stages", step).run(run)
         self.fitted = run.fitted
@@ -115,6 +120,7 @@ class Study:
             "stages": self.stages,
             "coopvec_maps": self.maps,
             "portland": self.portland_record(),
+            "privacy": privacy.account(receipts, [stage["name"] for stage in self.stages]),
             "ledger": {
                 "entries": len(receipts),
                 "head": ledger.head(receipts),
@@ -131,6 +137,7 @@ def serve(
     out: Path,
     progress: Progress,
     trust: Mapping[str, str] | None = None,
+    identity: Identity | None = None,
 ) -> None:
     """Run a scenario's stages and write `outcome.json`, the receipts and Portland to `out`.
 
@@ -142,13 +149,15 @@ def serve(
         progress: takes progress events.
         trust: the public key that each client is pinned to; the others' are trusted as they are
             first seen.
+        identity: the server's keys; fresh ones for this run alone when not given.
 
     Raises:
         RunError: a client's answer ends the run.
         InputError: the model or a task cannot be opened.
     """
     knowledge = Knowledge(open_setting(scenario, seed))
-    study = Study(Collector(parties, knowledge, progress, trust or {}), progress)
+    collector = Collector(parties, knowledge, progress, trust or {}, identity or Identity.new())
+    study = Study(collector, progress)
     for stage in scenario.stages:
         list(stage_plan(knowledge.setting, stage))  # data that cannot be listed ends the run here
     try:
@@ -170,7 +179,37 @@ def serve(
 
 def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
     """Departures from the paper, and choices, that this run's figures rest on."""
-    options = scenario.portland
+    found = [] if fitted is None else _portland_notes(scenario.portland)
+    if scenario.batch_norm == "re-estimate":
+        found.append("Merged BatchNorm statistics are estimated again on unlabelled pool queries.")
+    tolerance = scenario.merging.tolerance
+    if tolerance > 0 and any("merge" in stage.run for stage in scenario.stages):
+        found.append(
+            f"Near-equal CoopVecs are merged as one (merging.tolerance: {tolerance:g}), where the "
+            "paper merges a network for each query; ensembles keep every query's own CoopVec."
+        )
+    if any("batch-first" in stage.granularity for stage in scenario.stages):
+        found.append(
+            "Granularity batch-first merges by the first query's CoopVec, as the released code "
+            "does; its ensemble keeps one CoopVec a query."
+        )
+    if scenario.experts.origin == "diverse":
+        found.append(
+            "Diverse experts start from OpenCLIP's own initialisation; the released code uses "
+            "Kaiming's uniform rule."
+        )
+    shares = [share for stage in scenario.stages for share in stage.share]
+    if any(share.protection == "sealed" for share in shares) and SERVER not in scenario.trust:
+        found.append(
+            "Records were sealed to the key that the server said when the run began; no key of the "
+            "server is pinned (trust: {server: KEY}), so the clients trusted it on first use."
+        )
+    if fitted is not None:
+        found.append(f"best-single is the expert of {fitted.best_single}: {fitted.choice}.")
+    return found + sum_notes(scenario)
+
+
+def _portland_notes(options: PortlandOptions) -> list[str]:
     found = []
     if options.queries == "pool":
         found.append(
@@ -193,26 +232,6 @@ def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
         found.append(
             "Portland reads logits over the classes of all tasks; the paper's reads features."
         )
-    if scenario.batch_norm == "re-estimate":
-        found.append("Merged BatchNorm statistics are estimated again on unlabelled pool queries.")
-    tolerance = scenario.merging.tolerance
-    if tolerance > 0 and any("merge" in stage.run for stage in scenario.stages):
-        found.append(
-            f"Near-equal CoopVecs are merged as one (merging.tolerance: {tolerance:g}), where the "
-            "paper merges a network for each query; ensembles keep every query's own CoopVec."
-        )
-    if any("batch-first" in stage.granularity for stage in scenario.stages):
-        found.append(
-            "Granularity batch-first merges by the first query's CoopVec, as the released code "
-            "does; its ensemble keeps one CoopVec a query."
-        )
-    if scenario.experts.origin == "diverse":
-        found.append(
-            "Diverse experts start from OpenCLIP's own initialisation; the released code uses "
-            "Kaiming's uniform rule."
-        )
-    if fitted is not None:
-        found.append(f"best-single is the expert of {fitted.best_single}: {fitted.choice}.")
     return found
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import agreement, ledger, receipts
+from neulig_fl import agreement, ledger, privacy, receipts
 from neulig_fl.errors import BadReply, InputError, nearest
 from neulig_fl.greeting import RUN
 from neulig_fl.keys import PublicIdentity, fingerprint
@@ -290,6 +290,10 @@ class _Audit:
             if problem is not None:
                 yield Failure(self._report_file, None, problem)
                 return
+        wanted = privacy.account(self.entries, [str(stage.get("name")) for stage in stages])
+        if ledger.canonical(self._said.get("privacy")) != ledger.canonical(wanted):
+            what = "its epsilons are not those that the signed entries come to"
+            yield Failure(self._report_file, None, what)
 
     # ------------------------------------------------------------ the clients' own ledgers
 

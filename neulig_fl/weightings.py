@@ -169,6 +169,39 @@ def _all_to(names: list[str], situation: Situation) -> Weighting:
     return Weighting(parts, list(parts), reasons)
 
 
+def over_survivors(
+    weighting: Weighting, experts: tuple[str, ...], survivors: tuple[str, ...]
+) -> Weighting:
+    """A weighting over fewer experts: its CoopVecs restricted to them and renormalised.
+
+    A secure sum over the survivors is divided by their weights, so these are its CoopVecs.
+
+    Args:
+        weighting: over all that were to be mixed.
+        experts: those, in order.
+        survivors: those of them that were mixed, in order.
+
+    Raises:
+        NotAvailable: in some task the survivors have no weight at all.
+    """
+    if survivors == experts:
+        return weighting
+    where = [experts.index(name) for name in survivors]
+    lists = (weighting.merge, weighting.ensemble)
+    merge, ensemble = ([_renormalised(beta, where) for beta in each] for each in lists)
+    return Weighting(merge, ensemble, weighting.reasons)
+
+
+def _renormalised(beta: Tensor | None, where: list[int]) -> Tensor | None:
+    if beta is None:
+        return None
+    kept = beta[:, where]
+    total = kept.sum(dim=1, keepdim=True)
+    if not bool((total > 0).all()):
+        raise NotAvailable("those who are left have no weight in it")
+    return kept / total
+
+
 Rule = Callable[[Situation], Weighting]
 
 NEULIG: dict[str, Rule] = {
@@ -186,3 +219,32 @@ CONTROLS: dict[str, Rule] = {
     "oracle": oracle,
 }
 """Controls that mix the experts; `pretrained` needs none of them and stands in `compare`."""
+
+ONE_VECTOR = frozenset({"task", "global", "simple-average"})
+"""Granularities and controls that weigh all queries of a task alike."""
+
+ONE_EXPERT = frozenset({"best-single", "oracle"})
+"""Controls that give one expert all weight."""
+
+
+def not_in_sums(name: str, kind: str) -> str | None:
+    """Why a method cannot be had from secure sums; None when it can.
+
+    Args:
+        name: a granularity, or a control.
+        kind: kind of record that leaves within sums only.
+
+    Example:
+        >>> not_in_sums("sample", "features")
+        'secure-sum gives one sum of features for each weight vector; sample needs one for every \
+query'
+    """
+    if name in ONE_VECTOR:
+        return None
+    if name in ONE_EXPERT:
+        return f"a secure sum that gives one expert all weight would be one client's own {kind}"
+    if kind == "parameters":
+        gives, needs = "one merged model", "a model"
+    else:
+        gives, needs = f"one sum of {kind}", "one"
+    return f"secure-sum gives {gives} for each weight vector; {name} needs {needs} for every query"

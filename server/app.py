@@ -9,9 +9,11 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from neulig_fl import key_files
 from neulig_fl.errors import NeuligError
 from neulig_fl.files import write_atomically
 from neulig_fl.flower_io import FlowerParties, server_config
+from neulig_fl.keys import Identity
 from neulig_fl.progress import FILE, to_file
 from neulig_fl.scenario import load_resolved
 from neulig_fl.study import error_record, serve
@@ -29,7 +31,8 @@ def main(grid: Grid, context: Context) -> None:
         names = [client.name for client in scenario.clients]
         progress = to_file(config.out / FILE)
         parties = FlowerParties(grid, names, scenario.timeouts.hello, progress.note)
-        serve(scenario, scenario.seed, parties, config.out, progress, scenario.trust)
+        keys = Identity.new() if config.keys is None else key_files.identity(config.keys)
+        serve(scenario, scenario.seed, parties, config.out, progress, scenario.trust, keys)
     except NeuligError as error:
         _write_error(config.out, error)
         raise

@@ -257,4 +257,4 @@ def test_nothing_secret_is_shown(store: ClientStore) -> None:
     told = repr(store.identity) + repr(store) + json.dumps(store.entries())
     for file in files:
         assert file.read_bytes().hex() not in told
-    assert {f.name for f in files} == {"signing.pem", "agreement.pem"}
+    assert {f.name for f in files} == {"signing.pem", "agreement.pem", "store.key"}

@@ -97,6 +97,13 @@ def test_the_peak_is_the_mean_of_the_fullest_bin(values: list[float], expected: 
     assert float(coopvec.peak(torch.tensor(values))) == pytest.approx(expected)
 
 
+def test_a_map_row_without_any_peak_is_the_mean_coopvec() -> None:
+    """Without it CoopVecs that name one expert after another would end the run with NaN."""
+    found = coopvec.coopvec_map([torch.eye(4)[[0, 1, 2, 3]], torch.eye(4)[[0, 0, 0, 1]]])
+    assert found.values.tolist() == [[0.25] * 4, [1.0, 0.0, 0.0, 0.0]]
+    assert found.raw_sums.tolist() == [0.0, 1.0]
+
+
 def test_a_histogram_counts_what_numpy_counts() -> None:
     """Without it the published histograms would be wrong at the ends."""
     values = torch.rand(500, generator=torch.Generator().manual_seed(0))

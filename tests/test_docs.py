@@ -36,7 +36,8 @@ from neulig_fl.scenario_values import MOMENT
 from neulig_fl.yaml_source import parse, read
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 SCENARIO_PAGE = ROOT / "docs" / "scenario.md"
 ARCHITECTURE_PAGE = ROOT / "docs" / "architecture.md"
 FENCE = re.compile(r"^```([a-z]+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -59,6 +60,7 @@ ANCHORS = {
     "MergingOptions": "merging",
     "Stage": "stages",
     "Share": "stages-share",
+    "SecureSumOptions": "secure_sum",
     "Timeouts": "timeouts",
     "Resources": "resources",
 }

@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from neulig_fl import gate, ledger, limits, policy, policy_files, records
 from neulig_fl.client_store import ClientStore, Released
 from neulig_fl.engines import local
-from neulig_fl.errors import BadReply, ClientRefused
+from neulig_fl.errors import BadReply, ClientRefused, RunError
 from neulig_fl.flower_io import client_config
 from neulig_fl.limits import Claims
 from neulig_fl.party import Party
 from neulig_fl.policy import Layer
 from neulig_fl.policy_files import PRESETS
+from neulig_fl.protections import Stated, none
 from neulig_fl.records import KINDS, OUTPUT_KINDS, PER_QUERY, Dimensions, Request
 from neulig_fl.scenario import QUERY_SETS, Policy, Scenario
 
@@ -38,8 +39,16 @@ ROWS = 2
 class Holdings:
     """Finite records of the right shape, and a list of what was made."""
 
+    sizes = SIZES
+    data_hash = "expert and queries"
+    expert = "an expert"
+    rows = ROWS
+
     def __init__(self) -> None:
         self.made: list[str] = []
+
+    def fault(self) -> None:
+        """As `gate.Held`."""
 
     def _record(self, kind: str) -> records.Arrays:
         self.made.append(kind)
@@ -68,6 +77,10 @@ class Holdings:
         """As `records.Holdings`."""
         return self._record("parameters")
 
+    def start(self) -> records.Arrays:
+        """As `records.Holdings`."""
+        return {"w": np.zeros(2, np.float32)}
+
 
 def _scenario(stages: list[dict[str, Any]], policy: dict[str, Any] | None = None) -> Scenario:
     ada = {"name": "ada", "task": "digits", "policy": policy or {}}
@@ -84,17 +97,10 @@ def _node(rules: dict[str, Any] | None) -> tuple[Layer, ...]:
 def _ask(
     scenario: Scenario, request: Request, store: ClientStore, holdings: Holdings, **more: Any
 ) -> Released:
-    return gate.release(
-        scenario,
-        scenario.clients[0],
-        request,
-        rows=ROWS if request.kind in PER_QUERY else 1,
-        sizes=SIZES,
-        data_hash="expert and queries",
-        holdings=holdings,
-        store=store,
-        **more,
-    )
+    holdings.rows = ROWS if request.kind in PER_QUERY else 1
+    holdings.expert = more.pop("expert", holdings.expert)
+    side = gate.Side(scenario, scenario.clients[0], store, **more)
+    return gate.release(side, request, holdings)
 
 
 STAGE = {
@@ -294,15 +300,25 @@ def test_what_a_protection_adds_counts_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a protected record could be larger than what the limit was asked about."""
-    from neulig_fl.protections import none
-
-    monkeypatch.setattr(none, "protect", lambda payload: payload + bytes(16))
+    monkeypatch.setattr(none, "wrapped", lambda payload, way: payload + bytes(16))
+    monkeypatch.setattr(none, "OVERHEAD", 16)
     size = records.byte_count("features", ROWS, SIZES)
     store, scenario = ClientStore(tmp_path), _scenario([PAIR], {"limits": {"max_bytes": size + 15}})
     with pytest.raises(ClientRefused, match=f"limit max_bytes {size + 15}"):
         _ask(scenario, Request("two", "B", "features", "pool"), store, Holdings())
     assert [e["event"] for e in store.entries()] == ["refusal"]
     assert not (tmp_path / "releases").exists()
+
+
+def test_more_bytes_than_were_charged_do_not_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a protection that adds what it does not say would pass a limit unseen."""
+    monkeypatch.setattr(none, "wrapped", lambda payload, way: payload + bytes(1))
+    store = ClientStore(tmp_path)
+    with pytest.raises(RunError, match="a protected record has 17 bytes instead of 16"):
+        _ask(_scenario([PAIR]), Request("two", "B", "features", "pool"), store, Holdings())
+    assert store.entries() == []
 
 
 @pytest.mark.parametrize(
@@ -319,26 +335,23 @@ def test_what_a_protection_adds_counts_as_well(
     ],
 )
 def test_what_a_protection_claims_is_held_against_the_limits(
-    rules: dict[str, Any], claims: Claims, allowed: bool, tmp_path: Path
+    rules: dict[str, Any],
+    claims: Claims,
+    allowed: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without it a sum could single a client out, or a budget be overdrawn."""
+    facts = {"epsilon": 0.5}
+    monkeypatch.setattr(none, "stated", lambda case: Stated(claims, facts))
     scenario, store = _scenario([PAIR], {"limits": rules}), ClientStore(tmp_path)
     request = Request("two", "B", "features", "pool")
     if allowed:
-        entry = _ask(scenario, request, store, Holdings(), claims=claims).entry
-        assert {k: v for k, v in vars(claims).items() if v is not None}.items() <= entry.items()
+        assert facts.items() <= _ask(scenario, request, store, Holdings()).entry.items()
     else:
         with pytest.raises(ClientRefused, match="policy of client 'ada': limit "):
-            _ask(scenario, request, store, Holdings(), claims=claims)
+            _ask(scenario, request, store, Holdings())
         assert [e["event"] for e in store.entries()] == ["refusal"]
-
-
-def test_an_infinite_epsilon_without_a_limit_is_noted(tmp_path: Path) -> None:
-    """Without it the ledger could not be written, as JSON has no word for infinity."""
-    store, claims = ClientStore(tmp_path), Claims(epsilon=float("inf"))
-    request = Request("two", "B", "features", "pool")
-    released = _ask(_scenario([PAIR]), request, store, Holdings(), claims=claims)
-    assert released.entry["epsilon"] == "inf"
 
 
 # ---------------------------------------------------------------- stages go one way

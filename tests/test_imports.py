@@ -33,21 +33,23 @@ PACKAGE = "neulig_fl"
 
 ORDER = (
     # Know nothing of a scenario.
-    "errors", "progress", "parties", "files", "keys", "key_files", "ledger", "greeting", "sealing",
-    "secure_sum", "clipping", "discrete_gaussian", "accountant", "leverage",
+    "errors", "progress", "parties", "files", "keys", "key_files", "ledger", "greeting", "recipients",
+    "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "privacy", "leverage",
+    "offset_sum",
     "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
     "picture_source",
     # What a scenario says.
     "scenario_values", "policy_models", "scenario_models", "scenario_errors", "policy_files",
-    "limits", "policy", "scenario_checks", "scenario",
+    "limits", "policy", "scenario_needs", "scenario_checks", "scenario",
     # What it names.
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
     # What leaves a client.
-    "records", "protections", "client_store", "gate", "plan", "party",
+    "records", "protections", "sum_requests", "sum_keys", "sum_state", "sum_vectors",
+    "sum_history", "client_store", "gate", "sum_gate", "plan", "sum_plan", "summing", "party",
     # What a server makes of it.
-    "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings", "merged", "compare",
-    "stages", "study",
+    "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings",
+    "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "stages", "study",
     # How it is carried, shown and started.
     "report", "agreement", "verification", "flower_io", "engines", "runs", "bench", "cli",
     "__main__",
@@ -64,7 +66,11 @@ SERVER_SIDE = (
     "knowledge",
     "fitted",
     "weightings",
+    "sum_exchange",
+    "sum_rounds",
+    "sources",
     "merged",
+    "sides",
     "compare",
     "stages",
 )

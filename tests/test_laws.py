@@ -324,7 +324,7 @@ def test_law_7_the_reply_beside_the_payload_says_nothing_either(
     one, two = (body["entry"] for body in bodies)
     assert one.keys() == two.keys()
     # Who signed, when, and tags and hashes under each store's own secret.
-    own = {"client", "time", "key", "signature", "hash", "fingerprint", "expert", "data"}
+    own = {"client", "time", "key", "signature", "hash", "fingerprint", "expert", "data", "content"}
     assert {name for name in one if one[name] != two[name]} <= own
 
 

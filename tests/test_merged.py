@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neulig_fl import experts, merged
 from neulig_fl.knowledge import Knowledge
-from neulig_fl.merged import Merged, run_merged
+from neulig_fl.merged import Merged, run_merged, run_models
 from neulig_fl.progress import Progress
 from neulig_fl.report import Report
 from neulig_fl.superposition import Merging, merged_outputs
@@ -104,6 +104,38 @@ def test_a_task_without_coopvecs_has_no_predictions(data: Path, tmp_path: Path) 
     assert whole is not None
     assert torch.equal(alone[1], whole)
     assert _merged(knowledge, [None, None]) == Merged([None, None])
+
+
+@pytest.mark.parametrize("model_of", [[0, 1], [1, 0], [2, 2], [None, 2]])
+def test_models_that_came_merged_answer_their_own_tasks(
+    model_of: list[int | None], data: Path, tmp_path: Path
+) -> None:
+    """Without it a task would be scored with the model that was merged for another."""
+    knowledge = _knowledge(tmp_path, data)
+    stack = knowledge.stacks["A"]
+    for seed, name in enumerate(tiny.CLIENTS):  # far from each other, so that they disagree
+        entries = {n: 8.0 * v for n, v in stack.of(name).items()}
+        generator = torch.Generator().manual_seed(seed)
+        noise = {n: torch.randn(v.shape, generator=generator) for n, v in entries.items()}
+        stack.put(name, {n: v + noise[n] for n, v in entries.items()})
+    models = [{n: v.numpy() for n, v in stack.of(name).items()} for name in tiny.CLIENTS]
+    rows = [len(question.labels) for question in knowledge.questions("A", "evaluation")]
+
+    def classes(*chosen: int | None) -> Parts:
+        one_hot = [None if m is None else torch.eye(3)[m].expand(n, 3)
+                   for m, n in zip(chosen, rows, strict=True)]  # fmt: skip
+        return _merged(knowledge, one_hot).predictions
+
+    found = run_models(knowledge, "A", models, model_of, Progress(lambda event: None), "s")
+    for mine, own in zip(found.predictions, classes(*model_of), strict=True):
+        assert (mine is None) == (own is None)
+        assert mine is None or own is None or torch.equal(mine, own)
+    assert not torch.equal(_whole(classes(0, 0)), _whole(classes(1, 1))), "they must disagree"
+    assert not torch.equal(_whole(classes(0, 0)), _whole(classes(2, 2)))
+    assert found.grouping is None
+    assert run_models(
+        knowledge, "A", [], [None, None], Progress(lambda event: None), "s"
+    ) == Merged([None, None])
 
 
 # ---------------------------------------------------------------- near-equal CoopVecs as one

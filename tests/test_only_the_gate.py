@@ -4,14 +4,16 @@ The source is walked, not run. What a client says at all, and where every part o
 is written down here word by word: whoever lets a client say something more has to say it here too.
 
 1. Records are made and packed by `gate` alone, and by it alone put into a client's store and taken
-   out of it.
+   out of it. For secure sums `sum_gate` is the gate: there a record becomes a vector, which goes
+   nowhere but into `secure_sum.mask`.
 2. What a client holds is handed to the gate unopened.
-3. `Party` replies with what `REPLIES` lists, and its words come from where `SOURCES` says.
+3. `Party` and `Summing` reply with what `REPLIES` lists, and their words come from where `SOURCES`
+   says.
 4. The app's handlers hand a message to `flower_io.answer_message` and return what that returns; it
    alone makes replies, of what `Party` answered or of a public reason.
 5. The client's side has no other way out: no state of Flower's, no network, no other process.
-6. Its three doors (`clients/app.py`, `party`, `gate`) reach nothing by a name made at run time,
-   which a walk could not follow.
+6. Its doors (`clients/app.py`, `party`, `gate` and those of sums) reach nothing by a name made at
+   run time, which a walk could not follow.
 
 Each rule is tried on a copy of the source into which a way round it is planted.
 """
@@ -29,40 +31,69 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 APP, PARTY, GATE, EDGE = "clients.app", "neulig_fl.party", "neulig_fl.gate", "neulig_fl.flower_io"
 STORE, RECORDS = "neulig_fl.client_store", "neulig_fl.records"
-DOORS = (APP, PARTY, GATE)
+SUMMING, SUM_GATE = "neulig_fl.summing", "neulig_fl.sum_gate"
+GATES = (GATE, SUM_GATE)
+DOORS = (APP, PARTY, SUMMING, *GATES)
 
 MAKES = {"build", "pack"}
 """What in `records` makes a record or its bytes."""
 
-KEEPS = {"keep", "find", "receipted"}
+KEEPS = {"keep", "find", "receipted", "charge"}
 """What in a client's store writes or reads released bytes."""
 
-UNOPENED = {"fault", "rows", "data_hash", "expert"}
-"""What may be asked of a client's holdings on the way to the gate; none of it loads the expert."""
+UNOPENED = {"fault", "rows", "rows_by_task", "sizes", "data_hash", "expert", "start"}
+"""What may be asked of a client's holdings besides its records; none of it loads the expert, and
+`start` is the checkpoint that everybody has."""
 
 REPLIES = {
-    "answer": {
-        "(self._hello(body), b'')",
-        "(self._prepare(str(body['group'])), b'')",
-        "self._release(body, payload)",
+    (PARTY, "Party"): {
+        "answer": {
+            "(self._hello(body), b'')",
+            "(self._prepare(str(body['group'])), b'')",
+            "self._release(body, payload)",
+            "self._sum(body, payload)",
+        },
+        "_hello": {"greeting(self._store().identity, self.name, __version__, run)"},
+        "_prepare": {"{'trained': trained}"},
+        "_release": {"(reply, released.payload)"},
+        "_sum": {"summing.answer(asked)"},
     },
-    "_hello": {"greeting(self._store().identity, self.name, __version__, run)"},
-    "_prepare": {"{'trained': trained}"},
-    "_release": {"(reply, released.payload)"},
+    (SUMMING, "Summing"): {
+        "answer": {
+            "self._advertise(body)",
+            "self._share(held, message, body.get('identities'))",
+            "self._mask(held, message)",
+            "self._confirm(held, message)",
+            "self._reveal(held, message)",
+        },
+        "_advertise": {"({'message': sent.hex()}, b'')"},
+        "_share": {"({'message': sent.hex()}, b'')"},
+        "_confirm": {"({'message': sent.hex()}, b'')"},
+        "_reveal": {"({'message': sent.hex()}, b'')"},
+        "_mask": {"(reply, released.payload)"},
+    },
 }
-"""Everything that `Party` says, by method."""
+"""Everything that a client says, by module, class and method."""
 
 SOURCES = {
     "run": {"run_of(body)"},
     "trained": {"self._expert(group)"},
-    "released": {"gate.release"},
+    "released": {"gate.release", "sum_gate.contribute"},
     "entry": {"released.entry"},
     "reply": {"{'rows': released.rows, 'sha256': entry['sha256'], 'entry': entry}"},
+    "summing": {"Summing"},
+    "sent": {f"secure_sum.{step}" for step in ("advertise", "share", "confirm", "reveal")},
 }
 """Where the words of those replies come from: the expression, or what is called."""
 
 WORDS = ("reply", "entry", "released", "released.entry", "trained")
 """What a reply consists of: no method of these is called."""
+
+CONTRIBUTED = "side.store.charge(payload, rows, fact)"
+"""What `sum_gate.contribute` returns: charged on the way."""
+
+VECTOR = {"vector": {"weighted"}, "chunks": {"secure_sum.mask"}, "payload": {"room.getvalue()"}}
+"""Where a masked vector comes from, in `sum_gate.contribute`."""
 
 MESSAGES = {
     "answer_message": "Message(encode(*respond(context, action, body, payload)), reply_to=message)",
@@ -149,16 +180,14 @@ def faults(root: Path) -> list[str]:
     mine = _client_side(trees)
     found = [
         *(line for name, tree in trees.items() for line in _anywhere(name, tree)),
-        *_holdings(trees[PARTY], PARTY),
-        *_holdings(trees[GATE], GATE),
-        *_replies(trees[PARTY]),
+        *(line for name in DOORS for line in _holdings(trees[name], name)),
+        *(line for (name, owner) in REPLIES for line in _replies(trees[name], name, owner)),
+        *_contributions(trees[SUM_GATE]),
         *_app(APP, trees[APP]),
         *(line for name in mine for line in _ways_out(name, trees[name])),
         *(line for name in DOORS for line in _at_run_time(name, trees[name])),
     ]
-    assert {APP, PARTY, GATE, EDGE, STORE, RECORDS} <= set(mine), (
-        "the walk misses the client's side"
-    )
+    assert {*DOORS, EDGE, STORE, RECORDS} <= set(mine), "the walk misses the client's side"
     return found
 
 
@@ -180,17 +209,18 @@ def _attributes(tree: ast.Module, names: set[str]) -> Iterator[tuple[int, str, s
 
 def _records_and_store(name: str, tree: ast.Module) -> Iterator[str]:
     bound = dict(_imported(tree))
-    if name not in (GATE, RECORDS):
+    if name not in (*GATES, RECORDS):
         yield from (f"{name} takes {m} from records" for m in MAKES if f"{RECORDS}.{m}" in bound)
         modules = {bound.get(RECORDS, "records"), "records", RECORDS}
         for line, text, owner in _attributes(tree, MAKES):
             if owner in modules:
                 yield f"{name}:{line} makes a record: {text}"
-    if STORE not in bound and f"{STORE}.ClientStore" not in bound:
+    opened = STORE in bound or f"{STORE}.ClientStore" in bound
+    if name != SUMMING and not opened:
         return
-    if name not in (GATE, PARTY, STORE):
+    if opened and name not in (*GATES, PARTY, STORE):
         yield f"{name} opens a client's store"
-    if name not in (GATE, STORE):
+    if name not in (*GATES, STORE):
         for line, text, _ in _attributes(tree, KEEPS):
             yield f"{name}:{line} reads or writes released bytes: {text}"
 
@@ -208,34 +238,65 @@ def _holdings(tree: ast.Module, name: str) -> Iterator[str]:
 # ---------------------------------------------------------------- 3: replies
 
 
-def _replies(tree: ast.Module) -> Iterator[str]:
-    party = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Party")
-    methods = {n.name: n for n in party.body if isinstance(n, ast.FunctionDef)}
-    for name, said in REPLIES.items():
+def _replies(tree: ast.Module, module: str, owner: str) -> Iterator[str]:
+    replying = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == owner)
+    methods = {n.name: n for n in replying.body if isinstance(n, ast.FunctionDef)}
+    for name, said in REPLIES[module, owner].items():
         for node in ast.walk(methods[name]):
             if isinstance(node, ast.Return | ast.Yield | ast.YieldFrom):
                 text = ast.unparse(node.value) if node.value else "None"
                 if text not in said:
-                    yield f"{PARTY}:{node.lineno} {name} says {text}"
-        yield from _sources(methods[name])
+                    yield f"{module}:{node.lineno} {name} says {text}"
+        yield from _sources(methods[name], module, SOURCES)
+        yield from _changes(methods[name], module)
 
 
-def _sources(method: ast.FunctionDef) -> Iterator[str]:
-    """What is put into the words of a reply, by name; nothing is put into them later."""
+def _sources(method: ast.FunctionDef, module: str, sources: dict[str, set[str]]) -> Iterator[str]:
+    """What is put into the words of a reply, by name."""
     given = {id(leaf): value for leaf, value in _assignments(method)}
     for node in ast.walk(method):
-        stored = not isinstance(getattr(node, "ctx", ast.Load()), ast.Load)
-        if isinstance(node, ast.Name) and stored and node.id in SOURCES:
+        if not isinstance(node, ast.Name) or isinstance(node.ctx, ast.Load):
+            continue
+        if node.id in sources:
             value = given.get(id(node))
             text = ast.unparse(value) if value else "elsewhere"
             called = ast.unparse(value.func) if isinstance(value, ast.Call) else text
-            if not {text, called} & SOURCES[node.id]:
-                yield f"{PARTY}:{node.lineno} {node.id} comes from {text}"
-        elif isinstance(node, ast.Subscript) and stored:
-            yield f"{PARTY}:{node.lineno} a reply may be changed: {ast.unparse(node)}"
+            if not {text, called} & sources[node.id]:
+                yield f"{module}:{node.lineno} {node.id} comes from {text}"
+
+
+def _changes(method: ast.FunctionDef, module: str) -> Iterator[str]:
+    """Nothing is put into a reply later."""
+    for node in ast.walk(method):
+        if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            yield f"{module}:{node.lineno} a reply may be changed: {ast.unparse(node)}"
         called_at = node.func if isinstance(node, ast.Call) else None
         if isinstance(called_at, ast.Attribute) and ast.unparse(called_at.value) in WORDS:
-            yield f"{PARTY}: a reply is changed: {ast.unparse(called_at)}"
+            yield f"{module}: a reply is changed: {ast.unparse(called_at)}"
+
+
+def _contributions(tree: ast.Module) -> Iterator[str]:
+    """In the gate for sums a vector goes into the mask alone, and leaves as what comes out of it."""
+    for inside, node in _functions(tree):
+        text = ast.unparse(node) if isinstance(node, ast.Call) else ""
+        if text.startswith("side.store.charge(") and (inside, text) != ("contribute", CONTRIBUTED):
+            yield f"{SUM_GATE}:{node.lineno} {inside} charges otherwise: {text}"  # type: ignore[attr-defined]
+    named = (n for n in tree.body if isinstance(n, ast.FunctionDef))
+    method = next(function for function in named if function.name == "contribute")
+    yield from _sources(method, SUM_GATE, VECTOR)
+    returned = [
+        ast.unparse(n.value) for n in ast.walk(method) if isinstance(n, ast.Return) and n.value
+    ]
+    if returned != [CONTRIBUTED]:
+        yield f"{SUM_GATE} contribute returns {returned}"
+    into = [
+        ast.unparse(call.func)
+        for call in ast.walk(method)
+        if isinstance(call, ast.Call) and any(ast.unparse(a) == "vector" for a in call.args)
+    ]
+    uses = [n for n in ast.walk(method) if isinstance(n, ast.Name) and n.id == "vector"]
+    if into != ["secure_sum.mask"] or len(uses) != 2:  # once bound, once handed on
+        yield f"{SUM_GATE} hands a vector to {into}, and names it {len(uses)} times"
 
 
 def _assignments(method: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.expr]]:
@@ -322,7 +383,7 @@ def test_only_the_gate_lets_anything_out() -> None:
     assert faults(ROOT) == []
 
 
-IMPORTS = "from neulig_fl import __version__, checkpoints, experts, gate, policy\n"
+IMPORTS = "from neulig_fl import __version__, checkpoints, experts, gate, offset_sum, policy, recipients\n"
 RELEASE = "        return reply, released.payload\n"
 HANDLER = "    return answer_message(message, context, _respond)\n"
 
@@ -371,13 +432,13 @@ PLANTED = {
         "neulig_fl.party takes pack from records",
     ),
     "stored bytes without asking": (
-        "neulig_fl/party.py", "            request = gate.understood",
-        "            store.find(str(body))\n            request = gate.understood",
-        "reads or writes released bytes: store.find",
+        "neulig_fl/party.py", "        request = gate.understood",
+        "        side.store.find(str(body))\n        request = gate.understood",
+        "reads or writes released bytes: side.store.find",
     ),
     "a release that is not charged": (
-        "neulig_fl/gate.py", "    arrays = records.build(request.kind, holdings)\n",
-        "    arrays = holdings.parameters()\n", "opens what a client holds: holdings.parameters",
+        "neulig_fl/gate.py", "guard.treated(records.build(request.kind, holdings), case)",
+        "guard.treated(holdings.parameters(), case)", "opens what a client holds: holdings.parameters",
     ),
     "a side door": (
         "neulig_fl/queries.py", "from neulig_fl.scenario import Scenario\n",
@@ -416,6 +477,46 @@ PLANTED = {
     "a connection": (
         "neulig_fl/experts.py", "import json\n", "import json\nimport socket\n",
         "neulig_fl.experts imports socket",
+    ),
+    "a vector that no mask is on": (
+        "neulig_fl/sum_gate.py", "payload = room.getvalue()",
+        'payload = b"".join(piece.tobytes() for piece in vector)', "payload comes from",
+    ),
+    "a look at the vector on its way": (
+        "neulig_fl/sum_gate.py", "            after, chunks = secure_sum.mask(",
+        "            print(list(vector))\n            after, chunks = secure_sum.mask(",
+        "and names it 3 times",
+    ),
+    "masks that are none": (
+        "neulig_fl/sum_gate.py", "after, chunks = secure_sum.mask(", "after, chunks = _unmasked(",
+        "chunks comes from _unmasked",
+    ),
+    "a masked vector that is not charged": (
+        "neulig_fl/sum_gate.py", "return side.store.charge(payload, rows,",
+        "return Released(payload, rows,", "contribute returns ['Released(",
+    ),
+    "the record beside the masked vector": (
+        "neulig_fl/summing.py", "        return reply, released.payload\n",
+        "        reply['plain'] = str(holdings.parameters())\n        return reply, released.payload\n",
+        "opens what a client holds: holdings.parameters",
+    ),
+    "a sum without the gate": (
+        "neulig_fl/summing.py", "released = sum_gate.contribute(", "released = self._other(",
+        "released comes from self._other",
+    ),
+    "the stored state in a message of a sum": (
+        "neulig_fl/summing.py", 'return {"message": sent.hex()}, b""\n\n    def _share',
+        'return {"message": sent.hex()}, self.side.store.kept_sum()\n\n    def _share',
+        "_advertise says ({'message': sent.hex()}, self.side.store.kept_sum())",
+    ),
+    "something else as a message of a sum": (
+        "neulig_fl/summing.py", "state, sent = secure_sum.reveal(", "state, sent = self._other(",
+        "sent comes from self._other",
+    ),
+    "stored bytes through a sum": (
+        "neulig_fl/summing.py", "        holdings = self.holdings(held.asked.request)\n",
+        "        holdings = self.holdings(held.asked.request)\n        self.side.store.find('x')\n",
+        "reads or writes released bytes: self.side.store.find",
     ),
     "a name made at run time": (
         "neulig_fl/gate.py", "records.build(request.kind, holdings)",

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from neulig_fl.errors import InputError
 from neulig_fl.scenario_checks import problems_between
 from neulig_fl.scenario_models import Scenario
+from neulig_fl.scenario_values import KINDS, LEAST_SUMMED, SUMMED_KINDS
+from neulig_fl.secure_sum.terms import LEAST_CLIENTS, Terms
 
 OUTPUTS = {
     "name": "outputs",
@@ -247,3 +250,145 @@ def test_openclip_names_and_tags_are_checked(
     problems = found(model={"name": name, "pretrained": pretrained})
 
     assert problems == [] if message is None else message in only(problems)
+
+
+# ---------------------------------------------------------------- secure sums, and votes
+
+SUMS = {"protection": "secure-sum"}
+SUMMED_OUTPUTS = {"kind": "features", "queries": ["evaluation"], **SUMS}
+SUMMED_PARAMETERS = {"kind": "parameters", **SUMS}
+THREE = [{"name": n, "task": t} for n, t in zip("abc", ("digits", "shapes", "signs"), strict=True)]
+
+
+def summing(*stages: dict[str, Any], **said: Any) -> list[str]:
+    """Problems of a scenario of three clients without alignment."""
+    portland = {"alignment": "none", **said.pop("portland", {})}
+    return found(stages=list(stages), portland=portland, **{"clients": THREE, **said})
+
+
+def test_a_stage_that_mixes_sums_alone_needs_no_portland() -> None:
+    """A scenario of sums alone would be refused, though a simple average can be had of it."""
+    share = [SUMMED_OUTPUTS, SUMMED_PARAMETERS]
+    stage = {"name": "sums", "share": share, "run": ["ensemble", "merge"]}
+    single = {"kind": "features", "queries": ["evaluation"]}
+
+    assert summing(stage) == []
+    assert summing({**stage, "granularity": ["sample", "batch-first", "task", "global"]}) == []
+    needed = summing({**stage, "share": [single, SUMMED_PARAMETERS]})
+    assert [p.split(":")[0] for p in needed] == ["stages.0.run.0", "stages.0.run.1"]
+    assert all("needs a Portland, and none is trained up to here" in p for p in needed)
+    later = {"name": "later", "share": [{"kind": "features"}], "run": ["train-portland"]}
+    assert len(summing(stage, later)) == 2, "where one is trained, it comes first"
+
+
+def test_sums_of_outputs_do_not_train_portland() -> None:
+    """Portland would be trained on outputs that the server never has."""
+    pool = {**SUMMED_OUTPUTS, "queries": ["pool", "evaluation"]}
+    stage = {"name": "s", "share": [pool], "run": ["train-portland", "ensemble"]}
+
+    problem = only(summing(stage))
+
+    assert problem.startswith("stages.0.run.0: train-portland needs {kind: features, queries: [po")
+    assert problem.endswith(
+        "add it to share with another protection than secure-sum: Portland reads every client's "
+        "own outputs, and a sum does not tell them"
+    )
+    first = {"name": "first", "share": [{"kind": "features", "queries": ["pool"]}], "run": []}
+    assert summing(first, stage) == []
+
+
+@pytest.mark.parametrize("on", ["merge", "both"])
+def test_training_through_merged_models_needs_single_parameters(on: str) -> None:
+    """Portland would be trained through experts that are known as a sum alone."""
+    share = [{"kind": "features"}, SUMMED_PARAMETERS]
+    stage = {"name": "s", "share": share, "run": ["train-portland"]}
+
+    problem = only(summing(stage, portland={"objective_on": on}))
+
+    assert "train-portland needs {kind: parameters} of group A" in problem
+    assert "add it to share with another protection than secure-sum, or set" in problem
+    first = {"name": "first", "share": [{"kind": "parameters"}]}
+    assert summing(first, stage, portland={"objective_on": on}) == []
+
+
+def test_sums_are_those_of_the_stage_that_shares_them() -> None:
+    """A step would ask for sums that its own stage does not share, and every client refuse."""
+    outputs = {"name": "o", "share": [{"kind": "features"}], "run": ["train-portland"]}
+    sums = {"name": "sums", "share": [SUMMED_PARAMETERS], "run": ["merge"]}
+    again = {"name": "again", "run": ["merge"]}
+
+    assert summing(outputs, sums) == []
+    problem = only(summing(outputs, sums, again))
+    assert problem.startswith("stages.2.run.0: merge needs {kind: parameters} of group A")
+    assert problem.endswith(
+        "add it to share of this stage: sums are asked for by the steps of the stage that shares "
+        "them"
+    )
+    assert summing(outputs, sums, {**again, "share": [SUMMED_PARAMETERS]}) == []
+
+
+def test_one_kind_may_be_shared_both_ways() -> None:
+    """A study could not compare sums with single records in one scenario."""
+    outputs = {"name": "o", "share": [{"kind": "features"}], "run": ["train-portland"]}
+    sums = {"name": "sums", "share": [SUMMED_PARAMETERS], "run": ["merge"]}
+    single = {"name": "single", "share": [{"kind": "parameters"}], "run": ["merge"]}
+
+    assert summing(outputs, sums, single) == summing(outputs, single, sums) == []
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(SUMMED_KINDS)))
+def test_what_cannot_be_summed_is_said(kind: str) -> None:
+    """A stage would share labels within sums, and no step could ask for them."""
+    share = {"kind": kind, **SUMS}
+
+    problem = only(summing({"name": "s", "share": [share]}))
+
+    assert problem == (
+        f'stages.0.share.0.kind: cannot be summed (got "{kind}" with protection "secure-sum"); '
+        "allowed: features, logits, parameters"
+    )
+
+
+def test_two_clients_are_too_few_for_a_sum() -> None:
+    """Of two clients each could subtract its own record from the sum."""
+    problem = only(summing({"name": "s", "share": [SUMMED_PARAMETERS]}, clients=THREE[:2]))
+
+    assert problem.startswith("stages.0.share.0.protection: a sum of fewer than 3 clients hides ")
+    assert problem.endswith('(got "secure-sum" with 2 clients); add clients, or take another '
+                            "protection")  # fmt: skip
+    assert LEAST_SUMMED == LEAST_CLIENTS, "the scenario and the protocol must say the same"
+
+
+@pytest.mark.parametrize("clients", [3, 4, 5])
+@pytest.mark.parametrize("threshold", [1, 2, 3, 4, 5, 6])
+def test_a_threshold_is_refused_where_the_protocol_refuses_it(clients: int, threshold: int) -> None:
+    """A run would train every expert before it learns that no sum can be made."""
+    named = [{"name": f"c{i}", "task": "digits"} for i in range(clients)]
+    stage = {"name": "s", "share": [SUMMED_PARAMETERS]}
+    try:
+        Terms(b"", tuple(n["name"] for n in named), threshold, 1, 1.0)
+        possible = True
+    except InputError:
+        possible = False
+
+    problems = summing(stage, clients=named, secure_sum={"threshold": threshold})
+
+    assert (problems == []) is possible
+    if problems:
+        assert only(problems).startswith("secure_sum.threshold: must be more than half of the")
+        assert f"(got {threshold} with {clients} clients); allowed: " in only(problems)
+
+
+def test_a_vote_needs_answers_that_name_a_class() -> None:
+    """A vote would be held on features, which name none, or on the pool."""
+    assert found(stages=[{"name": "s", "share": [{"kind": "labels"}], "run": ["vote"]}]) == []
+    for kind in ("top-k", "probabilities"):
+        stage = {"name": "s", "share": [{"kind": kind, "queries": ["evaluation"]}], "run": ["vote"]}
+        assert found(stages=[stage]) == []
+    pool = {"kind": "labels", "queries": ["pool"]}
+    for share in ([{"kind": "features"}], [pool]):
+        problem = only(found(stages=[{"name": "s", "share": share, "run": ["vote"]}]))
+        assert problem.startswith(
+            "stages.0.run.0: vote needs {kind: labels, queries: [evaluation]} of group A"
+        )
+        assert problem.endswith("add it to share, or top-k or probabilities instead")

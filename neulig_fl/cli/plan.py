@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
     from neulig_fl.cli.rehearsal import Permitted, StageOutlook
     from neulig_fl.plan import Planned, Setting
-
+    from neulig_fl.sum_plan import PlannedSum
 
 NOT_KNOWN = (
     "A plan does not know the policies of nodes, nor what earlier runs released: more may be "
     "refused."
+)
+
+BY_COOPVECS = (
+    "Leverage is the largest of a client, with all sums before it. CoopVecs decide where it lies "
+    "between the two figures; above max_leverage the client refuses the sum. As many different "
+    "sums as there are clients determine every client's record."
 )
 
 
@@ -83,6 +89,7 @@ def _stage_record(outlook: StageOutlook) -> dict[str, Any]:
             {"client": item.client, "kind": item.request.kind, "reason": item.refusal}
             for item in outlook.refused
         ],
+        "sums": [asdict(planned) for planned in outlook.sums],
         "results": [asdict(result) for result in outlook.results],
         "stops": outlook.stops,
     }
@@ -101,13 +108,26 @@ def _release_record(item: Planned) -> dict[str, Any]:
 
 
 def totals(setting: Setting, outlooks: Sequence[StageOutlook]) -> list[dict[str, Any]]:
-    """Each client's records and bytes over all stages, in the scenario's order."""
+    """Each client's records and bytes over all stages, in the scenario's order.
+
+    What it masks for secure sums stands apart: the server cannot read it. It is counted as if no
+    client refused a sum by its CoopVecs.
+    """
     released = [item for outlook in outlooks for item in outlook.released]
+    summed = [each for outlook in outlooks for each in outlook.sums if each.refusal is None]
     found = []
     for client in setting.scenario.clients:
         own = [item for item in released if item.client == client.name]
-        size = sum(item.bytes for item in own)
-        found.append({"client": client.name, "records": len(own), "bytes": size})
+        masked = [each for each in summed if client.name in each.clients]
+        found.append(
+            {
+                "client": client.name,
+                "records": len(own),
+                "bytes": sum(item.bytes for item in own),
+                "masked_records": len(masked),
+                "masked_bytes": sum(each.bytes for each in masked),
+            }
+        )
     return found
 
 
@@ -135,11 +155,17 @@ def _print_stage(outlook: StageOutlook, everyone: Sequence[str], console: Consol
         _say(console, f"Known from earlier stages: {', '.join(known)}.")
     if outlook.released:
         console.print(_releases(outlook.released, everyone))
-    else:
+    elif not outlook.sums:
         _say(console, "Nothing new would be released.")
     for item in outlook.refused:
         what = _what(item)
         _say(console, f"- {item.client} would refuse {what}: {item.refusal}")
+    if outlook.sums:
+        console.print(_sums(outlook.sums, everyone))
+        if any(each.leverage[0] < each.leverage[1] for each in outlook.sums):
+            _say(console, BY_COOPVECS)
+    for sentence in not_summed(outlook.sums):
+        _say(console, sentence)
     if outlook.stops is not None:
         _say(console, f"The run would end here: {outlook.stops}.")
     for sentence in permissions(outlook.results):
@@ -154,7 +180,8 @@ def permissions(results: Sequence[Permitted]) -> list[str]:
     groups = {
         "Permits merge and ensemble accuracy of": [r for r in results if r.merge and r.ensemble],
         "Permits ensemble accuracy of": [r for r in results if r.ensemble and not r.merge],
-        "Does not permit": [r for r in results if not r.ensemble],
+        "Permits merge accuracy of": [r for r in results if r.merge and not r.ensemble],
+        "Does not permit": [r for r in results if not r.ensemble and not r.merge],
     }
     sentences = [
         f"{words}: {', '.join(names[id(result)] for result in found)}."
@@ -168,9 +195,61 @@ def permissions(results: Sequence[Permitted]) -> list[str]:
     return sentences + [f"- {', '.join(of)}: {reason}" for reason, of in reasons.items()]
 
 
+def not_summed(planned: Sequence[PlannedSum]) -> list[str]:
+    """Who would refuse which sums, and which sums there would not be, in sentences."""
+    from neulig_fl.report.rows import label
+
+    sentences: dict[str, list[str]] = {}
+    for each in planned:
+        what, row = _of(each.kind, each.queries), label(each.method, each.granularity)
+        for client, reason in each.refusals.items():
+            said = f"- {client} would refuse sums of {what} for {{}}: {reason}"
+            sentences.setdefault(said, []).append(row)
+        if each.refusal is not None:
+            said = f"- no sums of {what} for {{}}: {each.refusal}"
+            sentences.setdefault(said, []).append(row)
+    return [said.replace("{}", ", ".join(rows), 1) for said, rows in sentences.items()]
+
+
+def leverage_words(leverage: tuple[float, float]) -> str:
+    """The largest leverage of a client in words.
+
+    Example:
+        >>> leverage_words((0.2, 0.2)), leverage_words((1 / 3, 1.0))
+        ('0.200', '0.333 to 1')
+    """
+    least, most = leverage
+    return f"{least:.3f}" if least == most else f"{least:.3f} to {most:g}"
+
+
 def _what(item: Planned) -> str:
-    request = item.request
-    return f"{request.kind} of {request.queries}" if request.queries else request.kind
+    return _of(item.request.kind, item.request.queries)
+
+
+def _of(kind: str, queries: str | None) -> str:
+    return f"{kind} of {queries}" if queries else kind
+
+
+def _sums(planned: Sequence[PlannedSum], everyone: Sequence[str]) -> Table:
+    """The secure sums that there would be, a line for each row and kind of record."""
+    from rich.text import Text
+
+    from neulig_fl.report.rows import label, who
+    from neulig_fl.report.terminal import empty_table
+
+    columns = ["Sums for", "Of", "Clients", "Sums", "Bytes each", "Leverage"]
+    table = empty_table(columns, words=3)
+    for each in planned:
+        cells = (
+            label(each.method, each.granularity),
+            _of(each.kind, each.queries),
+            who(each.clients, everyone),
+            "-" if each.refusal else str(each.sums),
+            "-" if each.refusal else f"{each.bytes:,}",
+            "-" if each.refusal else leverage_words(each.leverage),
+        )
+        table.add_row(*map(Text, cells))
+    return table
 
 
 def _releases(released: Sequence[Planned], everyone: Sequence[str]) -> Table:
@@ -197,10 +276,12 @@ def _print_totals(found: Sequence[Mapping[str, Any]], console: Console) -> None:
 
     from neulig_fl.report.terminal import empty_table
 
-    table = empty_table(["Client", "Records", "Bytes"])
+    keys = ["records", "bytes"]
+    if any(entry["masked_records"] for entry in found):
+        keys += ["masked_records", "masked_bytes"]
+    table = empty_table(["Client", *(key.replace("_", " ").capitalize() for key in keys)])
     for entry in found:
-        cells = (entry["client"], str(entry["records"]), f"{entry['bytes']:,}")
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(Text, [entry["client"], *(f"{entry[key]:,}" for key in keys)]))
     console.print(table)
 
 

@@ -6,7 +6,7 @@ one query for each block, one number for each output. So what is said here is wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,13 +23,17 @@ from neulig_fl.progress import Progress
 from neulig_fl.records import OUTPUT_KINDS, Request
 from neulig_fl.records import byte_count as bytes_of
 from neulig_fl.scenario import Stage
+from neulig_fl.stages import vote
 from neulig_fl.stages.train_portland import consenting
+from neulig_fl.sum_plan import PlannedSum, SumPlan
 from neulig_fl.weightings import Rule, Situation, Weighting
 
 NO_INPUTS = "no client released its training inputs"
 """Then nobody is asked for outputs on them, and nobody refuses."""
 
 ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
+
+UNLESS_REFUSED = "unless its CoopVecs give a sum a leverage above a client's max_leverage"
 
 
 @dataclass
@@ -43,9 +47,10 @@ class BlankKnowledge(Knowledge):
         key = (request.group, request.kind, request.queries)
         if request.kind in OUTPUT_KINDS:
             if request.fraction > self.fractions.get(key, 0.0):
-                self.outputs[key] = {}
+                self.outputs[key], self.answers[key] = {}, {}
             self.fractions[key] = request.fraction
             self.outputs.setdefault(key, {})[client] = torch.zeros(0)
+            self.answers.setdefault(key, {})[client] = {}
         elif request.kind == "offset-sum":
             self.sums.setdefault(request.group, {})[client] = 0.0
         elif request.kind == "inputs":
@@ -100,6 +105,7 @@ class StageOutlook:
         known: what earlier stages would have released of the stage's group: record and clients.
         released: records that would be released.
         refused: records that would be refused.
+        sums: secure sums that its steps would ask for, in order.
         results: what could then be computed.
         stops: why the run would end in this stage; None when it would not.
     """
@@ -108,6 +114,7 @@ class StageOutlook:
     known: dict[str, tuple[str, ...]]
     released: list[Planned] = field(default_factory=list)
     refused: list[Planned] = field(default_factory=list)
+    sums: list[PlannedSum] = field(default_factory=list)
     results: list[Permitted] = field(default_factory=list)
     stops: str | None = None
 
@@ -118,14 +125,14 @@ def rehearse(setting: Setting) -> Iterator[StageOutlook]:
     Args:
         setting: the scenario, with its tasks and model opened; their data are not read.
     """
-    knowledge = BlankKnowledge(setting)
+    knowledge, sums = BlankKnowledge(setting), SumPlan(setting)
     fitted: Fitted | None = None
     for stage in setting.scenario.stages:
         outlook = StageOutlook(stage, _known(knowledge, stage.group))
         _collect(knowledge, outlook)
         run = StageRun(stage, knowledge, fitted, Progress(lambda event: None))
         if outlook.stops is None:
-            _steps(run, outlook)
+            _steps(run, sums, outlook)
         fitted = run.fitted
         yield outlook
         if outlook.stops is not None:
@@ -175,17 +182,19 @@ def _with_true_rows(knowledge: BlankKnowledge, item: Planned) -> Planned:
     return replace(item, rows=rows, bytes=size, refusal=item.refusal if rows else NO_INPUTS)
 
 
-def _steps(run: StageRun, outlook: StageOutlook) -> None:
+def _steps(run: StageRun, sums: SumPlan, outlook: StageOutlook) -> None:
     """Go through the stage's steps; a later step's result replaces an earlier one's."""
     found: dict[tuple[str, str | None], Permitted] = {}
     for step in outlook.stage.run:
         if step == "train-portland":
             outlook.stops = _train(run)
-            if outlook.stops is not None:
-                return
-        elif step in _KEPT:
-            for result in _results(run, _KEPT[step](run), merging=step == "merge"):
+        elif step == "vote":
+            found[(vote.METHOD, None)] = _voted(run)
+        else:
+            for result in _results(run, _Summing(run, sums, outlook), merging=step == "merge"):
                 found[(result.method, result.granularity)] = result
+        if outlook.stops is not None:
+            return
     outlook.results = list(found.values())
 
 
@@ -203,25 +212,73 @@ def _train(run: StageRun) -> str | None:
     return None
 
 
-def _ensembling(run: StageRun) -> tuple[str, ...]:
-    return run.knowledge.sharing(run.stage.group, "evaluation")
+def _voted(run: StageRun) -> Permitted:
+    _, voters = vote.voting(run.knowledge, run.stage.group)
+    if not voters:
+        return Permitted(vote.METHOD, None, False, False, vote.NOBODY)
+    return Permitted(vote.METHOD, None, True, False, _without(run, voters))
 
 
-def _merging(run: StageRun) -> tuple[str, ...]:
-    sharing = run.knowledge.with_parameters(run.stage.group)
-    return tuple(name for name in _ensembling(run) if name in sharing)
+@dataclass(frozen=True)
+class _Summing:
+    """Where a row's sums are asked for, in the order in which a run asks.
+
+    Args:
+        run: the stage, with what would be known.
+        plan: the sums of the whole run.
+        outlook: where they are noted, and what stops the run.
+    """
+
+    run: StageRun
+    plan: SumPlan
+    outlook: StageOutlook
+
+    def ask(
+        self, row: tuple[str, str | None], kept: tuple[str, ...], merging: bool
+    ) -> tuple[tuple[str, ...], Permitted | None]:
+        """Who would be mixed, and what a row has whose sums are not all given."""
+        sources, kind = self.run.sources, self.run.knowledge.kind
+        if merging and sources.parameters_in_sums:
+            planned = self._one(row, ("parameters", None), kept)
+            if planned.refusal is not None:
+                return kept, Permitted(*row, False, False, planned.refusal)
+            kept = planned.clients
+        if sources.outputs_in_sums:
+            planned = self._one(row, (kind, "evaluation"), kept)
+            if planned.refusal is not None:
+                return kept, Permitted(*row, False, merging, planned.refusal)
+            if merging and sources.parameters_in_sums and planned.clients != kept:
+                reason = f"not everybody whose parameters are in the sum gives {kind}"
+                return kept, Permitted(*row, False, True, reason)
+            kept = planned.clients
+        return kept, None
+
+    def open(self, row: tuple[str, str | None]) -> bool:
+        """Whether it depends on the CoopVecs if a row's sums are given."""
+        own = [each for each in self.outlook.sums if (each.method, each.granularity) == row]
+        return any(each.leverage[0] < each.leverage[1] for each in own)
+
+    def _one(
+        self, row: tuple[str, str | None], record: tuple[str, str | None], kept: tuple[str, ...]
+    ) -> PlannedSum:
+        trained = self.run.fitted.stage if self.run.fitted else None
+        planned, new = self.plan.ask(self.run.stage, row, record, kept, trained)
+        if new and planned not in self.outlook.sums:  # each step asks again for what was refused
+            self.outlook.sums.append(planned)
+        stop = self.run.knowledge.setting.scenario.on_refusal == "stop"
+        if stop and planned.refusals and self.outlook.stops is None:
+            first = next(iter(planned.refusals))
+            self.outlook.stops = f"{first} refuses a sum of {record[0]}, and on_refusal is stop"
+        return planned
 
 
-_KEPT: dict[str, Callable[[StageRun], tuple[str, ...]]] = {
-    "ensemble": _ensembling,
-    "merge": _merging,
-}
-"""Whose experts each step mixes."""
-
-
-def _results(run: StageRun, kept: tuple[str, ...], merging: bool) -> Iterator[Permitted]:
+def _results(run: StageRun, summing: _Summing, merging: bool) -> Iterator[Permitted]:
+    run.sources.settle()
+    kept = run.sources.experts(merging)
     for method, granularity, rule in methods(run.stage):
-        yield _permitted(run, kept, merging, (method, granularity), rule)
+        yield _permitted(run, summing, kept, merging, (method, granularity), rule)
+        if summing.outlook.stops is not None:
+            return
     diverse = run.knowledge.setting.scenario.experts.origin == "diverse"
     reason = ORIGIN_DIVERSE if diverse else None
     yield Permitted("pretrained", None, not diverse, merging and not diverse, reason)
@@ -229,6 +286,7 @@ def _results(run: StageRun, kept: tuple[str, ...], merging: bool) -> Iterator[Pe
 
 def _permitted(
     run: StageRun,
+    summing: _Summing,
     kept: tuple[str, ...],
     merging: bool,
     name: tuple[str, str | None],
@@ -237,11 +295,21 @@ def _permitted(
     """Try a method under every expert that may turn out to be the best single one."""
     if not kept:
         return Permitted(*name, False, False, "no client shares what is mixed")
+    needs_more = run.sources.refusal(*name, merging)
+    if needs_more is not None:
+        return Permitted(*name, False, False, needs_more)
     reasons = [_tried(run, kept, rule, fitted) for fitted in _candidates(run.fitted)]
     possible = [reason for available, reason in reasons if available]
     missing = [reason for available, reason in reasons if not available]
     if not possible:
         return Permitted(*name, False, False, missing[0])
+    survivors, less = summing.ask(name, kept, merging)
+    if less is not None:
+        return less
+    if summing.open(name):
+        return Permitted(*name, True, merging, UNLESS_REFUSED)
+    if survivors != kept:
+        return Permitted(*name, True, merging, _without(run, survivors))
     reason = f"unless {missing[0]}" if missing else possible[0]
     return Permitted(*name, True, merging, reason)
 
@@ -265,7 +333,11 @@ def _tried(
         return False, str(reason)
     lacking = dict(zip(situation.tasks, weighting.reasons, strict=True))
     without = [f"{task}: {reason}" for task, reason in lacking.items() if reason]
-    left_out = [client for client in run.knowledge.clients if client not in kept]
     if without:
         return True, f"not on {'; '.join(without)}"
-    return True, f"without {', '.join(left_out)}" if left_out else None
+    return True, _without(run, kept)
+
+
+def _without(run: StageRun, kept: tuple[str, ...]) -> str | None:
+    left_out = [client for client in run.knowledge.clients if client not in kept]
+    return f"without {', '.join(left_out)}" if left_out else None

@@ -35,6 +35,14 @@ def run(
         Path | None,
         typer.Option(help="Folder of the run.", show_default="runs/NAME/TIME"),
     ] = None,
+    server_keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The server's keys, which clients can pin (`neulig-fl keys FOLDER` prints them).",
+            show_default="fresh ones for this run",
+        ),
+    ] = None,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     r"""Run a scenario and print its report.
@@ -63,17 +71,19 @@ def run(
         require_sound(read, scenario)
     folder = runs.run_folder(read.name, out)
     with _explained(folder):
-        reports = _watched(scenario, engine, folder, settings)
+        reports = _watched(scenario, engine, folder, settings, server_keys)
     _show(read, folder, reports)
 
 
-def _watched(scenario: Path, engine: str, folder: Path, settings: list[str]) -> list[Report]:
+def _watched(
+    scenario: Path, engine: str, folder: Path, settings: list[str], server_keys: Path | None
+) -> list[Report]:
     from neulig_fl import runs
     from neulig_fl.cli.live import Live
 
     with Live() as live:
         live({"note": f"{scenario}: {engine} engine, in {folder}"})
-        return runs.run_seeds(scenario, engine, folder, settings, live)
+        return runs.run_seeds(scenario, engine, folder, settings, live, server_keys)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ class Job:
         clients: how many clients the scenario has.
         client_cpus: CPU cores, and so threads, of one client.
         client_gpus: share of a GPU that one client takes.
+        server_keys: the folder of the server's keys; None: fresh ones for this run.
     """
 
     scenario_file: Path
@@ -35,11 +36,13 @@ class Job:
     clients: int
     client_cpus: int = 1
     client_gpus: float = 0.0
+    server_keys: Path | None = None
 
     @property
     def config(self) -> dict[str, str]:
         """The run config of both apps: absolute paths, because Flower's folders differ."""
-        return {"scenario": str(self.scenario_file.absolute()), "out": str(self.out.absolute())}
+        paths = {"scenario": self.scenario_file, "out": self.out, "server-keys": self.server_keys}
+        return {name: str(path.absolute()) for name, path in paths.items() if path is not None}
 
 
 def names() -> list[str]:

@@ -72,10 +72,12 @@ def epsilon(value: float | str | None) -> str:
     """A privacy parameter; "-" makes no claim, "inf" claims nothing can be said.
 
     Example:
-        >>> epsilon(8), epsilon(0.53), epsilon("inf"), epsilon(None)
-        ('8', '0.53', 'inf', '-')
+        >>> epsilon(8), epsilon(0.999999), epsilon(10054.6), epsilon("inf"), epsilon(None)
+        ('8', '1', '10,055', 'inf', '-')
     """
-    return NULL if value is None else value if isinstance(value, str) else f"{value:g}"
+    if value is None or isinstance(value, str):
+        return value or NULL
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def plain(text: str) -> str:

@@ -17,6 +17,7 @@ def render(report: Mapping[str, Any]) -> str:
         _head(report),
         *(_stage(stage, report) for stage in report["stages"]),
         *(_coopvec_map(coopvec_map) for coopvec_map in report["coopvec_maps"]),
+        _privacy(report),
         _portland(report),
         _reference(report),
         _run(report),
@@ -79,6 +80,17 @@ def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         parts += [*_detail(stage, found), *_costs(stage)]
     parts += [*_differences(stage), *_given(stage, report), *_refusals(stage), *_audits(stage)]
     return "\n\n".join(parts)
+
+
+def _privacy(report: Mapping[str, Any]) -> str:
+    """Accuracy against epsilon, where something was noised."""
+    sentences = rows.privacy(report)
+    if not sentences:
+        return ""
+    head = ["Stage", "Method", "Epsilon of the stage", "Epsilon so far", "Ensemble", "Merge"]
+    lines = rows.accuracy_against_epsilon(report)
+    parts = ["## Differential privacy", *_bullets(sentences)]
+    return "\n\n".join([*parts, *([table(head, lines, words=2)] if lines else [])])
 
 
 def _per_task(stage: Mapping[str, Any], found: Sequence[rows.Row]) -> str:

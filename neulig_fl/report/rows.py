@@ -247,6 +247,49 @@ def ledger(report: Mapping[str, Any]) -> str:
     return f"{said}; keys trusted on first use: {', '.join(first)}"
 
 
+def privacy(report: Mapping[str, Any]) -> list[str]:
+    """Sentences on what the run cost in differential privacy; none where nothing was noised."""
+    found = report["privacy"]
+    if found["epsilon"] is None:
+        return []
+    cost = f"epsilon is {figures.epsilon(found['epsilon'])} at delta {found['delta']:g}"
+    sentences = [
+        f"Differential privacy of the run, {figures.plain(found['adjacency'])}: {cost}, for the "
+        "client that spent most."
+    ]
+    for each in found["clients"]:
+        if each["unprotected"]:
+            kinds = ", ".join(figures.plain(kind) for kind in each["unprotected"])
+            sentences.append(
+                f"{figures.plain(each['client'])}: infinite, because without noise went {kinds}."
+            )
+    return sentences
+
+
+def accuracy_against_epsilon(report: Mapping[str, Any]) -> list[list[str]]:
+    """A line for each stage's rows of NeuLig and the average: method, epsilons, both averages."""
+    spent = {each["stage"]: each for each in report["privacy"]["stages"]}
+    lines = []
+    for stage in report["stages"]:
+        if stage["name"] not in spent:
+            continue
+        cost = spent[stage["name"]]
+        for row in rows(stage):
+            if row.rank > NEULIG and row.label != "simple-average":
+                continue
+            averages = (row.average["ensemble_accuracy"], row.average["merge_accuracy"])
+            lines.append(
+                [
+                    figures.plain(stage["name"]),
+                    row.label,
+                    figures.epsilon(cost["epsilon"]),
+                    figures.epsilon(cost["so_far"]),
+                    *(figures.number(value) for value in averages),
+                ]
+            )
+    return lines
+
+
 def portland(report: Mapping[str, Any]) -> str:
     """One sentence on how Portland was trained."""
     found = report["portland"]

@@ -211,6 +211,8 @@ def _given(report: Mapping[str, Any], console: Console) -> None:
         _say(console, "Nothing left a client.")
     for sentence in rows.refusals(report):
         _say(console, sentence, mark="-")
+    for sentence in rows.privacy(report):
+        _say(console, sentence)
     _say(console, f"{rows.ledger(report)}.")
 
 

@@ -6,5 +6,8 @@ from neulig_fl.compare import StageRun, run_rows
 
 
 def run(run: StageRun) -> None:
-    """Score the ensembles of every client that answered the evaluation queries."""
-    run_rows(run, run.knowledge.sharing(run.stage.group, "evaluation"), merging=False)
+    """Score the ensembles of every client that answered the evaluation queries.
+
+    Where the answers leave within secure sums only, sums are asked for, of all clients.
+    """
+    run_rows(run, merging=False)

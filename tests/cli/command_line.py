@@ -12,6 +12,7 @@ COMMANDS = (
     "plan",
     "report",
     "verify",
+    "keys",
     "schema",
     "tasks",
     "models",

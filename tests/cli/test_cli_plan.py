@@ -10,6 +10,7 @@ import pytest
 import tiny
 from command_line import NEVER, Line, clients
 
+from neulig_fl import runs
 from neulig_fl.tasks.imagefolder import ImageFolder
 
 TRAIN = [
@@ -157,6 +158,73 @@ def test_a_plan_in_words(line: Line, data: Path, tmp_path: Path) -> None:
     assert "Permits merge and ensemble accuracy of: NeuLig (sample), NeuLig (batch-first)" in told
     assert "- oracle: not on second: its own expert is bob's, who does not share it here" in told
     assert "best-single: unless the best single expert is bob's" in told
+
+
+SUMMED = [
+    {"kind": "features", "queries": ["evaluation"], "protection": "secure-sum"},
+    {"kind": "parameters", "protection": "secure-sum"},
+]
+
+
+def _summing(**changes: Any) -> dict[str, Any]:
+    outputs = {"name": "outputs", "share": [{"kind": "features", "queries": ["pool"]}]}
+    stages = [
+        {**outputs, "run": ["train-portland"]},
+        {"name": "sums", "share": SUMMED, "run": ["ensemble", "merge"], "granularity": ["task"]},
+    ]
+    portland = {"alignment": "none", "epochs": 2, "batch_size": 4}
+    return {"stages": stages, "portland": portland, "on_refusal": "continue", **changes}
+
+
+def test_a_plan_tells_of_sums_in_words(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a reader would see that nothing is released, and not what is masked and sent."""
+    path = tiny.write(tmp_path, data, **_summing())
+    ended = line("plan", path)
+    assert (ended.code, ended.err) == (0, "")
+    told = " ".join(ended.out.split())
+    assert "Nothing new would be released" not in told
+    assert "NeuLig (task) features of evaluation all 3 2 896 0.333 to 1" in told
+    assert "simple-average features of evaluation all 3 2 896 0.333 to 1" in told
+    assert "Leverage is the largest of a client, with all sums before it." in told
+    assert "- NeuLig (task), simple-average: unless its CoopVecs give a sum a leverage" in told
+    assert "Client Records Bytes Masked records Masked bytes" in told
+    (outputs, sums) = json.loads(line("plan", path, "--json").out)["stages"]
+    assert (outputs["sums"], sums["releases"]) == ([], [])
+    of = [(s["method"], s["granularity"], s["kind"], s["sums"]) for s in sums["sums"]]
+    assert of == [
+        ("neulig", "task", "features", 2),
+        ("simple-average", None, "features", 2),
+        ("neulig", "task", "parameters", 2),
+        ("simple-average", None, "parameters", 1),
+    ], "the merge step takes the ensemble's sums from the step before"
+
+
+def test_a_plan_tells_who_refuses_a_sum(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it partners would learn after the training that nobody could be summed."""
+    changed = clients("bob", policy={"limits": {"max_leverage": 0.3}})
+    path = tiny.write(tmp_path, data, **_summing(clients=changed))
+    told = " ".join(line("plan", path).out.split())
+    assert "- bob would refuse sums of parameters for simple-average: policy of client" in told
+    few = "a secure sum needs 3 clients here, and would have 2 (ada, cyd)"
+    assert f"- no sums of parameters for simple-average: {few}" in told
+    planned = json.loads(line("plan", path, "--json").out)
+    masked = {c["client"]: c["masked_records"] for c in planned["clients"]}
+    assert masked == {"ada": 2, "bob": 2, "cyd": 2}, "those of CoopVecs are not certain"
+
+
+def test_a_plan_of_a_vote_is_what_is_done(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a stage of labels would be announced to permit nothing."""
+    share = [{"kind": "labels", "queries": ["evaluation"]}]
+    silent = {"clients": clients("bob", policy={"never": ["labels"]}), "on_refusal": "continue"}
+    for changes in ({}, silent):
+        stages = [{"name": "s", "share": share, "run": ["vote"]}]
+        path = tiny.write(tmp_path, data, stages=stages, **changes)
+        (foretold,) = json.loads(line("plan", path, "--json").out)["stages"]
+        (row,) = foretold["results"]
+        assert (row["method"], row["ensemble"], row["merge"]) == ("vote", True, False)
+        assert row["reason"] == ("without bob" if changes else None)
+        report = runs.run(path, engine="local", out=tmp_path / f"out{len(changes)}")
+        assert report.result("s", "vote")["reason"] == row["reason"]
 
 
 def test_a_plan_ends_where_the_run_would(line: Line, data: Path, tmp_path: Path) -> None:

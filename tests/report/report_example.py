@@ -310,5 +310,12 @@ def example(seed: int = 7) -> dict[str, Any]:
         "stages": [ensembling(), merging(), transfer()],
         "coopvec_maps": [coopvec_map()],
         "portland": portland(),
+        "privacy": {
+            "epsilon": None,
+            "delta": None,
+            "adjacency": None,
+            "clients": [],
+            "stages": [],
+        },
         "ledger": {"entries": 24, "head": "cd" * 32, "verified": True},
     }

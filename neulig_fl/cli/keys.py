@@ -1,0 +1,38 @@
+"""`neulig-fl keys`: a party's public key to tell its partners; made, or renewed, in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def keys(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The folder of the keys; made if need be.")
+    ],
+    rotate: Annotated[
+        bool,
+        typer.Option(
+            "--rotate",
+            help="Make new keys, to which the old ones hand over: a pin of an old key still holds.",
+        ),
+    ] = False,
+) -> None:
+    """Print a party's public key, which partners pin, and its fingerprint, to compare by voice.
+
+    Keys that are not there are made; only their owner can read them. A client's folder is `keys` in
+    its store, or what its node config's `keys` names; the server's is what `run --server-keys`
+    names. Only public keys are printed.
+
+    [bold]Examples[/]
+      neulig-fl keys ~/neulig/keys
+      neulig-fl keys ~/neulig/keys --rotate
+    """
+    from neulig_fl import key_files
+    from neulig_fl.keys import fingerprint
+
+    found = key_files.rotate(folder) if rotate else key_files.identity(folder)
+    typer.echo(found.key)
+    typer.echo(f"fingerprint {fingerprint(found.key)}")

@@ -1,0 +1,79 @@
+"""The server as a client knows it: the keys that it said in this run, held to those that are known.
+
+The server says its keys with `hello`; a client keeps them for the run, because the next message may
+reach another process. A key that the scenario or the node pins must be the server's, now or before
+a hand-over; without a pin the key is trusted as it was first said in the run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neulig_fl.errors import BadReply
+from neulig_fl.files import write_atomically
+from neulig_fl.greeting import RUN
+from neulig_fl.keys import PublicIdentity
+
+FILE = "server.json"
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Who gets a client's records.
+
+    Args:
+        identity: the server's keys; None where it said none in this run.
+        pins: keys that must be its own, each in this order: the scenario's, the node's.
+    """
+
+    identity: PublicIdentity | None = None
+    pins: tuple[str, ...] = ()
+
+    @property
+    def agreement(self) -> str | None:
+        """The text of the X25519 key that records are sealed to."""
+        return None if self.identity is None else self.identity.agreement
+
+    def problem(self) -> str | None:
+        """Why this server gets nothing; None when its keys are those that are pinned, if any."""
+        for pin in self.pins:
+            if self.identity is None:
+                return "the server's key is pinned, and it said none in this run"
+            if pin not in self.identity.lineage:
+                said = self.identity.key
+                return f"the server's key is {said}, which is not the pinned one"
+        return None
+
+
+def remember(root: Path, run: str, record: object) -> None:
+    """Keep what the server says of its keys, for one run; the first word counts.
+
+    Args:
+        root: the client's folder.
+        run: the run's id.
+        record: `PublicIdentity.record`.
+
+    Raises:
+        BadReply: it is none, its signatures are wrong, or the server said another key before.
+    """
+    found = PublicIdentity.read(record)
+    before = recall(root, run)
+    if before is not None and before != found:
+        problem = "the server said other keys before in this run"
+        raise BadReply(problem, public_reason=problem)
+    said = {RUN: run, "identity": found.record()}
+    write_atomically(root / FILE, json.dumps(said, sort_keys=True) + "\n")
+
+
+def recall(root: Path, run: str | None) -> PublicIdentity | None:
+    """The server's keys in a run; None when it said none, or the file is damaged."""
+    try:
+        said = json.loads((root / FILE).read_text(encoding="utf-8"))
+        known: Mapping[str, Any] = said if isinstance(said, dict) else {}
+        return PublicIdentity.read(known["identity"]) if run and known.get(RUN) == run else None
+    except (OSError, ValueError, KeyError, BadReply):
+        return None

@@ -1,0 +1,88 @@
+"""Whose long-term keys sign in a secure sum, and how a client holds others to theirs.
+
+The keys that mask a sum are made for it alone; long-term keys sign them, so that a server cannot
+put its own in their place. A client gets the others' long-term keys from the server. Those that the
+scenario pins must be right; the others are trusted as they are said, once for a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from neulig_fl.errors import BadReply, InputError
+from neulig_fl.keys import Identity, PublicIdentity, signed_by
+from neulig_fl.secure_sum import Sign, Verify
+
+PURPOSE = "secure sum"
+
+
+def signer(identity: Identity) -> Sign:
+    """What signs for a client in a sum."""
+
+    def sign(message: bytes) -> bytes:
+        return identity.sign(PURPOSE, message).encode("ascii")
+
+    return sign
+
+
+def verifier(known: Mapping[str, PublicIdentity]) -> Verify:
+    """What checks signatures in a sum; that of a client who is not known is wrong.
+
+    Example:
+        >>> ada = Identity.new()
+        >>> verify = verifier({"ada": ada.public})
+        >>> verify("ada", b"said", signer(ada)(b"said")), verify("bob", b"said", b"")
+        (True, False)
+    """
+
+    def verify(client: str, signed: bytes, signature: bytes) -> bool:
+        found = known.get(client)
+        text = signature.decode("ascii", "replace")
+        return found is not None and signed_by(found.key, PURPOSE, signed, text)
+
+    return verify
+
+
+def believed(
+    records: object,
+    invited: Collection[str],
+    pins: Mapping[str, str],
+    own: tuple[str, PublicIdentity],
+) -> dict[str, PublicIdentity]:
+    """The others' long-term keys as a server says them, if they can be right.
+
+    Args:
+        records: `PublicIdentity.record` of each client, by name; may be anything.
+        invited: names that may be among them.
+        pins: the key that a client must have, or have handed over, by name.
+        own: this client's name and identity, which must be among them.
+
+    Raises:
+        InputError: an identity is none, is not the pinned one, or is of somebody uninvited, or this
+            client's own is not there as it is.
+    """
+    if not isinstance(records, dict):
+        raise _wrong("the clients' keys are missing")
+    found = {}
+    for name, record in records.items():
+        if name not in invited:
+            raise _wrong(f"keys of {str(name)[:60]!r} came, who is not invited")
+        found[name] = _identity(name, record)
+        pin = pins.get(name)
+        if pin is not None and pin not in found[name].lineage:
+            raise _wrong(f"the key of {name} is {found[name].key} and not the pinned one, {pin}")
+    if found.get(own[0]) != own[1]:
+        raise _wrong("its own keys are missing, or are not its own there")
+    return found
+
+
+def _identity(name: str, record: Any) -> PublicIdentity:
+    try:
+        return PublicIdentity.read(record)
+    except BadReply as error:
+        raise _wrong(f"of {name}: {error}") from error
+
+
+def _wrong(problem: str) -> InputError:
+    return InputError(f"secure sum: {problem}; nothing was sent", public_reason=problem)

@@ -1,0 +1,279 @@
+"""What a secure sum is asked for: the request, each part's weights, and the terms that follow.
+
+One round can sum several things under several weights, its parts: each client's vector is then what
+the parts ask for, one after the other. The server makes the request once for all clients. Either
+side makes the terms from its own copy of the scenario, so that clients who were told different
+things cannot take part in the same round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from neulig_fl import records
+from neulig_fl.errors import InputError
+from neulig_fl.greeting import RUN
+from neulig_fl.ledger import canonical
+from neulig_fl.leverage import WeightedSum
+from neulig_fl.queries import task_names
+from neulig_fl.records import PER_QUERY, Dimensions, Field, Request
+from neulig_fl.scenario import Scenario
+from neulig_fl.scenario_values import SUMMED_KINDS, SUMS
+from neulig_fl.secure_sum import Terms, default_threshold
+from neulig_fl.secure_sum.terms import LEAST_CLIENTS
+
+PUBLIC_QUERIES = ("pool", "evaluation")
+"""Query sets whose answers can be summed: of `train`, each task has several owners."""
+
+MOST_CHARACTERS = 40_000
+"""Of the weights as text: a ledger's entry holds them, and a server reads no longer ones."""
+
+MOST_WHOLE = 2**53
+"""The largest weight without a decimal point; Python's integers have no end."""
+
+_ROUND = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One weighted sum of a round.
+
+    Args:
+        task: whose queries the outputs answer; None for parameters.
+        weights: of every client that is invited, by name.
+
+    Raises:
+        InputError: a weight that is not finite.
+
+    Example:
+        >>> Part("digits", {"ada": 0.5, "bob": 0.0, "cyd": 0.5}).participants
+        ('ada', 'cyd')
+    """
+
+    task: str | None
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for client, weight in self.weights.items():
+            if not math.isfinite(weight):
+                raise InputError(
+                    f"weight of client {client!r} in a secure sum is {weight}; allowed: a finite "
+                    "number",
+                    public_reason=f"the weight of client {client!r} in the sum is not finite",
+                )
+        # One way to write a number: the terms hold a hash of them, made by each side.
+        floats = {name: float(weight) for name, weight in self.weights.items()}
+        object.__setattr__(self, "weights", floats)
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """Clients whose weight is not 0, sorted."""
+        return tuple(sorted(name for name, weight in self.weights.items() if weight))
+
+    def restricted(self, clients: Collection[str]) -> Part:
+        """The part without the weights of others."""
+        kept = {name: weight for name, weight in self.weights.items() if name in clients}
+        return Part(self.task, kept)
+
+
+@dataclass(frozen=True)
+class SumRequest:
+    """What all clients of one round are asked for.
+
+    Args:
+        request: stage, group, kind and queries, with protection `secure-sum`.
+        round: 32 hexadecimal digits, never the same twice.
+        parts: what is summed, in this order.
+    """
+
+    request: Request
+    round: str
+    parts: tuple[Part, ...]
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """Who is invited, sorted."""
+        return tuple(sorted({name for part in self.parts for name in part.weights}))
+
+    def to_body(self) -> dict[str, Any]:
+        """As it travels."""
+        parts = [{"task": p.task, "weights": dict(p.weights)} for p in self.parts]
+        return {"request": asdict(self.request), "round": self.round, "parts": parts}
+
+    @classmethod
+    def from_body(cls, body: object) -> SumRequest:
+        """The request in what `to_body` made, or in whatever else came.
+
+        Raises:
+            InputError: it is no such body. What it asks for is judged by `problem`.
+        """
+        if not isinstance(body, dict) or set(body) != {"request", "round", "parts"}:
+            raise _malformed("it does not hold a request, a round and parts")
+        said, number, parts = body["request"], body["round"], body["parts"]
+        if not isinstance(number, str) or not _ROUND.fullmatch(number):
+            raise _malformed("its round is not 32 hexadecimal digits")
+        if not isinstance(parts, list):
+            raise _malformed("its parts are no list")
+        try:
+            request = Request(**said)
+        except TypeError:
+            raise _malformed("its request is not one that neulig-fl makes") from None
+        return cls(request, number, tuple(_part(each) for each in parts))
+
+    def problem(self, scenario: Scenario) -> str | None:
+        """What is wrong with it, whoever asks; None when nothing is."""
+        request, known = self.request, [client.name for client in scenario.clients]
+        if request.protection not in SUMS or request.kind not in SUMMED_KINDS:
+            allowed = ", ".join(SUMMED_KINDS)
+            return f"{request.kind} with protection {request.protection} is not summed; {allowed}"
+        if request.kind in PER_QUERY and request.queries not in PUBLIC_QUERIES:
+            return f"answers to {request.queries} queries are not summed"
+        strange = [name for name in self.clients if name not in known]
+        if strange:
+            return f"{strange[0]!r} is invited and is no client of this scenario"
+        if not self.parts or any(set(part.weights) != set(self.clients) for part in self.parts):
+            return "not every part of the sum has a weight for each client that is invited"
+        return (
+            self._wrong_tasks(scenario)
+            or self._too_few()
+            or self._too_long()
+            or self._too_many(len(known))
+        )
+
+    def _wrong_tasks(self, scenario: Scenario) -> str | None:
+        allowed = task_names(scenario) if self.request.kind in PER_QUERY else [None]
+        wrong = [part.task for part in self.parts if part.task not in allowed]
+        return f"task {wrong[0]!r} is not one that {self.request.kind} are of" if wrong else None
+
+    def _too_few(self) -> str | None:
+        fewest = min(len(part.participants) for part in self.parts)
+        if fewest >= LEAST_CLIENTS:
+            return None
+        return f"a sum over {fewest} clients tells too much of each; allowed: {LEAST_CLIENTS}"
+
+    def _too_long(self) -> str | None:
+        length = len(canonical([dict(part.weights) for part in self.parts]))
+        if length <= MOST_CHARACTERS:
+            return None
+        return f"its weights are {length} characters long; at most {MOST_CHARACTERS} are read"
+
+    def _too_many(self, most: int) -> str | None:
+        """A vector is as long as all parts; more rows than clients say nothing new."""
+        tasks = [part.task for part in self.parts]
+        found = max(tasks.count(task) for task in tasks)
+        if found <= most:
+            return None
+        return f"{found} sums of the same vectors are asked for at once; at most {most} are made"
+
+    def restricted(self, clients: Collection[str]) -> SumRequest:
+        """The request with these clients alone."""
+        return SumRequest(
+            self.request, self.round, tuple(part.restricted(clients) for part in self.parts)
+        )
+
+    def statistics(self) -> list[WeightedSum]:
+        """What it adds to the sums that a server knows, a row for each part.
+
+        Of which experts they are is not in the names: a history is kept for each expert.
+        """
+        kind, queries = self.request.kind, self.request.queries
+        return [
+            WeightedSum(
+                kind if part.task is None else f"{kind} {queries} {part.task}", part.weights
+            )
+            for part in self.parts
+        ]
+
+    def rows(self, rows_by_task: Mapping[str, int]) -> int:
+        """Rows of a client's vector: of all parts together for answers, else 1.
+
+        Args:
+            rows_by_task: queries of each task in the query set.
+        """
+        if self.request.kind not in PER_QUERY:
+            return 1
+        return sum(rows_by_task[part.task or ""] for part in self.parts)
+
+    def fields(self, sizes: Dimensions, rows_by_task: Mapping[str, int]) -> list[list[Field]]:
+        """Name, dtype and shape of every array of each part.
+
+        Args:
+            sizes: what shapes follow from.
+            rows_by_task: queries of each task in the query set.
+        """
+        kind = self.request.kind
+        return [
+            records.layout(kind, rows_by_task[part.task] if part.task else 1, sizes)
+            for part in self.parts
+        ]
+
+    def most_weight(self, client: str) -> float:
+        """The largest |weight| of one client."""
+        return max(abs(part.weights.get(client, 0.0)) for part in self.parts)
+
+    def terms(
+        self, scenario: Scenario, sizes: Dimensions, rows_by_task: Mapping[str, int], run: str
+    ) -> Terms:
+        """The terms of the round, as this side makes them.
+
+        Args:
+            scenario: this side's own copy.
+            sizes: what shapes follow from.
+            rows_by_task: queries of each task in the query set.
+            run: the run's id.
+
+        Raises:
+            InputError: they are no possible terms; the message says what is allowed.
+        """
+        options, names = scenario.secure_sum, self.clients
+        fields = self.fields(sizes, rows_by_task)
+        weights = [sum(abs(w) for w in part.weights.values()) for part in self.parts]
+        return Terms(
+            context=self._context(run),
+            clients=names,
+            threshold=options.threshold or default_threshold(len(names)),
+            entries=sum(math.prod(shape) for part in fields for _, _, shape in part),
+            clip=options.clip,
+            headroom=max(weights, default=0.0),
+        )
+
+    def _context(self, run: str) -> bytes:
+        parts = hashlib.sha256(canonical(self.to_body()["parts"]).encode()).hexdigest()
+        said = {RUN: run, "round": self.round, **asdict(self.request), "parts": parts}
+        return canonical(said).encode()
+
+
+def new_round() -> str:
+    """A round's id: 128 random bits, hex."""
+    return secrets.token_hex(16)
+
+
+def _part(said: object) -> Part:
+    if not isinstance(said, dict) or set(said) != {"task", "weights"}:
+        raise _malformed("a part does not hold a task and weights")
+    task, weights = said["task"], said["weights"]
+    if not (task is None or isinstance(task, str)) or not isinstance(weights, dict):
+        raise _malformed("a part's task is no name, or its weights are no mapping")
+    return Part(task, {str(name): _number(weight) for name, weight in weights.items()})
+
+
+def _number(value: object) -> float:
+    """A weight; one that is not finite is refused where the part is made."""
+    if type(value) is float:
+        return value
+    if type(value) is not int or abs(value) > MOST_WHOLE:
+        raise _malformed("a weight is no number")
+    return float(value)
+
+
+def _malformed(problem: str) -> InputError:
+    return InputError(
+        f"the request for a secure sum is malformed: {problem}; make it with SumRequest.to_body",
+        public_reason=f"the request for a sum is malformed: {problem}",
+    )

@@ -1,0 +1,58 @@
+"""What a client keeps of the one secure sum that it takes part in. It holds secrets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neulig_fl.errors import InputError, RunError
+from neulig_fl.ledger import canonical
+from neulig_fl.secure_sum import ClientState
+from neulig_fl.sum_requests import SumRequest
+
+_LENGTH_BYTES = 4
+
+
+@dataclass(frozen=True)
+class SumInProgress:
+    """One sum, between two messages.
+
+    Args:
+        run: the run's id.
+        asked: what is summed, as the first message said it.
+        state: the protocol's.
+        identities: the long-term keys of those in the roster, as the second message said them.
+    """
+
+    run: str
+    asked: SumRequest
+    state: ClientState = field(repr=False)
+    identities: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_bytes(self) -> bytes:
+        """For a file that nobody else can read."""
+        said = {"run": self.run, "asked": self.asked.to_body(), "identities": self.identities}
+        text = canonical(said).encode()
+        return len(text).to_bytes(_LENGTH_BYTES, "big") + text + self.state.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SumInProgress:
+        """What `to_bytes` gave.
+
+        Raises:
+            RunError: it is not that. The message shows none of it.
+        """
+        end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
+        try:
+            said = json.loads(data[_LENGTH_BYTES:end])
+            asked = SumRequest.from_body(said["asked"])
+            run, identities = said["run"], said["identities"]
+        except (ValueError, KeyError, TypeError, InputError):
+            problem = "its stored state of a secure sum is damaged"
+            raise RunError(
+                f"secure sum: {problem}; leave the file aside and begin a new round",
+                public_reason=problem,
+            ) from None
+        return cls(run, asked, ClientState.from_bytes(data[end:]), identities)

@@ -1,0 +1,180 @@
+"""A client's side of secure sums: five messages, each answered from the stored state of one sum.
+
+Every message may reach a new process. The state lies in the client's store, is there before a reply
+leaves, and is of one sum: the first message of another takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from neulig_fl import gate, secure_sum, sum_gate, sum_keys
+from neulig_fl.errors import InputError
+from neulig_fl.gate import Side
+from neulig_fl.keys import PublicIdentity
+from neulig_fl.records import Request
+from neulig_fl.secure_sum import ClientState, Terms
+from neulig_fl.secure_sum.unmasking import Outcome
+from neulig_fl.sum_gate import SumHoldings
+from neulig_fl.sum_requests import SumRequest
+from neulig_fl.sum_state import SumInProgress
+
+FIRST = {"step", "sum"}
+"""What the body of the first message holds; those of the others hold `LATER`."""
+
+LATER = {"step", "round", "message"}
+STEPS = ("advertise", "share", "mask", "confirm", "reveal")
+
+Reply = tuple[dict[str, Any], bytes]
+
+
+@dataclass(frozen=True)
+class Summing:
+    """One message of a sum, and who answers it.
+
+    Args:
+        side: the client, and whose rules count.
+        holdings: what a vector is made of, by what is asked for.
+    """
+
+    side: Side
+    holdings: Callable[[Request], SumHoldings]
+
+    def answer(self, body: Mapping[str, Any]) -> Reply:
+        """Answer one message.
+
+        Args:
+            body: `step` of the sum, and what that step brings.
+
+        Returns:
+            The reply's details and payload: of `mask` the entry and the masked vector, of the other
+            steps the protocol's message.
+
+        Raises:
+            ClientRefused: a policy, or the protocol, forbids it; the ledger has an entry.
+        """
+        with self.side.store.exclusive():
+            step = body.get("step")
+            if step == "advertise":
+                return self._advertise(body)
+            held, message = self._held(body)
+            if step == "share":
+                return self._share(held, message, body.get("identities"))
+            if step == "mask":
+                return self._mask(held, message)
+            if step == "confirm":
+                return self._confirm(held, message)
+            return self._reveal(held, message)
+
+    def _advertise(self, body: Mapping[str, Any]) -> Reply:
+        asked = self._asked(body)
+        sum_gate.admit(self.side, asked, lambda: self._uninvited(asked))
+        holdings = self.holdings(asked.request)
+        terms = self._terms(asked, holdings)
+        rows, expert = asked.rows(holdings.rows_by_task), holdings.expert
+        size = 4 * terms.entries
+        sum_gate.join(self.side, asked, asked.clients, size=size, rows=rows, expert=expert)
+        sign = sum_keys.signer(self.side.store.identity)
+        state, sent = secure_sum.advertise(terms, self.side.client.name, sign)
+        self._keep(SumInProgress(self.side.store.run or "", asked, state))
+        return {"message": sent.hex()}, b""
+
+    def _share(self, held: SumInProgress, message: bytes, identities: object) -> Reply:
+        sum_gate.admit(self.side, held.asked)
+        known = self._believed(held.asked, identities)
+        with sum_gate.refusing(self.side, held.asked):
+            state, sent = secure_sum.share(held.state, message, sum_keys.verifier(known))
+        said = {name: found.record() for name, found in known.items()}
+        self._keep(replace(held, state=state, identities=said))
+        return {"message": sent.hex()}, b""
+
+    def _mask(self, held: SumInProgress, message: bytes) -> Reply:
+        holdings = self.holdings(held.asked.request)
+        sum_gate.admit(self.side, held.asked, holdings.fault)
+        released = sum_gate.contribute(self.side, held, message, holdings)
+        entry = released.entry
+        # The entry is shown: it names the expert by tags that say nothing without the store's key.
+        reply = {"rows": released.rows, "sha256": entry["sha256"], "entry": entry}
+        return reply, released.payload
+
+    def _confirm(self, held: SumInProgress, message: bytes) -> Reply:
+        sum_gate.admit(self.side, held.asked)
+        sign = sum_keys.signer(self.side.store.identity)
+        with sum_gate.refusing(self.side, held.asked):
+            state, sent = secure_sum.confirm(held.state, message, sign)
+        sum_gate.witness(self.side, held.asked, _survivors(state))
+        self._keep(replace(held, state=state))
+        return {"message": sent.hex()}, b""
+
+    def _reveal(self, held: SumInProgress, message: bytes) -> Reply:
+        sum_gate.admit(self.side, held.asked)
+        known = {name: PublicIdentity.read(said) for name, said in held.identities.items()}
+        with sum_gate.refusing(self.side, held.asked):
+            state, sent = secure_sum.reveal(held.state, message, sum_keys.verifier(known))
+        self._keep(replace(held, state=state))
+        return {"message": sent.hex()}, b""
+
+    # ------------------------------------------------------------ what came
+
+    def _asked(self, body: Mapping[str, Any]) -> SumRequest:
+        """What the first message asks for, if it is a request at all."""
+        said = body.get("sum")
+        request = said.get("request") if isinstance(said, dict) else None
+        if set(body) != FIRST or not isinstance(request, dict) or self.side.store.run is None:
+            self._refuse_unread("the message is none of a secure sum")
+        gate.understood(self.side, request)
+        try:
+            return SumRequest.from_body(said)
+        except InputError as error:
+            self._refuse_unread(error.public_reason or "the message is none of a secure sum")
+
+    def _uninvited(self, asked: SumRequest) -> str | None:
+        return None if self.side.client.name in asked.clients else "it is not invited to this sum"
+
+    def _held(self, body: Mapping[str, Any]) -> tuple[SumInProgress, bytes]:
+        """The sum in progress, if the message is of it, and what the message brings."""
+        extra = {"identities"} if body.get("step") == "share" else set()
+        number, message = body.get("round"), _bytes(body.get("message"))
+        known = body.get("step") in STEPS and set(body) == LATER | extra
+        if not known or not isinstance(number, str) or message is None:
+            self._refuse_unread("the message is none of a secure sum")
+        kept = self.side.store.kept_sum()
+        held = None if kept is None else SumInProgress.from_bytes(kept)
+        if held is None or (held.run, held.asked.round) != (self.side.store.run, number):
+            self._refuse_unread("no such round of a secure sum is in progress")
+        return held, message
+
+    def _terms(self, asked: SumRequest, holdings: SumHoldings) -> Terms:
+        run = self.side.store.run or ""
+        try:
+            return asked.terms(self.side.scenario, holdings.sizes, holdings.rows_by_task, run)
+        except InputError as error:
+            # What is wrong follows from the message and the scenario, which the server has.
+            gate.refuse(self.side, str(error), asked.request)
+
+    def _believed(self, asked: SumRequest, identities: object) -> dict[str, PublicIdentity]:
+        own = (self.side.client.name, self.side.store.identity.public)
+        try:
+            return sum_keys.believed(identities, asked.clients, self.side.scenario.trust, own)
+        except InputError as error:
+            reason = error.public_reason or "the clients' keys are wrong"
+            gate.refuse(self.side, reason, asked.request)
+
+    def _keep(self, held: SumInProgress) -> None:
+        self.side.store.keep_sum(held.to_bytes())
+
+    def _refuse_unread(self, reason: str) -> NoReturn:
+        gate.refuse(self.side, reason)
+
+
+def _bytes(text: object) -> bytes | None:
+    try:
+        return bytes.fromhex(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _survivors(state: ClientState) -> tuple[str, ...]:
+    return Outcome.read(state.outcome, state.terms.digest).survivors

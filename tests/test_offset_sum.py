@@ -1,0 +1,54 @@
+"""The offset sum is rough enough to hide a checkpoint, and fine enough for the alignment term."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from neulig_fl.offset_sum import SIGNIFICANT_BITS, entry_sum, rounded
+
+DIFFERENCES = st.lists(
+    st.floats(-1e4, 1e4, allow_nan=False).filter(lambda d: abs(d) > 1e-3), min_size=2, max_size=7
+)
+
+
+def _standardised(sums: list[float]) -> np.ndarray:
+    values = np.asarray(sums) - np.mean(sums)
+    return np.asarray(values / values.std(ddof=1))
+
+
+@given(DIFFERENCES, st.sampled_from([0.0, 1667.25, -3e4]))
+def test_standardised_sums_are_right_to_a_hundredth(differences: list[float], start: float) -> None:
+    """Without it rounding would change what the alignment term pulls together (design.md, 8)."""
+    spread = np.std(differences, ddof=1)
+    assume(spread > 0 and max(map(abs, differences)) <= 5 * spread)
+    exact = _standardised(differences)
+    sent = _standardised([rounded(start + d, start) - start for d in differences])
+    assert np.abs(sent - exact).max() <= 0.01
+
+
+@given(st.floats(1.0, 2.0, exclude_max=True), st.integers(-20, 20))
+def test_few_values_are_left_between_a_number_and_its_double(value: float, power: int) -> None:
+    """Without it the sum would tell one checkpoint from all others."""
+    sent = rounded(math.ldexp(value, power))
+    steps = math.ldexp(sent, SIGNIFICANT_BITS - 1 - power)
+    assert steps == int(steps)
+    assert 2 ** (SIGNIFICANT_BITS - 1) <= steps <= 2**SIGNIFICANT_BITS
+
+
+@pytest.mark.parametrize("start", [0.0, 12.5])
+def test_no_difference_stays_none(start: float) -> None:
+    """Without it an expert that was not trained would end the run."""
+    assert rounded(start, start) == start
+
+
+def test_the_sum_is_that_of_all_entries() -> None:
+    """Without it the offsets would be of other models than those that are merged."""
+    rng = np.random.default_rng(0)
+    entries = {name: rng.normal(size=(40, 3)).astype(np.float32) for name in "ab"}
+    whole = np.concatenate([array.ravel() for array in entries.values()]).astype(np.float64)
+    assert entry_sum(entries) == pytest.approx(whole.sum(), rel=1e-12)

@@ -1,0 +1,260 @@
+"""What a secure sum is asked for: both sides must make the same of it, or not take part."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_sums
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_sums import CLIENTS, MEAN, RUN
+
+from neulig_fl import sum_history, sum_vectors
+from neulig_fl.errors import BadReply, InputError
+from neulig_fl.ledger import OUTCOME, RELEASE
+from neulig_fl.policy import Layer
+from neulig_fl.policy_models import Limits, Policy
+from neulig_fl.records import Dimensions, Request
+from neulig_fl.scenario import Scenario
+from neulig_fl.sum_requests import MOST_CHARACTERS, Part, SumRequest, new_round
+
+SIZES = Dimensions(dim=2, classes=5, image_size=4, entries={"w": (2, 3), "b": (3,)})
+ROWS = {"first": 2, "second": 3}
+PARAMETERS = Request("sums", "A", "parameters", protection="secure-sum")
+FEATURES = Request("sums", "A", "features", "pool", protection="secure-sum")
+ROUND = "0f" * 16
+WEIGHTS = st.dictionaries(
+    st.sampled_from(CLIENTS), st.floats(allow_nan=False, allow_infinity=False)
+)
+
+
+@pytest.fixture
+def scenario(data: Path, tmp_path: Path) -> Scenario:
+    """Four clients, one stage that shares features and parameters within sums."""
+    return tiny_sums.scenario(tmp_path, data)
+
+
+def _asked(*weights: dict[str, float], request: Request = PARAMETERS) -> SumRequest:
+    task = "first" if request.queries else None
+    return SumRequest(request, ROUND, tuple(Part(task, each) for each in weights))
+
+
+# ---------------------------------------------------------------- as it travels
+
+
+@given(st.lists(WEIGHTS, max_size=3))
+def test_what_travels_is_what_was_asked(weights: list[dict[str, float]]) -> None:
+    """Without it two sides would sum under different weights."""
+    asked = _asked(*weights)
+    assert SumRequest.from_body(json.loads(json.dumps(asked.to_body()))) == asked
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=5))  # fmt: skip
+def test_whatever_else_comes_is_one_clear_error(body: Any) -> None:
+    """Without it a malformed message would be a traceback in a client."""
+    honest = _asked(MEAN).to_body()
+    for said in (body, *({**honest, key: body} for key in honest)):
+        if key_is_fine(said):
+            continue
+        with pytest.raises(InputError) as caught:
+            SumRequest.from_body(said)
+        assert caught.value.public_reason
+
+
+def key_is_fine(said: Any) -> bool:
+    """An empty list of parts is a list; `problem` refuses it."""
+    return isinstance(said, dict) and said.get("parts") == []
+
+
+def test_weights_that_are_no_finite_numbers_make_no_part() -> None:
+    """Without it one NaN of a failed training would be in every client's ledger."""
+    for weight in (math.nan, math.inf, -math.inf):
+        with pytest.raises(InputError, match="weight of client 'ada' in a secure sum is"):
+            Part(None, {"ada": weight})
+
+
+def test_rounds_are_never_the_same() -> None:
+    """Without it a second vector could leave under the masks of the first."""
+    assert len({new_round() for _ in range(100)}) == 100
+
+
+# ---------------------------------------------------------------- terms
+
+
+def test_the_terms_follow_from_each_sides_own_copy(data: Path, tmp_path: Path) -> None:
+    """Without it a server alone would say how many clients, which clip, which threshold."""
+    own = {"secure_sum": {"threshold": 4, "clip": 8.0}}
+    made = [
+        tiny_sums.scenario(tmp_path / str(i), data, **changes)
+        for i, changes in enumerate(({}, own))
+    ]
+    plain, strict = (_asked(MEAN).terms(each, SIZES, {}, RUN) for each in made)
+    assert (plain.threshold, plain.clip, plain.entries) == (3, 64.0, 9)
+    assert (strict.threshold, strict.clip, strict.entries) == (4, 8.0, 9)
+    assert plain.clients == CLIENTS
+    assert plain.digest != strict.digest
+
+
+def test_entries_and_headroom_are_those_of_all_parts(scenario: Scenario) -> None:
+    """Without it a sum of several parts would wrap, or have the wrong length."""
+    uneven = {"ada": 2.0, "bob": -1.0, "cyd": 0.5, "dan": 0.5}
+    two = _asked(MEAN, uneven).terms(scenario, SIZES, {}, RUN)
+    assert (two.entries, two.headroom) == (18, 4.0)
+    parts = (Part("second", MEAN), Part("first", MEAN), Part("second", uneven))
+    features = SumRequest(FEATURES, ROUND, parts)
+    assert features.terms(scenario, SIZES, ROWS, RUN).entries == (3 + 2 + 3) * 2
+    assert features.rows(ROWS) == 8
+    assert _asked(MEAN, uneven).rows({}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"round": "1f" * 16},
+        {"request": replace(PARAMETERS, stage="s")},
+        {"request": replace(PARAMETERS, group="B")},
+        {"request": replace(PARAMETERS, fraction=0.5)},
+        {"parts": (Part(None, {**MEAN, "ada": 0.26}),)},
+    ],
+)
+def test_whatever_differs_makes_other_terms(change: dict[str, Any], scenario: Scenario) -> None:
+    """Without it clients who were told different things would take part in one sum."""
+    asked = _asked(MEAN)
+    first = asked.terms(scenario, SIZES, {}, RUN).digest
+    assert replace(asked, **change).terms(scenario, SIZES, {}, RUN).digest != first
+    assert asked.terms(scenario, SIZES, {}, "cd" * 16).digest != first
+    assert SumRequest.from_body(asked.to_body()).terms(scenario, SIZES, {}, RUN).digest == first
+
+
+def test_whole_numbers_are_the_same_weights(scenario: Scenario) -> None:
+    """Without it a weight of 1 here and 1.0 there would be two sums."""
+    whole = _asked(dict.fromkeys(CLIENTS, 1))
+    back = SumRequest.from_body(json.loads(json.dumps(whole.to_body())))
+    assert back.terms(scenario, SIZES, {}, RUN) == whole.terms(scenario, SIZES, {}, RUN)
+
+
+# ---------------------------------------------------------------- what is wrong with it
+
+
+def test_an_honest_request_has_no_problem(scenario: Scenario) -> None:
+    """Without it every sum would be refused."""
+    assert _asked(MEAN).problem(scenario) is None
+    assert _asked(MEAN, request=FEATURES).problem(scenario) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        (
+            _asked(MEAN, request=replace(PARAMETERS, kind="offset-sum")),
+            "offset-sum with protection",
+        ),
+        (_asked(MEAN, request=replace(PARAMETERS, protection="sealed")), "is not summed"),
+        (_asked(MEAN, request=replace(FEATURES, queries="train")), "train queries are not summed"),
+        (_asked({**MEAN, "eve": 1.0}), "'eve' is invited and is no client"),
+        (_asked(), "not every part"),
+        (_asked(MEAN, {"ada": 1.0}), "not every part"),
+        (SumRequest(FEATURES, ROUND, (Part("third", MEAN),)), "task 'third'"),
+        (_asked({**MEAN, "ada": 0.0, "bob": 0.0}), "a sum over 2 clients"),
+        (_asked(*[MEAN] * 5), "5 sums of the same vectors are asked for at once; at most 4"),
+        (_asked(*[MEAN] * 1000), f"at most {MOST_CHARACTERS} are read"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_named(
+    asked: SumRequest, problem: str, scenario: Scenario
+) -> None:
+    """Without it a sum over two, or of what nobody can sum, would be begun."""
+    assert problem in str(asked.problem(scenario))
+
+
+# ---------------------------------------------------------------- vectors
+
+
+def _vector(asked: SumRequest, arrays: dict[str, Any], clip: float = 10.0) -> list[Any]:
+    return list(sum_vectors.weighted(lambda: arrays, asked, "ada", SIZES, ROWS, clip))
+
+
+def test_a_vector_is_part_after_part_each_times_its_weight() -> None:
+    """Without it the server would cut the sum in other places than the clients put it together."""
+    arrays = {"features": np.arange(10.0, dtype=np.float32).reshape(5, 2)}
+    parts = (Part("second", {**MEAN, "ada": 0.5}), Part("first", {**MEAN, "ada": 2.0}))
+    first, second = _vector(SumRequest(FEATURES, ROUND, parts), arrays)
+    assert np.array_equal(first, arrays["features"][2:] * 0.5)
+    assert np.array_equal(second, arrays["features"][:2] * 2.0)
+
+
+def test_the_sum_is_divided_by_the_weights_of_those_in_it() -> None:
+    """Without it a sum with a drop-out would be too small."""
+    asked = _asked(MEAN, {"ada": 1.0, "bob": 2.0, "cyd": 3.0, "dan": 4.0})
+    total = np.ones(18, np.float32)
+    first, second = sum_vectors.divided(total, asked, ["ada", "dan"], SIZES, {})
+    assert {k: v.shape for k, v in first.items()} == {"w": (2, 3), "b": (3,)}
+    assert set(first["w"].ravel()) == {2.0}
+    assert set(second["b"]) == {np.float32(0.2)}
+    none = _asked({"ada": 1.0, "bob": -1.0, "cyd": 1.0, "dan": 1.0})
+    with pytest.raises(InputError, match="sum to 0"):
+        sum_vectors.divided(np.ones(9, np.float32), none, ["ada", "bob"], SIZES, {})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 10.5, -10.5])
+def test_an_entry_that_cannot_be_summed_is_an_error_without_its_value(bad: float) -> None:
+    """Without it one entry would wrap the sum, or be told to the server."""
+    arrays = {"w": np.zeros((2, 3), np.float32), "b": np.full(3, bad, np.float32)}
+    with pytest.raises(BadReply, match="b holds an entry") as caught:
+        _vector(_asked(MEAN), arrays)
+    assert "10.5" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- history
+
+
+def _left(number: str, expert: str = "e", **weights: float) -> dict[str, Any]:
+    row = {"of": "parameters", "weights": weights}
+    return {"event": RELEASE, "expert": expert, "round": number, "sums": [row]}
+
+
+def test_a_history_is_of_one_expert_and_of_those_who_survived() -> None:
+    """Without it another expert's sums would count, or those of clients who had dropped out."""
+    entries = [
+        _left("1", ada=0.5, bob=0.5),
+        _left("2", ada=0.2, bob=0.4, cyd=0.4),
+        {"event": OUTCOME, "round": "2", "survivors": ["ada", "cyd"]},
+        _left("3", expert="another", ada=1.0),
+        {"event": RELEASE, "expert": "e", "kind": "features"},
+        {"event": "refusal", "round": "4", "expert": "e"},
+    ]
+    found = sum_history.history(entries, "e")
+    assert [dict(s.weights) for s in found] == [
+        {"ada": 0.5, "bob": 0.5}, {"ada": 0.2, "cyd": 0.4}
+    ]  # fmt: skip
+    assert sum_history.released(entries, "2") == entries[1]
+    assert sum_history.confirmed(entries, "1") is None
+
+
+def test_the_least_limit_of_all_policies_holds() -> None:
+    """Without it a node's stricter limit would be overruled by the scenario's."""
+    layers = [
+        Layer(name, Policy(limits=Limits(max_leverage=most)))
+        for name, most in (("wide", 0.9), ("narrow", 0.3), ("middle", 0.5))
+    ]
+    asked = _asked({"ada": 0.4, "bob": 0.4, "cyd": 0.4}).statistics()
+    reason = sum_history.refusal(layers, [], asked, "ada")
+    assert str(reason).startswith("narrow: leverage of client 'ada' in sums over parameters would")
+    assert sum_history.refusal(layers[:1], [], asked, "ada") is None
+    assert "cannot be read" in str(sum_history.refusal([Layer("node", None)], [], asked, "ada"))
+    claims = sum_history.claims([], asked, "ada")
+    assert (claims.leverage, claims.group_size) == (pytest.approx(1 / 3), 3)
+
+
+def test_statistics_are_told_apart_by_kind_queries_and_task() -> None:
+    """Without it sums of different vectors would count as sums of the same ones."""
+    parts = (Part("first", MEAN), Part("second", MEAN))
+    names = [s.statistic for s in SumRequest(FEATURES, ROUND, parts).statistics()]
+    assert names == ["features pool first", "features pool second"]
+    assert [s.statistic for s in _asked(MEAN, MEAN).statistics()] == ["parameters"] * 2
