@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
 
-from neulig_fl import ledger, limits, policy, records, variants
+from neulig_fl import ledger, policy, records, variants
 from neulig_fl.client_store import ClientStore, Released, Wrap
 from neulig_fl.errors import ClientRefused, RunError
 from neulig_fl.ledger import Entry
@@ -171,25 +171,6 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_NAME
 
 
-def over_limit(
-    layers: Sequence[Layer], entries: Sequence[Entry], candidate: Candidate
-) -> str | None:
-    """Which limit of which policy a record would exceed; None when it is within all of them.
-
-    Args:
-        layers: every policy that counts.
-        entries: the client's own ledger.
-        candidate: the record.
-    """
-    for layer in layers:
-        if layer.rules is None:
-            return f"{layer.name} cannot be read"
-        reason = limits.refusal(layer.rules.limits, entries, candidate)
-        if reason is not None:
-            return f"{layer.name}: {reason}"
-    return None
-
-
 def admit(side: Side, request: Request, fault: Fault = lambda: None) -> None:
     """Let a request pass, or refuse it and note that; no data are touched.
 
@@ -290,7 +271,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         counted = rows if request.kind in records.PER_QUERY else None
         asked = Candidate(expert, request.kind, request.protection, counted, size, stated.claims)
         reason = other_pictures(side, request, said)
-        reason = reason or over_limit(side.layers, store.entries(), asked)
+        reason = reason or policy.over_limit(side.layers, store.entries(), asked)
         if reason is not None:
             refuse(side, reason, request, expert=expert, data=data)
         who = f"client {side.client.name!r}, {request.kind}"

@@ -115,12 +115,6 @@ def fault(entries: Sequence[Entry]) -> Fault | None:
     return None
 
 
-def first_fault(entries: Sequence[Entry]) -> int | None:
-    """Index of the first entry that breaks the chain; None when it holds."""
-    found = fault(entries)
-    return None if found is None else found.index
-
-
 def verify(entries: Sequence[Entry]) -> bool:
     """Whether the chain holds; `signature_fault` says whether its owner wrote it."""
     return fault(entries) is None

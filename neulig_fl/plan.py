@@ -228,4 +228,4 @@ def _over_limit(client: Client, book: Sequence[Entry], entry: Entry, claims: Cla
     candidate = Candidate(
         entry["expert"], entry["kind"], entry["protection"], counted, entry["bytes"], claims
     )
-    return gate.over_limit(policy.of_client(client.name, client.policy), book, candidate)
+    return policy.over_limit(policy.of_client(client.name, client.policy), book, candidate)

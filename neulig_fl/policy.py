@@ -7,7 +7,7 @@ node's own file. Each place is a layer. What cannot be read lets nothing pass.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Protocol
 
 from neulig_fl import limits
 from neulig_fl.errors import NeuligError, ScenarioError
+from neulig_fl.ledger import Entry
+from neulig_fl.limits import Candidate
 from neulig_fl.policy_files import preset_path, read
 from neulig_fl.policy_models import AllowRule, Policy, is_policy_file
 
@@ -98,6 +100,25 @@ def _layers(name: str, policy: Policy, folder: Path) -> tuple[Layer, ...]:
     return tuple(found)
 
 
+def first_refusal(layers: Sequence[Layer], ask: Callable[[Policy], str | None]) -> str | None:
+    """Why the first layer that refuses does so; what cannot be read refuses everything.
+
+    Args:
+        layers: the rules, which all hold.
+        ask: why one layer's rules refuse; None when they do not.
+
+    Returns:
+        One line: the layer and its rule.
+    """
+    for layer in layers:
+        if layer.rules is None:
+            return f"{layer.name} cannot be read"
+        reason = ask(layer.rules)
+        if reason is not None:
+            return f"{layer.name}: {reason}"
+    return None
+
+
 def refusal(layers: Sequence[Layer], asked: Asked, now: datetime | None = None) -> str | None:
     """Why one of the layers does not allow a request; None when all of them do.
 
@@ -105,18 +126,24 @@ def refusal(layers: Sequence[Layer], asked: Asked, now: datetime | None = None) 
         layers: the rules, which all hold.
         asked: the request.
         now: the time, with its zone; the clock's unless given.
-
-    Returns:
-        One line: the layer and its rule.
     """
-    now = now or datetime.now(UTC)
-    for layer in layers:
-        if layer.rules is None:
-            return f"{layer.name} cannot be read"
-        reason = limits.expired(layer.rules.limits, now) or _forbidden(layer.rules, asked)
-        if reason is not None:
-            return f"{layer.name}: {reason}"
-    return None
+    moment = now or datetime.now(UTC)
+    return first_refusal(
+        layers, lambda rules: limits.expired(rules.limits, moment) or _forbidden(rules, asked)
+    )
+
+
+def over_limit(
+    layers: Sequence[Layer], entries: Sequence[Entry], candidate: Candidate
+) -> str | None:
+    """Which limit of which layer a record would exceed; None when it is within all of them.
+
+    Args:
+        layers: the rules, which all hold.
+        entries: the client's own ledger.
+        candidate: the record.
+    """
+    return first_refusal(layers, lambda rules: limits.refusal(rules.limits, entries, candidate))
 
 
 def _forbidden(policy: Policy, asked: Asked) -> str | None:

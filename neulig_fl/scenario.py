@@ -16,7 +16,6 @@ from neulig_fl.scenario_checks import problems_between
 from neulig_fl.scenario_errors import problems_of, report, shown
 from neulig_fl.scenario_models import (
     MICRO_MODELS,
-    OPEN_SOURCES,
     PRETRAINED_WORDS,
     Client,
     Experts,
@@ -25,11 +24,10 @@ from neulig_fl.scenario_models import (
     Queries,
     Resources,
     Scenario,
-    Share,
-    Stage,
-    TaskOptions,
     Timeouts,
 )
+from neulig_fl.scenario_stages import Share, Stage
+from neulig_fl.scenario_tasks import OPEN_SOURCES, TaskOptions
 from neulig_fl.scenario_values import KINDS, OUTPUT_KINDS, QUERY_SETS
 from neulig_fl.yaml_source import Source, Steps, read, scalar
 

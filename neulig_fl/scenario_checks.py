@@ -17,18 +17,16 @@ from neulig_fl.errors import nearest
 from neulig_fl.scenario_errors import Problem, shown
 from neulig_fl.scenario_models import (
     MICRO_MODELS,
-    OPEN_SOURCES,
     PRETRAINED_WORDS,
     Model,
     Scenario,
-    Share,
-    TaskOptions,
-    built_in_tasks,
     exists,
     is_path,
     place,
 )
 from neulig_fl.scenario_needs import unmet, wrong_sums
+from neulig_fl.scenario_stages import Share
+from neulig_fl.scenario_tasks import OPEN_SOURCES, TaskOptions, built_in_tasks
 from neulig_fl.scenario_values import NOISED_KINDS, OUTPUT_KINDS, SERVER
 
 _READ_BY_ALL = frozenset({"templates"})

@@ -12,50 +12,31 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from neulig_fl import variants
 from neulig_fl.policy_models import Policy, is_policy_file
+from neulig_fl.scenario_stages import Group, SecureSumOptions, Stage
+from neulig_fl.scenario_tasks import TaskOptions
 from neulig_fl.scenario_values import (
-    OUTPUT_KINDS,
     Count,
-    Kind,
     Method,
     NotNegative,
     Number,
     Positive,
     Pretrained,
-    Protection,
     PublicKey,
     QuerySet,
     Section,
     Seed,
     Several,
     Slug,
-    Step,
-    TaskSource,
-    Template,
     Text,
     unique,
 )
 
-Group = Literal["A", "B"]
-Granularity = Literal["sample", "batch-first", "task", "global"]
-
-OPEN_SOURCES = frozenset({"huggingface", "imagefolder", "torchvision"})
-"""Sources that are no task by themselves: a scenario says which images they are to read."""
-
-READ_FILES = OPEN_SOURCES | {"fashion"}
-"""Sources whose files may be missing; those of the others come with the package."""
-
 MICRO_MODELS = ("micro-vit", "micro-rn")
 PRETRAINED_WORDS = ("bundled", "none")
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-
-
-def built_in_tasks() -> list[str]:
-    """The tasks that a scenario can name as they are."""
-    return [name for name in variants.names("neulig_fl.tasks") if name not in OPEN_SOURCES]
 
 
 def _in_order(groups: tuple[Group, ...]) -> tuple[Group, ...]:
@@ -85,65 +66,6 @@ class Model(Section):
         description="Weights to start from: bundled (micro models only), an OpenCLIP tag, the path "
         "of a checkpoint, or none.",
         examples=list(PRETRAINED_WORDS),
-    )
-
-
-class TaskOptions(Section):
-    """A task of the user's own."""
-
-    source: TaskSource = Field(description="Where the images come from.")
-    dataset: Text | None = Field(
-        None,
-        description="Which data set: a name of torchvision's, or one of the Hugging Face Hub. "
-        "For torchvision and huggingface.",
-    )
-    subset: Text | None = Field(
-        None,
-        description="Which kind of the data set: torchvision's EMNIST has digits (the default) "
-        "and letters; huggingface: the name of a configuration.",
-    )
-    root: Text | None = Field(
-        None,
-        description="Folder of the images. imagefolder: one folder per class. torchvision and "
-        "fashion: where torchvision finds its files; null: data in the cache folder. huggingface: "
-        "a data set on this machine, instead of dataset.",
-    )
-    download: Annotated[bool, Strict()] = Field(
-        False,
-        description="Fetch the data set where its files are missing. For torchvision, fashion and "
-        "huggingface.",
-    )
-    image: Text | None = Field(
-        None, description="huggingface: the column of the images; null: the only one there is."
-    )
-    label: Text | None = Field(
-        None,
-        description="huggingface: the column of the classes; null: the only one of labels, or "
-        "label.",
-    )
-    train_splits: Several[Text] | None = Field(
-        None,
-        description="huggingface: splits that experts and the pool get; null: train, or the only "
-        "one.",
-    )
-    test_splits: Annotated[tuple[Text, ...], AfterValidator(unique)] | None = Field(
-        None,
-        description="huggingface: splits that are evaluated on; []: none is set aside; null: test, "
-        "or else validation, where they are there.",
-    )
-    per_class: Count | None = Field(
-        None,
-        description="Most images of a class, the first ones; where there is a test part, 0.8 of "
-        "them from the training part and 0.2 from the test part. null: all (fashion: 800).",
-    )
-    classes: Annotated[dict[Text, Text], Field(min_length=2)] | None = Field(
-        None,
-        description="What the classes are called in prompts, by the names of their folders or "
-        "labels, all of them; in the order that labels get. null: the source's own.",
-    )
-    templates: Annotated[tuple[Template, ...], Field(min_length=1)] | None = Field(
-        None,
-        description="Prompt templates; {} stands for the class name. null: the source's own.",
     )
 
 
@@ -262,79 +184,6 @@ class MergingOptions(Section):
         None,
         description="Most memory that a group's parameters take on the server, in MiB; more lie in "
         "a file in the cache folder. Half of the machine's memory if not given.",
-    )
-
-
-class Share(Section):
-    """One kind of record that a stage asks every client for."""
-
-    kind: Kind = Field(description="Kind of record.")
-    queries: Annotated[tuple[QuerySet, ...], AfterValidator(unique)] = Field(
-        (),
-        description="Query sets that are answered. Outputs: pool and evaluation unless given; "
-        "inputs: train; offset-sum and parameters have none.",
-    )
-    fraction: Annotated[Number, Field(gt=0, le=1)] = Field(
-        1.0, description="Share of the queries that is answered."
-    )
-    protection: Protection = Field("none", description="What is done to a record before it leaves.")
-    clip: Positive | None = Field(
-        None,
-        description="gaussian: C, the largest L2 norm of a row of outputs, or of the task vector; "
-        "longer ones are scaled down to it.",
-    )
-    epsilon: Positive | None = Field(
-        None,
-        description="gaussian: what the records of this entry come to together, over all its query "
-        "sets; the noise is chosen for it. Instead of noise_multiplier.",
-    )
-    noise_multiplier: Positive | None = Field(
-        None,
-        description="gaussian: standard deviation of the noise over the sensitivity, which is "
-        "2 C sqrt(rows). Instead of epsilon.",
-    )
-    delta: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
-        None, description="gaussian: the probability for which epsilon may not hold."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_queries(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "queries" in data:
-            return data
-        kind = data.get("kind")
-        default = ["train"] if kind == "inputs" else []
-        if isinstance(kind, str) and kind in OUTPUT_KINDS:
-            default = ["pool", "evaluation"]
-        return {**data, "queries": default}
-
-
-class Stage(Section):
-    """A part of the scenario with its own share policy."""
-
-    name: Slug = Field(description="Name of the stage; no two stages share one.")
-    group: Group = Field("A", description="Whose experts take part: those of this half.")
-    share: tuple[Share, ...] = Field((), description="What every client is asked for.")
-    run: Annotated[tuple[Step, ...], AfterValidator(unique)] = Field(
-        (), description="What the server then does, in this order."
-    )
-    granularity: Several[Granularity] = Field(
-        ("sample",), description="How finely `merge` mixes parameters; each gives a result."
-    )
-
-
-class SecureSumOptions(Section):
-    """How secure sums are made: on a grid of whole numbers, under masks that cancel."""
-
-    threshold: Count | None = Field(
-        None,
-        description="Clients that must stay to the end of a sum, more than half; null: two thirds, "
-        "rounded up. Below it nothing is summed.",
-    )
-    clip: Positive = Field(
-        64.0,
-        description="Largest absolute entry of a client's features, logits or parameters; a client "
-        "with a larger one takes no part. The grid is as fine as this allows.",
     )
 
 

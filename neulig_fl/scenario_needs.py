@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from neulig_fl.scenario_errors import Problem, shown
-from neulig_fl.scenario_models import PortlandOptions, Scenario, Share, Stage
+from neulig_fl.scenario_models import PortlandOptions, Scenario
+from neulig_fl.scenario_stages import Share, Stage
 from neulig_fl.scenario_values import (
     KINDS,
     LEAST_SUMMED,
@@ -177,9 +178,12 @@ def wrong_sums(scenario: Scenario) -> Iterator[Problem]:
             for key, wrong in _wrong_sum(share, len(scenario.clients)):
                 yield Problem(("stages", i, "share", j, key), wrong)
     clients, threshold = len(scenario.clients), scenario.secure_sum.threshold
-    least = clients // 2 + 1
+    least = max(LEAST_SUMMED, clients // 2 + 1)
     if threshold is not None and clients >= LEAST_SUMMED and not least <= threshold <= clients:
-        what = f"must be more than half of the clients, and no more than all (got {threshold} with "
+        what = (
+            f"must be {LEAST_SUMMED} or more, more than half of the clients, and no more than all "
+            f"(got {threshold} with "
+        )
         allowed = f"{clients} clients); allowed: {least} to {clients}, or null for two thirds"
         yield Problem(("secure_sum", "threshold"), f"{what}{allowed}")
 

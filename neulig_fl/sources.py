@@ -14,8 +14,9 @@ from neulig_fl.fitted import NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.scenario import Scenario, Share, Stage
 from neulig_fl.scenario_values import SUMS
-from neulig_fl.secure_sum import Terms, default_threshold
+from neulig_fl.secure_sum import Terms
 from neulig_fl.sum_requests import Part
+from neulig_fl.sum_requests import threshold as threshold_of
 
 
 class Summed(Protocol):
@@ -140,7 +141,7 @@ def sum_notes(scenario: Scenario) -> list[str]:
 def _how_well(scenario: Scenario) -> str:
     names = tuple(sorted(client.name for client in scenario.clients))
     count, options = len(names), scenario.secure_sum
-    threshold = options.threshold or default_threshold(count)
+    threshold = threshold_of(options, count)
     terms = Terms(b"", names, threshold, 1, options.clip)
     with_server = f"up to {terms.colluders} clients that work together with the server learn"
     if terms.colluders == 0:

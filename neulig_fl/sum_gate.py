@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
-from neulig_fl import gate, records, secure_sum, sum_history
+from neulig_fl import gate, policy, records, secure_sum, sum_history
 from neulig_fl.client_store import Released
 from neulig_fl.errors import RunError
 from neulig_fl.gate import Fault, Held, Side
@@ -92,7 +92,7 @@ def join(
         reason = (
             _over(side, asked)
             or sum_history.refusal(side.layers, past, sums, name)
-            or gate.over_limit(side.layers, entries, candidate)
+            or policy.over_limit(side.layers, entries, candidate)
         )
         if reason is not None:
             gate.refuse(side, reason, request)
@@ -191,4 +191,4 @@ def _with_survivors(side: Side, asked: SumRequest, survivors: Sequence[str]) -> 
     claims: Claims = sum_history.claims(past, sums, name)
     request = asked.request
     again = Candidate(own["expert"], request.kind, request.protection, 0, 0, claims)
-    return gate.over_limit(side.layers, [], again)
+    return policy.over_limit(side.layers, [], again)

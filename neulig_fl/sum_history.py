@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neulig_fl import leverage
+from neulig_fl import leverage, policy
 from neulig_fl.ledger import OUTCOME, RELEASE, Entry
 from neulig_fl.leverage import WeightedSum
 from neulig_fl.limits import Claims
@@ -81,16 +81,12 @@ def refusal(
     Beside its own vectors it guards those of clients who take no part (`leverage.refusal`).
 
     Args:
-        layers: every policy that counts; the least `max_leverage` of them holds.
+        layers: every policy that counts, each with its `max_leverage`.
         past: `history`.
         asked: the sums asked for now, which count together.
         client: who is asked.
     """
-    limits = []
-    for layer in layers:
-        if layer.rules is None:
-            return f"{layer.name} cannot be read"
-        limits.append((layer.rules.limits.max_leverage, layer.name))
-    least, name = min(limits)
-    reason = leverage.refusal(past, asked, client, least)
-    return None if reason is None else f"{name}: {reason}"
+    return policy.first_refusal(
+        layers,
+        lambda rules: leverage.refusal(past, asked, client, rules.limits.max_leverage),
+    )

@@ -144,7 +144,7 @@ class SumPlan:
         candidate = Candidate(
             expert, request.kind, request.protection, counted, asked.bytes, claims
         )
-        return gate.over_limit(layers, entries, candidate)
+        return policy.over_limit(layers, entries, candidate)
 
     def _entries(self, client: Client, request: Request) -> list[Entry]:
         """What the client's ledger would hold by then."""

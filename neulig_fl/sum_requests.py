@@ -24,6 +24,7 @@ from neulig_fl.leverage import WeightedSum
 from neulig_fl.queries import task_names
 from neulig_fl.records import PER_QUERY, Dimensions, Field, Request
 from neulig_fl.scenario import Scenario
+from neulig_fl.scenario_stages import SecureSumOptions
 from neulig_fl.scenario_values import SUMMED_KINDS, SUMS
 from neulig_fl.secure_sum import Terms, default_threshold
 from neulig_fl.secure_sum.terms import LEAST_CLIENTS
@@ -237,7 +238,7 @@ class SumRequest:
         return Terms(
             context=self._context(run),
             clients=names,
-            threshold=options.threshold or default_threshold(len(names)),
+            threshold=threshold(options, len(names)),
             entries=sum(math.prod(shape) for part in fields for _, _, shape in part),
             clip=options.clip,
             headroom=max(weights, default=0.0),
@@ -247,6 +248,19 @@ class SumRequest:
         parts = hashlib.sha256(canonical(self.to_body()["parts"]).encode()).hexdigest()
         said = {RUN: run, "round": self.round, **asdict(self.request), "parts": parts}
         return canonical(said).encode()
+
+
+def threshold(options: SecureSumOptions, clients: int) -> int:
+    """How many clients must stay to the end of a sum.
+
+    What the scenario says, or else two thirds of them, rounded up. Never fewer than 3: in a sum of
+    two, each of them knows the other's vector.
+
+    Example:
+        >>> [threshold(SecureSumOptions(), n) for n in (3, 5, 20, 100)]
+        [3, 4, 14, 67]
+    """
+    return options.threshold or max(LEAST_CLIENTS, default_threshold(clients))
 
 
 def new_round() -> str:

@@ -28,7 +28,7 @@ import tiny
 import yaml
 from safetensors.torch import save_file
 
-from neulig_fl import cli, errors, policy_models, scenario_models
+from neulig_fl import cli, errors, policy_models, scenario_models, scenario_stages, scenario_tasks
 from neulig_fl.cli import exits
 from neulig_fl.families import open_family
 from neulig_fl.scenario import Model, json_schema, load
@@ -278,7 +278,8 @@ def file_table(patterns: list[str]) -> str:
 def table(name: str, section: dict[str, Any]) -> str:
     """One section's keys as a Markdown table."""
     lines = ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]
-    model = getattr(scenario_models, name, None) or getattr(policy_models, name)
+    pages = (scenario_models, scenario_stages, scenario_tasks, policy_models)
+    model = next(getattr(page, name) for page in pages if hasattr(page, name))
     for key, about in section["properties"].items():
         default = "needed" if key in section.get("required", []) else _default(name, key, about)
         meaning = model.model_fields[key].description

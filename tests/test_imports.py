@@ -40,7 +40,7 @@ ORDER = (
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
     "picture_source",
     # What a scenario says.
-    "scenario_values", "policy_models", "scenario_models", "scenario_errors", "policy_files",
+    "scenario_values", "policy_models", "scenario_tasks", "scenario_stages", "scenario_models", "scenario_errors", "policy_files",
     "limits", "policy", "scenario_needs", "scenario_checks", "scenario",
     # What it names.
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",

@@ -73,7 +73,8 @@ def listed_tasks(seed: int) -> Iterator[ListedTask]:
     """Every built-in task, split for one seed; those whose files are not there too."""
     from neulig_fl import accuracy_card
     from neulig_fl.errors import InputError
-    from neulig_fl.scenario_models import MICRO_MODELS, built_in_tasks
+    from neulig_fl.scenario_models import MICRO_MODELS
+    from neulig_fl.scenario_tasks import built_in_tasks
     from neulig_fl.tasks import opened
 
     card = accuracy_card.read()

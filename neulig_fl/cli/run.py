@@ -58,7 +58,7 @@ def run(
     programs. Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
     """
     from neulig_fl.scenario import load
-    from neulig_fl.scenario_models import READ_FILES
+    from neulig_fl.scenario_tasks import READ_FILES
 
     read = load(scenario, settings)
     from neulig_fl import engines, runs

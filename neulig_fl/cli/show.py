@@ -96,7 +96,7 @@ def open_named(name: str, read: Scenario | None, seed: int | None) -> Task:
         InputError: there is no task of that name, or its files are not there.
     """
     from neulig_fl.errors import InputError, nearest
-    from neulig_fl.scenario_models import built_in_tasks
+    from neulig_fl.scenario_tasks import built_in_tasks
     from neulig_fl.tasks import opened
 
     own = dict(read.tasks) if read else {}

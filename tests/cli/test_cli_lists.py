@@ -19,7 +19,7 @@ from neulig_fl.accuracy_card import Card, Measured, ModelCard, Training
 from neulig_fl.cli import inventory, lists
 from neulig_fl.errors import DataError
 from neulig_fl.scenario import TaskOptions
-from neulig_fl.scenario_models import OPEN_SOURCES
+from neulig_fl.scenario_tasks import OPEN_SOURCES
 from neulig_fl.tasks import digits
 
 

@@ -11,7 +11,8 @@ import tiny
 
 from neulig_fl import variants
 from neulig_fl.scenario_checks import problems_between
-from neulig_fl.scenario_models import Scenario, TaskOptions
+from neulig_fl.scenario_models import Scenario
+from neulig_fl.scenario_tasks import TaskOptions
 
 KEYS = [key for key in TaskOptions.model_fields if key != "source"]
 EXAMPLES: dict[str, Any] = {

@@ -19,7 +19,7 @@ from neulig_fl import variants
 from neulig_fl.errors import DataError, InputError
 from neulig_fl.families.open_clip import tokeniser
 from neulig_fl.scenario import Scenario, TaskOptions
-from neulig_fl.scenario_models import OPEN_SOURCES, READ_FILES
+from neulig_fl.scenario_tasks import OPEN_SOURCES, READ_FILES
 from neulig_fl.tasks import SPLITS, Source, Task, open_task
 
 NAMES = variants.names("neulig_fl.tasks")
