@@ -16,6 +16,7 @@ from neulig_fl.merged import Grouping
 from neulig_fl.progress import Progress
 from neulig_fl.randomness import numpy_generator
 from neulig_fl.scenario import Stage
+from neulig_fl.scenario_values import MODEL_KINDS
 from neulig_fl.sides import Mixing, Sides
 from neulig_fl.sources import NoSums, Sources, Sums
 from neulig_fl.weightings import Rule, Situation
@@ -184,7 +185,7 @@ def _bytes_used(run: StageRun, method: str, merging: bool) -> int:
     knowledge, group = run.knowledge, run.stage.group
     keys: set[tuple[str, str, str | None]] = {(group, knowledge.kind, "evaluation")}
     if merging:
-        keys.add((group, "parameters", None))
+        keys |= {(group, kind, None) for kind in MODEL_KINDS}
     if method not in ("simple-average", "oracle") and run.fitted is not None:
         trained = run.fitted
         keys |= {
@@ -193,7 +194,7 @@ def _bytes_used(run: StageRun, method: str, merging: bool) -> int:
         }
         keys.add((trained.group, "inputs", "train"))
         if knowledge.setting.scenario.portland.objective_on != "ensemble":
-            keys.add((trained.group, "parameters", None))
+            keys |= {(trained.group, kind, None) for kind in MODEL_KINDS}
     return sum(size for key, size in knowledge.bytes.items() if key in keys)
 
 

@@ -85,8 +85,19 @@ class Knowledge:
             self.sums.setdefault(request.group, {})[client] = float(arrays["sum"][0])
         elif request.kind == "inputs":
             self.inputs.setdefault(request.group, {})[client] = arrays
+        elif request.kind == "task-vector":
+            self._stack(request.group).put(client, self._with_start(arrays))
         else:
             self._stack(request.group).put(client, arrays)
+
+    def _with_start(self, vector: Arrays) -> Arrays:
+        """theta_0 and a task vector; noise must not bring a running variance below 0."""
+        start = self.setting.family.encoder().state_dict()
+        whole: Arrays = {name: start[name].numpy() + change for name, change in vector.items()}
+        return {
+            name: np.maximum(value, 0.0) if name.endswith("running_var") else value
+            for name, value in whole.items()
+        }
 
     def _answered(self, key: Key, client: str, request: Request, arrays: Arrays) -> None:
         """Remember outputs; those that cannot be mixed are kept as they came."""

@@ -305,6 +305,11 @@ class PartyHoldings:
         """Every floating state-dict entry."""
         return _floating(self._encoder())
 
+    def task_vector(self) -> Arrays:
+        """The difference of every floating entry to that of the common checkpoint."""
+        start, own = self.start(), self.parameters()
+        return {name: np.subtract(own[name], start[name], dtype=np.float32) for name in own}
+
     def start(self) -> Arrays:
         """Every floating entry of the checkpoint that all experts start from."""
         return _floating(self._party.setting.family.encoder())

@@ -19,11 +19,12 @@ from neulig_fl.protections import NOTHING_STATED, Case, Stated
 from neulig_fl.queries import Block, blocks, class_count, open_tasks
 from neulig_fl.records import Dimensions, Request
 from neulig_fl.scenario import Client, Scenario, Share, Stage
-from neulig_fl.scenario_values import NOISED, SUMS
+from neulig_fl.scenario_values import MODEL_KINDS, NOISED, SUMS
 from neulig_fl.tasks import Task
 
 ORDER = (
     "inputs", "offset-sum", "features", "logits", "probabilities", "top-k", "labels", "parameters",
+    "task-vector",
 )  # fmt: skip
 """The order in which a stage asks: answers to `train` queries need their inputs first."""
 
@@ -132,13 +133,15 @@ def refusal(scenario: Scenario, client: str, request: Request) -> str | None:
 def _covers(known: Request, known_share: Share, request: Request, share: Share) -> bool:
     """Whether what is known holds what is asked for: the same record, on as many queries.
 
-    What has noise holds what has the same noise.
+    What has noise holds what has the same noise; of parameters and task vectors, each holds both.
     """
     same = (known.group, known.kind, known.queries) == (
         request.group, request.kind, request.queries
     )  # fmt: skip
     if known.protection == NOISED:
         return same and known.same_data(request) and _noise(known_share) == _noise(share)
+    if known.kind in MODEL_KINDS and request.kind in MODEL_KINDS:
+        return known.group == request.group
     return same and known.fraction >= request.fraction
 
 

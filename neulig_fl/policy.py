@@ -19,6 +19,7 @@ from neulig_fl.ledger import Entry
 from neulig_fl.limits import Candidate
 from neulig_fl.policy_files import preset_path, read
 from neulig_fl.policy_models import AllowRule, Policy, is_policy_file
+from neulig_fl.scenario_values import MODEL_KINDS
 
 NODE = "this node's own policy"
 _LOGGER = logging.getLogger(__name__)
@@ -147,8 +148,10 @@ def over_limit(
 
 
 def _forbidden(policy: Policy, asked: Asked) -> str | None:
-    if asked.kind in policy.never:
-        return f"never {asked.kind}"
+    same = MODEL_KINDS if asked.kind in MODEL_KINDS else (asked.kind,)
+    for kind in same:  # whoever keeps the parameters keeps what they follow from
+        if kind in policy.never:
+            return f"never {kind}"
     if policy.only is not None and asked.kind not in policy.only:
         return f"only {', '.join(policy.only) or 'nothing'}"
     return None if policy.allow is None else _not_allowed(policy.allow, asked)

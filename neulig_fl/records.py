@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from neulig_fl import sealing
 from neulig_fl.errors import BadReply
 from neulig_fl.scenario import KINDS, OUTPUT_KINDS, Scenario, Share
-from neulig_fl.scenario_values import MIXED_KINDS, SERVER
+from neulig_fl.scenario_values import MIXED_KINDS, MODEL_KINDS, SERVER
 
 TOP_K = 5
 """Classes in a row of a `top-k` record; all of them where there are fewer."""
@@ -115,6 +115,10 @@ class Holdings(Protocol):
         """Every floating state-dict entry, by its name."""
         ...
 
+    def task_vector(self) -> Arrays:
+        """The difference of every floating entry to theta_0's."""
+        ...
+
     def start(self) -> Arrays:
         """The same of theta_0, the checkpoint that all experts start from and everybody knows."""
         ...
@@ -127,7 +131,7 @@ def layout(kind: str, rows: int, sizes: Dimensions) -> list[Field]:
         >>> layout("features", 3, Dimensions(2, 5, 32, {}))
         [('features', '<f4', (3, 2))]
     """
-    if kind == "parameters":
+    if kind in MODEL_KINDS:
         return [(name, "<f4", shape) for name, shape in sizes.entries.items()]
     pictures = (rows, 3, sizes.image_size, sizes.image_size)
     most_likely = (rows, min(TOP_K, sizes.classes))
@@ -191,6 +195,7 @@ def build(kind: str, holdings: Holdings) -> Arrays:
         "top-k": lambda: _top_k(_probabilities(holdings)),
         "labels": lambda: {"labels": _top_k(_probabilities(holdings))["classes"][:, 0]},
         "parameters": holdings.parameters,
+        "task-vector": holdings.task_vector,
     }
     return makers[kind]()
 
@@ -266,7 +271,7 @@ def _bad(who: str, problem: str) -> BadReply:
 
 
 __all__ = [
-    "KINDS", "MIXED_KINDS", "OUTPUT_KINDS", "PER_QUERY", "SERVER", "TOP_K", "Arrays", "Dimensions",
-    "Holdings", "Request",
+    "KINDS", "MIXED_KINDS", "MODEL_KINDS", "OUTPUT_KINDS", "PER_QUERY", "SERVER", "TOP_K",
+    "Arrays", "Dimensions", "Holdings", "Request",
     "answers", "binding", "build", "byte_count", "layout", "pack", "share_of", "unpack",
 ]  # fmt: skip

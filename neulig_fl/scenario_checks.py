@@ -27,7 +27,7 @@ from neulig_fl.scenario_models import (
 from neulig_fl.scenario_needs import unmet, wrong_sums
 from neulig_fl.scenario_stages import Share
 from neulig_fl.scenario_tasks import OPEN_SOURCES, TaskOptions, built_in_tasks
-from neulig_fl.scenario_values import NOISED_KINDS, OUTPUT_KINDS, SERVER
+from neulig_fl.scenario_values import MODEL_KINDS, NOISED_KINDS, OUTPUT_KINDS, SERVER
 
 _READ_BY_ALL = frozenset({"templates"})
 """What every task source reads; those that read more say so in `READS`."""
@@ -43,7 +43,8 @@ def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
         base: folder that relative paths start from.
     """
     apart = (
-        _names, _trust, _seeds, _tasks, _shares, _noise, wrong_sums, _stages, _portland, unmet
+        _names, _trust, _seeds, _tasks, _shares, _noise, _without_start, wrong_sums, _stages,
+        _portland, unmet,
     )  # fmt: skip
     on_disk = (_task_options, _checkpoints, _policies, _weights)
     return [
@@ -143,7 +144,7 @@ def _wrong_noise(scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, 
             ("kind",),
             f"no noise can be added to it (got {shown(share.kind)}); allowed: {allowed}",
         )
-    if share.kind == "parameters" and scenario.experts.origin == "diverse":
+    if share.kind in MODEL_KINDS and scenario.experts.origin == "diverse":
         yield (
             ("protection",),
             'noise is added to the difference to a common checkpoint (got "gaussian" with origin: '
@@ -158,6 +159,20 @@ def _wrong_noise(scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, 
     if ("epsilon" in given) == ("noise_multiplier" in given):
         got = "both" if "epsilon" in given else "neither"
         yield (), f"protection gaussian needs epsilon or noise_multiplier (got {got}); give one"
+
+
+def _without_start(scenario: Scenario) -> Iterator[Problem]:
+    """A task vector is the difference to a common checkpoint."""
+    if scenario.experts.origin == "shared":
+        return
+    for i, stage in enumerate(scenario.stages):
+        for j, share in enumerate(stage.share):
+            if share.kind == "task-vector":
+                yield Problem(
+                    ("stages", i, "share", j, "kind"),
+                    'experts of diverse origin have no common checkpoint (got "task-vector"); '
+                    "allowed: parameters; or take experts.origin: shared",
+                )
 
 
 def _wrong_queries(share: Share) -> str | None:

@@ -16,6 +16,7 @@ from neulig_fl.scenario_values import (
     KINDS,
     LEAST_SUMMED,
     MIXED_KINDS,
+    MODEL_KINDS,
     OUTPUT_KINDS,
     SUMMED_KINDS,
     SUMS,
@@ -42,8 +43,9 @@ class _Known:
     summed: frozenset[_Record]
 
     def has(self, kind: str, queries: str | None = None) -> bool:
-        """Whether single records are known."""
-        return (self.stage.group, kind, queries) in self.single
+        """Whether single records are known; a task vector is as good as parameters."""
+        same = MODEL_KINDS if kind in MODEL_KINDS else (kind,)
+        return any((self.stage.group, each, queries) in self.single for each in same)
 
     def sums_of(self, kind: str, queries: str | None = None) -> bool:
         """Whether the step can ask for sums."""

@@ -40,6 +40,7 @@ Kind = Literal[
     "top-k",
     "labels",
     "parameters",
+    "task-vector",
 ]
 QuerySet = Literal["pool", "evaluation", "train"]
 
@@ -54,7 +55,10 @@ SUMS = frozenset({"secure-sum"})
 NOISED = "gaussian"
 """The protection that adds noise."""
 
-NOISED_KINDS = ("features", "logits", "probabilities", "parameters")
+MODEL_KINDS = ("parameters", "task-vector")
+"""Kinds that give the model away: theta_0 is public, so its difference to it is the model."""
+
+NOISED_KINDS = ("features", "logits", "probabilities", *MODEL_KINDS)
 """What noise can be added to: rows of numbers, and a model's difference to its checkpoint."""
 
 SERVER = "server"

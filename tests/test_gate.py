@@ -77,6 +77,10 @@ class Holdings:
         """As `records.Holdings`."""
         return self._record("parameters")
 
+    def task_vector(self) -> records.Arrays:
+        """As `records.Holdings`."""
+        return self._record("task-vector")
+
     def start(self) -> records.Arrays:
         """As `records.Holdings`."""
         return {"w": np.zeros(2, np.float32)}

@@ -217,6 +217,20 @@ def test_the_offset_sum_and_the_parameters_are_the_same_experts(
     assert offset["sum"][0] != slow
 
 
+def test_a_task_vector_is_the_difference_to_the_common_checkpoint(
+    data: Path, tmp_path: Path
+) -> None:
+    """Without it the server would add theta_0 to something else, and merge other experts."""
+    stages = [{"name": "all", "share": [{"kind": "task-vector"}, {"kind": "parameters"}]}]
+    party = _party(tiny.scenario(tmp_path, data, stages=stages), tmp_path)
+    vector, whole = _ask(party, "task-vector")[1], _ask(party, "parameters")[1]
+    start = party.setting.family.encoder().state_dict()
+    assert list(vector) == list(whole)
+    assert any(np.abs(change).max() > 1e-3 for change in vector.values())
+    for name, change in vector.items():
+        assert np.allclose(start[name].numpy() + change, whole[name], atol=1e-7)
+
+
 def test_the_receipt_is_the_ledgers(scenario: Scenario, tmp_path: Path) -> None:
     """Without it a report's releases could not be found in the clients' ledgers (law 9)."""
     party = _party(scenario, tmp_path)

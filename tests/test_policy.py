@@ -57,6 +57,18 @@ def _wrong(folder: Path, text: str) -> str:
     return line.removeprefix(f"{path}:")
 
 
+@pytest.mark.parametrize("kept", ["parameters", "task-vector"])
+def test_whoever_keeps_the_model_keeps_what_it_follows_from(kept: str) -> None:
+    """Without it `never: [parameters]` would let out the model less a public checkpoint."""
+    layers = policy.of_client("ada", Policy.model_validate({"never": [kept]}))
+    for kind in ("parameters", "task-vector"):
+        assert (
+            policy.refusal(layers, Request("s", "A", kind))
+            == f"policy of client 'ada': never {kept}"
+        )
+    assert policy.refusal(layers, Request("s", "A", "features", "pool")) is None
+
+
 # ---------------------------------------------------------------- presets
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from neulig_fl.protections import Case, Stated, gaussian, none
 from neulig_fl.report import Report
 from neulig_fl.scenario import Share
 from neulig_fl.sealing import OVERHEAD
+from neulig_fl.superposition import ExpertStack
 
 SEALED = [
     {"kind": "offset-sum", "protection": "sealed"},
@@ -420,3 +422,58 @@ def test_noised_parameters_can_be_merged(data: Path, tmp_path: Path) -> None:
     sent = [r for r in tiny.releases(report) if r["kind"] == "parameters"]
     assert all(r["epsilon"] == pytest.approx(1e6, rel=1e-3) for r in sent)
     assert np.isfinite(rows[0]["average"]["merge_accuracy"])
+
+
+@pytest.mark.parametrize("protection", ["none", "sealed"])
+def test_a_task_vector_gives_the_server_the_same_experts(
+    protection: str, data: Path, tmp_path: Path
+) -> None:
+    """Without it a stage that shares differences would merge other models than the experts."""
+    found = []
+    for kind in ("parameters", "task-vector"):
+        stage = _stage("one", {"kind": kind, "protection": protection}, run=[])
+        collector = _collector(tmp_path / kind, data, stages=[stage])
+        assert len(_collected(collector)[0]) == 3
+        found.append(collector.knowledge.stacks["A"].matrix)
+    assert found[0].abs().max() > 0.01
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+
+
+def test_who_has_task_vectors_does_not_ask_for_parameters(data: Path, tmp_path: Path) -> None:
+    """Without it the same model would be charged twice."""
+    names = ("task-vector", "parameters", "task-vector")
+    stages = [_stage(f"s{i}", {"kind": kind}) for i, kind in enumerate(names)]
+    scenario = tiny.scenario(tmp_path, data, stages=stages)
+    asked = [[r.kind for r in stage_requests(scenario, stage)] for stage in scenario.stages]
+    assert asked == [["task-vector"], [], []]
+
+
+@pytest.mark.parametrize("kind", ["parameters", "task-vector"])
+def test_a_noised_task_vector_is_clipped_as_parameters_are(
+    kind: str, data: Path, tmp_path: Path
+) -> None:
+    """Without it the sensitivity of one of the two kinds would be another than is stated."""
+    share = {"kind": kind, **NOISE, "clip": 0.01, "noise_multiplier": 1e-6}
+    collector = _collector(tmp_path, data, stages=[_stage("one", share)])
+    releases, _ = _collected(collector)
+    assert {r["protection"] for r in releases} == {"gaussian"}
+    known = collector.knowledge
+    start = known.setting.family.encoder().state_dict()
+    other = ExpertStack(known.setting.family.entries(), tiny.CLIENTS)
+    for client in tiny.CLIENTS:
+        other.put(client, {n: start[n].numpy() for n in known.setting.family.entries()})
+    moved = (known.stacks["A"].matrix - other.matrix).double().norm(dim=1)
+    assert moved.tolist() == pytest.approx([0.01] * 3, rel=1e-2)
+
+
+def test_a_running_variance_of_a_noised_task_vector_is_none_below_zero(
+    data: Path, tmp_path: Path
+) -> None:
+    """Without it a merged BatchNorm would take the root of a negative number."""
+    known = tiny.knowledge(tmp_path, data)
+    start = {name: torch.zeros(3) for name in ("bn.running_var", "w")}
+    fake = SimpleNamespace(encoder=lambda: SimpleNamespace(state_dict=lambda: start))
+    object.__setattr__(known.setting, "family", fake)
+    whole = known._with_start({name: np.full(3, -1.0, np.float32) for name in start})
+    assert whole["bn.running_var"].tolist() == [0.0] * 3
+    assert whole["w"].tolist() == [-1.0] * 3

@@ -21,7 +21,6 @@ from neulig_fl.plan import Planned, Setting
 from neulig_fl.portland import Fit, Portland
 from neulig_fl.progress import Progress
 from neulig_fl.records import OUTPUT_KINDS, Request
-from neulig_fl.records import byte_count as bytes_of
 from neulig_fl.scenario import Stage
 from neulig_fl.stages import vote
 from neulig_fl.stages.train_portland import consenting
@@ -178,7 +177,7 @@ def _with_true_rows(knowledge: BlankKnowledge, item: Planned) -> Planned:
         return item
     fraction = knowledge.fractions.get((request.group, "inputs", "train"), 1.0)
     rows = sum(block.rows for block in knowledge.blocks(request.group, "train", fraction))
-    size = bytes_of(request.kind, rows, knowledge.setting.sizes)
+    size = knowledge.setting.byte_count(request, rows)
     return replace(item, rows=rows, bytes=size, refusal=item.refusal if rows else NO_INPUTS)
 
 

@@ -100,6 +100,8 @@ def treated(arrays: Arrays, case: Case) -> Arrays:
     clip = float(noise["clip"])
     sigma = float(noise["noise_multiplier"]) * sensitivity(clip, case.rows)
     sigma = math.nextafter(sigma, math.inf)  # never below what the multiplier promises
+    if case.kind == "task-vector":
+        return _together(arrays, clip, sigma)
     if case.kind == "parameters":
         return _parameters(arrays, case, clip, sigma)
     return {
@@ -110,6 +112,11 @@ def treated(arrays: Arrays, case: Case) -> Arrays:
 
 def _real(array: np.ndarray[Any, Any]) -> type[np.floating[Any]]:
     return np.float64 if array.dtype == np.float64 else np.float32
+
+
+def _together(arrays: Arrays, clip: float, sigma: float) -> Arrays:
+    vector = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+    return dict(noised_together(vector, clip=clip, sigma=sigma))
 
 
 def _parameters(arrays: Arrays, case: Case, clip: float, sigma: float) -> Arrays:
