@@ -203,31 +203,21 @@ class Collector:
 
     def _checked(self, item: Planned, answer: Answer) -> dict[str, Any]:
         setting, request = self.knowledge.setting, item.request
-        who = f"client {item.client!r}, {_what(item)}"
-        rows, wanted = answer.body.get("rows"), self._rows(item)
-        if not isinstance(rows, int) or rows != wanted:
-            raise BadReply(f"{who}: {rows!r} rows instead of {wanted}")
-        digest = hashlib.sha256(answer.payload).hexdigest()
-        if digest != answer.body.get("sha256"):
-            raise BadReply(f"{who}: the payload's SHA-256 is not the one in the receipt")
+        who, rows = f"client {item.client!r}, {_what(item)}", self._rows(item)
+        try:
+            facts = received(answer, rows)
+        except BadReply as error:
+            raise BadReply(f"{who}: {error}") from error
         payload = self._opened(item, rows, answer.payload, who)
         fields = records.layout(request.kind, rows, setting.sizes)
         arrays = records.unpack(payload, fields, who)
         if request.kind == "inputs":
             self._check_labels(item.client, np.asarray(arrays["labels"], np.int64), who)
         self._check_classes(request.kind, arrays, who)
-        facts = {"rows": rows, "bytes": len(answer.payload), "sha256": digest}
         entry = self._signed(item, facts, answer.body.get("entry"), who)
         self._check_noise(request, entry, who)
         self.knowledge.take(item.client, request, arrays, len(answer.payload))
-        return {
-            "client": item.client,
-            "kind": request.kind,
-            "queries": request.queries,
-            "protection": request.protection,
-            **facts,
-            **{name: entry.get(name) for name in ("epsilon", "delta", "adjacency")},
-        }
+        return released(item.client, request, facts, entry)
 
     def _opened(
         self, item: Planned, rows: int, payload: bytes | memoryview, who: str
@@ -321,6 +311,42 @@ class Collector:
         asked = {"stage": request.stage, "group": request.group, "queries": request.queries}
         client = None if "reason" in record else item.client
         self.book.add({**asked, **record}, client)
+
+
+def received(answer: Answer, rows: int) -> dict[str, Any]:
+    """What came of a release: `rows`, `bytes` and `sha256`, as the client says and the bytes do.
+
+    Raises:
+        BadReply: other rows than wanted, or another hash than the client says.
+    """
+    said = answer.body.get("rows")
+    if not isinstance(said, int) or said != rows:
+        raise BadReply(f"{said!r} rows instead of {rows}")
+    digest = hashlib.sha256(answer.payload).hexdigest()
+    if digest != answer.body.get("sha256"):
+        raise BadReply("the payload's SHA-256 is not the one in the receipt")
+    return {"rows": said, "bytes": len(answer.payload), "sha256": digest}
+
+
+def released(
+    client: str, request: Request, facts: Mapping[str, Any], entry: Entry
+) -> dict[str, Any]:
+    """A release as the report has it.
+
+    Args:
+        client: whose.
+        request: what was asked for.
+        facts: `received`.
+        entry: as the client signed it.
+    """
+    return {
+        "client": client,
+        "kind": request.kind,
+        "queries": request.queries,
+        "protection": request.protection,
+        **facts,
+        **{name: entry.get(name) for name in ("epsilon", "delta", "adjacency")},
+    }
 
 
 def _what(item: Planned) -> str:

@@ -6,7 +6,6 @@ at all, leaves it out of the sum, or ends the run, as the scenario says.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neulig_fl import sum_keys
-from neulig_fl.collect import ERRORS, Collector
+from neulig_fl.collect import ERRORS, Collector, received, released
 from neulig_fl.errors import BadReply, NeuligError, RunError
 from neulig_fl.fitted import NotAvailable
 from neulig_fl.greeting import RUN
@@ -201,15 +200,9 @@ class Exchange:
 
     def _take_masked(self, client: str, answer: Answer) -> Record:
         """Check a masked vector and the entry that charges it, then add it to the sum."""
-        rows, size = answer.body.get("rows"), len(answer.payload)
-        if not isinstance(rows, int) or rows != self.rows:
-            raise BadReply(f"{rows!r} rows instead of {self.rows}")
-        if size != WORD.itemsize * self.terms.entries:
-            raise BadReply(f"{size} bytes instead of {WORD.itemsize * self.terms.entries}")
-        digest = hashlib.sha256(answer.payload).hexdigest()
-        if digest != answer.body.get("sha256"):
-            raise BadReply("the payload's SHA-256 is not the one in the receipt")
-        facts = {"rows": rows, "bytes": size, "sha256": digest}
+        facts, size = received(answer, self.rows), WORD.itemsize * self.terms.entries
+        if facts["bytes"] != size:
+            raise BadReply(f"{facts['bytes']} bytes instead of {size}")
         sums = self.asked.restricted(self._peers).statistics()
         rest = {
             "round": self.asked.round,
@@ -219,14 +212,7 @@ class Exchange:
         signed = book.check(client, self._request, {**facts, **rest}, entry)
         self._server.add_masked(client, answer.payload)
         self.size += size
-        return {
-            "client": client,
-            "kind": self._request.kind,
-            "queries": self._request.queries,
-            "protection": self._request.protection,
-            **facts,
-            **{name: signed.get(name) for name in ("epsilon", "delta", "adjacency")},
-        }
+        return released(client, self._request, facts, signed)
 
     def _note(self, record: Record | None, client: str) -> None:
         if record is None:
