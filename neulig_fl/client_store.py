@@ -62,6 +62,7 @@ class ClientStore:
         self.run = run
         self._keys = keys or root / "keys"
         self._held = 0
+        self._read: list[ledger.Entry] | None = None
 
     @property
     def ledger_file(self) -> Path:
@@ -98,14 +99,21 @@ class ClientStore:
                 yield
             finally:
                 self._held -= 1
+                self._read = self._read if self._held else None
 
     def entries(self) -> list[ledger.Entry]:
         """The client's own ledger, oldest entry first.
 
+        Read and checked once for as long as nobody else can write to it.
+
         Raises:
             RunError: it is damaged.
         """
-        return ledger.read(self.ledger_file)
+        if self._read is not None:
+            return list(self._read)
+        found = ledger.read(self.ledger_file)
+        self._read = found if self._held else None
+        return list(found)
 
     def tag(self, *parts: str) -> str:
         """A name for something that the ledger must recognise and its readers must not.
@@ -236,6 +244,7 @@ class ClientStore:
     def _enter(self, event: str, said: dict[str, Any]) -> ledger.Entry:
         fact = {**dict.fromkeys(FACTS), **said, "event": event, "run": self.run}
         with self.exclusive():
+            self._read = None
             return ledger.append(self.ledger_file, fact, self.identity)
 
     def _payload_file(self, fingerprint: str) -> Path:

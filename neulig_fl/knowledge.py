@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neulig_fl.plan import Setting
 from neulig_fl.queries import Block, blocks, class_columns
-from neulig_fl.records import MIXED_KINDS, OUTPUT_KINDS, Arrays, Request
+from neulig_fl.records import MIXED_KINDS, OUTPUT_KINDS, Arrays, Request, moved
 from neulig_fl.source_cache import cache_dir
 from neulig_fl.superposition import ExpertStack, mapped
 
@@ -86,18 +86,11 @@ class Knowledge:
         elif request.kind == "inputs":
             self.inputs.setdefault(request.group, {})[client] = arrays
         elif request.kind == "task-vector":
-            self._stack(request.group).put(client, self._with_start(arrays))
+            start = self.setting.family.encoder().state_dict()
+            known = {name: start[name].numpy() for name in arrays}
+            self._stack(request.group).put(client, moved(known, arrays))
         else:
             self._stack(request.group).put(client, arrays)
-
-    def _with_start(self, vector: Arrays) -> Arrays:
-        """theta_0 and a task vector; noise must not bring a running variance below 0."""
-        start = self.setting.family.encoder().state_dict()
-        whole: Arrays = {name: start[name].numpy() + change for name, change in vector.items()}
-        return {
-            name: np.maximum(value, 0.0) if name.endswith("running_var") else value
-            for name, value in whole.items()
-        }
 
     def _answered(self, key: Key, client: str, request: Request, arrays: Arrays) -> None:
         """Remember outputs; those that cannot be mixed are kept as they came."""

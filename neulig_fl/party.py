@@ -29,7 +29,7 @@ from neulig_fl.key_files import private_folder
 from neulig_fl.plan import Setting, open_setting
 from neulig_fl.queries import Block, blocks
 from neulig_fl.recipients import Recipient
-from neulig_fl.records import OUTPUT_KINDS, SERVER, Arrays, Dimensions, Request
+from neulig_fl.records import OUTPUT_KINDS, SERVER, Arrays, Dimensions, Request, difference
 from neulig_fl.scenario import Client, Scenario
 from neulig_fl.summing import Summing
 
@@ -307,8 +307,7 @@ class PartyHoldings:
 
     def task_vector(self) -> Arrays:
         """The difference of every floating entry to that of the common checkpoint."""
-        start, own = self.start(), self.parameters()
-        return {name: np.subtract(own[name], start[name], dtype=np.float32) for name in own}
+        return difference(self.parameters(), self.start())
 
     def start(self) -> Arrays:
         """Every floating entry of the checkpoint that all experts start from."""

@@ -19,6 +19,7 @@ from neulig_fl.protections import NOTHING_STATED, Case, Stated
 from neulig_fl.queries import Block, blocks, class_count, open_tasks
 from neulig_fl.records import Dimensions, Request
 from neulig_fl.scenario import Client, Scenario, Share, Stage
+from neulig_fl.scenario_stages import NOISE_KEYS
 from neulig_fl.scenario_values import MODEL_KINDS, NOISED, SUMS
 from neulig_fl.tasks import Task
 
@@ -146,7 +147,7 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
 
 
 def _noise(share: Share) -> tuple[float | None, ...]:
-    return (share.clip, share.epsilon, share.noise_multiplier, share.delta)
+    return tuple(getattr(share, key) for key in NOISE_KEYS)
 
 
 def stage_plan(setting: Setting, stage: Stage) -> Iterator[Planned]:

@@ -7,7 +7,7 @@ client counts as well: it depends on the client's model, has no noise, and makes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from neulig_fl import accountant
@@ -43,11 +43,11 @@ def account(receipts: Sequence[Entry], stages: Sequence[str]) -> dict[str, Any]:
     names = dict.fromkeys(str(entry["client"]) for entry in entries)
     clients = {name: _spent(_of(entries, "client", name), delta) for name in names}
     return {
-        "epsilon": _shown(max(spent.epsilon for spent in clients.values())),
+        "epsilon": shown(max(spent.epsilon for spent in clients.values())),
         "delta": delta,
         "adjacency": noised[0].get("adjacency"),
         "clients": [
-            {"client": name, "epsilon": _shown(spent.epsilon), "unprotected": [*spent.unprotected]}
+            {"client": name, "epsilon": shown(spent.epsilon), "unprotected": [*spent.unprotected]}
             for name, spent in clients.items()
         ],
         "stages": [
@@ -82,13 +82,23 @@ def _most(entries: Sequence[Entry], delta: float) -> Figure:
     """Epsilon of the client that spent most in some entries; null where there are none."""
     names = dict.fromkeys(str(entry["client"]) for entry in entries)
     spent = [_spent(_of(entries, "client", name), delta).epsilon for name in names]
-    return _shown(max(spent)) if spent else None
+    return shown(max(spent)) if spent else None
 
 
-def _spent(entries: Sequence[Mapping[str, Any]], delta: float) -> Spent:
-    charges = [Charge(str(each["kind"]), each.get("noise_multiplier")) for each in entries]
-    return accountant.spent(charges, delta)
+def _spent(entries: Sequence[Entry], delta: float) -> Spent:
+    return accountant.spent(charges(entries), delta)
 
 
-def _shown(epsilon: float) -> Figure:
+def charges(entries: Sequence[Entry]) -> list[Charge]:
+    """What entries of a ledger cost; one without noise has no finite epsilon."""
+    return [Charge(str(entry["kind"]), entry.get("noise_multiplier")) for entry in entries]
+
+
+def shown(epsilon: float) -> float | str:
+    """Epsilon as JSON can say it.
+
+    Example:
+        >>> shown(2.0), shown(math.inf)
+        (2.0, 'inf')
+    """
     return epsilon if math.isfinite(epsilon) else "inf"

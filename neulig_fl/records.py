@@ -180,6 +180,26 @@ def binding(request: Request, rows: int, sizes: Dimensions, *, client: str, run:
     )
 
 
+def difference(own: Arrays, start: Arrays) -> Arrays:
+    """A task vector: a model's entries less those of theta_0, float32."""
+    return {name: np.subtract(own[name], start[name], dtype=np.float32) for name in own}
+
+
+def moved(start: Arrays, vector: Arrays) -> Arrays:
+    """theta_0 plus a task vector; noise must not bring a running variance below 0.
+
+    Example:
+        >>> one = np.ones(1, np.float32)
+        >>> {k: float(v[0]) for k, v in moved({"a": one}, {"a": -3 * one}).items()}
+        {'a': -2.0}
+    """
+    whole = {name: np.add(start[name], vector[name], dtype=np.float32) for name in vector}
+    return {
+        name: np.maximum(value, 0.0) if name.endswith("running_var") else value
+        for name, value in whole.items()
+    }
+
+
 def build(kind: str, holdings: Holdings) -> Arrays:
     """Make a record's arrays. Only the gate calls this.
 
@@ -273,5 +293,6 @@ def _bad(who: str, problem: str) -> BadReply:
 __all__ = [
     "KINDS", "MIXED_KINDS", "MODEL_KINDS", "OUTPUT_KINDS", "PER_QUERY", "SERVER", "TOP_K",
     "Arrays", "Dimensions", "Holdings", "Request",
-    "answers", "binding", "build", "byte_count", "layout", "pack", "share_of", "unpack",
+    "answers", "binding", "build", "byte_count", "difference", "layout", "moved", "pack",
+    "share_of", "unpack",
 ]  # fmt: skip

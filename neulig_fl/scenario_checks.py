@@ -25,9 +25,9 @@ from neulig_fl.scenario_models import (
     place,
 )
 from neulig_fl.scenario_needs import unmet, wrong_sums
-from neulig_fl.scenario_stages import Share
+from neulig_fl.scenario_stages import NOISE_KEYS, Share
 from neulig_fl.scenario_tasks import OPEN_SOURCES, TaskOptions, built_in_tasks
-from neulig_fl.scenario_values import MODEL_KINDS, NOISED_KINDS, OUTPUT_KINDS, SERVER
+from neulig_fl.scenario_values import MODEL_KINDS, NOISED, NOISED_KINDS, OUTPUT_KINDS, SERVER
 
 _READ_BY_ALL = frozenset({"templates"})
 """What every task source reads; those that read more say so in `READS`."""
@@ -128,12 +128,9 @@ def _noise(scenario: Scenario) -> Iterator[Problem]:
             deltas += [] if share.delta is None else [share.delta]
 
 
-_NOISE_KEYS = ("clip", "epsilon", "noise_multiplier", "delta")
-
-
 def _wrong_noise(scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, ...], str]]:
-    given = [key for key in _NOISE_KEYS if getattr(share, key) is not None]
-    if share.protection != "gaussian":
+    given = [key for key in NOISE_KEYS if getattr(share, key) is not None]
+    if share.protection != NOISED:
         for key in given:
             what = f"only protection gaussian reads it (got {shown(getattr(share, key))})"
             yield (key,), f"{what}; leave {key} out, or set protection: gaussian"

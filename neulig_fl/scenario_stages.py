@@ -25,6 +25,10 @@ Group = Literal["A", "B"]
 Granularity = Literal["sample", "batch-first", "task", "global"]
 
 
+NOISE_KEYS = ("clip", "epsilon", "noise_multiplier", "delta")
+"""Keys of a share that say how much noise it asks for."""
+
+
 class Share(Section):
     """One kind of record that a stage asks every client for."""
 

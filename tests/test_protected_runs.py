@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import tiny
 import torch
 
-from neulig_fl import accountant, ledger, recipients, verification
+from neulig_fl import accountant, ledger, recipients, records, verification
 from neulig_fl.accountant import Charge
 from neulig_fl.client_store import ClientStore
 from neulig_fl.collect import Collector
@@ -466,14 +465,9 @@ def test_a_noised_task_vector_is_clipped_as_parameters_are(
     assert moved.tolist() == pytest.approx([0.01] * 3, rel=1e-2)
 
 
-def test_a_running_variance_of_a_noised_task_vector_is_none_below_zero(
-    data: Path, tmp_path: Path
-) -> None:
+def test_a_running_variance_of_a_noised_task_vector_is_none_below_zero() -> None:
     """Without it a merged BatchNorm would take the root of a negative number."""
-    known = tiny.knowledge(tmp_path, data)
-    start = {name: torch.zeros(3) for name in ("bn.running_var", "w")}
-    fake = SimpleNamespace(encoder=lambda: SimpleNamespace(state_dict=lambda: start))
-    object.__setattr__(known.setting, "family", fake)
-    whole = known._with_start({name: np.full(3, -1.0, np.float32) for name in start})
+    start = {name: np.zeros(3, np.float32) for name in ("bn.running_var", "w")}
+    whole = records.moved(start, {name: np.full(3, -1.0, np.float32) for name in start})
     assert whole["bn.running_var"].tolist() == [0.0] * 3
     assert whole["w"].tolist() == [-1.0] * 3

@@ -9,18 +9,16 @@ asked again, the same bytes leave.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from neulig_fl import accountant
+from neulig_fl import accountant, privacy, records
 from neulig_fl.accountant import Charge
 from neulig_fl.clipping import sensitivity
 from neulig_fl.discrete_gaussian import noised, noised_together
 from neulig_fl.errors import InputError
-from neulig_fl.ledger import Entry
 from neulig_fl.limits import Claims
 from neulig_fl.protections import Case, Stated
 from neulig_fl.protections.none import OVERHEAD, opened, problem, wrapped
@@ -75,19 +73,14 @@ def stated(case: Case) -> Stated:
     noise = settings(case.share, case.kind)
     own = Charge(case.kind, noise["noise_multiplier"])
     alone = accountant.spent([own], noise["delta"])
-    together = accountant.spent([*charges(case.before), own], noise["delta"])
+    together = accountant.spent([*privacy.charges(case.before), own], noise["delta"])
     facts = {
         **noise,
         "epsilon": alone.epsilon,
-        "epsilon_total": together.epsilon if math.isfinite(together.epsilon) else "inf",
+        "epsilon_total": privacy.shown(together.epsilon),
         "adjacency": ADJACENCY,
     }
     return Stated(Claims(epsilon=together.epsilon), facts)
-
-
-def charges(entries: Sequence[Entry]) -> list[Charge]:
-    """What entries of a ledger cost; one without noise has no finite epsilon."""
-    return [Charge(str(entry["kind"]), entry.get("noise_multiplier")) for entry in entries]
 
 
 def treated(arrays: Arrays, case: Case) -> Arrays:
@@ -101,7 +94,7 @@ def treated(arrays: Arrays, case: Case) -> Arrays:
     sigma = float(noise["noise_multiplier"]) * sensitivity(clip, case.rows)
     sigma = math.nextafter(sigma, math.inf)  # never below what the multiplier promises
     if case.kind == "task-vector":
-        return _together(arrays, clip, sigma)
+        return _vector(arrays, clip, sigma)
     if case.kind == "parameters":
         return _parameters(arrays, case, clip, sigma)
     return {
@@ -114,29 +107,23 @@ def _real(array: np.ndarray[Any, Any]) -> type[np.floating[Any]]:
     return np.float64 if array.dtype == np.float64 else np.float32
 
 
-def _together(arrays: Arrays, clip: float, sigma: float) -> Arrays:
-    vector = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
-    return dict(noised_together(vector, clip=clip, sigma=sigma))
+def _vector(arrays: Arrays, clip: float, sigma: float) -> Arrays:
+    single = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+    return dict(noised_together(single, clip=clip, sigma=sigma))
 
 
 def _parameters(arrays: Arrays, case: Case, clip: float, sigma: float) -> Arrays:
-    """theta_0 + the noised task vector; a running variance that got below 0 is put back to 0."""
+    """theta_0 + the noised task vector."""
     if case.start is None:
         raise InputError(
             "protection gaussian of parameters needs a checkpoint that all experts start from",
             public_reason="there is no public checkpoint to take the parameters' difference from",
         )
-    start = {name: np.asarray(value, np.float32) for name, value in case.start().items()}
-    vector = {name: np.asarray(value, np.float32) - start[name] for name, value in arrays.items()}
-    sent = noised_together(vector, clip=clip, sigma=sigma)
-    whole = {name: start[name] + change for name, change in sent.items()}
-    return {
-        name: np.maximum(value, 0.0) if name.endswith("running_var") else value
-        for name, value in whole.items()
-    }
+    start = case.start()
+    return records.moved(start, _vector(records.difference(arrays, start), clip, sigma))
 
 
 __all__ = [
-    "ADJACENCY", "OVERHEAD", "charges", "opened", "problem", "settings", "stated",
+    "ADJACENCY", "OVERHEAD", "opened", "problem", "settings", "stated",
     "treated", "wrapped",
 ]  # fmt: skip
