@@ -31,8 +31,11 @@ from neulig_fl.protections import Way
 from neulig_fl.receipts import Receipts
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario, Stage
-from neulig_fl.scenario_values import MODEL_KINDS, NOISED
+from neulig_fl.scenario_values import MEASURED_KINDS, MODEL_KINDS, NOISED
 from neulig_fl.sealing import Seen
+
+LARGE = (*MODEL_KINDS, *MEASURED_KINDS)
+"""Kinds that are asked for one client after the other, so that one copy of one is held."""
 
 ERRORS: dict[str, type[RunError]] = {
     "refused": ClientRefused,
@@ -169,7 +172,7 @@ class Collector:
                 outcome[item.client] = self._refusal(item, left_out)
                 bar.advance()
         try:
-            for answer in self._answers(asks, one_by_one=request.kind in MODEL_KINDS):
+            for answer in self._answers(asks, one_by_one=request.kind in LARGE):
                 bar.advance()
                 item = next(p for p in planned if p.client == answer.client)
                 outcome[answer.client] = self._refusal(item, "it ended the run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,38 @@ NEULIG = "neulig"
 NOT_MERGED = "no parameters are merged in this stage"
 
 
+Key = tuple[str, str | None, str | None]
+"""Method, granularity, variant."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a merge method was set.
+
+    Args:
+        needs: what it needs, in words.
+        options: every option by its name, defaults too.
+        tried: what was tried on the labelled pool: options and accuracy (percent); nothing where
+            nothing was tuned.
+        extension: how the method's rule is extended to this model; None where it is not.
+    """
+
+    needs: str
+    options: Mapping[str, Any]
+    tried: Sequence[tuple[Mapping[str, Any], float]] = ()
+    extension: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The row's `settings` as the report contract has it."""
+        tried = [{"options": dict(o), "pool_accuracy": accuracy} for o, accuracy in self.tried]
+        return {
+            "needs": self.needs,
+            "options": dict(self.options),
+            "tried": tried,
+            "extension": self.extension,
+        }
+
+
 @dataclass
 class Row:
     """One row of a stage's results.
@@ -39,6 +72,9 @@ class Row:
         bytes: bytes of the records that it needed.
         peak_rss_bytes: the process's largest resident set up to then.
         grouping: what it changed to merge near-equal CoopVecs as one; None where it did not.
+        variant: how a merge method's options differ from its defaults; None for the others.
+        settings: a merge method's options, and how they were chosen.
+        failed: whether it was permitted, and could not be computed.
     """
 
     method: str
@@ -50,16 +86,25 @@ class Row:
     bytes: int = 0
     peak_rss_bytes: int = 0
     grouping: Grouping | None = None
+    variant: str | None = None
+    settings: Settings | None = None
+    failed: bool = False
+
+    @property
+    def key(self) -> Key:
+        """What it is known by in its stage."""
+        return self.method, self.granularity, self.variant
 
     def record(self, seed: int, stage: str) -> dict[str, Any]:
         """The row as the report contract has it."""
-        purpose = f"{stage}/{self.method}/{self.granularity}"
+        purpose = _purpose(stage, self.key)
         generator = numpy_generator(seed, "bootstrap", purpose)
         shown = bool(self.scores)
         return {
             "method": self.method,
             "granularity": self.granularity,
-            "status": "ok" if shown else "not-permitted",
+            "variant": self.variant,
+            "status": "ok" if shown else "failed" if self.failed else "not-permitted",
             "reason": self.reason,
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -68,7 +113,14 @@ class Row:
             "tasks": [evaluate.task_record(s) for s in self.scores],
             "average": evaluate.average_record(self.scores, generator) if shown else None,
             "grouping": self.grouping.record() if self.grouping else None,
+            "settings": self.settings.record() if self.settings else None,
         }
+
+
+def _purpose(stage: str, key: Key) -> str:
+    """What a row's own randomness is for."""
+    method, granularity, variant = key
+    return f"{stage}/{method}/{granularity}" + (f"/{variant}" if variant else "")
 
 
 @dataclass
@@ -81,7 +133,7 @@ class StageRun:
         fitted: the Portland at hand; `train-portland` replaces it.
         progress: takes progress events.
         sums: who asks the clients for secure sums.
-        rows: the results so far, by method and granularity.
+        rows: the results so far, by method, granularity and variant.
         maps: CoopVec Maps for the report.
     """
 
@@ -90,7 +142,7 @@ class StageRun:
     fitted: Fitted | None
     progress: Progress
     sums: Sums = field(default_factory=NoSums)
-    rows: dict[tuple[str, str | None], Row] = field(default_factory=dict)
+    rows: dict[Key, Row] = field(default_factory=dict)
     maps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -138,7 +190,7 @@ def close(run: StageRun, row: Row, start: float) -> None:
     """Note what a row took, and keep it."""
     row.seconds = time.perf_counter() - start
     row.peak_rss_bytes = peak_rss_bytes()
-    run.rows[(row.method, row.granularity)] = row
+    run.rows[row.key] = row
 
 
 def peak_rss_bytes() -> int:
@@ -206,9 +258,8 @@ def _pretrained(run: StageRun, merging: bool) -> None:
     if setting.scenario.experts.origin == "diverse":
         row.reason = "origin: diverse has no common checkpoint"
     else:
-        encoder = setting.family.encoder()
-        for question in run.knowledge.questions(run.stage.group, "evaluation"):
-            features = experts.encode(encoder, question.pictures, setting.family)
+        questions = run.knowledge.questions(run.stage.group, "evaluation")
+        for question, features in zip(questions, run.knowledge.at_start(questions), strict=True):
             guess = experts.classify(features, run.knowledge.head(question.task)).argmax(dim=1)
             targets = run.knowledge.targets(question)
             merged = guess if merging else None
@@ -219,15 +270,15 @@ def _pretrained(run: StageRun, merging: bool) -> None:
 
 def comparisons(run: StageRun, seed: int) -> list[dict[str, Any]]:
     """Every method minus NeuLig per sample, on the same queries."""
-    base = run.rows.get((NEULIG, "sample"))
+    base = run.rows.get((NEULIG, "sample", None))
     if base is None or not base.scores:
         return []
     found = []
-    for (method, granularity), row in run.rows.items():
+    for (method, granularity, variant), row in run.rows.items():
         if row is base or not row.scores:
             continue
         for quantity in ("merge_accuracy", "ensemble_accuracy"):
-            purpose = f"{run.stage.name}/{method}/{granularity}/{quantity}"
+            purpose = f"{_purpose(run.stage.name, row.key)}/{quantity}"
             generator = numpy_generator(seed, "bootstrap-comparison", purpose)
             figure = evaluate.comparison(row.scores, base.scores, quantity, generator)
             if figure is not None:
@@ -235,6 +286,7 @@ def comparisons(run: StageRun, seed: int) -> list[dict[str, Any]]:
                     {
                         "method": method,
                         "granularity": granularity,
+                        "variant": variant,
                         "versus": NEULIG,
                         "quantity": quantity,
                         **figure,

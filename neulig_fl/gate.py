@@ -25,7 +25,7 @@ from neulig_fl.policy import Layer
 from neulig_fl.protections import Case, Stated, Way
 from neulig_fl.recipients import Recipient
 from neulig_fl.records import Dimensions, Holdings, Request
-from neulig_fl.scenario import Client, Scenario, Stage
+from neulig_fl.scenario import Client, Scenario, Share, Stage
 from neulig_fl.scenario_values import NOISED
 
 LONGEST_NAME = 60
@@ -257,9 +257,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         problem = "no stage shares it" if share is None else guard.problem(way)
         if share is None or problem is not None:
             refuse(side, str(problem), request)
-        fingerprint = store.fingerprint(
-            request, holdings.data_hash, guard.settings(share, request.kind)
-        )
+        fingerprint = store.fingerprint(request, holdings.data_hash, _settings(guard, share))
         size = records.byte_count(request.kind, rows, sizes) + guard.OVERHEAD
         found, wrap = store.find(fingerprint), _wrapping(guard, way, size)
         if found is not None:
@@ -278,6 +276,12 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         arrays = guard.treated(records.build(request.kind, holdings), case)
         payload = records.pack(arrays, records.layout(request.kind, rows, sizes), who)
         return store.keep(fingerprint, payload, rows, said, wrap)
+
+
+def _settings(guard: ModuleType, share: Share) -> dict[str, Any]:
+    """What else decides about a record's bytes."""
+    measured = {} if share.measured_on is None else {"examples": share.measured_on}
+    return {**guard.settings(share, share.kind), **measured}
 
 
 def _wrapping(guard: ModuleType, way: Way, size: int) -> Wrap:

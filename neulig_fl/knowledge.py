@@ -16,9 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neulig_fl.experts import classify, encode
 from neulig_fl.plan import Setting
 from neulig_fl.queries import Block, blocks, class_columns
-from neulig_fl.records import MIXED_KINDS, OUTPUT_KINDS, Arrays, Request, moved
+from neulig_fl.records import (
+    MEASURED,
+    MIXED_KINDS,
+    MODEL_KINDS,
+    OUTPUT_KINDS,
+    Arrays,
+    Request,
+    moved,
+)
 from neulig_fl.source_cache import cache_dir
 from neulig_fl.superposition import ExpertStack, mapped
 
@@ -52,10 +61,12 @@ class Knowledge:
     sums: dict[str, dict[str, float]] = field(default_factory=dict)
     inputs: dict[str, dict[str, Arrays]] = field(default_factory=dict)
     stacks: dict[str, ExpertStack] = field(default_factory=dict)
+    statistics: dict[Key, dict[str, Arrays]] = field(default_factory=dict)
     bytes: dict[Key, int] = field(default_factory=dict)
     summed: dict[tuple[object, ...], Any] = field(default_factory=dict)
     """What secure sums gave, by what was asked (`sum_rounds`)."""
     _questions: dict[tuple[object, ...], list[Questions]] = field(default_factory=dict)
+    _at_start: dict[int, tuple[Questions, Tensor]] = field(default_factory=dict)
     _heads: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -85,6 +96,9 @@ class Knowledge:
             self.sums.setdefault(request.group, {})[client] = float(arrays["sum"][0])
         elif request.kind == "inputs":
             self.inputs.setdefault(request.group, {})[client] = arrays
+        elif request.kind in MEASURED:
+            kept: Arrays = {name: np.array(array) for name, array in arrays.items()}
+            self.statistics.setdefault(key, {})[client] = kept
         elif request.kind == "task-vector":
             start = self.setting.family.encoder().state_dict()
             known = {name: start[name].numpy() for name in arrays}
@@ -123,6 +137,13 @@ class Knowledge:
         """Clients whose parameters are known, in order."""
         stack = self.stacks.get(group)
         return stack.present if stack else ()
+
+    def giving(self, group: str, kind: str) -> tuple[str, ...]:
+        """Clients whose own records of a kind without queries are known, in order."""
+        if kind in MODEL_KINDS:
+            return self.with_parameters(group)
+        known = self.statistics.get((group, kind, None), {})
+        return tuple(name for name in self.clients if name in known)
 
     def fraction(self, group: str, queries: str) -> float:
         """The share of a query set that the known outputs answer."""
@@ -165,6 +186,23 @@ class Knowledge:
             found.append(Questions(block.task.name, pictures, torch.from_numpy(np.array(labels))))
         return found
 
+    def at_start(self, questions: Sequence[Questions]) -> list[Tensor]:
+        """Features that theta_0 gives of some queries, block by block, (queries, dim)."""
+        if any(id(question) not in self._at_start for question in questions):
+            encoder = self.setting.family.encoder()
+            for question in questions:
+                features = encode(encoder, question.pictures, self.setting.family)
+                self._at_start[id(question)] = (question, features)
+        return [self._at_start[id(question)][1] for question in questions]
+
+    def outputs_at_start(self, questions: Sequence[Questions]) -> list[Tensor]:
+        """Outputs of theta_0, in the kind that Portland reads: features, or all classes' logits."""
+        features = self.at_start(questions)
+        if self.kind == "features":
+            return features
+        head = torch.cat(list(self._all_heads.values()))
+        return [classify(each, head) for each in features]
+
     def stacked(self, group: str, queries: str, experts: Sequence[str]) -> list[Tensor]:
         """The experts' outputs, block by block, (queries, experts, dim)."""
         known = self.outputs[(group, self.kind, queries)]
@@ -174,14 +212,24 @@ class Knowledge:
 
     def head(self, task: str) -> Tensor:
         """The head that scores a task's queries: its own, or all tasks' in the union space."""
+        heads = self._all_heads
+        if self.setting.scenario.portland.label_space == "union":
+            return torch.cat(list(heads.values()))
+        return heads[task]
+
+    @property
+    def _all_heads(self) -> dict[str, Tensor]:
+        """Every task's own head, in the order of the union's classes."""
         if not self._heads:
             self._heads = {
                 name: self.setting.family.head(t.source.class_names, t.source.templates)
                 for name, t in self.setting.tasks.items()
             }
-        if self.setting.scenario.portland.label_space == "union":
-            return torch.cat(list(self._heads.values()))
-        return self._heads[task]
+        return self._heads
+
+    def scored(self, task: str, features: Tensor) -> Tensor:
+        """Logits of a task's queries from an encoder's features, (queries, competing classes)."""
+        return classify(features, self.head(task))
 
     def columns(self, task: str) -> slice | None:
         """The classes that compete among union logits; None for all of them."""

@@ -110,29 +110,30 @@ def run_merged(
 
 def run_models(
     knowledge: Knowledge,
-    group: str,
+    questions: Sequence[Questions],
     models: Sequence[Mapping[str, NDArray[np.float32]]],
     model_of: Sequence[int | None],
     progress: Progress,
     title: str,
+    re_estimate: bool = False,
 ) -> Merged:
-    """Run the evaluation queries through models that came merged, one after the other.
+    """Run queries through models that came merged, one after the other.
 
     They are run as a single expert is, so `batch_norm: re-estimate` does what it does elsewhere.
 
     Args:
         knowledge: what was released.
-        group: whose experts were merged.
+        questions: the queries, task by task.
         models: every floating state-dict entry of each, by name.
         model_of: which of them answers each task's queries; None where none does.
         progress: takes progress events.
         title: what is merged, and for whom.
+        re_estimate: recompute BatchNorm's statistics whatever the scenario says.
     """
-    questions = knowledge.questions(group, "evaluation")
     known = [q for q, model in zip(questions, model_of, strict=True) if model is not None]
     if not known:
         return Merged([None] * len(model_of))
-    job = _Job(knowledge, known)
+    job = _Job(knowledge, known, re_estimate)
     places = [torch.full((len(q.labels),), m) for q, m in zip(questions, model_of, strict=True)
               if m is not None]  # fmt: skip
     which = torch.cat(places)
@@ -148,6 +149,32 @@ def run_models(
     return Merged([None if model is None else next(parts) for model in model_of])
 
 
+def run_network(
+    knowledge: Knowledge,
+    questions: Sequence[Questions],
+    network: nn.Module,
+    progress: Progress,
+    title: str,
+) -> Merged:
+    """Run queries through a merged model that is no single set of parameters.
+
+    Args:
+        knowledge: what was released.
+        questions: the queries, task by task.
+        network: from inputs to features.
+        progress: takes progress events.
+        title: what is merged, and for whom.
+    """
+    bar = progress.task(title, sum(len(q.labels) for q in questions))
+    found: list[Tensor | None] = []
+    for question in questions:
+        features = experts.encode(network, question.pictures, knowledge.setting.family)
+        head = knowledge.head(question.task)
+        found.append(experts.classify(features, head).argmax(dim=1))
+        bar.advance(len(question.labels))
+    return Merged(found)
+
+
 @dataclass(frozen=True)
 class _Job:
     """Queries of several tasks in a row, and what merges for them.
@@ -155,10 +182,12 @@ class _Job:
     Args:
         knowledge: what was released.
         questions: the queries, task by task.
+        re_estimate: recompute BatchNorm's statistics whatever the scenario says.
     """
 
     knowledge: Knowledge
     questions: list[Questions]
+    re_estimate: bool = False
 
     @cached_property
     def pictures(self) -> NDArray[np.uint8]:
@@ -174,7 +203,7 @@ class _Job:
     def calibration(self) -> Tensor | None:
         """Unlabelled pool queries, evenly from all tasks, for `batch_norm: re-estimate`."""
         setting = self.knowledge.setting
-        if setting.scenario.batch_norm == "average":
+        if setting.scenario.batch_norm == "average" and not self.re_estimate:
             return None
         each = max(1, CALIBRATION_QUERIES // len(setting.tasks))
         pictures = [

@@ -19,7 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from neulig_fl import __version__, checkpoints, experts, gate, offset_sum, policy, recipients
+from neulig_fl import (
+    __version__,
+    checkpoints,
+    experts,
+    fisher,
+    gate,
+    gram,
+    offset_sum,
+    policy,
+    recipients,
+)
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import NeuligError
 from neulig_fl.files import write_atomically
@@ -29,7 +39,15 @@ from neulig_fl.key_files import private_folder
 from neulig_fl.plan import Setting, open_setting
 from neulig_fl.queries import Block, blocks
 from neulig_fl.recipients import Recipient
-from neulig_fl.records import OUTPUT_KINDS, SERVER, Arrays, Dimensions, Request, difference
+from neulig_fl.records import (
+    OUTPUT_KINDS,
+    SERVER,
+    Arrays,
+    Dimensions,
+    Request,
+    difference,
+    share_of,
+)
 from neulig_fl.scenario import Client, Scenario
 from neulig_fl.summing import Summing
 
@@ -308,6 +326,32 @@ class PartyHoldings:
     def task_vector(self) -> Arrays:
         """The difference of every floating entry to that of the common checkpoint."""
         return difference(self.parameters(), self.start())
+
+    def gram(self) -> Arrays:
+        """Gram matrices over the client's own training images."""
+        encoder, pictures, _ = self._examples()
+        found: Arrays = dict(gram.measured(encoder, pictures))
+        return found
+
+    def fisher(self) -> Arrays:
+        """Diagonal Fisher information over the client's own training images."""
+        encoder, pictures, head = self._examples()
+        found: Arrays = dict(fisher.measured(encoder, pictures, head))
+        return found
+
+    def _examples(self) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+        """The encoder, training images as it takes them, and the head of the client's own task.
+
+        As many images as the stage says, drawn from those that the expert was trained on.
+        """
+        party, asked, setting = self._party, self._request, self._party.setting
+        share = share_of(party.scenario, asked)
+        most = share.measured_on if share else None
+        task = setting.tasks[party.client.task]
+        indices = task.indices(f"train-{asked.group}", most)
+        pictures = setting.family.normalise(task.pixels(indices, setting.family.image_size))
+        source = task.source
+        return self._encoder(), pictures, setting.family.head(source.class_names, source.templates)
 
     def start(self) -> Arrays:
         """Every floating entry of the checkpoint that all experts start from."""

@@ -25,7 +25,7 @@ from neulig_fl.tasks import Task
 
 ORDER = (
     "inputs", "offset-sum", "features", "logits", "probabilities", "top-k", "labels", "parameters",
-    "task-vector",
+    "task-vector", "gram", "fisher",
 )  # fmt: skip
 """The order in which a stage asks: answers to `train` queries need their inputs first."""
 
@@ -135,6 +135,7 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
     """Whether what is known holds what is asked for: the same record, on as many queries.
 
     What has noise holds what has the same noise; of parameters and task vectors, each holds both.
+    Statistics are the same if they are measured on as many images.
     """
     same = (known.group, known.kind, known.queries) == (
         request.group, request.kind, request.queries
@@ -143,7 +144,8 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
         return same and known.same_data(request) and _noise(known_share) == _noise(share)
     if known.kind in MODEL_KINDS and request.kind in MODEL_KINDS:
         return known.group == request.group
-    return same and known.fraction >= request.fraction
+    measured = known_share.measured_on == share.measured_on
+    return same and measured and known.fraction >= request.fraction
 
 
 def _noise(share: Share) -> tuple[float | None, ...]:

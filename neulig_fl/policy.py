@@ -19,7 +19,7 @@ from neulig_fl.ledger import Entry
 from neulig_fl.limits import Candidate
 from neulig_fl.policy_files import preset_path, read
 from neulig_fl.policy_models import AllowRule, Policy, is_policy_file
-from neulig_fl.scenario_values import MODEL_KINDS
+from neulig_fl.scenario_values import MEASURED_KINDS, MODEL_KINDS
 
 NODE = "this node's own policy"
 _LOGGER = logging.getLogger(__name__)
@@ -148,7 +148,8 @@ def over_limit(
 
 
 def _forbidden(policy: Policy, asked: Asked) -> str | None:
-    same = MODEL_KINDS if asked.kind in MODEL_KINDS else (asked.kind,)
+    telling = asked.kind in (*MODEL_KINDS, *MEASURED_KINDS)
+    same = dict.fromkeys((asked.kind, *MODEL_KINDS)) if telling else (asked.kind,)
     for kind in same:  # whoever keeps the parameters keeps what they follow from
         if kind in policy.never:
             return f"never {kind}"

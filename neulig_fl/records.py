@@ -15,13 +15,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import sealing
+from neulig_fl import fisher, gram, sealing
 from neulig_fl.errors import BadReply
 from neulig_fl.scenario import KINDS, OUTPUT_KINDS, Scenario, Share
 from neulig_fl.scenario_values import MIXED_KINDS, MODEL_KINDS, SERVER
 
 TOP_K = 5
 """Classes in a row of a `top-k` record; all of them where there are fewer."""
+
+MEASURED = {"gram": gram, "fisher": fisher}
+"""What says of each statistic which arrays it has."""
 
 Arrays = dict[str, NDArray[np.generic]]
 Field = tuple[str, str, tuple[int, ...]]
@@ -119,8 +122,16 @@ class Holdings(Protocol):
         """The difference of every floating entry to theta_0's."""
         ...
 
+    def gram(self) -> Arrays:
+        """Gram matrices of every weight's inputs, and their moments (`gram.measured`)."""
+        ...
+
+    def fisher(self) -> Arrays:
+        """Diagonal Fisher information, and its moments (`fisher.measured`)."""
+        ...
+
     def start(self) -> Arrays:
-        """The same of theta_0, the checkpoint that all experts start from and everybody knows."""
+        """Every floating entry of theta_0, which all experts start from and everybody knows."""
         ...
 
 
@@ -132,7 +143,9 @@ def layout(kind: str, rows: int, sizes: Dimensions) -> list[Field]:
         [('features', '<f4', (3, 2))]
     """
     if kind in MODEL_KINDS:
-        return [(name, "<f4", shape) for name, shape in sizes.entries.items()]
+        return _floats(sizes.entries)
+    if kind in MEASURED:
+        return _floats(MEASURED[kind].layout(sizes.entries))
     pictures = (rows, 3, sizes.image_size, sizes.image_size)
     most_likely = (rows, min(TOP_K, sizes.classes))
     fields: dict[str, list[Field]] = {
@@ -145,6 +158,10 @@ def layout(kind: str, rows: int, sizes: Dimensions) -> list[Field]:
         "labels": [("labels", "<i4", (rows,))],
     }
     return fields[kind]
+
+
+def _floats(shapes: Mapping[str, tuple[int, ...]]) -> list[Field]:
+    return [(name, "<f4", shape) for name, shape in shapes.items()]
 
 
 def byte_count(kind: str, rows: int, sizes: Dimensions) -> int:
@@ -216,6 +233,8 @@ def build(kind: str, holdings: Holdings) -> Arrays:
         "labels": lambda: {"labels": _top_k(_probabilities(holdings))["classes"][:, 0]},
         "parameters": holdings.parameters,
         "task-vector": holdings.task_vector,
+        "gram": holdings.gram,
+        "fisher": holdings.fisher,
     }
     return makers[kind]()
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from neulig_fl import policy_files, variants
 from neulig_fl.errors import nearest
+from neulig_fl.method_checks import wrong_methods
 from neulig_fl.scenario_errors import Problem, shown
 from neulig_fl.scenario_models import (
     MICRO_MODELS,
@@ -24,10 +25,17 @@ from neulig_fl.scenario_models import (
     is_path,
     place,
 )
-from neulig_fl.scenario_needs import unmet, wrong_sums
+from neulig_fl.scenario_needs import unmet, unmet_methods, wrong_sums
 from neulig_fl.scenario_stages import NOISE_KEYS, Share
 from neulig_fl.scenario_tasks import OPEN_SOURCES, TaskOptions, built_in_tasks
-from neulig_fl.scenario_values import MODEL_KINDS, NOISED, NOISED_KINDS, OUTPUT_KINDS, SERVER
+from neulig_fl.scenario_values import (
+    MEASURED_KINDS,
+    MODEL_KINDS,
+    NOISED,
+    NOISED_KINDS,
+    OUTPUT_KINDS,
+    SERVER,
+)
 
 _READ_BY_ALL = frozenset({"templates"})
 """What every task source reads; those that read more say so in `READS`."""
@@ -43,8 +51,8 @@ def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
         base: folder that relative paths start from.
     """
     apart = (
-        _names, _trust, _seeds, _tasks, _shares, _noise, _without_start, wrong_sums, _stages,
-        _portland, unmet,
+        _names, _trust, _seeds, _tasks, _shares, _examples, _noise, _without_start, wrong_sums,
+        _stages, _portland, unmet, wrong_methods, unmet_methods,
     )  # fmt: skip
     on_disk = (_task_options, _checkpoints, _policies, _weights)
     return [
@@ -112,6 +120,15 @@ def _shares(scenario: Scenario) -> Iterator[Problem]:
                 what = f"{share.kind} is asked for twice in this stage; keep one of the entries"
                 yield Problem(("stages", i, "share", j), what)
             asked |= new
+
+
+def _examples(scenario: Scenario) -> Iterator[Problem]:
+    for i, stage in enumerate(scenario.stages):
+        for j, share in enumerate(stage.share):
+            if share.examples is not None and share.kind not in MEASURED_KINDS:
+                read = " and ".join(MEASURED_KINDS)
+                what = f"only {read} are measured on examples (got {shown(share.examples)})"
+                yield Problem(("stages", i, "share", j, "examples"), f"{what}; leave it out")
 
 
 def _noise(scenario: Scenario) -> Iterator[Problem]:

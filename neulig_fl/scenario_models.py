@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from neulig_fl.policy_models import Policy, is_policy_file
+from neulig_fl.scenario_methods import Method
 from neulig_fl.scenario_stages import Group, SecureSumOptions, Stage
 from neulig_fl.scenario_tasks import TaskOptions
 from neulig_fl.scenario_values import (
     Count,
-    Method,
     NotNegative,
     Number,
     Positive,
@@ -31,7 +31,6 @@ from neulig_fl.scenario_values import (
     Several,
     Slug,
     Text,
-    unique,
 )
 
 MICRO_MODELS = ("micro-vit", "micro-rn")
@@ -228,8 +227,9 @@ class Scenario(Section):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = Field(
         description="What is shared and measured, in this order."
     )
-    methods: Annotated[tuple[Method, ...], AfterValidator(unique)] = Field(
-        (), description="Merge methods to compare with."
+    methods: tuple[Method, ...] = Field(
+        (),
+        description="Merge methods to compare with: names, or mappings with name, options, tune.",
     )
     on_refusal: Literal["stop", "continue"] = Field(
         "stop",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from neulig_fl import variants
+from neulig_fl.method_needs import Needs
 from neulig_fl.scenario_errors import Problem, shown
 from neulig_fl.scenario_models import PortlandOptions, Scenario
 from neulig_fl.scenario_stages import Share, Stage
@@ -171,6 +173,52 @@ _NEEDS: dict[str, _Need] = {
     "merge": _merge_needs,
     "vote": _vote_needs,
 }
+
+
+def unmet_methods(scenario: Scenario) -> Iterator[Problem]:
+    """Merge methods for which no stage finds what they need, merged or as an ensemble."""
+    for index, entry in enumerate(scenario.methods):
+        needs: Needs = variants.load("neulig_fl.merges", entry.name).NEEDS
+        if not any(_can_be_had(needs, known) for known in _known_at_steps(scenario)):
+            what = f"{entry.name} needs {', '.join(needs.released)}, and no stage that merges has"
+            lacking = [k for k in (*needs.each, *needs.sums) if not _shared(scenario, k)]
+            add = ", ".join(f"{{kind: {kind}}}" for kind in lacking)
+            instead = f"add {add} to the share of a stage that runs merge" if add else _why(needs)
+            yield Problem(("methods", index), f"{what} it; {instead}, or leave {entry.name} out")
+
+
+def _why(needs: Needs) -> str:
+    """What to do where the stages share the right kinds in the wrong way."""
+    kinds = " and ".join((*needs.each, *needs.sums))
+    if needs.each:
+        return f"share {kinds} with another protection than secure-sum, and run merge then"
+    return f"share {kinds} in one stage that runs merge, or before it"
+
+
+def _known_at_steps(scenario: Scenario) -> Iterator[_Known]:
+    """What is known when a stage merges or ensembles."""
+    single: frozenset[_Record] = frozenset()
+    summed: frozenset[_Record] = frozenset()
+    for stage in scenario.stages:
+        single |= _records(stage, sums=False)
+        summed |= _records(stage, sums=True)
+        if {"merge", "ensemble"} & set(stage.run):
+            yield _Known(stage, scenario.portland, single, summed)
+
+
+def _can_be_had(needs: Needs, known: _Known) -> bool:
+    each = all(known.has(kind) for kind in needs.each)
+    sums = all(known.has(kind) or known.sums_of(kind) for kind in needs.sums)
+    if "merge" in known.stage.run and each and sums:
+        return True
+    kind = known.options.outputs
+    return bool(needs.outputs) and all(known.has(kind, queries) for queries in needs.outputs)
+
+
+def _shared(scenario: Scenario, kind: str) -> bool:
+    """Whether some stage shares a kind, in whatever way."""
+    same = MODEL_KINDS if kind in MODEL_KINDS else (kind,)
+    return any(share.kind in same for stage in scenario.stages for share in stage.share)
 
 
 def wrong_sums(scenario: Scenario) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from neulig_fl.scenario_values import (
+    MEASURED_KINDS,
     OUTPUT_KINDS,
     Count,
     Kind,
@@ -25,6 +26,9 @@ Group = Literal["A", "B"]
 Granularity = Literal["sample", "batch-first", "task", "global"]
 
 
+EXAMPLES = 256
+"""Training images that a statistic is measured on (RegMean, Fisher merging), unless given."""
+
 NOISE_KEYS = ("clip", "epsilon", "noise_multiplier", "delta")
 """Keys of a share that say how much noise it asks for."""
 
@@ -42,6 +46,11 @@ class Share(Section):
         1.0, description="Share of the queries that is answered."
     )
     protection: Protection = Field("none", description="What is done to a record before it leaves.")
+    examples: Count | None = Field(
+        None,
+        description="gram and fisher: training images that they are measured on, at most; 256 "
+        "unless given.",
+    )
     clip: Positive | None = Field(
         None,
         description="gaussian: C, the largest L2 norm of a row of outputs, or of the task vector; "
@@ -60,6 +69,11 @@ class Share(Section):
     delta: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
         None, description="gaussian: the probability for which epsilon may not hold."
     )
+
+    @property
+    def measured_on(self) -> int | None:
+        """Training images that a statistic is measured on; None for kinds that are none."""
+        return (self.examples or EXAMPLES) if self.kind in MEASURED_KINDS else None
 
     @model_validator(mode="before")
     @classmethod

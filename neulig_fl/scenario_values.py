@@ -41,6 +41,8 @@ Kind = Literal[
     "labels",
     "parameters",
     "task-vector",
+    "gram",
+    "fisher",
 ]
 QuerySet = Literal["pool", "evaluation", "train"]
 
@@ -58,6 +60,12 @@ NOISED = "gaussian"
 MODEL_KINDS = ("parameters", "task-vector")
 """Kinds that give the model away: theta_0 is public, so its difference to it is the model."""
 
+MEASURED_KINDS = ("gram", "fisher")
+"""Statistics for merge methods, which a client measures with its model on its own training images.
+
+The model follows from each of them: W = moment / Gram matrix, theta = moment / Fisher information.
+"""
+
 NOISED_KINDS = ("features", "logits", "probabilities", *MODEL_KINDS)
 """What noise can be added to: rows of numbers, and a model's difference to its checkpoint."""
 
@@ -70,7 +78,7 @@ MIXED_KINDS = frozenset({"features", "logits"})
 VOTED_KINDS = ("labels", "top-k", "probabilities")
 """Outputs that name the most likely class; `vote` takes the first of them that it finds."""
 
-SUMMED_KINDS = ("features", "logits", "parameters")
+SUMMED_KINDS = ("features", "logits", "parameters", *MEASURED_KINDS)
 """Kinds that can leave within secure sums."""
 
 LEAST_SUMMED = 3
@@ -164,5 +172,5 @@ Several = Annotated[tuple[Item, ...], Field(min_length=1), AfterValidator(unique
 Step = Annotated[str, Variant("neulig_fl.stages")]
 Protection = Annotated[str, Variant("neulig_fl.protections")]
 TaskSource = Annotated[str, Variant("neulig_fl.tasks")]
-Method = Annotated[str, Variant("neulig_fl.merges")]
+MethodName = Annotated[str, Variant("neulig_fl.merges")]
 Pretrained = Annotated[Text, BeforeValidator(_null_is_none, json_schema_input_type=Text | None)]

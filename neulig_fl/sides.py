@@ -112,7 +112,8 @@ class Mixing:
         summed = self.sums.summed("parameters", None, parts)
         self._take(summed)
         knowledge = self.sources.knowledge
-        return run_models(knowledge, self._group, summed.values, part_of, self.progress, self.title)
+        questions = knowledge.questions(self._group, "evaluation")
+        return run_models(knowledge, questions, summed.values, part_of, self.progress, self.title)
 
     def _summed_outputs(self, merging: bool, fixed: bool) -> tuple[Predictions | None, str | None]:
         """Classes of the mixed outputs from sums, or why there are none.

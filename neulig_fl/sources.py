@@ -86,6 +86,10 @@ class Sources:
         known = self.knowledge.with_parameters(self.stage.group)
         return not known and self._shared("parameters", None) is not None
 
+    def in_sums(self, kind: str) -> bool:
+        """Whether the stage shares a kind without queries within sums."""
+        return self._shared(kind, None) is not None
+
     def experts(self, merging: bool) -> tuple[str, ...]:
         """Clients whose experts can be mixed, in order; who refuses a sum is found when asked."""
         knowledge, group, everyone = self.knowledge, self.stage.group, self.knowledge.clients

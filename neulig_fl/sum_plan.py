@@ -23,7 +23,7 @@ from neulig_fl.scenario_values import LEAST_SUMMED, SUMS
 Row = tuple[str, str | None]
 """Method and granularity."""
 
-AVERAGE = "simple-average"
+NEULIG = "neulig"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PlannedSum:
     """The sums of one kind of record that a row will ask for, all in one round.
 
     Args:
-        method: `neulig` or a control.
+        method: `neulig`, a control, or a merge method.
         granularity: how finely it mixes; None where that does not apply.
         kind: kind of record.
         queries: the query set; None for kinds without queries.
@@ -93,7 +93,8 @@ class SumPlan:
         """
         asked = _Asked(self.setting, stage, row, record)
         trained = None if asked.certain else portland
-        same = (stage.group, record, asked.request.fraction, row, tuple(experts), trained)
+        weights = "uniform" if asked.certain else row
+        same = (stage.group, record, asked.request.fraction, weights, tuple(experts), trained)
         if same in self._given:
             return self._given[same], False
         planned = self._answered(asked, experts)
@@ -209,8 +210,8 @@ class _Asked:
 
     @property
     def certain(self) -> bool:
-        """Whether the weights are known before the run."""
-        return self.row[0] == AVERAGE
+        """Whether the weights are known before the run: uniform, but for CoopVecs."""
+        return self.row[0] != NEULIG
 
     @cached_property
     def request(self) -> Request:

@@ -28,8 +28,17 @@ import tiny
 import yaml
 from safetensors.torch import save_file
 
-from neulig_fl import cli, errors, policy_models, scenario_models, scenario_stages, scenario_tasks
-from neulig_fl.cli import exits
+from neulig_fl import (
+    cli,
+    errors,
+    merges,
+    policy_models,
+    scenario_methods,
+    scenario_models,
+    scenario_stages,
+    scenario_tasks,
+)
+from neulig_fl.cli import exits, methods
 from neulig_fl.families import open_family
 from neulig_fl.scenario import Model, json_schema, load
 from neulig_fl.scenario_values import MOMENT
@@ -39,9 +48,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 SCENARIO_PAGE = ROOT / "docs" / "scenario.md"
+METHODS_PAGE = ROOT / "docs" / "merge-methods.md"
 ARCHITECTURE_PAGE = ROOT / "docs" / "architecture.md"
 FENCE = re.compile(r"^```([a-z]+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEYS = re.compile(r"(<!-- keys of (\w+) -->\n).*?(<!-- end of keys -->)", re.DOTALL)
+METHODS = re.compile(r"(<!-- methods -->\n).*?(<!-- end of methods -->)", re.DOTALL)
 FILES = re.compile(r"(<!-- files ([^>]+) -->\n).*?(<!-- end of files -->)", re.DOTALL)
 TRIED = ("yaml", "python", "sh")
 NOT_TRIED = ("make", "git", "cp", ".", "pre-commit", "python")
@@ -60,6 +71,7 @@ ANCHORS = {
     "MergingOptions": "merging",
     "Stage": "stages",
     "Share": "stages-share",
+    "MethodEntry": "methods",
     "SecureSumOptions": "secure_sum",
     "Timeouts": "timeouts",
     "Resources": "resources",
@@ -250,6 +262,9 @@ def _part(module: str) -> str:
         return module.replace(".", "/")
     name = module.removeprefix("neulig_fl").strip(".").split(".")[0]
     scenario = name.startswith("scenario_") or name in (
+        "method_checks",
+        "method_needs",
+        "method_options",
         "policy_models",
         "policy_files",
         "yaml_source",
@@ -261,8 +276,27 @@ def with_tables(text: str) -> str:
     """A page with its tables as the models and the files have them now."""
     schema = json_schema()
     sections = {"Scenario": schema, **schema["$defs"]}
+    text = METHODS.sub(lambda found: found[1] + method_table() + found[2], text)
     text = FILES.sub(lambda found: found[1] + file_table(found[2].split()) + found[3], text)
     return KEYS.sub(lambda found: found[1] + table(found[2], sections[found[2]]) + found[3], text)
+
+
+def method_table() -> str:
+    """The merge methods as a Markdown table, from their files."""
+    head = ["method", "released by the clients", "besides", "ensemble reads", "defaults", "source"]
+    body = [
+        [f"`{name}`", *methods.cells(methods.record(name, merges.load(name)))]
+        for name in merges.names()
+    ]
+    lines = [head, [":--"] * len(head), *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def test_the_table_of_methods_is_current() -> None:
+    """If this fails, docs/merge-methods.md is behind the methods; running this file mends it."""
+    text = METHODS_PAGE.read_text(encoding="utf-8")
+    assert with_tables(text) == text
+    assert all(f"| `{name}` |" in text for name in merges.names())
 
 
 def file_table(patterns: list[str]) -> str:
@@ -278,7 +312,7 @@ def file_table(patterns: list[str]) -> str:
 def table(name: str, section: dict[str, Any]) -> str:
     """One section's keys as a Markdown table."""
     lines = ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]
-    pages = (scenario_models, scenario_stages, scenario_tasks, policy_models)
+    pages = (scenario_models, scenario_stages, scenario_tasks, scenario_methods, policy_models)
     model = next(getattr(page, name) for page in pages if hasattr(page, name))
     for key, about in section["properties"].items():
         default = "needed" if key in section.get("required", []) else _default(name, key, about)
@@ -316,6 +350,9 @@ def _value(about: dict[str, Any]) -> str:
     if kind == "object" and "patternProperties" in about:
         (inner,) = about["patternProperties"].values()
         return f"mapping of names, {_value(inner)}"
+    if kind == "object" and "propertyNames" not in about:
+        several = "array" in str(about["additionalProperties"].get("type"))
+        return f"mapping of options to {'lists of values' if several else 'values'}"
     if kind == "object":
         keys = "groups" if "enum" in about.get("propertyNames", {}) else "names"
         return f"mapping of {keys} to text"
@@ -383,5 +420,5 @@ def test_pages_are_plain(page: Path) -> None:
 
 
 if __name__ == "__main__":
-    for page_ in (SCENARIO_PAGE, ARCHITECTURE_PAGE):
+    for page_ in (SCENARIO_PAGE, ARCHITECTURE_PAGE, METHODS_PAGE):
         page_.write_text(with_tables(page_.read_text(encoding="utf-8")), encoding="utf-8")

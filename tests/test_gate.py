@@ -34,6 +34,9 @@ from neulig_fl.scenario import QUERY_SETS, Policy, Scenario
 CONFIG: dict[str, Any] = {"scenario": "s.json", "out": "out"}
 SIZES = Dimensions(dim=2, classes=3, image_size=2, entries={"w": (2,)})
 ROWS = 2
+MODEL = ("parameters", "task-vector")
+TELLING = {kind: (kind, *MODEL) for kind in (*MODEL, "gram", "fisher")}
+"""Kinds that tell the model, and which rules keep each of them in."""
 
 
 class Holdings:
@@ -80,6 +83,14 @@ class Holdings:
     def task_vector(self) -> records.Arrays:
         """As `records.Holdings`."""
         return self._record("task-vector")
+
+    def gram(self) -> records.Arrays:
+        """As `records.Holdings`."""
+        return self._record("gram")
+
+    def fisher(self) -> records.Arrays:
+        """As `records.Holdings`."""
+        return self._record("fisher")
 
     def start(self) -> records.Arrays:
         """As `records.Holdings`."""
@@ -529,7 +540,9 @@ def request_fits(request: Request) -> Callable[[dict[str, Any]], bool]:
 
     def fits(said: dict[str, Any]) -> bool:
         only, rules = said.get("only"), said.get("allow")
-        if request.kind in said.get("never", []) or (only is not None and request.kind not in only):
+        if set(TELLING.get(request.kind, (request.kind,))) & set(said.get("never", [])):
+            return False
+        if only is not None and request.kind not in only:
             return False
         if said.get("limits", {}).get("not_after") == "2001-01-01":
             return False

@@ -40,16 +40,17 @@ ORDER = (
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
     "picture_source",
     # What a scenario says.
-    "scenario_values", "policy_models", "scenario_tasks", "scenario_stages", "scenario_models", "scenario_errors", "policy_files",
-    "limits", "policy", "scenario_needs", "scenario_checks", "scenario",
+    "scenario_values", "method_needs", "method_options", "scenario_methods", "policy_models", "scenario_tasks", "scenario_stages",
+    "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario",
     # What it names.
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
+    "layer_inputs", "gram", "fisher", "merges",
     # What leaves a client.
     "records", "protections", "sum_requests", "sum_keys", "sum_state", "sum_vectors",
     "sum_history", "client_store", "gate", "sum_gate", "plan", "sum_plan", "summing", "party",
     # What a server makes of it.
     "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings",
-    "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "stages", "study",
+    "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "method_source", "method_tuning", "method_rows", "stages", "study",
     # How it is carried, shown and started.
     "report", "agreement", "verification", "flower_io", "engines", "runs", "bench", "cli",
     "__main__",
@@ -72,6 +73,9 @@ SERVER_SIDE = (
     "merged",
     "sides",
     "compare",
+    "method_source",
+    "method_tuning",
+    "method_rows",
     "stages",
 )
 CLIENTS_OWN = ("reference.json", "ledger.jsonl", "clients")

@@ -126,7 +126,8 @@ def test_models_that_came_merged_answer_their_own_tasks(
                    for m, n in zip(chosen, rows, strict=True)]  # fmt: skip
         return _merged(knowledge, one_hot).predictions
 
-    found = run_models(knowledge, "A", models, model_of, Progress(lambda event: None), "s")
+    questions = knowledge.questions("A", "evaluation")
+    found = run_models(knowledge, questions, models, model_of, Progress(lambda event: None), "s")
     for mine, own in zip(found.predictions, classes(*model_of), strict=True):
         assert (mine is None) == (own is None)
         assert mine is None or own is None or torch.equal(mine, own)
@@ -134,7 +135,7 @@ def test_models_that_came_merged_answer_their_own_tasks(
     assert not torch.equal(_whole(classes(0, 0)), _whole(classes(2, 2)))
     assert found.grouping is None
     assert run_models(
-        knowledge, "A", [], [None, None], Progress(lambda event: None), "s"
+        knowledge, questions, [], [None, None], Progress(lambda event: None), "s"
     ) == Merged([None, None])
 
 

@@ -383,7 +383,7 @@ def test_only_the_gate_lets_anything_out() -> None:
     assert faults(ROOT) == []
 
 
-IMPORTS = "from neulig_fl import __version__, checkpoints, experts, gate, offset_sum, policy, recipients\n"
+IMPORTS = "from neulig_fl.client_store import ClientStore\n"
 RELEASE = "        return reply, released.payload\n"
 HANDLER = "    return answer_message(message, context, _respond)\n"
 

@@ -30,12 +30,14 @@ EVERYTHING = [
 ]
 """All that can be asked for, in every protection that there is to be."""
 
+STATISTICS = ("gram", "fisher")
+
 ALLOWS = {
     "outputs-only": lambda r: r.kind in OUTPUT_KINDS and r.queries in PUBLIC,
     "labels-only": lambda r: r.kind == "labels" and r.queries in PUBLIC,
     "sums-only": lambda r: r.protection == "secure-sum"
-    and (r.kind == "parameters" or (r.kind in ("features", "logits") and r.queries in PUBLIC)),
-    "parameters": lambda r: r.kind != "inputs",
+    and (r.kind in ("parameters", *STATISTICS) or (r.kind in ("features", "logits") and r.queries in PUBLIC)),
+    "parameters": lambda r: r.kind not in ("inputs", *STATISTICS),
     "open": lambda r: True,
 }  # fmt: skip
 """What each preset lets out, said a second time."""
@@ -61,12 +63,22 @@ def _wrong(folder: Path, text: str) -> str:
 def test_whoever_keeps_the_model_keeps_what_it_follows_from(kept: str) -> None:
     """Without it `never: [parameters]` would let out the model less a public checkpoint."""
     layers = policy.of_client("ada", Policy.model_validate({"never": [kept]}))
-    for kind in ("parameters", "task-vector"):
+    for kind in ("parameters", "task-vector", *STATISTICS):
         assert (
             policy.refusal(layers, Request("s", "A", kind))
             == f"policy of client 'ada': never {kept}"
         )
     assert policy.refusal(layers, Request("s", "A", "features", "pool")) is None
+
+
+@pytest.mark.parametrize("kept", STATISTICS)
+def test_whoever_keeps_a_statistic_may_give_the_model(kept: str) -> None:
+    """Without it a rule about training images' statistics would keep the parameters in as well."""
+    layers = policy.of_client("ada", Policy.model_validate({"never": [kept]}))
+
+    assert policy.refusal(layers, Request("s", "A", kept)) is not None
+    for kind in {"parameters", "task-vector", *STATISTICS} - {kept}:
+        assert policy.refusal(layers, Request("s", "A", kind)) is None
 
 
 # ---------------------------------------------------------------- presets

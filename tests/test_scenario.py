@@ -326,7 +326,7 @@ def test_the_schema_accepts_a_good_scenario_and_refuses_a_typo() -> None:
     assert validator.is_valid(json.loads(Scenario.model_validate(TREE).model_dump_json()))
     assert validator.is_valid({**TREE, "model": {"pretrained": None}})
     merging = {"merging": {"tolerance": 1}}
-    for broken in ({"nam": "x"}, {"seed": "1"}, {"methods": ["ties"]}, {"stages": []}, merging):
+    for broken in ({"nam": "x"}, {"seed": "1"}, {"methods": ["tiess"]}, {"stages": []}, merging):
         assert not validator.is_valid({**TREE, **broken})
 
 

@@ -345,7 +345,7 @@ def test_what_cannot_be_summed_is_said(kind: str) -> None:
 
     assert problem == (
         f'stages.0.share.0.kind: cannot be summed (got "{kind}" with protection "secure-sum"); '
-        "allowed: features, logits, parameters"
+        "allowed: features, logits, parameters, gram, fisher"
     )
 
 

@@ -115,7 +115,7 @@ class Bench:
 
     def row(self, method: str, granularity: str | None = None) -> Row:
         """One result."""
-        return self.run.rows[(method, granularity)]
+        return self.run.rows[(method, granularity, None)]
 
     def weights(self, kind: str) -> list[list[dict[str, float]]]:
         """The weights of every sum of one kind that was asked for."""
@@ -330,7 +330,7 @@ def test_without_a_portland_the_simple_average_is_left(make: Make) -> None:
     bench = make(EVALUATION, PARAMETERS)
     merge.run(bench.run)
     scored = [name for name, row in bench.run.rows.items() if row.scores]
-    assert scored == [("simple-average", None), ("pretrained", None)]
+    assert scored == [("simple-average", None, None), ("pretrained", None, None)]
     for granularity in ("global", "task"):
         assert "no Portland was trained" in (bench.row("neulig", granularity).reason or "")
 
@@ -495,7 +495,7 @@ def test_where_nobody_asks_there_is_no_sum(make: Make) -> None:
     bench = make(EVALUATION)
     run = StageRun(bench.run.stage, bench.run.knowledge, None, bench.run.progress)
     ensemble.run(run)
-    reason = run.rows[("simple-average", None)].reason
+    reason = run.rows[("simple-average", None, None)].reason
     assert reason == "no secure sum of features can be asked for here"
 
 

@@ -48,7 +48,7 @@ def _voted(knowledge: Knowledge) -> Row:
     stage = knowledge.setting.scenario.stages[0]
     run = StageRun(stage, knowledge, None, Progress(lambda event: None))
     vote.run(run)
-    return run.rows[("vote", None)]
+    return run.rows[("vote", None, None)]
 
 
 def _predicted(row: Row) -> list[list[int]]:

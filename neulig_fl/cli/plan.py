@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from neulig_fl.cli.rehearsal import Permitted, StageOutlook
+    from neulig_fl.cli.permitted import Permitted
+    from neulig_fl.cli.rehearsal import StageOutlook
     from neulig_fl.plan import Planned, Setting
     from neulig_fl.sum_plan import PlannedSum
 
@@ -176,7 +177,9 @@ def permissions(results: Sequence[Permitted]) -> list[str]:
     """Which results a stage permits, in sentences."""
     from neulig_fl.report.rows import label
 
-    names = {id(result): label(result.method, result.granularity) for result in results}
+    names = {
+        id(result): label(result.method, result.granularity, result.variant) for result in results
+    }
     groups = {
         "Permits merge and ensemble accuracy of": [r for r in results if r.merge and r.ensemble],
         "Permits ensemble accuracy of": [r for r in results if r.ensemble and not r.merge],

@@ -14,25 +14,24 @@ import torch
 from torch import Tensor
 
 from neulig_fl import plan
-from neulig_fl.compare import StageRun, methods
+from neulig_fl.cli.permitted import UNLESS_REFUSED, Permitted, of_method
+from neulig_fl.compare import Key, StageRun, methods
 from neulig_fl.fitted import Fitted, NotAvailable
 from neulig_fl.knowledge import Knowledge, Questions
 from neulig_fl.plan import Planned, Setting
 from neulig_fl.portland import Fit, Portland
 from neulig_fl.progress import Progress
-from neulig_fl.records import OUTPUT_KINDS, Request
+from neulig_fl.records import MEASURED, OUTPUT_KINDS, Request
 from neulig_fl.scenario import Stage
 from neulig_fl.stages import vote
 from neulig_fl.stages.train_portland import consenting
 from neulig_fl.sum_plan import PlannedSum, SumPlan
-from neulig_fl.weightings import Rule, Situation, Weighting
+from neulig_fl.weightings import CONTROLS, Rule, Situation, Weighting
 
 NO_INPUTS = "no client released its training inputs"
 """Then nobody is asked for outputs on them, and nobody refuses."""
 
 ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
-
-UNLESS_REFUSED = "unless its CoopVecs give a sum a leverage above a client's max_leverage"
 
 
 @dataclass
@@ -52,6 +51,8 @@ class BlankKnowledge(Knowledge):
             self.answers.setdefault(key, {})[client] = {}
         elif request.kind == "offset-sum":
             self.sums.setdefault(request.group, {})[client] = 0.0
+        elif request.kind in MEASURED:
+            self.statistics.setdefault(key, {})[client] = {}
         elif request.kind == "inputs":
             self.fractions[key] = request.fraction
             self.inputs.setdefault(request.group, {})[client] = {}
@@ -74,25 +75,6 @@ class BlankKnowledge(Knowledge):
     def stacked(self, group: str, queries: str, experts: Sequence[str]) -> list[Tensor]:
         """One blank number for every block and expert."""
         return [torch.zeros(len(q.labels), len(experts), 1) for q in self.questions(group, queries)]
-
-
-@dataclass(frozen=True)
-class Permitted:
-    """One result that a stage would have.
-
-    Args:
-        method: `neulig` or a control.
-        granularity: how finely it mixes; None where that does not apply.
-        ensemble: whether its ensemble accuracy could be computed.
-        merge: whether its merge accuracy could be.
-        reason: why something is missing, or None.
-    """
-
-    method: str
-    granularity: str | None
-    ensemble: bool
-    merge: bool
-    reason: str | None
 
 
 @dataclass
@@ -145,6 +127,7 @@ def _known(knowledge: BlankKnowledge, group: str) -> dict[str, tuple[str, ...]]:
         if of_group == group:
             found[f"{kind} of {queries}"] = list(given)
     found["parameters"] = knowledge.with_parameters(group)
+    found |= {kind: knowledge.giving(group, kind) for kind in MEASURED}
     return {
         what: tuple(name for name in knowledge.clients if name in given)
         for what, given in found.items()
@@ -183,15 +166,15 @@ def _with_true_rows(knowledge: BlankKnowledge, item: Planned) -> Planned:
 
 def _steps(run: StageRun, sums: SumPlan, outlook: StageOutlook) -> None:
     """Go through the stage's steps; a later step's result replaces an earlier one's."""
-    found: dict[tuple[str, str | None], Permitted] = {}
+    found: dict[Key, Permitted] = {}
     for step in outlook.stage.run:
         if step == "train-portland":
             outlook.stops = _train(run)
         elif step == "vote":
-            found[(vote.METHOD, None)] = _voted(run)
+            found[(vote.METHOD, None, None)] = _voted(run)
         else:
             for result in _results(run, _Summing(run, sums, outlook), merging=step == "merge"):
-                found[(result.method, result.granularity)] = result
+                found[(result.method, result.granularity, result.variant)] = result
         if outlook.stops is not None:
             return
     outlook.results = list(found.values())
@@ -238,12 +221,12 @@ class _Summing:
         """Who would be mixed, and what a row has whose sums are not all given."""
         sources, kind = self.run.sources, self.run.knowledge.kind
         if merging and sources.parameters_in_sums:
-            planned = self._one(row, ("parameters", None), kept)
+            planned = self.one(row, ("parameters", None), kept)
             if planned.refusal is not None:
                 return kept, Permitted(*row, False, False, planned.refusal)
             kept = planned.clients
         if sources.outputs_in_sums:
-            planned = self._one(row, (kind, "evaluation"), kept)
+            planned = self.one(row, (kind, "evaluation"), kept)
             if planned.refusal is not None:
                 return kept, Permitted(*row, False, merging, planned.refusal)
             if merging and sources.parameters_in_sums and planned.clients != kept:
@@ -257,9 +240,10 @@ class _Summing:
         own = [each for each in self.outlook.sums if (each.method, each.granularity) == row]
         return any(each.leverage[0] < each.leverage[1] for each in own)
 
-    def _one(
+    def one(
         self, row: tuple[str, str | None], record: tuple[str, str | None], kept: tuple[str, ...]
     ) -> PlannedSum:
+        """What comes of asking for the sums of one kind of record that a row needs."""
         trained = self.run.fitted.stage if self.run.fitted else None
         planned, new = self.plan.ask(self.run.stage, row, record, kept, trained)
         if new and planned not in self.outlook.sums:  # each step asks again for what was refused
@@ -281,6 +265,22 @@ def _results(run: StageRun, summing: _Summing, merging: bool) -> Iterator[Permit
     diverse = run.knowledge.setting.scenario.experts.origin == "diverse"
     reason = ORIGIN_DIVERSE if diverse else None
     yield Permitted("pretrained", None, not diverse, merging and not diverse, reason)
+    if merging or "merge" not in run.stage.run:
+        yield from _methods(run, summing, merging)
+
+
+def _methods(run: StageRun, summing: _Summing, merging: bool) -> Iterator[Permitted]:
+    """The rows of the scenario's merge methods, as `method_rows.run_methods` makes them."""
+    for entry in run.knowledge.setting.scenario.methods:
+        if entry.name in CONTROLS:
+            continue
+
+        def ask(kind: str, kept: tuple[str, ...], name: str = entry.name) -> PlannedSum:
+            return summing.one((name, None), (kind, None), kept)
+
+        yield of_method(run, entry, ask, merging)
+        if summing.outlook.stops is not None:
+            return
 
 
 def _permitted(

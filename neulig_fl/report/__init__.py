@@ -93,7 +93,7 @@ class Report:
             if found["method"] == method and granularity in (None, found["granularity"]):
                 return found
         wanted = rows.label(method, granularity)
-        known = [rows.label(r["method"], r["granularity"]) for r in results]
+        known = [rows.called(r) for r in results]
         raise InputError(f"stage {stage} has no result {wanted!r}; {nearest(wanted, known)}")
 
     def _repr_markdown_(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from neulig_fl.report import figures, rows
+from neulig_fl.report import figures, rows, settings
 
 _SHORT = {"merge_accuracy": "Mer.", "ensemble_accuracy": "Ens.", "gap": "Gap"}
 _EPOCHS = 20  # most lines of Portland's trajectory
@@ -76,8 +76,9 @@ def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     if found:
         parts += ["### Accuracies", _per_task(stage, found)]
         parts += ["### Averages", _averages(found)]
-        parts += _bullets([*rows.missing(found), *rows.groupings(stage)])
-        parts += [*_detail(stage, found), *_costs(stage)]
+        told = [*rows.missing(found), *rows.groupings(stage), *settings.sentences(stage)]
+        parts += _bullets(told)
+        parts += [*_detail(stage, found), *_settings(stage), *_costs(stage)]
     parts += [*_differences(stage), *_given(stage, report), *_refusals(stage), *_audits(stage)]
     return "\n\n".join(parts)
 
@@ -178,11 +179,16 @@ def _detail(stage: Mapping[str, Any], found: Sequence[rows.Row]) -> list[str]:
     return ["### Each task", table(head, body, words=2)] if body else []
 
 
+def _settings(stage: Mapping[str, Any]) -> list[str]:
+    body = settings.table_rows(stage)
+    return ["### Merge methods", table(settings.HEAD, body, words=4)] if body else []
+
+
 def _costs(stage: Mapping[str, Any]) -> Iterator[str]:
     head = ["Method", "Experts mixed", "Seconds", "Peak memory, bytes", "Payload bytes"]
     body = [
         [
-            rows.label(result["method"], result["granularity"]),
+            rows.called(result),
             ", ".join(result["experts"]) or figures.NULL,
             figures.number(result["seconds"]),
             figures.count(result["peak_rss_bytes"]),

@@ -36,15 +36,21 @@ class Row:
     tasks: Mapping[str, Mapping[str, Any]]
 
 
-def label(method: str, granularity: str | None) -> str:
+def label(method: str, granularity: str | None, variant: str | None = None) -> str:
     """A method's name in a table.
 
     Example:
-        >>> label("neulig", "sample"), label("ties", None)
-        ('NeuLig (sample)', 'ties')
+        >>> label("neulig", "sample"), label("ties", None), label("ties", None, "density 0.1")
+        ('NeuLig (sample)', 'ties', 'ties (density 0.1)')
     """
     name = "NeuLig" if method == "neulig" else figures.plain(method)
-    return f"{name} ({granularity})" if granularity else name
+    besides = ", ".join(figures.plain(part) for part in (granularity, variant) if part)
+    return f"{name} ({besides})" if besides else name
+
+
+def called(found: Mapping[str, Any]) -> str:
+    """The name in a table of a result, or of what else has a method."""
+    return label(found["method"], found["granularity"], found["variant"])
 
 
 def rows(stage: Mapping[str, Any]) -> list[Row]:
@@ -79,7 +85,7 @@ def _row(result: Mapping[str, Any]) -> Row:
     if result["status"] != "ok":
         verdict = result["status"].replace("-", " ")
     return Row(
-        label(result["method"], result["granularity"]),
+        called(result),
         _rank(result["method"]),
         result["status"],
         result["reason"],
@@ -124,7 +130,7 @@ def missing(found: Sequence[Row]) -> list[str]:
 def groupings(stage: Mapping[str, Any]) -> list[str]:
     """What it changed to merge near-equal CoopVecs as one, one sentence a result."""
     return [
-        f"{label(result['method'], result['granularity'])}: {_grouping(result['grouping'])}"
+        f"{called(result)}: {_grouping(result['grouping'])}"
         for result in ordered(stage["results"])
         if result["grouping"]
     ]
@@ -165,7 +171,7 @@ def differences(stage: Mapping[str, Any]) -> list[Difference]:
     """A stage's comparisons, one row a method."""
     found: dict[str, dict[str, tuple[float, Sequence[float]]]] = {}
     for comparison in ordered(stage["comparisons"]):
-        name = label(comparison["method"], comparison["granularity"])
+        name = called(comparison)
         value = comparison["difference"], comparison["ci95"]
         found.setdefault(name, {})[comparison["quantity"]] = value
     return [Difference(name, values) for name, values in found.items()]

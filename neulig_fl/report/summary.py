@@ -16,6 +16,7 @@ from neulig_fl.intervals import spread
 from neulig_fl.report import contract, figures, rows, terminal
 
 FILE_NAME = "summary.json"
+_Key = tuple[str, str | None, str | None]
 FIGURES = ("merge_accuracy", "ensemble_accuracy", "gap_of_means")
 _HEADS = {"merge_accuracy": "Merge", "ensemble_accuracy": "Ens.", "gap_of_means": "Gap of means"}
 
@@ -63,20 +64,19 @@ def _results(reports: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str,
     averages = [_averages(report, stage) for report in reports]
     keys = list(dict.fromkeys(key for of_seed in averages for key in of_seed))
     return [
-        {"method": method, "granularity": granularity}
+        {"method": method, "granularity": granularity, "variant": variant}
         | {
-            figure: _over_seeds([a.get((method, granularity), {}).get(figure) for a in averages])
+            figure: _over_seeds([a.get(key, {}).get(figure) for a in averages])
             for figure in FIGURES
         }
-        for method, granularity in keys
+        for key in keys
+        for method, granularity, variant in [key]
     ]
 
 
-def _averages(
-    report: Mapping[str, Any], stage: str
-) -> dict[tuple[str, str | None], dict[str, Any]]:
+def _averages(report: Mapping[str, Any], stage: str) -> dict[_Key, dict[str, Any]]:
     return {
-        (result["method"], result["granularity"]): result["average"] or {}
+        (result["method"], result["granularity"], result["variant"]): result["average"] or {}
         for found in report["stages"]
         if found["name"] == stage
         for result in found["results"]
@@ -128,7 +128,7 @@ def _table(stage: Mapping[str, Any], join: str, gap: int) -> Table:
     ends = [f"{heads.pop()}\n95 % CI"] if stacked else [heads.pop(), "95 % CI"]
     table = terminal.empty_table([f"Stage {figures.plain(stage['name'])}", *heads, *ends], gap=gap)
     for result in rows.ordered(stage["results"]):
-        name = rows.label(result["method"], result["granularity"])
+        name = rows.called(result)
         cells = [_cell(result[figure], figure, join) for figure in FIGURES]
         interval = figures.interval(result["gap_of_means"]["ci95"])
         if not stacked:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neulig_fl.report import figures, rows
+from neulig_fl.report import figures, rows, settings
 
 _VERDICT = {"equivalent": "green", "different": "red", "inconclusive": "yellow"}
 _SHORT = {"merge_accuracy": "Mer.", "ensemble_accuracy": "Ens.", "gap": "Gap"}
@@ -66,7 +66,8 @@ def _stage(stage: Mapping[str, Any], console: Console) -> None:
         _say(console, "This stage has no results: it only released records.")
         return
     print_first_that_fits(console, [_averages(found, *layout) for layout in _LAYOUTS])
-    for sentence in [*rows.missing(found), *rows.groupings(stage)]:
+    told = [*rows.missing(found), *rows.groupings(stage), *settings.sentences(stage)]
+    for sentence in told:
         _say(console, sentence, mark="-")
     for table in _per_task(found, rows.tasks(stage), rows.quantities(found), console):
         console.print()

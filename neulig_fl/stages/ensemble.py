@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from neulig_fl.compare import StageRun, run_rows
+from neulig_fl.method_rows import run_methods
 
 
 def run(run: StageRun) -> None:
@@ -11,3 +12,5 @@ def run(run: StageRun) -> None:
     Where the answers leave within secure sums only, sums are asked for, of all clients.
     """
     run_rows(run, merging=False)
+    if "merge" not in run.stage.run:  # it computes both sides of every merge method's row
+        run_methods(run, merging=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from neulig_fl.compare import StageRun, run_rows
+from neulig_fl.method_rows import run_methods
 
 
 def run(run: StageRun) -> None:
@@ -13,3 +14,4 @@ def run(run: StageRun) -> None:
     What leaves within secure sums only is asked for row by row.
     """
     run_rows(run, merging=True)
+    run_methods(run, merging=True)

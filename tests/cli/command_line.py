@@ -16,6 +16,7 @@ COMMANDS = (
     "schema",
     "tasks",
     "models",
+    "methods",
     "show",
     "inspect",
     "pretrain",

@@ -186,7 +186,7 @@ def test_a_plan_tells_of_sums_in_words(line: Line, data: Path, tmp_path: Path) -
     assert "NeuLig (task) features of evaluation all 3 2 896 0.333 to 1" in told
     assert "simple-average features of evaluation all 3 2 896 0.333 to 1" in told
     assert "Leverage is the largest of a client, with all sums before it." in told
-    assert "- NeuLig (task), simple-average: unless its CoopVecs give a sum a leverage" in told
+    assert "- NeuLig (task), simple-average: unless CoopVecs give a sum a leverage" in told
     assert "Client Records Bytes Masked records Masked bytes" in told
     (outputs, sums) = json.loads(line("plan", path, "--json").out)["stages"]
     assert (outputs["sums"], sums["releases"]) == ([], [])

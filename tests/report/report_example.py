@@ -82,6 +82,7 @@ def result(method: str, granularity: str | None = None) -> dict[str, Any]:
     return {
         "method": method,
         "granularity": granularity,
+        "variant": None,
         "status": "ok",
         "reason": None,
         "seconds": 4.25,
@@ -91,6 +92,7 @@ def result(method: str, granularity: str | None = None) -> dict[str, Any]:
         "tasks": tasks,
         "average": average_row(tasks, counts),
         "grouping": None,
+        "settings": None,
     }
 
 
@@ -113,6 +115,7 @@ def refused(
     return {
         "method": method,
         "granularity": granularity,
+        "variant": None,
         "status": status,
         "reason": reason,
         "seconds": None,
@@ -122,6 +125,7 @@ def refused(
         "tasks": [],
         "average": None,
         "grouping": None,
+        "settings": None,
     }
 
 
@@ -148,6 +152,7 @@ def comparison(method: str, granularity: str | None, quantity: str) -> dict[str,
     return {
         "method": method,
         "granularity": granularity,
+        "variant": None,
         "versus": "neulig",
         "quantity": quantity,
         "difference": difference,

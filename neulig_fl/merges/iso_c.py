@@ -1,0 +1,59 @@
+"""Iso-C: the sum of the task vectors with every singular value of a matrix made their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from neulig_fl.merges import Entries, Given, Needs
+from neulig_fl.merges._matrices import extended, matrices, orthogonal
+from neulig_fl.merges._options import Lambda
+from neulig_fl.merges._variances import not_below_zero
+
+SOURCE = "arXiv:2502.04959"
+NEEDS = Needs(sums=("parameters",), start=True)
+AGREES = False  # even the sum of equal task vectors is flattened
+
+
+def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
+    """Flatten: theta = theta_0 + lambda * mean(S) U V', where sum_t tau_t = U S V', in a matrix.
+
+    The sum of the task vectors is T times the difference of the experts' mean to theta_0, so sums
+    of parameters are enough. mean(S) is the mean of all singular values, U V' the closest matrix
+    with orthonormal rows or columns; directions in which the sum is 0 but for rounding are left out
+    (the official code has arbitrary ones for them).
+
+    Matrices are all two-dimensional entries, as in the official code: it takes attention's packed
+    projections as one matrix. Of all other entries (biases, norms, the class embedding, a ViT's
+    patch embedding, BatchNorm's statistics) it averages the task vectors. A ResNet's convolutions
+    are taken as matrices (outputs, inputs * height * width) here, which is an extension; the
+    official code would average them. lambda is the paper's alpha, and holds for all entries. The
+    paper chooses it on validation data; 1.0, which toolkits have, is the default. Running
+    variances are kept from falling below 0.
+
+    Args:
+        given: the mean of every entry, and theta_0.
+        lambda_: weight of the flattened task vector.
+
+    Yields:
+        Every entry of the merged model.
+
+    Source: arXiv:2502.04959, section 4.1 (Iso-C); github.com/danielm1405/iso-merging.
+    """
+    yield from not_below_zero(_flattened(given, lambda_))
+
+
+def extension(entries: Mapping[str, tuple[int, ...]]) -> str | None:
+    """How the rule is extended to a model with these entries; None where it is the paper's."""
+    return extended(entries)
+
+
+def _flattened(given: Given, weight: float) -> Entries:
+    chosen = matrices(given.entries)
+    for name, shape in given.entries.items():
+        start = given.start(name)
+        vector = given.mean(name) - start
+        if name in chosen:
+            total = len(given.experts) * vector.flatten(1).double()
+            close, values = orthogonal(total)
+            vector = (values.mean() * close).reshape(shape).float()
+        yield name, start + weight * vector

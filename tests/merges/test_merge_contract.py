@@ -1,0 +1,195 @@
+"""What every merge method holds to: one suite for all files in the folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import subjects
+import torch
+from torch import Tensor, nn
+
+from neulig_fl import merges
+from neulig_fl.errors import InputError, RunError
+from neulig_fl.merges import Needs, StateDicts, merged
+
+METHODS = merges.names()
+STATES = [name for name in METHODS if hasattr(merges.load(name), "merge")]
+BOTH = [(method, name) for method in METHODS for name in subjects.ARCHITECTURES]
+WANTED = {
+    "simple-average", "task-arithmetic", "ties", "regmean", "adamerging", "wemoe", "fisher", "dare",
+    "iso-c", "tsv-m", "pcb", "consensus", "model-stock", "lines", "magmax", "slerp", "git-rebasin",
+    "zipit",
+}  # fmt: skip
+
+
+@cache
+def whole(name: str) -> StateDicts:
+    """The experts of one architecture; measured once."""
+    return subjects.source(name)
+
+
+def fitting(method: str, name: str) -> StateDicts:
+    """What a method reads of them."""
+    return subjects.cut(method, whole(name))
+
+
+def close(first: Tensor, second: Tensor, tolerance: float = 2e-4) -> bool:
+    """Whether two outputs are the same to rounding."""
+    return float((first - second).abs().max()) <= tolerance * float(second.abs().max() + 1e-9)
+
+
+def test_the_folder_has_every_method() -> None:
+    """A method could be lost, and nobody would miss its row."""
+    assert set(METHODS) >= WANTED
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_says_what_it_is(method: str) -> None:
+    """The table of methods would have holes, and a reader would not find the paper."""
+    module = merges.load(method)
+
+    assert re.match(r"(arXiv:\d{4}\.\d{5}|doi:10\.\d{4,}/\S+)", module.SOURCE)
+    assert isinstance(module.NEEDS, Needs)
+    assert module.NEEDS.released
+    assert (module.__doc__ or "").strip()
+    assert "Source:" in (merges.rule(module).__doc__ or "")
+    for name, field in merges.options(module).model_fields.items():
+        assert field.description, name
+        assert not field.is_required(), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_option_that_it_does_not_have_is_refused(method: str) -> None:
+    """A typo would be ignored, and the default be taken for the value that was meant."""
+    with pytest.raises(InputError, match=f"{method} has no option 'colour'"):
+        merges.settings(merges.load(method), {"colour": 1})
+
+
+@pytest.mark.parametrize(("method", "name"), BOTH)
+def test_every_entry_comes_once_in_order_whole_and_finite(method: str, name: str) -> None:
+    """A merged model would lack a layer, or have another's shape."""
+    of = fitting(method, name)
+    before = {key: {k: v.clone() for k, v in model.items()} for key, model in of.models.items()}
+    found = subjects.made(method, of)
+
+    for key, model in of.models.items():
+        for entry, value in model.items():
+            assert torch.equal(value, before[key][entry]), f"{key} was changed: {entry}"
+    if isinstance(found, nn.Module):
+        assert not any(p.requires_grad for p in found.parameters())
+    else:
+        assert {k: tuple(v.shape) for k, v in found.items()} == of.entries
+        assert list(found) == list(of.entries)
+        assert {v.dtype for v in found.values()} == {torch.float32}
+        assert all(torch.isfinite(v).all() for v in found.values())
+        assert all(v.min() >= 0 for k, v in found.items() if k.endswith("running_var"))
+    assert torch.isfinite(subjects.outputs(name, found)).all()
+
+
+@pytest.mark.parametrize(("method", "name"), BOTH)
+def test_the_same_again_is_the_same(method: str, name: str) -> None:
+    """A run could not be repeated."""
+    of = fitting(method, name)
+    first, second = (subjects.outputs(name, subjects.made(method, of)) for _ in range(2))
+
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("method", "name"), BOTH)
+def test_identical_experts_give_the_expert(method: str, name: str) -> None:
+    """Law 1: a merge of equals would be something else, or a method would claim so falsely."""
+    module = merges.load(method)
+    one = subjects.expert(name, 7)
+    whole = subjects.source(name, [one] * 3)
+    found = subjects.outputs(name, subjects.made(method, subjects.cut(method, whole)))
+    alone = subjects.outputs(name, {k: v for k, v in one.items() if v.is_floating_point()})
+
+    assert close(found, alone) is getattr(module, "AGREES", True)
+
+
+@pytest.mark.parametrize(("method", "name"), [b for b in BOTH if merges.load(b[0]).NEEDS.start])
+def test_experts_that_have_not_moved_give_the_checkpoint(method: str, name: str) -> None:
+    """A method on task vectors would make something of nothing."""
+    start = subjects.start(name)
+    of = subjects.cut(method, subjects.source(name, [start] * 3))
+    at_start = subjects.outputs(name, {})
+
+    assert close(subjects.outputs(name, subjects.made(method, of)), at_start)
+
+
+@pytest.mark.parametrize(("method", "name"), BOTH)
+def test_the_order_of_the_clients_does_not_matter(method: str, name: str) -> None:
+    """Law 3: a client's place in the file would decide about the merged model."""
+    if not getattr(merges.load(method), "SYMMETRIC", True):
+        pytest.skip("the method declares that the order matters")
+    of = fitting(method, name)
+    turned = replace(of, models=dict(reversed(of.models.items())))
+    here, there = (subjects.outputs(name, subjects.made(method, each)) for each in (of, turned))
+
+    assert close(here, there)
+
+
+@pytest.mark.parametrize("method", STATES)
+def test_dtypes_and_counters_are_kept(method: str) -> None:
+    """A model in half precision would come back twice as large, or BatchNorm lose its counter."""
+    of = fitting(method, "tiny-rn")
+    short = replace(
+        of,
+        models={key: _as(model, torch.bfloat16) for key, model in of.models.items()},
+        checkpoint=None if of.checkpoint is None else _as(of.checkpoint, torch.bfloat16),
+    )
+    found = merged(method, short, **subjects.QUICK.get(method, {}))
+    first = next(iter(short.models.values())) if of.checkpoint is None else short.checkpoint
+    assert first is not None
+
+    assert {k: v.dtype for k, v in found.items()} == {k: v.dtype for k, v in first.items()}
+    counters = [k for k, v in first.items() if not v.is_floating_point()]
+    assert counters
+    assert all(torch.equal(found[k], first[k]) for k in counters)
+
+
+def _as(model: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.items()}
+
+
+@pytest.mark.parametrize("method", STATES)
+def test_models_that_do_not_fit_are_refused_by_name(method: str) -> None:
+    """Models of two architectures would be merged where their names happen to meet."""
+    of = fitting(method, "deep-vit")
+    names = list(of.models)
+    last = dict(of.models[names[-1]])
+    lacking = {k: v for k, v in last.items() if k != "proj"}
+    more = {**last, "head.weight": torch.zeros(2)}
+    other = {**last, "proj": last["proj"][:, :3]}
+
+    for wrong, words in (
+        (lacking, f"{names[-1]} lacks proj"),
+        (more, f"{names[-1]} has besides head.weight"),
+        (other, rf"{names[-1]}: proj is \(16, 3\)"),
+    ):
+        with pytest.raises(InputError, match=words):
+            merged(method, replace(of, models={**of.models, names[-1]: wrong}))
+
+
+NEEDED = [
+    (method, what)
+    for method in METHODS
+    for what in ("each", "sums", "start", "queries")
+    if getattr(merges.load(method).NEEDS, what)
+]
+
+
+@pytest.mark.parametrize(("method", "what"), NEEDED)
+def test_what_is_declared_is_read_and_nothing_else(method: str, what: str) -> None:
+    """A client would be asked for what the method does not need, or it would read in secret."""
+    needs = merges.load(method).NEEDS
+    of = fitting(method, "deep-vit")
+    value = getattr(needs, what)
+    less = [False] if value is True else [tuple(k for k in value if k != kind) for kind in value]
+    for fewer in less:
+        with pytest.raises(RunError, match=f"{method} reads .* and declares"):
+            subjects.made(method, of, replace(needs, **{what: fewer}))
