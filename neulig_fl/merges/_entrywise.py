@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neulig_fl.merges._given import Entries, Given
 
-PIECE = 2**20
+PIECE = 2**17
 """Numbers of one expert in a piece; a rule makes several copies of a piece."""
 
 Rule = Callable[[Tensor, Tensor], Tensor]

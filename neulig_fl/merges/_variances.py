@@ -1,6 +1,9 @@
-"""Running variances of merged models: a rule that goes beyond the experts can push them below 0."""
+"""Running variances of merged models: a rule that goes beyond the experts can push them too low."""
 
 from __future__ import annotations
+
+import torch
+from torch import Tensor
 
 from neulig_fl.merges._given import Entries
 
@@ -17,10 +20,25 @@ def not_below_zero(entries: Entries) -> Entries:
         Every entry.
 
     Example:
-        >>> import torch
         >>> entries = {"bn.running_mean": torch.tensor(-1.0), "bn.running_var": torch.tensor(-1.0)}
         >>> [float(value) for _, value in not_below_zero(iter(entries.items()))]
         [-1.0, 0.0]
     """
     for name, value in entries:
         yield name, value.clamp(min=0) if name.rpartition(".")[2] == VARIANCE else value
+
+
+def least_variance(own: Tensor, start: Tensor) -> Tensor:
+    """What a merged running variance must not fall below: the least of the models'.
+
+    Not falling below 0 would be too little: BatchNorm divides by the root of the variance.
+
+    Args:
+        own: the experts' running variances, (experts, channels).
+        start: theta_0's, (channels,).
+
+    Example:
+        >>> least_variance(torch.tensor([[1.0, 4.0], [3.0, 2.0]]), torch.tensor([2.0, 1.0]))
+        tensor([1., 1.])
+    """
+    return torch.minimum(own.amin(dim=0), start)

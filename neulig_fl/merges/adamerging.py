@@ -21,8 +21,9 @@ from neulig_fl.merges._entropy import (
     entropy_of_queries,
 )
 from neulig_fl.merges._options import Steps
-from neulig_fl.merges._running_statistics import BatchNormByHand, least_variance
+from neulig_fl.merges._variances import least_variance
 from neulig_fl.scenario_values import Number
+from neulig_fl.superposition.by_hand import BatchNormByHand
 
 SOURCE = "arXiv:2310.02575"
 NEEDS = Needs(each=("parameters",), start=True, queries=True, outputs=("pool", "evaluation"))

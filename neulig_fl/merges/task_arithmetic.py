@@ -8,6 +8,7 @@ from torch import Tensor
 
 from neulig_fl.merges import Answers, Entries, Given, Needs
 from neulig_fl.merges._options import Lambda
+from neulig_fl.merges._statistics import parameters, with_statistics
 
 SOURCE = "arXiv:2212.04089"
 NEEDS = Needs(sums=("parameters",), start=True, outputs=("evaluation",))
@@ -18,7 +19,7 @@ def merge(given: Given, *, lambda_: Lambda = 0.3) -> Entries:
     """Add: theta = theta_0 + lambda * sum_t (theta_t - theta_0).
 
     The sum of the task vectors is T times the difference of the experts' mean to theta_0, so sums
-    of parameters are enough.
+    of parameters are enough. BatchNorm's running statistics are averaged, not scaled.
 
     Args:
         given: the mean of every entry, and theta_0.
@@ -29,6 +30,10 @@ def merge(given: Given, *, lambda_: Lambda = 0.3) -> Entries:
 
     Source: arXiv:2212.04089, section 2 ("Learning via addition").
     """
+    yield from with_statistics(given, _moved(parameters(given), lambda_))
+
+
+def _moved(given: Given, lambda_: float) -> Entries:
     weight = lambda_ * len(given.experts)
     for name in given.entries:
         start = given.start(name)

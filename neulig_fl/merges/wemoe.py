@@ -22,7 +22,7 @@ from neulig_fl.merges._entropy import (
 )
 from neulig_fl.merges._options import Steps
 from neulig_fl.merges._routed import RoutedBlock, Router
-from neulig_fl.merges._running_statistics import least_variance
+from neulig_fl.merges._statistics import is_statistic
 from neulig_fl.scenario_values import Number
 
 SOURCE = "arXiv:2402.00433"
@@ -61,8 +61,8 @@ def model(
 
     On ResNets an extension of ours: of each bottleneck, the 1x1 convolutions are routed, which are
     linear layers at every position as an MLP's are; h are the channels of the bottleneck's input,
-    and the mean is over positions. BatchNorm goes with the rest, by task arithmetic, and a running
-    variance does not fall below the least of the models'.
+    and the mean is over positions. BatchNorm's weights go with the rest, by task arithmetic; its
+    running statistics are averaged.
 
     Args:
         given: each client's parameters, theta_0, the architecture, and unlabelled queries.
@@ -175,14 +175,13 @@ def _stack(given: Given, name: str) -> Tensor:
 
 
 def _by_task_arithmetic(given: Given, lambda_: float) -> nn.Module:
-    """The architecture with theta_0 + lambda sum_t tau_t everywhere."""
+    """The architecture with theta_0 + lambda sum_t tau_t, and averaged running statistics."""
     network = given.network()
     held = network.state_dict()
     for name in given.entries:
         own, start = given.own(name), given.start(name)
-        value = start + lambda_ * (own - start).sum(dim=0)
-        least = least_variance(own, start) if name.endswith("running_var") else None
-        held[name].copy_(value if least is None else value.maximum(least))
+        moved = start + lambda_ * (own - start).sum(dim=0)
+        held[name].copy_(own.mean(dim=0) if is_statistic(name) else moved)
     return network
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from neulig_fl.families import Family, device
 from neulig_fl.knowledge import Knowledge, Questions
 from neulig_fl.portland import MergedLogits, to_logits
 from neulig_fl.superposition import ExpertStack, Merging, superposed
-from neulig_fl.superposition.operations import batch_norm
+from neulig_fl.superposition.by_hand import BatchNormByHand
 
 INPUT_BYTES = 4 * 2**20
 """Inputs of merged models whose activations are kept at a time; those are many times as much."""
@@ -86,17 +83,9 @@ class MergedQueries:
         own = self.encoder.state_dict()
         entries = self.stack.entries(self.stack.mixtures(coopvec)[0])
         state = {name: v.to(inputs.device, own[name].dtype) for name, v in entries.items()}
-        with _BatchNormByHand():
+        with BatchNormByHand():
             found: Tensor = functional_call(self.encoder, state, (inputs,))
         return found
-
-
-class _BatchNormByHand(TorchFunctionMode):
-    """Torch's own batch norm has no gradient for its statistics, which are mixed here."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do what was asked, and batch norm by its formula."""
-        return (batch_norm if func is functional.batch_norm else func)(*args, **(kwargs or {}))
 
 
 def _made_again(run: Callable[[Tensor], Tensor], coopvecs: Tensor) -> Tensor:

@@ -210,13 +210,14 @@ def test_predictions_become_certain(level: str) -> None:
 
 @pytest.mark.parametrize("level", ["task", "layer"])
 def test_without_learning_it_is_task_arithmetic(level: str) -> None:
-    """Its start would be another than the one that it is compared with."""
+    """Its start would be another than the one that it is compared with, statistics apart."""
     start, *experts = states(2, spread=0.1)
     known = source(start, experts)
     found = merged("adamerging", known, level=level, **{"lambda": 0.4, "steps": 1, "lr": 1e-12})
     wanted = merged("task-arithmetic", known, **{"lambda": 0.4})
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value)
+        if not name.endswith(("running_mean", "running_var")):  # those are averaged there
+            torch.testing.assert_close(found[name], value)
 
 
 @pytest.mark.parametrize("level", ["task", "layer"])

@@ -18,8 +18,8 @@ from torch.func import functional_call
 
 from neulig_fl import merges
 from neulig_fl.errors import InputError
-from neulig_fl.merges import Answers, Given, Queries, StateDicts, merged, wemoe
-from neulig_fl.merges._routed import RoutedBlock, Router
+from neulig_fl.merges import Given, Queries, StateDicts, merged, wemoe
+from neulig_fl.merges._routed import Router
 
 State = dict[str, Tensor]
 MAKERS = {"vit": encoders.vit(), "resnet": encoders.resnet(layers=(1, 1, 1, 1))}
@@ -82,17 +82,17 @@ def heard(network: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def entry(name: str, known: StateDicts, weights: Sequence[float] | Tensor) -> Tensor:
-    """theta_0 + sum_t r_t tau_t of one entry; a variance not below the least of the models'."""
+    """theta_0 + sum_t r_t tau_t of one entry; the mean of running statistics."""
     assert known.checkpoint is not None
     start = known.checkpoint[name]
     if not start.is_floating_point():
         return start
     models = [model[name].double() for model in known.models.values()]
+    if name.endswith(("running_mean", "running_var")):
+        return torch.stack(models).mean(dim=0)
     value = start.double()
     for model, weight in zip(models, weights, strict=True):
         value = value + weight * (model - start.double())
-    if name.endswith("running_var"):
-        value = value.maximum(torch.stack([start.double(), *models]).min(dim=0).values)
     return value
 
 
@@ -139,7 +139,7 @@ def test_every_sample_sees_the_network_that_its_routers_say(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_the_rest_is_merged_by_task_arithmetic(kind: str) -> None:
-    """What has no router would stay at the checkpoint, or have a variance below 0."""
+    """What has no router would stay at the checkpoint, or statistics be scaled with weights."""
     known = source(kind)
     held = routed(known, lambda_=-1.5, steps=1).state_dict()
     found = {name.replace(".block.", "."): value for name, value in held.items()}
@@ -148,11 +148,7 @@ def test_the_rest_is_merged_by_task_arithmetic(kind: str) -> None:
     for name in rest:
         wanted = entry(name, known, [-1.5] * 3)
         torch.testing.assert_close(found[name].double(), wanted, rtol=1e-5, atol=1e-5)
-    if kind == "resnet":
-        assert known.checkpoint is not None
-        least = torch.stack([m["bn1.running_var"] for m in known.models.values()]).amin(dim=0)
-        least = least.minimum(known.checkpoint["bn1.running_var"])
-        assert (found["bn1.running_var"] == least).any()  # the case is reached
+    assert (kind == "resnet") == any(name.endswith("running_var") for name in rest)
 
 
 class SlowMlp(nn.Module):
@@ -316,101 +312,6 @@ def test_the_model_is_ready_to_answer(kind: str) -> None:
     assert found.dtype == torch.float32
     assert torch.equal(copied(inputs), found)
     assert all(torch.equal(value, before[name]) for name, value in known.models["e0"].items())
-
-
-@pytest.mark.parametrize("shape", [(3, 5, 4), (3, 4, 2, 3)])
-def test_a_router_averages_over_positions(shape: tuple[int, ...]) -> None:
-    """Tokens, or places of a picture, would be mixed up before the router reads them."""
-    generator = torch.Generator().manual_seed(0)
-    router = Router(4, 2)
-    for value in router.parameters():
-        value.data.normal_(generator=generator)
-    states = torch.randn(shape, generator=generator)
-    first, last = router.first, router.last
-    for found, state in zip(router(states), states, strict=True):
-        at = state if state.ndim == 2 else [state[:, i, j] for i in range(2) for j in range(3)]
-        hidden = [(first.weight @ h + first.bias).clamp(min=0) for h in at]
-        said = [last.weight @ h + last.bias for h in hidden]
-        torch.testing.assert_close(found, sum(said) / len(said))
-
-
-def test_sequences_can_come_first() -> None:
-    """In a transformer whose states are (tokens, samples, width), tokens would be routed."""
-    generator = torch.Generator().manual_seed(0)
-    stacks = {
-        "c_fc.weight": torch.randn(3, 8, 4, generator=generator),
-        "c_fc.bias": torch.randn(3, 8, generator=generator),
-    }
-    router = Router(4, 2)
-    for value in router.parameters():
-        value.data.normal_(generator=generator)
-
-    def block(*, batch_first: bool) -> nn.Module:
-        plain = nn.Sequential()
-        plain.add_module("c_fc", nn.Linear(4, 8))
-        return RoutedBlock(plain, router, stacks.__getitem__, batch_first)
-
-    states = torch.randn(5, 7, 4, generator=generator)
-    with torch.no_grad():
-        found = block(batch_first=False)(states.transpose(0, 1)).transpose(0, 1)
-        torch.testing.assert_close(found, block(batch_first=True)(states))
-        assert found.std() > 0
-
-
-# ---------------------------------------------------------------- ensemble
-
-
-def answers(seed: int, size: int) -> Answers:
-    """A task's outputs, 4 numbers each of 3 experts, with 5 classes."""
-    generator = torch.Generator().manual_seed(seed)
-    outputs = torch.randn(size, 3, 4, generator=generator)
-    base = torch.randn(size, 4, generator=generator)
-    columns = torch.randn(4, 5, generator=generator)
-    return Answers(f"t{seed}", outputs, base, lambda mixed: mixed @ columns.to(mixed.dtype))
-
-
-def test_the_ensemble_is_routed_by_the_mean_output() -> None:
-    """The outputs would be mixed with other weights than entropy gives."""
-    pool, evaluation = [answers(1, 7), answers(2, 4)], [answers(3, 2), answers(4, 3)]
-    lr = 0.02
-    found = wemoe.ensemble(pool, evaluation, lambda_=0.3, steps=4, lr=lr, batch_size=3)
-    router = nn.Linear(4, 3).double()
-    with torch.no_grad():
-        router.weight.zero_()
-        router.bias.fill_(0.3)
-
-    def mixed(task: Answers, rows: range) -> Tensor:
-        values = []
-        for q in rows:
-            base, own = task.base[q].double(), task.outputs[q].double()
-            weights = router(own.mean(dim=0))
-            values.append(base + sum(w * (z - base) for w, z in zip(weights, own, strict=True)))
-        return torch.stack(values)
-
-    optimiser = torch.optim.Adam(router.parameters())
-    for step in range(4):
-        loss = torch.zeros((), dtype=torch.float64)
-        for task in pool:
-            turns = math.ceil(len(task.outputs) / 3)
-            p = torch.softmax(
-                task.logits(mixed(task, range(step % turns, len(task.outputs), turns))), dim=1
-            )
-            loss = loss - (p * p.log()).sum(dim=1).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / 4)) / 2
-        optimiser.step()
-    for one, task in zip(found, evaluation, strict=True):
-        wanted = mixed(task, range(len(task.outputs))).detach()
-        torch.testing.assert_close(one.double(), wanted, rtol=1e-5, atol=1e-5)
-        assert not one.requires_grad
-    assert (router.weight.abs() > 1e-3).all()
-
-
-def test_an_ensemble_without_a_pool_is_refused() -> None:
-    """A router would be taken as trained that nothing trained."""
-    with pytest.raises(InputError, match="no pool queries of task t2"):
-        wemoe.ensemble([answers(1, 7), answers(2, 0)], [answers(3, 2)])
 
 
 # ---------------------------------------------------------------- refused, marked
