@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test unit check install format clean
+.PHONY: demo reproduce test unit check install format clean
 
 install: $(STAMP)
 
@@ -15,6 +15,9 @@ $(STAMP): pyproject.toml
 
 demo: install  ## run scenarios/quickstart.yaml under Flower's simulation engine and print the report
 	$(BIN)/neulig-fl run scenarios/quickstart.yaml
+
+reproduce: install  ## run the comparison scenarios (half an hour) and write docs/results.md beside the paper's tables
+	$(BIN)/python benchmarks/reproduce.py
 
 check: install  ## formatting, lint, types, the import walk, doctests
 	$(BIN)/ruff format --check .
