@@ -43,7 +43,7 @@ def orthogonal(matrix: Tensor) -> tuple[Tensor, Tensor]:
     them in U and V.
 
     Args:
-        matrix: (rows, columns), float64, made from float32 numbers.
+        matrix: (rows, columns), float32: what is 0 but for rounding is so for that.
 
     Returns:
         U V', (rows, columns), and all singular values, the largest first.
@@ -52,5 +52,5 @@ def orthogonal(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     rounding = values[0] * max(matrix.shape) * torch.finfo(torch.float32).eps
-    kept = values > rounding
-    return left[:, kept] @ right[kept], values
+    kept = int((values > rounding).sum())  # the largest come first
+    return left[:, :kept] @ right[:kept], values

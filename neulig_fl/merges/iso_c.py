@@ -53,7 +53,6 @@ def _flattened(given: Given, weight: float) -> Entries:
         start = given.start(name)
         vector = given.mean(name) - start
         if name in chosen:
-            total = len(given.experts) * vector.flatten(1).double()
-            close, values = orthogonal(total)
-            vector = (values.mean() * close).reshape(shape).float()
+            close, values = orthogonal(vector.flatten(1))
+            vector = close.mul_(len(given.experts) * values.mean()).reshape(shape)
         yield name, start + weight * vector

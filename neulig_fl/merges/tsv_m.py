@@ -75,7 +75,9 @@ def _merged(own: Tensor, start: Tensor, kept: int) -> Tensor:
         lefts.append(left[:, :kept].clone())
         values.append(size[:kept])
         rights.append(right[:kept].clone())
-    u, _ = orthogonal(torch.cat(lefts, dim=1).double())
-    v, _ = orthogonal(torch.cat(rights).double())
-    found = u * torch.cat(values) @ v
-    return found.reshape(start.shape).float()
+        del left, right
+    u, _ = orthogonal(torch.cat(lefts, dim=1))
+    lefts.clear()
+    v, _ = orthogonal(torch.cat(rights))
+    rights.clear()
+    return (u.mul_(torch.cat(values)) @ v).reshape(start.shape)
