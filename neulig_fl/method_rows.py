@@ -124,7 +124,9 @@ class _Method:
             return not_ensembled
         return self._reach.refusal(self._needs) or NOT_MERGED
 
-    def _side(self, compute: Any, nothing: Predictions) -> tuple[Predictions, str]:
+    def _side(
+        self, compute: Callable[[], Predictions], nothing: Predictions
+    ) -> tuple[Predictions, str]:
         try:
             return compute(), ""
         except NotAvailable as reason:
@@ -137,9 +139,7 @@ class _Method:
         source = self._reach.source(self._needs)
         self.row.experts = source.experts
         self._tune(partial(self._pool_score, source))
-        self.row.bytes += source.bytes + self._bytes(
-            (*MODEL_KINDS, *self._needs.each, *self._needs.sums)
-        )
+        self.row.bytes += source.bytes + self._bytes()
         questions = run.knowledge.questions(group, "evaluation")
         title = f"{run.stage.name}: merge, {self.entry.name} {self.entry.variant or ''}".strip()
         return self._predicted(source, questions, title)
@@ -173,7 +173,7 @@ class _Method:
         targets = [self.run.knowledge.targets(question) for question in questions]
         return accuracy(self._predicted(source, questions, title), targets)
 
-    def _tune(self, score: Any) -> None:
+    def _tune(self, score: Callable[[], float]) -> None:
         """Choose the tuned options by accuracy on the labelled pool; of equal ones the first."""
         if not self.entry.tune or self.row.settings is not None:
             return
@@ -222,7 +222,7 @@ class _Method:
             for question, own, start in zip(questions, outputs, starts, strict=True)
         ]
 
-    def _score(self, task: str) -> Any:
+    def _score(self, task: str) -> Callable[[Tensor], Tensor]:
         knowledge = self.run.knowledge
         head, columns = knowledge.head_for_outputs(task), knowledge.columns(task)
         return lambda mixed: to_logits(mixed, head, columns)
@@ -246,10 +246,12 @@ class _Method:
         targets = [knowledge.targets(q) for q in knowledge.questions(group, "pool")]
         return accuracy(self._mixed(answers), targets)
 
-    def _bytes(self, kinds: Sequence[str]) -> int:
-        """Bytes of the single records of some kinds."""
+    def _bytes(self) -> int:
+        """Bytes of the single records that the rule reads; a task vector is as good as a model."""
+        kinds = {*self._needs.each, *self._needs.sums}
+        kinds |= set(MODEL_KINDS) if kinds & set(MODEL_KINDS) else set()
         group, known = self.run.stage.group, self.run.knowledge.bytes
-        return sum(known.get((group, kind, None), 0) for kind in dict.fromkeys(kinds))
+        return sum(known.get((group, kind, None), 0) for kind in sorted(kinds))
 
 
 def _steps(progress: Progress, title: str) -> Callable[[int, int], None]:

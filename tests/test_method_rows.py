@@ -80,7 +80,13 @@ def test_every_method_has_a_row_in_every_stage_and_one_release_serves_all(
         assert after["seconds"] > 0
         assert after["peak_rss_bytes"] > 0
         assert after["bytes"] > 0
-    kinds = [r["kind"] for r in report.data["stages"][1]["releases"]]
+    released = report.data["stages"][1]["releases"]
+    size = {k: sum(r["bytes"] for r in released if r["kind"] == k) for k in ("gram", "fisher")}
+    models = sum(r["bytes"] for r in released if r["kind"] == "parameters")
+    assert second[("fisher", None)]["bytes"] == size["fisher"]
+    assert second[("regmean", None)]["bytes"] == size["gram"] + models
+    assert second[("ties", None)]["bytes"] == models
+    kinds = [r["kind"] for r in released]
     assert kinds == [kind for kind in ("parameters", "gram", "fisher") for _ in tiny.CLIENTS]
     assert report.data["ledger"]["verified"]
 
