@@ -30,6 +30,7 @@ from neulig_fl.method_source import Reach, RunSource
 from neulig_fl.method_tuning import accuracy, combinations
 from neulig_fl.portland import to_logits
 from neulig_fl.progress import Bar, Progress
+from neulig_fl.scenario import Scenario
 from neulig_fl.scenario_methods import MethodEntry
 from neulig_fl.scenario_values import MODEL_KINDS
 from neulig_fl.weightings import CONTROLS
@@ -44,9 +45,7 @@ def run_methods(run: StageRun, merging: bool) -> None:
         run: the stage; its rows are added to, or replaced.
         merging: whether models are merged as well as outputs.
     """
-    for entry in run.knowledge.setting.scenario.methods:
-        if entry.name in CONTROLS:  # simple-average has its row in every report
-            continue
+    for entry in compared(run.knowledge.setting.scenario):
         start = time.perf_counter()
         row = Row(entry.name, None, (), variant=entry.variant)
         try:
@@ -56,6 +55,11 @@ def run_methods(run: StageRun, merging: bool) -> None:
         except _Failed as problem:
             row.failed, row.scores, row.reason = True, [], str(problem)
         close(run, row, start)
+
+
+def compared(scenario: Scenario) -> list[MethodEntry]:
+    """The methods that get rows of their own: simple-average is a control, in every report."""
+    return [entry for entry in scenario.methods if entry.name not in CONTROLS]
 
 
 @dataclass

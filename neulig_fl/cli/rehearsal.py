@@ -18,6 +18,7 @@ from neulig_fl.cli.permitted import UNLESS_REFUSED, Permitted, of_method
 from neulig_fl.compare import Key, StageRun, methods
 from neulig_fl.fitted import Fitted, NotAvailable
 from neulig_fl.knowledge import Knowledge, Questions
+from neulig_fl.method_rows import compared
 from neulig_fl.plan import Planned, Setting
 from neulig_fl.portland import Fit, Portland
 from neulig_fl.progress import Progress
@@ -26,7 +27,7 @@ from neulig_fl.scenario import Stage
 from neulig_fl.stages import vote
 from neulig_fl.stages.train_portland import consenting
 from neulig_fl.sum_plan import PlannedSum, SumPlan
-from neulig_fl.weightings import CONTROLS, Rule, Situation, Weighting
+from neulig_fl.weightings import Rule, Situation, Weighting
 
 NO_INPUTS = "no client released its training inputs"
 """Then nobody is asked for outputs on them, and nobody refuses."""
@@ -271,9 +272,7 @@ def _results(run: StageRun, summing: _Summing, merging: bool) -> Iterator[Permit
 
 def _methods(run: StageRun, summing: _Summing, merging: bool) -> Iterator[Permitted]:
     """The rows of the scenario's merge methods, as `method_rows.run_methods` makes them."""
-    for entry in run.knowledge.setting.scenario.methods:
-        if entry.name in CONTROLS:
-            continue
+    for entry in compared(run.knowledge.setting.scenario):
 
         def ask(kind: str, kept: tuple[str, ...], name: str = entry.name) -> PlannedSum:
             return summing.one((name, None), (kind, None), kept)

@@ -149,8 +149,7 @@ class Given:
         Raises:
             RunError: the method did not declare that it needs sums of it.
         """
-        if kind not in (*self.needs.sums, *self.needs.each):
-            self._undeclared(f"sums of {kind}")
+        self._require_sums(kind)
         return self.source.mean(kind, name)
 
     def arrays(self, kind: str) -> Mapping[str, tuple[int, ...]]:
@@ -159,8 +158,7 @@ class Given:
         Raises:
             RunError: the method did not declare that it needs it.
         """
-        if kind not in (*self.needs.sums, *self.needs.each):
-            self._undeclared(f"sums of {kind}")
+        self._require_sums(kind)
         return self.source.arrays(kind)
 
     def start(self, name: str) -> Tensor:
@@ -195,6 +193,11 @@ class Given:
     def generator(self, name: str = "") -> torch.Generator:
         """A generator of the method's own, from the scenario's seed."""
         return torch_generator(self.source.seed, f"merge-{self.method}", name)
+
+    def _require_sums(self, kind: str) -> None:
+        """Check that sums of a kind are declared; each client's own say as much."""
+        if kind not in (*self.needs.sums, *self.needs.each):
+            self._undeclared(f"sums of {kind}")
 
     def _undeclared(self, what: str) -> NoReturn:
         declared = f"{self.method} reads {what} and declares: {self.needs}"

@@ -38,7 +38,7 @@ def is_statistic(name: str) -> bool:
 
 def parameters(given: Given) -> Given:
     """The same without running statistics: its entries are the parameters."""
-    return _Parameters(given.source, given.needs, given.method)
+    return _Parameters(given.source, given.needs, given.method, given.on_step)
 
 
 def with_statistics(given: Given, entries: Entries) -> Entries:
