@@ -29,10 +29,13 @@ from neulig_fl.scenario import Scenario, load
 
 ROOT = Path(__file__).resolve().parents[1]
 MICRO = ROOT / "scenarios" / "micro"
+PRIVACY = ROOT / "scenarios" / "privacy"
 SCENARIOS = (
     Entry(MICRO / "baselines-vit.yaml", ("2b", "5")),
     Entry(MICRO / "baselines-rn.yaml", ("2a",)),
     Entry(MICRO / "diverse-origin.yaml"),
+    Entry(PRIVACY / "sums-of-statistics.yaml"),
+    Entry(PRIVACY / "trimmed-then-parameters.yaml"),
 )
 """The page's sections in order, each beside these of the paper's tables."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import plan, records, variants
+from neulig_fl import plan, records, trimming, variants
 from neulig_fl.errors import (
     BadReply,
     ClientFailed,
@@ -31,7 +31,7 @@ from neulig_fl.protections import Way
 from neulig_fl.receipts import Receipts
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario, Stage
-from neulig_fl.scenario_values import MEASURED_KINDS, MODEL_KINDS, NOISED
+from neulig_fl.scenario_values import MEASURED_KINDS, MODEL_KINDS, NOISED, TRIMMED
 from neulig_fl.sealing import Seen
 
 LARGE = (*MODEL_KINDS, *MEASURED_KINDS)
@@ -212,11 +212,14 @@ class Collector:
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
         payload = self._opened(item, rows, answer.payload, who)
-        fields = records.layout(request.kind, rows, setting.sizes)
+        fields = records.layout(request.kind, rows, setting.sizes, request.fraction)
         arrays = records.unpack(payload, fields, who)
         if request.kind == "inputs":
             self._check_labels(item.client, np.asarray(arrays["labels"], np.int64), who)
         self._check_classes(request.kind, arrays, who)
+        wrong = trimming.problem(arrays, setting.sizes.entries) if request.kind == TRIMMED else None
+        if wrong is not None:
+            raise BadReply(f"{who}: {wrong}")
         entry = self._signed(item, facts, answer.body.get("entry"), who)
         self._check_noise(request, entry, who)
         self.knowledge.take(item.client, request, arrays, len(answer.payload))

@@ -258,7 +258,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         if share is None or problem is not None:
             refuse(side, str(problem), request)
         fingerprint = store.fingerprint(request, holdings.data_hash, _settings(guard, share))
-        size = records.byte_count(request.kind, rows, sizes) + guard.OVERHEAD
+        size = records.byte_count(request.kind, rows, sizes, request.fraction) + guard.OVERHEAD
         found, wrap = store.find(fingerprint), _wrapping(guard, way, size)
         if found is not None:
             return store.receipted(found, request.stage, wrap)
@@ -274,7 +274,8 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
             refuse(side, reason, request, expert=expert, data=data)
         who = f"client {side.client.name!r}, {request.kind}"
         arrays = guard.treated(records.build(request.kind, holdings), case)
-        payload = records.pack(arrays, records.layout(request.kind, rows, sizes), who)
+        fields = records.layout(request.kind, rows, sizes, request.fraction)
+        payload = records.pack(arrays, fields, who)
         return store.keep(fingerprint, payload, rows, said, wrap)
 
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neulig_fl import trimming
 from neulig_fl.experts import classify, encode
 from neulig_fl.plan import Setting
 from neulig_fl.queries import Block, blocks, class_columns
@@ -28,6 +29,7 @@ from neulig_fl.records import (
     Request,
     moved,
 )
+from neulig_fl.scenario_values import TRIMMED
 from neulig_fl.source_cache import cache_dir
 from neulig_fl.superposition import ExpertStack, mapped
 
@@ -65,6 +67,7 @@ class Knowledge:
     bytes: dict[Key, int] = field(default_factory=dict)
     summed: dict[tuple[object, ...], Any] = field(default_factory=dict)
     """What secure sums gave, by what was asked (`sum_rounds`)."""
+    _models: dict[tuple[str, str], tuple[Key, int]] = field(default_factory=dict)
     _questions: dict[tuple[object, ...], list[Questions]] = field(default_factory=dict)
     _at_start: dict[int, tuple[Questions, Tensor]] = field(default_factory=dict)
     _heads: dict[str, Tensor] = field(default_factory=dict)
@@ -90,6 +93,10 @@ class Knowledge:
         """
         key = (request.group, request.kind, request.queries)
         self.bytes[key] = self.bytes.get(key, 0) + size
+        if request.kind in MODEL_KINDS:  # a client's last model takes the place of the one before
+            before, less = self._models.get((request.group, client), (key, 0))
+            self.bytes[before] -= less
+            self._models[(request.group, client)] = (key, size)
         if request.kind in OUTPUT_KINDS:
             self._answered(key, client, request, arrays)
         elif request.kind == "offset-sum":
@@ -99,10 +106,11 @@ class Knowledge:
         elif request.kind in MEASURED:
             kept: Arrays = {name: np.array(array) for name, array in arrays.items()}
             self.statistics.setdefault(key, {})[client] = kept
-        elif request.kind == "task-vector":
-            start = self.setting.family.encoder().state_dict()
-            known = {name: start[name].numpy() for name in arrays}
-            self._stack(request.group).put(client, moved(known, arrays))
+        elif request.kind in ("task-vector", TRIMMED):
+            shapes, start = self.setting.family.entries(), self.setting.family.encoder()
+            vector = trimming.restored(arrays, shapes) if request.kind == TRIMMED else arrays
+            known = {name: value.numpy() for name, value in start.state_dict().items()}
+            self._stack(request.group).put(client, moved(known, vector))
         else:
             self._stack(request.group).put(client, arrays)
 

@@ -29,6 +29,7 @@ from neulig_fl import (
     offset_sum,
     policy,
     recipients,
+    trimming,
 )
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import NeuligError
@@ -326,6 +327,10 @@ class PartyHoldings:
     def task_vector(self) -> Arrays:
         """The difference of every floating entry to that of the common checkpoint."""
         return difference(self.parameters(), self.start())
+
+    def trimmed_task_vector(self) -> Arrays:
+        """As much of it as is asked for."""
+        return trimming.trimmed(self.task_vector(), self._request.fraction)
 
     def gram(self) -> Arrays:
         """Gram matrices over the client's own training images."""

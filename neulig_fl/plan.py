@@ -20,14 +20,15 @@ from neulig_fl.queries import Block, blocks, class_count, open_tasks
 from neulig_fl.records import Dimensions, Request
 from neulig_fl.scenario import Client, Scenario, Share, Stage
 from neulig_fl.scenario_stages import NOISE_KEYS
-from neulig_fl.scenario_values import MODEL_KINDS, NOISED, SUMS
+from neulig_fl.scenario_values import MODEL_KINDS, NOISED, SUMS, WHOLE_MODEL_KINDS
 from neulig_fl.tasks import Task
 
 ORDER = (
-    "inputs", "offset-sum", "features", "logits", "probabilities", "top-k", "labels", "parameters",
-    "task-vector", "gram", "fisher",
+    "inputs", "offset-sum", "features", "logits", "probabilities", "top-k", "labels",
+    "trimmed-task-vector", "parameters", "task-vector", "gram", "fisher",
 )  # fmt: skip
-"""The order in which a stage asks: answers to `train` queries need their inputs first."""
+"""The order in which a stage asks: answers to `train` queries need their inputs first, and a whole
+model takes the place of a part."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Setting:
         """Bytes of a record as it leaves."""
         guard = variants.load("neulig_fl.protections", request.protection)
         overhead: int = guard.OVERHEAD
-        return records.byte_count(request.kind, rows, self.sizes) + overhead
+        size = records.byte_count(request.kind, rows, self.sizes, request.fraction)
+        return size + overhead
 
     def blocks(self, request: Request) -> list[Block]:
         """The queries that a request is about."""
@@ -134,7 +136,8 @@ def refusal(scenario: Scenario, client: str, request: Request) -> str | None:
 def _covers(known: Request, known_share: Share, request: Request, share: Share) -> bool:
     """Whether what is known holds what is asked for: the same record, on as many queries.
 
-    What has noise holds what has the same noise; of parameters and task vectors, each holds both.
+    What has noise holds what has the same noise; of parameters and task vectors, each holds both,
+    and what is trimmed. What is trimmed holds what is trimmed as far or further.
     Statistics are the same if they are measured on as many images.
     """
     same = (known.group, known.kind, known.queries) == (
@@ -142,7 +145,7 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
     )  # fmt: skip
     if known.protection == NOISED:
         return same and known.same_data(request) and _noise(known_share) == _noise(share)
-    if known.kind in MODEL_KINDS and request.kind in MODEL_KINDS:
+    if known.kind in WHOLE_MODEL_KINDS and request.kind in MODEL_KINDS:
         return known.group == request.group
     measured = known_share.measured_on == share.measured_on
     return same and measured and known.fraction >= request.fraction

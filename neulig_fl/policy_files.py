@@ -11,7 +11,7 @@ from neulig_fl.errors import ScenarioError, nearest
 from neulig_fl.policy_models import AllowRule, Policy, is_policy_file
 from neulig_fl.scenario_errors import Problem, problems_of, report, shown
 from neulig_fl.scenario_models import exists, place
-from neulig_fl.scenario_values import OUTPUT_KINDS
+from neulig_fl.scenario_values import DIVISIBLE_KINDS, OUTPUT_KINDS
 from neulig_fl.yaml_source import read as read_yaml
 
 PRESETS = Path(__file__).parent / "policies"
@@ -104,8 +104,8 @@ def _against(rule: AllowRule, policy: Policy) -> Iterator[tuple[str, str]]:
     elif kind not in ("inputs", *OUTPUT_KINDS):
         if rule.queries is not None:
             yield "queries", f"{kind} answers no queries {got}; leave queries out"
-        if "fraction" in rule.model_fields_set:
-            yield "fraction", f"{kind} answers no queries to give a share of; leave fraction out"
+        if "fraction" in rule.model_fields_set and kind not in DIVISIBLE_KINDS:
+            yield "fraction", f"{kind} leaves whole or not at all; leave fraction out"
 
 
 def _without_noise(policy: Policy) -> Iterator[Problem]:

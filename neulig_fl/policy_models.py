@@ -33,7 +33,9 @@ class AllowRule(Section):
         None, description="The only query sets that may be answered; null: any."
     )
     fraction: Annotated[Number, Field(gt=0, le=1)] = Field(
-        1.0, description="Largest share of a query set that may be answered."
+        1.0,
+        description="Largest share of a query set that may be answered, or of a task vector's "
+        "numbers that may be kept.",
     )
     protections: Several[Protection] | None = Field(
         None,

@@ -15,10 +15,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import fisher, gram, sealing
+from neulig_fl import fisher, gram, sealing, trimming
 from neulig_fl.errors import BadReply
 from neulig_fl.scenario import KINDS, OUTPUT_KINDS, Scenario, Share
-from neulig_fl.scenario_values import MIXED_KINDS, MODEL_KINDS, SERVER
+from neulig_fl.scenario_values import (
+    MIXED_KINDS,
+    MODEL_KINDS,
+    SERVER,
+    TRIMMED,
+    WHOLE_MODEL_KINDS,
+)
 
 TOP_K = 5
 """Classes in a row of a `top-k` record; all of them where there are fewer."""
@@ -59,7 +65,7 @@ class Request:
         group: whose experts, A or B.
         kind: one of `KINDS`.
         queries: the query set; None for kinds without queries.
-        fraction: share of the query set.
+        fraction: share of the query set, or of a trimmed task vector's numbers.
         protection: what must be done to the record before it leaves.
     """
 
@@ -122,6 +128,10 @@ class Holdings(Protocol):
         """The difference of every floating entry to theta_0's."""
         ...
 
+    def trimmed_task_vector(self) -> Arrays:
+        """As much of it as is asked for: its largest numbers (`trimming.trimmed`)."""
+        ...
+
     def gram(self) -> Arrays:
         """Gram matrices of every weight's inputs, and their moments (`gram.measured`)."""
         ...
@@ -135,14 +145,22 @@ class Holdings(Protocol):
         ...
 
 
-def layout(kind: str, rows: int, sizes: Dimensions) -> list[Field]:
+def layout(kind: str, rows: int, sizes: Dimensions, fraction: float = 1.0) -> list[Field]:
     """Name, dtype and shape of every array in a record.
+
+    Args:
+        kind: of the record.
+        rows: queries; 1 for kinds without queries.
+        sizes: what shapes follow from.
+        fraction: of a trimmed task vector, the share of its numbers that is kept.
 
     Example:
         >>> layout("features", 3, Dimensions(2, 5, 32, {}))
         [('features', '<f4', (3, 2))]
     """
-    if kind in MODEL_KINDS:
+    if kind == TRIMMED:
+        return trimming.layout(sizes.entries, fraction)
+    if kind in WHOLE_MODEL_KINDS:
         return _floats(sizes.entries)
     if kind in MEASURED:
         return _floats(MEASURED[kind].layout(sizes.entries))
@@ -164,14 +182,15 @@ def _floats(shapes: Mapping[str, tuple[int, ...]]) -> list[Field]:
     return [(name, "<f4", shape) for name, shape in shapes.items()]
 
 
-def byte_count(kind: str, rows: int, sizes: Dimensions) -> int:
-    """Bytes of a record's payload.
+def byte_count(kind: str, rows: int, sizes: Dimensions, fraction: float = 1.0) -> int:
+    """Bytes of a record's payload; the arguments are those of `layout`.
 
     Example:
         >>> byte_count("features", 3, Dimensions(2, 5, 32, {}))
         24
     """
-    return sum(math.prod(shape) * int(dtype[-1]) for _, dtype, shape in layout(kind, rows, sizes))
+    fields = layout(kind, rows, sizes, fraction)
+    return sum(math.prod(shape) * int(dtype[-1]) for _, dtype, shape in fields)
 
 
 def binding(request: Request, rows: int, sizes: Dimensions, *, client: str, run: str) -> bytes:
@@ -193,7 +212,7 @@ def binding(request: Request, rows: int, sizes: Dimensions, *, client: str, run:
         kind=request.kind,
         queries=request.queries,
         fraction=request.fraction,
-        shapes=layout(request.kind, rows, sizes),
+        shapes=layout(request.kind, rows, sizes, request.fraction),
     )
 
 
@@ -233,6 +252,7 @@ def build(kind: str, holdings: Holdings) -> Arrays:
         "labels": lambda: {"labels": _top_k(_probabilities(holdings))["classes"][:, 0]},
         "parameters": holdings.parameters,
         "task-vector": holdings.task_vector,
+        TRIMMED: holdings.trimmed_task_vector,
         "gram": holdings.gram,
         "fisher": holdings.fisher,
     }

@@ -29,12 +29,14 @@ from neulig_fl.scenario_needs import unmet, unmet_methods, wrong_sums
 from neulig_fl.scenario_stages import NOISE_KEYS, Share
 from neulig_fl.scenario_tasks import OPEN_SOURCES, TaskOptions, built_in_tasks
 from neulig_fl.scenario_values import (
+    DIVISIBLE_KINDS,
     MEASURED_KINDS,
     MODEL_KINDS,
     NOISED,
     NOISED_KINDS,
     OUTPUT_KINDS,
     SERVER,
+    TRIMMED,
 )
 
 _READ_BY_ALL = frozenset({"templates"})
@@ -115,6 +117,9 @@ def _shares(scenario: Scenario) -> Iterator[Problem]:
             wrong = _wrong_queries(share)
             if wrong:
                 yield Problem(("stages", i, "share", j, "queries"), wrong)
+            wrong = _wrong_fraction(share)
+            if wrong:
+                yield Problem(("stages", i, "share", j, "fraction"), wrong)
             new = {(share.kind, query) for query in share.queries or (None,)}
             if asked & new:
                 what = f"{share.kind} is asked for twice in this stage; keep one of the entries"
@@ -181,12 +186,23 @@ def _without_start(scenario: Scenario) -> Iterator[Problem]:
         return
     for i, stage in enumerate(scenario.stages):
         for j, share in enumerate(stage.share):
-            if share.kind == "task-vector":
+            if share.kind in ("task-vector", TRIMMED):
                 yield Problem(
                     ("stages", i, "share", j, "kind"),
-                    'experts of diverse origin have no common checkpoint (got "task-vector"); '
-                    "allowed: parameters; or take experts.origin: shared",
+                    "experts of diverse origin have no common checkpoint (got "
+                    f"{shown(share.kind)}); allowed: parameters; or take experts.origin: shared",
                 )
+
+
+def _wrong_fraction(share: Share) -> str | None:
+    got = f"(got {shown(share.fraction)})"
+    if share.kind == TRIMMED:
+        whole = f"keeps all of the task vector {got}; give a smaller fraction, or share task-vector"
+        return whole if share.fraction == 1 else None
+    if share.fraction == 1 or share.kind in DIVISIBLE_KINDS:
+        return None
+    what = f"{share.kind} leaves whole or not at all {got}; leave fraction out"
+    return f"{what}, or share {TRIMMED}" if share.kind in MODEL_KINDS else what
 
 
 def _wrong_queries(share: Share) -> str | None:

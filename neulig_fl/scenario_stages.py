@@ -43,7 +43,9 @@ class Share(Section):
         "inputs: train; offset-sum and parameters have none.",
     )
     fraction: Annotated[Number, Field(gt=0, le=1)] = Field(
-        1.0, description="Share of the queries that is answered."
+        1.0,
+        description="Share of the queries that is answered; of a trimmed-task-vector, share of its "
+        "numbers that is kept, the largest ones.",
     )
     protection: Protection = Field("none", description="What is done to a record before it leaves.")
     examples: Count | None = Field(

@@ -41,6 +41,7 @@ Kind = Literal[
     "labels",
     "parameters",
     "task-vector",
+    "trimmed-task-vector",
     "gram",
     "fisher",
 ]
@@ -57,8 +58,17 @@ SUMS = frozenset({"secure-sum"})
 NOISED = "gaussian"
 """The protection that adds noise."""
 
-MODEL_KINDS = ("parameters", "task-vector")
+WHOLE_MODEL_KINDS = ("parameters", "task-vector")
 """Kinds that give the model away: theta_0 is public, so its difference to it is the model."""
+
+TRIMMED = "trimmed-task-vector"
+"""The kind that gives a fraction of the model's difference to theta_0: its largest numbers."""
+
+MODEL_KINDS = (*WHOLE_MODEL_KINDS, TRIMMED)
+"""Kinds of which a model can be made; who keeps one of them in keeps the others in."""
+
+DIVISIBLE_KINDS = frozenset({"inputs", *OUTPUT_KINDS, TRIMMED})
+"""Kinds of which a fraction can leave: of the queries, or of the numbers of a task vector."""
 
 MEASURED_KINDS = ("gram", "fisher")
 """Statistics for merge methods, which a client measures with its model on its own training images.
@@ -66,7 +76,7 @@ MEASURED_KINDS = ("gram", "fisher")
 The model follows from each of them: W = moment / Gram matrix, theta = moment / Fisher information.
 """
 
-NOISED_KINDS = ("features", "logits", "probabilities", *MODEL_KINDS)
+NOISED_KINDS = ("features", "logits", "probabilities", *WHOLE_MODEL_KINDS)
 """What noise can be added to: rows of numbers, and a model's difference to its checkpoint."""
 
 SERVER = "server"

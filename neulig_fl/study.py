@@ -26,7 +26,7 @@ from neulig_fl.parties import Parties
 from neulig_fl.plan import open_setting, stage_plan
 from neulig_fl.progress import Progress
 from neulig_fl.scenario import PortlandOptions, Scenario, Stage
-from neulig_fl.scenario_values import SERVER
+from neulig_fl.scenario_values import SERVER, TRIMMED
 from neulig_fl.sources import sum_notes
 from neulig_fl.sum_rounds import SumRounds
 
@@ -199,6 +199,11 @@ def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
             "Kaiming's uniform rule."
         )
     shares = [share for stage in scenario.stages for share in stage.share]
+    for fraction in dict.fromkeys(share.fraction for share in shares if share.kind == TRIMMED):
+        found.append(
+            f"Where a client released no more than a trimmed task vector, its expert is theta_0 "
+            f"plus the largest {100 * fraction:g} % of the numbers of its task vector."
+        )
     if any(share.protection == "sealed" for share in shares) and SERVER not in scenario.trust:
         found.append(
             "Records were sealed to the key that the server said when the run began; no key of the "

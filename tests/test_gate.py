@@ -34,7 +34,7 @@ from neulig_fl.scenario import QUERY_SETS, Policy, Scenario
 CONFIG: dict[str, Any] = {"scenario": "s.json", "out": "out"}
 SIZES = Dimensions(dim=2, classes=3, image_size=2, entries={"w": (2,)})
 ROWS = 2
-MODEL = ("parameters", "task-vector")
+MODEL = ("parameters", "task-vector", "trimmed-task-vector")
 TELLING = {kind: (kind, *MODEL) for kind in (*MODEL, "gram", "fisher")}
 """Kinds that tell the model, and which rules keep each of them in."""
 
@@ -46,6 +46,7 @@ class Holdings:
     data_hash = "expert and queries"
     expert = "an expert"
     rows = ROWS
+    fraction = 1.0
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -57,7 +58,8 @@ class Holdings:
         self.made.append(kind)
         rows = ROWS if kind in PER_QUERY else 1
         return {
-            name: np.ones(shape, dtype) for name, dtype, shape in records.layout(kind, rows, SIZES)
+            name: np.ones(shape, dtype)
+            for name, dtype, shape in records.layout(kind, rows, SIZES, self.fraction)
         }
 
     def inputs(self) -> records.Arrays:
@@ -83,6 +85,10 @@ class Holdings:
     def task_vector(self) -> records.Arrays:
         """As `records.Holdings`."""
         return self._record("task-vector")
+
+    def trimmed_task_vector(self) -> records.Arrays:
+        """As `records.Holdings`."""
+        return self._record("trimmed-task-vector")
 
     def gram(self) -> records.Arrays:
         """As `records.Holdings`."""
@@ -113,6 +119,7 @@ def _ask(
     scenario: Scenario, request: Request, store: ClientStore, holdings: Holdings, **more: Any
 ) -> Released:
     holdings.rows = ROWS if request.kind in PER_QUERY else 1
+    holdings.fraction = request.fraction
     holdings.expert = more.pop("expert", holdings.expert)
     side = gate.Side(scenario, scenario.clients[0], store, **more)
     return gate.release(side, request, holdings)
@@ -603,7 +610,7 @@ def _judge(
     if referee.allows(run, request):
         released = _ask(scenario, request, store, holdings, node=node)
         assert released.entry["kind"] == request.kind
-        size = records.byte_count(request.kind, released.rows, SIZES)
+        size = records.byte_count(request.kind, released.rows, SIZES, request.fraction)
         assert len(released.payload) == size
         return
     with pytest.raises(ClientRefused):

@@ -44,7 +44,7 @@ ORDER = (
     "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario",
     # What it names.
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
-    "layer_inputs", "gram", "fisher", "merges",
+    "layer_inputs", "gram", "fisher", "trimming", "merges",
     # What leaves a client.
     "records", "protections", "sum_requests", "sum_keys", "sum_state", "sum_vectors",
     "sum_history", "client_store", "gate", "sum_gate", "plan", "sum_plan", "summing", "party",

@@ -69,7 +69,8 @@ def test_an_entry_that_names_no_expert_counts_for_every_one() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_which_kinds_have_rows(kind: str) -> None:
     """Without it parameters would count as an answer, or labels as none."""
-    counted = kind not in ("offset-sum", "parameters", "task-vector", "gram", "fisher")
+    models = ("parameters", "task-vector", "trimmed-task-vector")
+    counted = kind not in ("offset-sum", *models, "gram", "fisher")
     assert (kind in COUNTED_ROWS) == counted
     refused = limits.refusal(Limits(max_rows=4), [], _record(kind)) is not None
     assert refused == counted

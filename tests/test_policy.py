@@ -30,6 +30,7 @@ EVERYTHING = [
 ]
 """All that can be asked for, in every protection that there is to be."""
 
+MODEL = ("parameters", "task-vector", "trimmed-task-vector")
 STATISTICS = ("gram", "fisher")
 
 ALLOWS = {
@@ -59,11 +60,11 @@ def _wrong(folder: Path, text: str) -> str:
     return line.removeprefix(f"{path}:")
 
 
-@pytest.mark.parametrize("kept", ["parameters", "task-vector"])
+@pytest.mark.parametrize("kept", MODEL)
 def test_whoever_keeps_the_model_keeps_what_it_follows_from(kept: str) -> None:
     """Without it `never: [parameters]` would let out the model less a public checkpoint."""
     layers = policy.of_client("ada", Policy.model_validate({"never": [kept]}))
-    for kind in ("parameters", "task-vector", *STATISTICS):
+    for kind in (*MODEL, *STATISTICS):
         assert (
             policy.refusal(layers, Request("s", "A", kind))
             == f"policy of client 'ada': never {kept}"
@@ -77,7 +78,7 @@ def test_whoever_keeps_a_statistic_may_give_the_model(kept: str) -> None:
     layers = policy.of_client("ada", Policy.model_validate({"never": [kept]}))
 
     assert policy.refusal(layers, Request("s", "A", kept)) is not None
-    for kind in {"parameters", "task-vector", *STATISTICS} - {kept}:
+    for kind in {*MODEL, *STATISTICS} - {kept}:
         assert policy.refusal(layers, Request("s", "A", kind)) is None
 
 
@@ -257,7 +258,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
         ("allow: [{kind: labels, protections: []}]\n", "allow.0.protections: too few entries"),
         ("allow: [{kind: labels}, {kind: labels, fraction: 1.0}]\n", "allow: names the same thing twice"),
         ("allow: [{kind: parameters, queries: [pool]}]\n", "allow.0.queries: parameters answers no queries"),
-        ("allow: [{kind: parameters, fraction: 0.5}]\n", "allow.0.fraction: parameters answers no queries"),
+        ("allow: [{kind: parameters, fraction: 0.5}]\n", "allow.0.fraction: parameters leaves whole or not at all"),
         ("allow: [{kind: inputs, queries: [pool]}]\n", "allow.0.queries: a client holds the inputs of train only"),
         ("never: [labels]\nonly: [labels]\n", "1:9: never.0: labels stands in only as well"),
         ("never: [labels]\nallow: [{kind: labels}]\n", "2:16: allow.0.kind: labels is allowed here and stands in never"),

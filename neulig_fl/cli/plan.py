@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from neulig_fl.cli.options import AsJson, ScenarioFile, Settings
+from neulig_fl.scenario_values import TRIMMED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -226,7 +227,9 @@ def leverage_words(leverage: tuple[float, float]) -> str:
 
 
 def _what(item: Planned) -> str:
-    return _of(item.request.kind, item.request.queries)
+    request = item.request
+    share = f", {100 * request.fraction:g} %" if request.kind == TRIMMED else ""
+    return f"{_of(request.kind, request.queries)}{share}"
 
 
 def _of(kind: str, queries: str | None) -> str:

@@ -39,7 +39,8 @@ ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
 class BlankKnowledge(Knowledge):
     """Who would have released what, without any value."""
 
-    with_stacks: dict[str, list[str]] = field(default_factory=dict)
+    models: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By group and client, the kind of record of which its model is known."""
 
     def grant(self, client: str, request: Request) -> None:
         """Remember that a client would give a record."""
@@ -58,11 +59,11 @@ class BlankKnowledge(Knowledge):
             self.fractions[key] = request.fraction
             self.inputs.setdefault(request.group, {})[client] = {}
         else:
-            self.with_stacks.setdefault(request.group, []).append(client)
+            self.models.setdefault(request.group, {})[client] = request.kind
 
     def with_parameters(self, group: str) -> tuple[str, ...]:
         """Clients whose parameters would be known, in order."""
-        return tuple(n for n in self.clients if n in self.with_stacks.get(group, []))
+        return tuple(n for n in self.clients if n in self.models.get(group, {}))
 
     def questions_at(self, group: str, queries: str, fraction: float) -> list[Questions]:
         """One blank query for every block that has any."""
@@ -127,7 +128,8 @@ def _known(knowledge: BlankKnowledge, group: str) -> dict[str, tuple[str, ...]]:
     for (of_group, kind, queries), given in knowledge.outputs.items():
         if of_group == group:
             found[f"{kind} of {queries}"] = list(given)
-    found["parameters"] = knowledge.with_parameters(group)
+    for name, kind in knowledge.models.get(group, {}).items():
+        found[kind] = [*found.get(kind, ()), name]
     found |= {kind: knowledge.giving(group, kind) for kind in MEASURED}
     return {
         what: tuple(name for name in knowledge.clients if name in given)

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from neulig_fl.gram import convolutions
-
 
 def matrices(entries: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The entries that rules on matrices take: two-dimensional ones, and convolutions' weights.
+    """The entries that rules on matrices take: the two-dimensional ones.
 
-    The official codes take every two-dimensional entry of the image encoder: linear layers,
-    attention's packed projections as one matrix, the last projection, positions. Convolutions, as
-    matrices (outputs, inputs * height * width), are an extension to models with more than one; the
-    single convolution of a ViT, its patch embedding, is averaged as in the official codes.
+    These are linear layers, attention's packed projections as one matrix, the last projection and
+    positions, as in the official codes, which average all others, convolutions among them.
 
     Args:
         entries: shape of every floating state-dict entry.
@@ -25,15 +21,7 @@ def matrices(entries: Mapping[str, tuple[int, ...]]) -> list[str]:
         >>> matrices({"conv1.weight": (8, 3, 4, 4), "ln.weight": (8,), "proj": (8, 2)})
         ['proj']
     """
-    made = convolutions(entries)
-    return [name for name, shape in entries.items() if len(shape) == 2 or name in made]
-
-
-def extended(entries: Mapping[str, tuple[int, ...]]) -> str | None:
-    """How a rule on matrices is extended to a model; None where it is the paper's."""
-    count = len(convolutions(entries))
-    what = f"the weights of {count} convolutions as matrices (outputs, inputs * height * width)"
-    return f"{what}; the paper's code averages them" if count else None
+    return [name for name, shape in entries.items() if len(shape) == 2]
 
 
 def orthogonal(matrix: Tensor) -> tuple[Tensor, Tensor]:

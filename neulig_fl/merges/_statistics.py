@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neulig_fl.merges._given import Entries, Given
-
-STATISTICS = ("running_mean", "running_var")
+from neulig_fl.superposition.batch_norm import is_statistic
 
 
 @dataclass(frozen=True)
@@ -24,16 +23,6 @@ class _Parameters(Given):
         """Shape of every parameter, in order."""
         found = self.source.entries
         return {name: shape for name, shape in found.items() if not is_statistic(name)}
-
-
-def is_statistic(name: str) -> bool:
-    """Whether an entry is a running statistic.
-
-    Example:
-        >>> is_statistic("layer1.0.bn1.running_var"), is_statistic("layer1.0.bn1.weight")
-        (True, False)
-    """
-    return name.rpartition(".")[2] in STATISTICS
 
 
 def parameters(given: Given) -> Given:

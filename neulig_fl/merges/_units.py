@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from neulig_fl.errors import InputError
 from neulig_fl.merges import Given
+from neulig_fl.superposition.batch_norm import RUNNING
 
 Orders = Mapping[str, Tensor]
 """By a set's name, which unit comes to each place, int64 (units,)."""
 
 STREAM = "stream"
-STATISTICS = ("running_mean", "running_var")
-NORM = ("weight", "bias", *STATISTICS)
+NORM = ("weight", "bias", *RUNNING)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from neulig_fl.merges import Entries, Given, Needs
 from neulig_fl.merges._assignment import best_orders, total
-from neulig_fl.merges._units import STATISTICS, Axis, Bundle, Units, reordered, units_of
+from neulig_fl.merges._units import Axis, Bundle, Units, reordered, units_of
 from neulig_fl.scenario_values import Count
+from neulig_fl.superposition.batch_norm import is_statistic
 
 SOURCE = "arXiv:2209.04836"
 NEEDS = Needs(each=("parameters",))
@@ -127,7 +128,7 @@ class _Search:
         found = torch.zeros(size, size)
         for name, axes in self.units.axes.items():
             axis = next((axis for axis in axes if units in axis.sets), None)
-            if axis is not None and not name.endswith(STATISTICS):
+            if axis is not None and not is_statistic(name):
                 found += self._products(expert, name, axis, units)
         return found
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from neulig_fl.merges import Entries, Given, Needs
-from neulig_fl.merges._matrices import extended, matrices, orthogonal
+from neulig_fl.merges._matrices import matrices, orthogonal
 from neulig_fl.merges._options import Lambda
 from neulig_fl.merges._variances import not_below_zero
 
@@ -23,12 +21,10 @@ def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
     (the official code has arbitrary ones for them).
 
     Matrices are all two-dimensional entries, as in the official code: it takes attention's packed
-    projections as one matrix. Of all other entries (biases, norms, the class embedding, a ViT's
-    patch embedding, BatchNorm's statistics) it averages the task vectors. A ResNet's convolutions
-    are taken as matrices (outputs, inputs * height * width) here, which is an extension; the
-    official code would average them. lambda is the paper's alpha, and holds for all entries. The
-    paper chooses it on validation data; 1.0, which toolkits have, is the default. Running
-    variances are kept from falling below 0.
+    projections as one matrix. Of all other entries (biases, norms, the class embedding,
+    convolutions and so most of a ResNet, BatchNorm's statistics) it averages the task vectors.
+    lambda is the paper's alpha, and holds for all entries. The paper chooses it on validation data;
+    1.0, which toolkits have, is the default. Running variances are kept from falling below 0.
 
     Args:
         given: the mean of every entry, and theta_0.
@@ -42,17 +38,12 @@ def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
     yield from not_below_zero(_flattened(given, lambda_))
 
 
-def extension(entries: Mapping[str, tuple[int, ...]]) -> str | None:
-    """How the rule is extended to a model with these entries; None where it is the paper's."""
-    return extended(entries)
-
-
 def _flattened(given: Given, weight: float) -> Entries:
     chosen = matrices(given.entries)
-    for name, shape in given.entries.items():
+    for name in given.entries:
         start = given.start(name)
         vector = given.mean(name) - start
         if name in chosen:
-            close, values = orthogonal(vector.flatten(1))
-            vector = close.mul_(len(given.experts) * values.mean()).reshape(shape)
+            close, values = orthogonal(vector)
+            vector = close.mul_(len(given.experts) * values.mean())
         yield name, start + weight * vector

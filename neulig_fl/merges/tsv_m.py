@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from neulig_fl.merges import Entries, Given, Needs
-from neulig_fl.merges._matrices import extended, matrices, orthogonal
+from neulig_fl.merges._matrices import matrices, orthogonal
 from neulig_fl.merges._options import Lambda
 from neulig_fl.merges._variances import not_below_zero
 
@@ -29,11 +26,10 @@ def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
     official code keeps nothing of it).
 
     Matrices are all two-dimensional entries, as in the official code: it takes attention's packed
-    projections as one matrix. Of all other entries (biases, norms, the class embedding, a ViT's
-    patch embedding, BatchNorm's statistics) it averages the task vectors. A ResNet's convolutions
-    are taken as matrices (outputs, inputs * height * width) here, which is an extension. lambda is
-    the paper's alpha, 1 without any choosing, and holds for all entries. Running variances are kept
-    from falling below 0.
+    projections as one matrix. Of all other entries (biases, norms, the class embedding,
+    convolutions and so most of a ResNet, BatchNorm's statistics) it averages the task vectors.
+    lambda is the paper's alpha, 1 without any choosing, and holds for all entries. Running
+    variances are kept from falling below 0.
 
     Args:
         given: each client's parameters, and theta_0.
@@ -47,16 +43,11 @@ def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
     yield from not_below_zero(_put_together(given, lambda_))
 
 
-def extension(entries: Mapping[str, tuple[int, ...]]) -> str | None:
-    """How the rule is extended to a model with these entries; None where it is the paper's."""
-    return extended(entries)
-
-
 def _put_together(given: Given, weight: float) -> Entries:
     chosen, count = matrices(given.entries), len(given.experts)
     for name, shape in given.entries.items():
         start = given.start(name)
-        kept = min(shape[0], math.prod(shape[1:])) // count if name in chosen else 0
+        kept = min(shape) // count if name in chosen else 0
         vector = _merged(given.own(name), start, kept) if kept else given.mean(name) - start
         yield name, start + weight * vector
 
@@ -65,13 +56,13 @@ def _merged(own: Tensor, start: Tensor, kept: int) -> Tensor:
     """One matrix's merged task vector.
 
     Args:
-        own: the experts' matrices, (experts, *shape).
-        start: theta_0's, (*shape).
+        own: the experts' matrices, (experts, rows, columns).
+        start: theta_0's, (rows, columns).
         kept: singular triplets of each expert, so many that all experts' fit.
     """
     lefts, values, rights = [], [], []
     for one in own:
-        left, size, right = torch.linalg.svd((one - start).flatten(1), full_matrices=False)
+        left, size, right = torch.linalg.svd(one - start, full_matrices=False)
         lefts.append(left[:, :kept].clone())
         values.append(size[:kept])
         rights.append(right[:kept].clone())
@@ -80,4 +71,4 @@ def _merged(own: Tensor, start: Tensor, kept: int) -> Tensor:
     lefts.clear()
     v, _ = orthogonal(torch.cat(rights))
     rights.clear()
-    return (u.mul_(torch.cat(values)) @ v).reshape(start.shape)
+    return u.mul_(torch.cat(values)) @ v

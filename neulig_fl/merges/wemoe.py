@@ -22,8 +22,8 @@ from neulig_fl.merges._entropy import (
 )
 from neulig_fl.merges._options import Steps
 from neulig_fl.merges._routed import RoutedBlock, Router
-from neulig_fl.merges._statistics import is_statistic
 from neulig_fl.scenario_values import Number
+from neulig_fl.superposition.batch_norm import is_statistic
 
 SOURCE = "arXiv:2402.00433"
 NEEDS = Needs(each=("parameters",), start=True, queries=True, outputs=("pool", "evaluation"))

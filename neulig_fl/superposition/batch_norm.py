@@ -10,6 +10,19 @@ from torch.func import functional_call
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
+RUNNING = ("running_mean", "running_var")
+"""A layer's entries that describe what the model has seen, and are no parameters."""
+
+
+def is_statistic(name: str) -> bool:
+    """Whether an entry is a running statistic.
+
+    Example:
+        >>> is_statistic("layer1.0.bn1.running_var"), is_statistic("layer1.0.bn1.weight")
+        (True, False)
+    """
+    return name.rpartition(".")[2] in RUNNING
+
 
 def recalibrated(
     encoder: nn.Module, state: dict[str, Tensor], calibration: Tensor
@@ -38,11 +51,7 @@ def layers(encoder: nn.Module) -> dict[str, BatchNorm]:
 
 def statistics(names: Iterable[str]) -> list[str]:
     """The entries that hold the running statistics of layers with these names."""
-    return [
-        f"{name}.{statistic}".lstrip(".")
-        for name in names
-        for statistic in ("running_mean", "running_var")
-    ]
+    return [f"{name}.{statistic}".lstrip(".") for name in names for statistic in RUNNING]
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from neulig_fl.errors import InputError
 from neulig_fl.merges import StateDicts, merged
-from neulig_fl.merges.tsv_m import extension
 
 
 def whitened(columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -50,7 +49,7 @@ def slow(source: StateDicts, matrices: list[str], weight: float) -> dict[str, An
         taus = [model.array(m[name]) - model.array(start) for m in source.models.values()]
         change = sum(taus[1:], taus[0]) / len(taus)
         if name in matrices:
-            change = together([tau.reshape(len(tau), -1) for tau in taus]).reshape(start.shape)
+            change = together(taus)
         found[name] = model.array(start) + weight * change
     return found
 
@@ -61,7 +60,7 @@ def slow(source: StateDicts, matrices: list[str], weight: float) -> dict[str, An
         (model.LINEAR, ["first.weight", "second.weight", "proj"], 2, 1.0),
         (model.LINEAR, ["first.weight", "second.weight", "proj"], 4, 0.6),
         (model.LINEAR, ["first.weight", "second.weight"], 5, 1.0),
-        (model.CONVOLUTIONS, ["conv1.weight", "conv2.weight", "fc.weight"], 3, 1.0),
+        (model.CONVOLUTIONS, ["fc.weight"], 3, 1.0),
     ],
 )
 def test_tsv_merge_is_the_papers(
@@ -128,12 +127,6 @@ def test_variances_stay_above_zero() -> None:
     found = merged("tsv-m", source, **{"lambda": 20.0})
     assert float(found["bn.running_var"].min()) == 0.0
     assert float(found["bn.running_mean"].min()) < 0.0
-
-
-def test_convolutions_as_matrices_are_said_to_be_an_extension() -> None:
-    """A reader would take a ResNet's result for the paper's method, or a ViT's for another."""
-    assert "2 convolutions as matrices" in str(extension(model.CONVOLUTIONS))
-    assert extension(model.LINEAR) is None
 
 
 @pytest.mark.parametrize("value", ["1", float("inf"), None])
