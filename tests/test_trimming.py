@@ -202,9 +202,12 @@ def test_ties_makes_the_same_of_what_is_trimmed_already(data: Path, tmp_path: Pa
     assert _apart(_ties(whole, 0.3), of_fifth) > 500
 
 
-def test_an_expert_is_the_checkpoint_but_for_what_was_kept(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protection", ["none", "sealed"])
+def test_an_expert_is_the_checkpoint_but_for_what_was_kept(
+    protection: str, data: Path, tmp_path: Path
+) -> None:
     """The server would merge something else than theta_0 plus the numbers that came."""
-    collector = _collected(tmp_path, data, FIFTH)
+    collector = _collected(tmp_path, data, {**FIFTH, "protection": protection})
     family, stack = collector.knowledge.setting.family, collector.knowledge.stacks["A"]
     start = family.encoder().state_dict()
     for client in tiny.CLIENTS:
