@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ from neulig_fl.client_store import ClientStore
 from neulig_fl.collect import Collector
 from neulig_fl.errors import BadReply, ClientRefused
 from neulig_fl.keys import Identity
-from neulig_fl.knowledge import Knowledge
 from neulig_fl.parties import Answer, Ask
 from neulig_fl.party import Party
-from neulig_fl.plan import open_setting, stage_plan, stage_requests
-from neulig_fl.progress import Progress
+from neulig_fl.plan import stage_plan, stage_requests
 from neulig_fl.protections import Case, Stated, gaussian, none
 from neulig_fl.report import Report
 from neulig_fl.scenario import Share
@@ -45,18 +42,6 @@ def _stage(name: str, *share: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def _noised(**noise: Any) -> dict[str, Any]:
     return {"kind": "features", "queries": ["pool", "evaluation"], **NOISE, **noise}
-
-
-Changed = Callable[[list[Answer]], list[Answer]]
-
-
-def _collector(
-    folder: Path, data: Path, order: Changed = lambda answers: answers, **changes: Any
-) -> Collector:
-    scenario = tiny.scenario(folder, data, **changes)
-    parties = tiny.InProcess(scenario, folder, order)
-    knowledge = Knowledge(open_setting(scenario, scenario.seed))
-    return Collector(parties, knowledge, Progress(lambda _: None), scenario.trust)
 
 
 def _collected(collector: Collector, number: int = 0) -> tuple[list[Any], list[Any]]:
@@ -97,7 +82,7 @@ def test_what_travels_sealed_does_not_hold_the_record(data: Path, tmp_path: Path
         seen.extend(bytes(answer.payload) for answer in answers)
         return answers
 
-    collector = _collector(tmp_path, data, tapped, stages=[_stage("one", *SEALED)])
+    collector = tiny.collector(tmp_path, data, tapped, stages=[_stage("one", *SEALED)])
     releases, _ = _collected(collector)
     carried = b"".join(seen)
     known = collector.knowledge.outputs[("A", "features", "pool")]
@@ -126,7 +111,7 @@ def _carrying(answer: Answer, payload: bytes | memoryview) -> Answer:
 
 def test_sealed_records_that_change_places_do_not_open(data: Path, tmp_path: Path) -> None:
     """Without it whoever carries messages could give one client's record out as another's."""
-    collector = _collector(tmp_path, data, _swapped, stages=[_stage("one", *SEALED)])
+    collector = tiny.collector(tmp_path, data, _swapped, stages=[_stage("one", *SEALED)])
     with pytest.raises(BadReply, match=r"client 'ada', .*does not open: it was changed, or sealed"):
         _collected(collector)
 
@@ -144,14 +129,14 @@ def test_a_sealed_record_of_another_stage_or_run_does_not_open(data: Path, tmp_p
         ]
 
     changes = {"stages": [_stage("one", *SEALED)]}
-    _collected(_collector(tmp_path, data, replayed, **changes))
+    _collected(tiny.collector(tmp_path, data, replayed, **changes))
     with pytest.raises(BadReply, match="does not open"):
-        _collected(_collector(tmp_path, data, replayed, **changes))
+        _collected(tiny.collector(tmp_path, data, replayed, **changes))
 
 
 def test_the_same_sealed_record_is_not_taken_twice(data: Path, tmp_path: Path) -> None:
     """Without it one record could stand for two."""
-    collector = _collector(tmp_path, data, stages=[_stage("one", *SEALED)])
+    collector = tiny.collector(tmp_path, data, stages=[_stage("one", *SEALED)])
     _collected(collector)
     stage = collector.knowledge.setting.scenario.stages[0]
     request = stage_requests(collector.knowledge.setting.scenario, stage)[0]
@@ -168,7 +153,7 @@ def test_asked_again_a_sealed_record_is_sealed_anew_and_charged_once(
     data: Path, tmp_path: Path
 ) -> None:
     """Without it the ledger would not hold what left, or a repeat would cost a second time."""
-    collector = _collector(tmp_path, data, stages=[_stage("one", *SEALED)])
+    collector = tiny.collector(tmp_path, data, stages=[_stage("one", *SEALED)])
     _collected(collector)
     stage = collector.knowledge.setting.scenario.stages[0]
     request = stage_requests(collector.knowledge.setting.scenario, stage)[1]
@@ -191,7 +176,7 @@ def test_a_server_with_another_key_than_the_pinned_one_gets_nothing(
     """Without it whoever stands between could have records sealed to itself."""
     pinned = Identity.new()
     changes = {"stages": [_stage("one", *SEALED)], "trust": {"server": pinned.key}}
-    collector = _collector(tmp_path, data, **changes, on_refusal="continue")
+    collector = tiny.collector(tmp_path, data, **changes, on_refusal="continue")
     releases, refusals = _collected(collector)
     assert releases == []
     assert len(refusals) == 9
@@ -199,7 +184,7 @@ def test_a_server_with_another_key_than_the_pinned_one_gets_nothing(
     assert {e["event"] for e in _entries(tmp_path, "ada")} == {"refusal"}
     assert not (tmp_path / "clients" / "ada" / "releases").exists()
 
-    right = _collector(tmp_path / "right", data, **changes)
+    right = tiny.collector(tmp_path / "right", data, **changes)
     right.identity = pinned
     assert len(_collected(right)[0]) == 9
 
@@ -326,9 +311,9 @@ def test_a_run_without_noise_claims_nothing(data: Path, tmp_path: Path) -> None:
 def test_asked_again_the_same_noise_leaves(data: Path, tmp_path: Path) -> None:
     """Without it a server could ask the same again and again, and average the noise away."""
     changes: dict[str, Any] = {"stages": [_stage("one", _noised(epsilon=4.0))]}
-    first = _collector(tmp_path, data, **changes)
+    first = tiny.collector(tmp_path, data, **changes)
     _collected(first)
-    second = _collector(tmp_path, data, **changes)
+    second = tiny.collector(tmp_path, data, **changes)
     _collected(second)
     one, two = (c.knowledge.outputs[("A", "features", "pool")]["ada"] for c in (first, second))
     assert torch.equal(one, two)
@@ -339,7 +324,7 @@ def test_asked_again_the_same_noise_leaves(data: Path, tmp_path: Path) -> None:
 def test_other_noise_is_another_record(data: Path, tmp_path: Path) -> None:
     """Without it a stage with a larger epsilon would be given the noise of a smaller one."""
     stages = [_stage("one", _noised(epsilon=4.0)), _stage("two", _noised(epsilon=400.0))]
-    collector = _collector(tmp_path, data, stages=stages)
+    collector = tiny.collector(tmp_path, data, stages=stages)
     _collected(collector)
     before = collector.knowledge.outputs[("A", "features", "pool")]["ada"].clone()
     _collected(collector, 1)
@@ -362,7 +347,7 @@ def test_noise_that_was_not_asked_for_is_not_believed(
         return Stated(facts={"noise_multiplier": 9.0, "delta": 1e-5})
 
     changes: dict[str, Any] = {"stages": [_stage("one", share)]}
-    collector = _collector(tmp_path, data, **changes)
+    collector = tiny.collector(tmp_path, data, **changes)
     original = collector.parties.ask
 
     def asked(asks: Any, timeout: float) -> Any:
@@ -386,7 +371,7 @@ def test_an_epsilon_is_not_overdrawn(data: Path, tmp_path: Path) -> None:
     clients[0]["policy"] = {"limits": {"max_epsilon": 5.0}}
     stages = [_stage("one", _noised(epsilon=4.0)), _stage("two", _noised(epsilon=3.0))]
     changes = {"stages": stages, "clients": clients, "on_refusal": "continue"}
-    collector = _collector(tmp_path, data, **changes)
+    collector = tiny.collector(tmp_path, data, **changes)
     assert len(_collected(collector)[0]) == 6
     releases, refusals = _collected(collector, 1)
     assert {r["client"] for r in refusals} == {"ada"}
@@ -431,7 +416,7 @@ def test_a_task_vector_gives_the_server_the_same_experts(
     found = []
     for kind in ("parameters", "task-vector"):
         stage = _stage("one", {"kind": kind, "protection": protection}, run=[])
-        collector = _collector(tmp_path / kind, data, stages=[stage])
+        collector = tiny.collector(tmp_path / kind, data, stages=[stage])
         assert len(_collected(collector)[0]) == 3
         found.append(collector.knowledge.stacks["A"].matrix)
     assert found[0].abs().max() > 0.01
@@ -453,7 +438,7 @@ def test_a_noised_task_vector_is_clipped_as_parameters_are(
 ) -> None:
     """Without it the sensitivity of one of the two kinds would be another than is stated."""
     share = {"kind": kind, **NOISE, "clip": 0.01, "noise_multiplier": 1e-6}
-    collector = _collector(tmp_path, data, stages=[_stage("one", share)])
+    collector = tiny.collector(tmp_path, data, stages=[_stage("one", share)])
     releases, _ = _collected(collector)
     assert {r["protection"] for r in releases} == {"gaussian"}
     known = collector.knowledge

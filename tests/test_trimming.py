@@ -17,12 +17,10 @@ from hypothesis.extra import numpy as arrays_of
 from neulig_fl import records, trimming
 from neulig_fl.collect import Collector
 from neulig_fl.errors import BadReply, ClientRefused
-from neulig_fl.knowledge import Knowledge
 from neulig_fl.merges import Given, ties
 from neulig_fl.method_source import RunSource
 from neulig_fl.party import Party
 from neulig_fl.plan import open_setting, stage_requests
-from neulig_fl.progress import Progress
 from neulig_fl.records import Arrays
 from neulig_fl.scenario import Scenario
 
@@ -46,11 +44,8 @@ def _stage(name: str, share: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def _collected(folder: Path, data: Path, *shares: dict[str, Any], **changes: Any) -> Collector:
     stages = [_stage(f"s{i}", share) for i, share in enumerate(shares)]
-    scenario = tiny.scenario(folder, data, **{"stages": stages, **changes})
-    parties = tiny.InProcess(scenario, folder)
-    knowledge = Knowledge(open_setting(scenario, scenario.seed))
-    collector = Collector(parties, knowledge, Progress(lambda _: None), scenario.trust)
-    for stage in scenario.stages:
+    collector = tiny.collector(folder, data, **{"stages": stages, **changes})
+    for stage in collector.knowledge.setting.scenario.stages:
         collector.collect(stage)
     return collector
 

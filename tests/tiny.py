@@ -13,11 +13,13 @@ import yaml
 from PIL import Image
 
 from neulig_fl import runs
+from neulig_fl.collect import Collector
 from neulig_fl.errors import ClientRefused, NeuligError
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.parties import Answer, Ask
 from neulig_fl.party import Party
 from neulig_fl.plan import open_setting
+from neulig_fl.progress import Progress
 from neulig_fl.report import Report
 from neulig_fl.scenario import Scenario, load
 
@@ -174,3 +176,23 @@ class InProcess:
         except NeuligError as error:
             return Answer(ask.client, ask.action, "failed", error.public_reason, {}, b"")
         return Answer(ask.client, ask.action, "ok", None, body, payload)
+
+
+def collector(
+    folder: Path,
+    data: Path,
+    order: Callable[[list[Answer]], list[Answer]] = lambda answers: answers,
+    **changes: Any,
+) -> Collector:
+    """A server's collector of the scenario of `said`, whose clients answer in this process.
+
+    Args:
+        folder: of the scenario and of the clients' stores.
+        data: as for `said`.
+        order: as for `InProcess`.
+        changes: top-level keys.
+    """
+    read = scenario(folder, data, **changes)
+    known = Knowledge(open_setting(read, read.seed))
+    parties = InProcess(read, folder, order)
+    return Collector(parties, known, Progress(lambda _: None), read.trust)

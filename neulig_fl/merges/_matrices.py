@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 
-def matrices(entries: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The entries that rules on matrices take: the two-dimensional ones.
+def is_matrix(shape: tuple[int, ...]) -> bool:
+    """Whether rules on matrices take an entry of this shape: the two-dimensional ones.
 
     These are linear layers, attention's packed projections as one matrix, the last projection and
     positions, as in the official codes, which average all others, convolutions among them.
 
-    Args:
-        entries: shape of every floating state-dict entry.
-
     Example:
-        >>> matrices({"conv1.weight": (8, 3, 4, 4), "ln.weight": (8,), "proj": (8, 2)})
-        ['proj']
+        >>> is_matrix((8, 2)), is_matrix((8, 3, 4, 4)), is_matrix((8,))
+        (True, False, False)
     """
-    return [name for name, shape in entries.items() if len(shape) == 2]
+    return len(shape) == 2
 
 
 def orthogonal(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neulig_fl.merges import Entries, Given, Needs
-from neulig_fl.merges._matrices import matrices, orthogonal
+from neulig_fl.merges._matrices import is_matrix, orthogonal
 from neulig_fl.merges._options import Lambda
 from neulig_fl.merges._variances import not_below_zero
 
@@ -39,11 +39,10 @@ def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
 
 
 def _flattened(given: Given, weight: float) -> Entries:
-    chosen = matrices(given.entries)
-    for name in given.entries:
+    for name, shape in given.entries.items():
         start = given.start(name)
         vector = given.mean(name) - start
-        if name in chosen:
+        if is_matrix(shape):
             close, values = orthogonal(vector)
             vector = close.mul_(len(given.experts) * values.mean())
         yield name, start + weight * vector

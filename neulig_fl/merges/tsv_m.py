@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neulig_fl.merges import Entries, Given, Needs
-from neulig_fl.merges._matrices import matrices, orthogonal
+from neulig_fl.merges._matrices import is_matrix, orthogonal
 from neulig_fl.merges._options import Lambda
 from neulig_fl.merges._variances import not_below_zero
 
@@ -44,10 +44,10 @@ def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
 
 
 def _put_together(given: Given, weight: float) -> Entries:
-    chosen, count = matrices(given.entries), len(given.experts)
+    count = len(given.experts)
     for name, shape in given.entries.items():
         start = given.start(name)
-        kept = min(shape) // count if name in chosen else 0
+        kept = min(shape) // count if is_matrix(shape) else 0
         vector = _merged(given.own(name), start, kept) if kept else given.mean(name) - start
         yield name, start + weight * vector
 
