@@ -36,11 +36,12 @@ def rounded(own: float, start: float = 0.0) -> float:
         start: of the checkpoint that all experts start from; 0 where there is none.
 
     Returns:
-        start + the difference, wrong by at most 2^-10 of the difference and float64's rounding.
+        start + the difference, wrong by at most 2^-9 of the difference (half of the last of nine
+        bits, where the first stands for half of the number or more) and float64's rounding.
 
     Example:
-        >>> rounded(1000.0, 999.0), rounded(3.14159265)
-        (1000.0, 3.140625)
+        >>> rounded(1000.0, 999.0), rounded(3.14159265), rounded(256.5)
+        (1000.0, 3.140625, 256.0)
     """
     mantissa, exponent = math.frexp(own - start)
     kept = round(math.ldexp(mantissa, SIGNIFICANT_BITS))

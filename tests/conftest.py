@@ -9,6 +9,36 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any-machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What differs from machine to machine, and must not decide a test."""
+    group = parser.getgroup("neulig-fl")
+    group.addoption(
+        "--training-seed", type=int, default=tiny.SEED, help="seed of the tests' tiny scenarios"
+    )
+    group.addoption("--threads", type=int, default=1, help="torch's threads in the tests' process")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The tiny scenarios' seed is set before a test file reads it."""
+    tiny.SEED = config.getoption("--training-seed")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """How the same tests are run again in the same order, with the same random numbers."""
+    if exitstatus and config.pluginmanager.hasplugin("randomly"):
+        order = config.getoption("randomly_seed")
+        terminalreporter.write_line(f"To repeat this order: pytest --randomly-seed={order}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,9 +55,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Tiny tensors are slower on several threads, and the machine is shared."""
-    torch.set_num_threads(1)
+def _threads(pytestconfig: pytest.Config) -> None:
+    """One, unless asked: tiny tensors are slower on several threads, and the machine is shared."""
+    torch.set_num_threads(pytestconfig.getoption("--threads"))
 
 
 @pytest.fixture(scope="session", autouse=True)

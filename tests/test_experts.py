@@ -22,7 +22,7 @@ from neulig_fl.scenario import Model, Scenario
 from neulig_fl.tasks import Task, open_task
 
 
-def _parts(scenario: Scenario, client: int = 0, seed: int = 3) -> dict[str, Any]:
+def _parts(scenario: Scenario, client: int = 0, seed: int = tiny.SEED) -> dict[str, Any]:
     chosen = scenario.clients[client]
     return {
         "scenario": scenario,
@@ -34,12 +34,12 @@ def _parts(scenario: Scenario, client: int = 0, seed: int = 3) -> dict[str, Any]
 
 
 def _obtain(
-    scenario: Scenario, group: str = "A", client: int = 0, seed: int = 3
+    scenario: Scenario, group: str = "A", client: int = 0, seed: int = tiny.SEED
 ) -> tuple[nn.Module, bool]:
     return experts.obtain(group=group, **_parts(scenario, client, seed))
 
 
-def _key(scenario: Scenario, group: str = "A", client: int = 0, seed: int = 3) -> str:
+def _key(scenario: Scenario, group: str = "A", client: int = 0, seed: int = tiny.SEED) -> str:
     return experts.recipe(group=group, **_parts(scenario, client, seed)).key
 
 

@@ -342,7 +342,11 @@ def test_a_wrong_checkpoint_names_its_client(
     """Without it the user would not learn whose file to look at."""
     change, reason = CHECKPOINTS[how]
     scenario = tiny.scenario(tmp_path / "look", data)
-    state = Party(scenario, 3, "ada", tmp_path / "look").setting.family.encoder().state_dict()
+    state = (
+        Party(scenario, scenario.seed, "ada", tmp_path / "look")
+        .setting.family.encoder()
+        .state_dict()
+    )
     change(state)
     torch.save(state, tmp_path / "bob.pt")
     clients = [

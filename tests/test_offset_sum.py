@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from neulig_fl.offset_sum import SIGNIFICANT_BITS, entry_sum, rounded
+from neulig_fl.offset_sum import entry_sum, rounded
 
 DIFFERENCES = st.lists(
     st.floats(-1e4, 1e4, allow_nan=False).filter(lambda d: abs(d) > 1e-3), min_size=2, max_size=7
@@ -35,9 +35,26 @@ def test_standardised_sums_are_right_to_a_hundredth(differences: list[float], st
 def test_few_values_are_left_between_a_number_and_its_double(value: float, power: int) -> None:
     """Without it the sum would tell one checkpoint from all others."""
     sent = rounded(math.ldexp(value, power))
-    steps = math.ldexp(sent, SIGNIFICANT_BITS - 1 - power)
+    steps = math.ldexp(sent, 8 - power)
     assert steps == int(steps)
-    assert 2 ** (SIGNIFICANT_BITS - 1) <= steps <= 2**SIGNIFICANT_BITS
+    assert 256 <= steps <= 512
+
+
+def test_between_a_number_and_its_double_256_values_are_left() -> None:
+    """Without it a bit more or less would go unnoticed: more is told, or xi* is worse."""
+    fine = np.linspace(1.0, 2.0, 5000, endpoint=False)
+    assert len({rounded(float(value)) for value in fine} - {2.0}) == 256
+
+
+@given(st.floats(-1e12, 1e12), st.sampled_from([0.0, 1667.25, -3e4]))
+@example(256.5, 0.0)
+@example(-511.5, 0.0)
+def test_the_difference_is_right_to_the_last_bit(difference: float, start: float) -> None:
+    """Without it the stated bound would hold for some experts and not for others."""
+    own = start + difference
+    exact = own - start
+    error = abs(rounded(own, start) - own)
+    assert error <= abs(exact) * 2.0**-9 + 2 * math.ulp(max(abs(start), abs(own)))
 
 
 @pytest.mark.parametrize("start", [0.0, 12.5])

@@ -28,7 +28,7 @@ def _plan(tmp_path: Path, data: Path, **changes: Any) -> list[list[Planned]]:
 def test_every_release_has_its_rows_and_bytes(data: Path, tmp_path: Path) -> None:
     """Without it a user would agree to something else than what is sent."""
     outputs, merging = _plan(tmp_path, data)
-    entries = open_setting(tiny.scenario(tmp_path, data), 3).family.entries()
+    entries = open_setting(tiny.scenario(tmp_path, data), tiny.SEED).family.entries()
     weights = sum(math.prod(shape) for shape in entries.values())
     assert [(p.client, p.request.kind, p.request.queries, p.rows, p.bytes) for p in outputs] == [
         *[(name, "offset-sum", None, 1, 8) for name in tiny.CLIENTS],

@@ -356,7 +356,7 @@ def test_a_record_that_is_not_finite_is_not_shown(
 ) -> None:
     """Without it one NaN would bring the rest of an expert into an error's text."""
     said = tiny.scenario(tmp_path, data, **scenario("none"))
-    ada = Party(said, 3, "ada", tmp_path / "ada")
+    ada = Party(said, said.seed, "ada", tmp_path / "ada")
     encoder, _ = ada._expert("A")
     first = next(iter(encoder.parameters()))
     with torch.no_grad():

@@ -26,7 +26,7 @@ def test_a_good_scenario_is_summed_up_in_a_line(line: Line, data: Path, tmp_path
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
         f"OK: {path}: tiny: 3 clients, 2 tasks (5 classes), 2 stages (outputs, merging), "
-        "tiny-vit (none), experts of shared origin, seed 3\n"
+        f"tiny-vit (none), experts of shared origin, seed {tiny.SEED}\n"
     )
 
 

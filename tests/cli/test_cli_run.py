@@ -41,7 +41,7 @@ def test_a_run_prints_its_report_and_a_second_one_trains_nothing(
 def test_several_seeds_are_summed_up(line: Line, data: Path, tmp_path: Path) -> None:
     """Without it a user would see one seed and take it for all."""
     scenario = tiny.write(tmp_path, data)
-    text = scenario.read_text().replace("seed: 3", "seeds: [3, 4]")
+    text = scenario.read_text().replace(f"seed: {tiny.SEED}", "seeds: [3, 4]")
     scenario.write_text(text)
     out = tmp_path / "out"
     ended = line("run", scenario, "--engine", "local", "--out", out)
