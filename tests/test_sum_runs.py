@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 
-from neulig_fl import secure_sum, verification
+from neulig_fl import portland, secure_sum, verification
 from neulig_fl.cli.plan import record
 from neulig_fl.cli.rehearsal import rehearse
 from neulig_fl.errors import ClientRefused
@@ -56,7 +57,7 @@ def _figures(row: dict[str, Any]) -> Any:
 
 
 def _planned(folder: Path) -> dict[str, Any]:
-    setting = open_setting(load(folder / "scenario.yaml"), 3)
+    setting = open_setting(load(folder / "scenario.yaml"), tiny.SEED)
     return json.loads(json.dumps(record(setting, list(rehearse(setting)))))  # type: ignore[no-any-return]
 
 
@@ -73,13 +74,14 @@ def test_sums_give_the_figures_of_single_records(data: Path, tmp_path: Path) -> 
         said = _said(POOL, {**stage, "granularity": GRANULAR}, clients=clients)
         found.append(tiny.run(tmp_path / guard, data, **said))
     summed, single = (_rows(report, 1) for report in found)
-    for name in (("neulig", "global"), ("neulig", "task"), ("simple-average", None)):
+    compared = (("neulig", "global"), ("neulig", "task"), ("simple-average", None))
+    for name in compared:
         assert summed[name]["status"] == "ok", summed[name]["reason"]
         assert _figures(summed[name]) == _figures(single[name])
         assert all(t["merge_accuracy"] is not None for t in summed[name]["tasks"])
         assert all(t["ensemble_accuracy"] is not None for t in summed[name]["tasks"])
-    accuracies = {r["average"]["merge_accuracy"] for r in single.values()}
-    assert len(accuracies) > 2, "the methods must not all do the same"
+    different = {json.dumps(_figures(single[name])) for name in compared}
+    assert len(different) == len(compared), "the methods must not all do the same"
     for name in (("neulig", "sample"), ("hard-routing", None), ("oracle", None)):
         assert (summed[name]["status"], single[name]["status"]) == ("not-permitted", "ok")
     assert summed["neulig", "task"]["bytes"] > summed["simple-average", None]["bytes"] > 0
@@ -131,21 +133,33 @@ def test_the_report_says_what_its_sums_are(data: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- refusals
 
 
-def test_leverage_adds_up_over_the_rows_in_their_order(data: Path, tmp_path: Path) -> None:
+def test_leverage_adds_up_over_the_rows_in_their_order(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without it the second sum would give away what the first one hid."""
+    trained = portland.train
+
+    def undecided(*arguments: Any) -> portland.Fit:
+        """Portland as it was trained, but that no CoopVec favours one expert."""
+        fit = trained(*arguments)
+        own = fit.portland
+        return replace(fit, portland=replace(own, weight=own.weight / 100, bias=own.bias / 100))
+
+    monkeypatch.setattr(portland, "train", undecided)
     stage = {"name": "sums", "share": [PARAMETERS], "run": ["merge"], "granularity": ["global"]}
-    clients = _clients(5)
-    barely = {**PORTLAND, "epochs": 1, "lr": 1.0e-3}  # so that no CoopVec favours one expert
-    said = _said(OUTPUTS, stage, clients=clients, portland=barely)
-    report = tiny.run(tmp_path, data, **said)
+    # Two rows of near-equal weights single out someone to 0.4 at least: (1 + 1) / 5.
+    clients = _clients(5, limits={"max_leverage": 0.35})
+    report = tiny.run(tmp_path, data, **_said(OUTPUTS, stage, clients=clients))
     rows = _rows(report, 1)
     given, refused = rows["neulig", "global"], rows["simple-average", None]
     assert given["status"] == "ok", given["reason"]
     assert refused["status"] == "not-permitted"
-    assert "above max_leverage 0.5: 1 sum asked for, 1 before" in refused["reason"]
+    assert "above max_leverage 0.35: 1 sum asked for, 1 before" in refused["reason"]
     refusals = report.data["stages"][1]["refusals"]
     assert {r["kind"] for r in refusals} == {"parameters"}
-    assert {r["client"] for r in refusals} == {c["name"] for c in clients}
+    refusing = {r["client"] for r in refusals}
+    assert refusing <= {c["name"] for c in clients}
+    assert 5 - len(refusing) < default_threshold(5), "a sum of the rest shows who was left out"
     assert len(report.data["stages"][1]["releases"]) == 5, "one sum alone"
     assert [v.failures for v in verification.verify(tmp_path / "out")] == [()]
     outlook = _planned(tmp_path)["stages"][1]
