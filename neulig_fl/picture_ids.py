@@ -1,82 +1,92 @@
-"""Content ids of pictures, kept in the cache folder: making one means decoding the picture.
+"""Content ids of images, kept in the cache folder: making one means decoding the image.
 
-An id is made again when its file has another size or time of change, or when Pillow has another
-version, because decoders of lossy formats differ in their last bits. A file that changed a moment
-ago may change again within the clock's resolution, so its id is not kept yet.
+An id is looked up by the SHA-256 of the file's bytes. Names, sizes and times decide nothing: they
+stay the same when a backup is restored or a folder is mounted anew with other images. Ids are made
+again when Pillow has another version, because decoders of lossy formats differ in their last bits.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import PIL
 
+from neulig_fl import files as disk
 from neulig_fl import source_cache
-from neulig_fl.files import write_atomically
+from neulig_fl.pictures import Unreadable
 
-FRESH_SECONDS = 2.0
-"""How long after its last change a file's id is not kept."""
-
-_Stamp = tuple[int, int]
+OnImage = Callable[[int, int], None]
+"""Called with (images done, all images)."""
 
 
-def of_files(root: Path, files: Sequence[Path], make: Callable[[Path], str]) -> list[str]:
-    """The ids of picture files.
+def of_files(
+    root: Path,
+    files: Sequence[Path],
+    make: Callable[[Path], str],
+    on_image: OnImage = lambda done, total: None,
+) -> tuple[list[str], list[Unreadable]]:
+    """The ids of image files.
 
     Args:
         root: folder of all files; one file in the cache belongs to it.
-        files: the pictures.
-        make: makes the id of one picture.
+        files: the images.
+        make: makes the id of one image; raises `Unreadable`.
+        on_image: told of progress.
 
     Returns:
-        One id per file, in the order of `files`.
+        One id per file, in the order of `files`, empty for those that cannot be read; and these.
     """
     path = _place("files", str(root.resolve()))
     kept = _read(path)
-    ids, new, begun = [], {}, time.time()
-    for file in files:
-        name, stamp = file.relative_to(root).as_posix(), _stamp(file)
-        entry = kept.get(name)
-        if not (isinstance(entry, list) and entry[:2] == [*stamp]):
-            entry = [*stamp, make(file)]
-            if _settled(stamp, begun):
-                new[name] = entry
-        ids.append(str(entry[2]))
-    if new:
-        write_atomically(path, json.dumps({**kept, **new}))
-    return ids
+    ids, failed, known = [], [], len(kept)
+    for done, file in enumerate(files, start=1):
+        content = _content(file)
+        found = kept.get(content) if content else None
+        if not isinstance(found, str):
+            try:
+                found = make(file)
+            except Unreadable as error:
+                failed.append(error)
+                found = ""
+            else:
+                kept |= {content: found} if content else {}
+        ids.append(found)
+        on_image(done, len(files))
+    if len(kept) > known:
+        disk.write_atomically(path, json.dumps(kept))
+    return ids, failed
 
 
 def of_set(
     what: str, root: Path, files: Sequence[Path], make: Callable[[], list[str]]
 ) -> list[str]:
-    """The ids of pictures that lie together in a few large files.
+    """The ids of images that lie together in a few large files.
 
     Args:
-        what: the data set, and which of its pictures.
+        what: the data set, and which of its images.
         root: folder of the files.
-        files: on which the ids depend; without any, nothing is kept.
+        files: on which the ids depend; without any, or where one cannot be read, nothing is kept.
         make: makes all ids.
     """
-    stamps = [_stamp(file) for file in files]
-    path = _place("set", what, str(root.resolve()), *map(str, stamps))
-    kept = _read(path).get("ids")
-    if files and isinstance(kept, list):
+    contents = [_content(file) for file in files]
+    path = _place("set", what, str(root.resolve()), *contents)
+    keeps = bool(files) and all(contents)
+    kept = _read(path).get("ids") if keeps else None
+    if isinstance(kept, list):
         return [str(each) for each in kept]
-    begun, ids = time.time(), make()
-    if files and all(_settled(stamp, begun) for stamp in stamps):
-        write_atomically(path, json.dumps({"ids": ids}))
+    ids = make()
+    if keeps:
+        disk.write_atomically(path, json.dumps({"ids": ids}))
     return ids
 
 
 def _place(*depends_on: str) -> Path:
     text = "\n".join((PIL.__version__, *depends_on))
-    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    name = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
     return source_cache.cache_dir() / "ids" / f"{name}.json"
 
 
@@ -88,14 +98,9 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _stamp(file: Path) -> _Stamp:
-    """Size and time of change; of a file that cannot be found none, and making its id says so."""
+def _content(file: Path) -> str:
+    """SHA-256 of the bytes; empty for a file that cannot be read, and making its id says so."""
     try:
-        status = file.stat()
+        return disk.sha256(file)
     except OSError:
-        return -1, 0
-    return status.st_size, status.st_mtime_ns
-
-
-def _settled(stamp: _Stamp, now: float) -> bool:
-    return stamp[1] / 1e9 < now - FRESH_SECONDS
+        return ""

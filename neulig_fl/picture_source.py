@@ -6,20 +6,26 @@ image has the same split whichever file or data set it comes from, under every n
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neulig_fl import pictures
+from neulig_fl import picture_ids, pictures
 from neulig_fl.errors import DataError, nearest
+from neulig_fl.pictures import Unreadable
 
 TRAINING_SHARE = 0.8
 """Of `per_class` images, so many come from the training part where there is a test part."""
+
+SHOWN = 3
+"""Most names in one error."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class PictureSource(ABC):
         self.templates = templates
         self._classes = classes
         self._per_class = per_class
+        self.on_image: picture_ids.OnImage = lambda done, total: None
+        """Told of progress while images are decoded for their ids."""
 
     # What a source of its own kind knows.
 
@@ -198,11 +206,63 @@ class PictureSource(ABC):
         try:
             return self.opened(place)
         except Exception as error:  # Pillow's decoders raise anything on damaged files
-            raise DataError(
-                f"{self.who}: {self.where(place)} cannot be read ({type(error).__name__}); "
-                "replace or remove it",
-                public_reason="one of its images cannot be read",
-            ) from error
+            raise Unreadable(self.who, self.where(place), pictures.why(error)) from error
+
+    def ids_of_files(self, root: Path, place_of: Mapping[Path, int]) -> list[str]:
+        """The ids of images that are files, by their places in the listing.
+
+        Raises:
+            DataError: some cannot be read; with their names.
+        """
+
+        def made(file: Path) -> str:
+            return pictures.content_id(self.picture(place_of[file]))
+
+        ids, failed = picture_ids.of_files(root, list(place_of), made, self.on_image)
+        self._require_readable(failed)
+        return ids
+
+    def ids_of_set(
+        self, what: str, root: Path, files: Sequence[Path], places: NDArray[np.int64]
+    ) -> list[str]:
+        """The ids of images that lie together in a few large files.
+
+        Args:
+            what: the data set, and which of its parts and columns.
+            root: folder of the files.
+            files: on which the ids depend.
+            places: of the images in the listing.
+
+        Raises:
+            DataError: some cannot be read; with their names.
+        """
+
+        def made() -> list[str]:
+            ids, failed = [], []
+            for done, place in enumerate(places, start=1):
+                try:
+                    ids.append(pictures.content_id(self.picture(int(place))))
+                except Unreadable as error:
+                    failed.append(error)
+                self.on_image(done, len(places))
+            self._require_readable(failed)
+            return ids
+
+        chosen = hashlib.sha256(places.tobytes()).hexdigest()
+        return picture_ids.of_set(f"{what} {chosen}", root, files, made)
+
+    def _require_readable(self, failed: Sequence[Unreadable]) -> None:
+        if len(failed) < 2:
+            for error in failed:
+                raise error
+            return
+        shown = ", ".join(f"{each.where} ({each.why})" for each in failed[:SHOWN])
+        more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+        raise DataError(
+            f"{self.who}: {len(failed)} images cannot be read: {shown}{more}; replace or remove "
+            "them",
+            public_reason="some of its images cannot be read",
+        ) from failed[0]
 
 
 def class_faults(

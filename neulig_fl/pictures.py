@@ -6,7 +6,26 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from neulig_fl.errors import DataError
+
+
+class Unreadable(DataError):
+    """One image that cannot be read.
+
+    Args:
+        who: the data set.
+        where: the image in it.
+        why: the reason, without a path.
+    """
+
+    def __init__(self, who: str, where: str, why: str) -> None:
+        super().__init__(
+            f"{who}: {where} cannot be read ({why}); replace or remove it",
+            public_reason="one of its images cannot be read",
+        )
+        self.where, self.why = where, why
 
 
 def opened(path: Path) -> Image.Image:
@@ -15,8 +34,25 @@ def opened(path: Path) -> Image.Image:
     Raises:
         Exception: whatever Pillow's decoders raise on a file that is not whole.
     """
+    if path.stat().st_size == 0:
+        raise OSError("the file is empty")
     with Image.open(path) as image:
         return rgb(image)
+
+
+def why(error: Exception) -> str:
+    """Why an image cannot be read, in words that name no path.
+
+    Example:
+        >>> why(PermissionError(13, "Permission denied", "/home/ada/x.png"))
+        'Permission denied'
+    """
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a format that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = " ".join(str(error).split())
+    return words if isinstance(error, OSError) and words else f"{type(error).__name__}: {words}"
 
 
 def rgb(image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -107,6 +109,22 @@ def test_an_experts_name_changes_with_its_pictures_and_prompts(
         mine = {"source": "imagefolder", "root": str(folder)}
         names.add(_key(make(tasks={"first": mine, "second": second})))
     assert len(names) == 4
+
+
+def test_images_that_changed_under_the_same_name_size_and_time_lead_to_a_new_expert(
+    make: Callable[..., Scenario], data: Path, tmp_path: Path
+) -> None:
+    """Without it the expert of the old images would be the expert of the new ones."""
+    folder = tiny.pictures(tmp_path / "mine", ("dark", "light"), seed=1)
+    tasks = {name: {"source": "imagefolder", "root": str(folder)} for name in ("first", "second")}
+    names = set()
+    for seed in (1, 2):
+        for number, image in enumerate(sorted(folder.rglob("*.bmp"))):
+            fresh = np.random.default_rng([seed, number]).integers(0, 256, (12, 12, 3))
+            Image.fromarray(fresh.astype(np.uint8)).save(image)
+            os.utime(image, (1e9, 1e9))
+        names.add(_key(make(tasks=tasks)))
+    assert len(names) == 2
 
 
 def test_an_experts_name_changes_when_pictures_change_their_class(

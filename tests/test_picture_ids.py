@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from neulig_fl import picture_ids
+from neulig_fl.pictures import Unreadable
 
-HOUR = 3600
+LONG_AGO = 1_000_000_000
 
 
 @pytest.fixture
 def root(tmp_path: Path, own_cache: Path) -> Path:
-    """A folder with two files, an hour old."""
+    """A folder with two files."""
     folder = tmp_path / "files"
     folder.mkdir()
     for name in ("a", "b"):
@@ -24,9 +24,10 @@ def root(tmp_path: Path, own_cache: Path) -> Path:
     return folder
 
 
-def _write(path: Path, text: str, age: float = HOUR) -> None:
+def _write(path: Path, text: str) -> None:
+    """Write into the same inode, and set the time of change back."""
     path.write_text(text)
-    os.utime(path, (time.time() - age,) * 2)
+    os.utime(path, (LONG_AGO, LONG_AGO))
 
 
 class _Counted:
@@ -37,42 +38,72 @@ class _Counted:
 
     def __call__(self, path: Path) -> str:
         self.made.append(path.name)
-        return f"id of {path.read_text()}"
+        text = path.read_text()
+        if text == "broken":
+            raise Unreadable("files", path.name, "broken")
+        return f"id of {text}"
 
 
 def _files(root: Path) -> list[Path]:
     return [root / "b", root / "a"]
 
 
+def _ids(root: Path, make: _Counted, files: list[Path] | None = None) -> list[str]:
+    return picture_ids.of_files(root, files or _files(root), make)[0]
+
+
 def test_an_id_is_made_once(root: Path) -> None:
-    """Without it every process would decode every picture of a folder."""
+    """Without it every process would decode every image of a folder."""
     make = _Counted()
-    first = picture_ids.of_files(root, _files(root), make)
-    assert first == picture_ids.of_files(root, _files(root), make) == ["id of b", "id of a"]
+    first = _ids(root, make)
+    assert first == _ids(root, make) == ["id of b", "id of a"]
     assert make.made == ["b", "a"]
 
 
-def test_a_changed_or_new_file_gets_an_id_of_its_own(root: Path) -> None:
-    """Without it a replaced picture would keep the split of the old one."""
+def test_content_decides_and_neither_size_nor_time_nor_inode(root: Path) -> None:
+    """Without it changed images would keep the id, the split and the expert of the old ones."""
     make = _Counted()
-    picture_ids.of_files(root, _files(root), make)
-    _write(root / "a", "c", age=HOUR - 60)
+    _ids(root, make)
+    before = (root / "a").stat()
+    _write(root / "a", "c")
     _write(root / "new", "n")
-    found = picture_ids.of_files(root, [*_files(root), root / "new"], make)
-    assert found == ["id of b", "id of c", "id of n"]
+    after = (root / "a").stat()
+    for stamp in ("st_size", "st_mtime_ns", "st_ino"):
+        assert getattr(before, stamp) == getattr(after, stamp)
+    assert _ids(root, make, [*_files(root), root / "new"]) == ["id of b", "id of c", "id of n"]
     assert make.made == ["b", "a", "a", "new"]
 
 
-def test_ids_of_files_that_changed_just_now_are_not_kept(root: Path) -> None:
-    """Without it a file that is written twice within the clock's tick would keep a wrong id."""
+def test_a_renamed_file_and_one_that_was_put_back_keep_their_ids(root: Path) -> None:
+    """Without it a folder that was moved about would be decoded again and again."""
     make = _Counted()
-    _write(root / "a", "x", age=0)
-    picture_ids.of_files(root, _files(root), make)
-    stamp = (root / "a").stat()
-    (root / "a").write_text("y")
-    os.utime(root / "a", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert picture_ids.of_files(root, _files(root), make) == ["id of b", "id of y"]
+    first = _ids(root, make)
+    _write(root / "a", "c")
+    _ids(root, make)
+    _write(root / "moved", "a")
+    (root / "a").unlink()
+    assert _ids(root, make, [root / "b", root / "moved"]) == first
     assert make.made == ["b", "a", "a"]
+
+
+def test_all_images_that_cannot_be_read_are_found_and_the_others_kept(root: Path) -> None:
+    """Without it a user would mend one file, wait for all the others, and learn of the next."""
+    make = _Counted()
+    for name in ("x", "y"):
+        _write(root / name, "broken")
+    files = [root / "x", *_files(root), root / "y"]
+    ids, failed = picture_ids.of_files(root, files, make)
+    assert ids == ["", "id of b", "id of a", ""]
+    assert [each.where for each in failed] == ["x", "y"]
+    picture_ids.of_files(root, files, make)
+    assert make.made == ["x", "b", "a", "y", "x", "y"], "what could not be read is not kept"
+
+
+def test_progress_is_told_image_by_image(root: Path) -> None:
+    """Without it a large folder would look like a program that hangs."""
+    told: list[tuple[int, int]] = []
+    picture_ids.of_files(root, _files(root), _Counted(), lambda *at: told.append(at))
+    assert told == [(1, 2), (2, 2)]
 
 
 def _half(path: Path) -> None:
@@ -85,26 +116,26 @@ def test_a_damaged_cache_is_made_again(
 ) -> None:
     """Without it a killed process or a cleared cache would end all later runs."""
     make = _Counted()
-    first = picture_ids.of_files(root, _files(root), make)
+    first = _ids(root, make)
     for kept in (own_cache / "ids").iterdir():
         harm(kept)
-    assert picture_ids.of_files(root, _files(root), make) == first
+    assert _ids(root, make) == first
     assert len(make.made) == 4
 
 
 def test_another_decoder_makes_its_own_ids(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it a picture and its id could disagree after an update of Pillow."""
     make = _Counted()
-    picture_ids.of_files(root, _files(root), make)
+    _ids(root, make)
     monkeypatch.setattr(picture_ids.PIL, "__version__", "0.0")
-    picture_ids.of_files(root, _files(root), make)
+    _ids(root, make)
     assert len(make.made) == 4
 
 
 def test_a_missing_file_is_left_to_whoever_reads_it(root: Path) -> None:
     """Without it a list that names a missing picture would end in a traceback without its name."""
     with pytest.raises(FileNotFoundError, match="gone"):
-        picture_ids.of_files(root, [root / "gone"], _Counted())
+        _ids(root, _Counted(), [root / "gone"])
 
 
 def test_ids_of_a_set_depend_on_its_files_and_on_which_are_asked_for(root: Path) -> None:
@@ -120,8 +151,8 @@ def test_ids_of_a_set_depend_on_its_files_and_on_which_are_asked_for(root: Path)
 
     assert ids("first ten", _files(root)) == ids("first ten", _files(root)) == ["first ten 1"]
     assert ids("all", _files(root)) == ["all 2"]
-    _write(root / "a", "other", age=HOUR)
+    _write(root / "a", "x")
     assert ids("all", _files(root)) == ["all 3"]
     assert [ids("in memory", []), ids("in memory", [])] == [["in memory 4"], ["in memory 5"]]
-    _write(root / "a", "again", age=0)
-    assert [ids("all", _files(root)), ids("all", _files(root))] == [["all 6"], ["all 7"]]
+    gone = [root / "gone"]
+    assert [ids("gone", gone), ids("gone", gone)] == [["gone 6"], ["gone 7"]]

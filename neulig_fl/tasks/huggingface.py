@@ -6,7 +6,6 @@ of the Hub must have been fetched before.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neulig_fl import picture_ids, pictures
+from neulig_fl import pictures
 from neulig_fl.errors import DataError, nearest
 from neulig_fl.picture_source import Listing, PictureSource
 
@@ -188,15 +187,9 @@ class HuggingFaceSet(PictureSource):
     def content_ids(self, places: NDArray[np.int64]) -> list[str]:
         """As `PictureSource`; kept in the cache folder where the data set lies in files."""
         files = [Path(entry["filename"]) for part in self._parts for entry in part.cache_files]
-        chosen = hashlib.sha256(places.tobytes()).hexdigest()
-        what = f"{self.who} {list(self._chosen_splits)} {self._image} {chosen}"
+        what = f"{self.who} {list(self._chosen_splits)} {self._image}"
         root = files[0].parent if files else Path()
-        return picture_ids.of_set(
-            what,
-            root,
-            files,
-            lambda: [pictures.content_id(self.picture(int(place))) for place in places],
-        )
+        return self.ids_of_set(what, root, files, places)
 
     def opened(self, place: int) -> Image.Image:
         """As `PictureSource`."""

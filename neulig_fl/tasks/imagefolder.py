@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neulig_fl import picture_ids, pictures
+from neulig_fl import pictures
 from neulig_fl.errors import DataError
 from neulig_fl.picture_source import Listing, PictureSource, class_faults
 
@@ -101,11 +101,7 @@ class ImageFolder(PictureSource):
 
     def content_ids(self, places: NDArray[np.int64]) -> list[str]:
         """As `PictureSource`; kept in the cache folder for every file."""
-        files = [self._files[int(place)][0] for place in places]
-        place_of = dict(zip(files, places.tolist(), strict=True))
-        return picture_ids.of_files(
-            self.root, files, lambda file: pictures.content_id(self.picture(place_of[file]))
-        )
+        return self.ids_of_files(self.root, {self._files[int(p)][0]: int(p) for p in places})
 
     def opened(self, place: int) -> Image.Image:
         """As `PictureSource`."""

@@ -6,7 +6,6 @@ the pool.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neulig_fl import picture_ids, pictures, source_cache
+from neulig_fl import pictures, source_cache
 from neulig_fl.errors import DataError, nearest
 from neulig_fl.picture_source import Listing, PictureSource, class_faults
 from neulig_fl.tasks._torchvision_sets import SETS, SUBSETS, KnownSet
@@ -168,20 +167,13 @@ class TorchvisionSet(PictureSource):
 
     def content_ids(self, places: NDArray[np.int64]) -> list[str]:
         """As `PictureSource`; kept in the cache folder."""
-
-        def made(place: int) -> str:
-            return pictures.content_id(self.picture(place))
-
-        chosen = [int(place) for place in places]
-        images = ((place, self._items[place].image) for place in chosen)
-        place_of = {image: place for place, image in images if isinstance(image, Path)}
         if self._known.labels_in is None:
-            return picture_ids.of_files(
-                self.root, list(place_of), lambda file: made(place_of[file])
-            )
+            images = ((self._items[int(place)].image, int(place)) for place in places)
+            place_of = {image: place for image, place in images if isinstance(image, Path)}
+            return self.ids_of_files(self.root, place_of)
         held = sorted(f for pattern in self._known.files for f in self.root.glob(pattern))
-        what = f"{self.name} {dict(self._known.keywords)} {_digest(places)}"
-        return picture_ids.of_set(what, self.root, held, lambda: [made(p) for p in chosen])
+        what = f"{self.name} {dict(self._known.keywords)}"
+        return self.ids_of_set(what, self.root, held, places)
 
     def opened(self, place: int) -> Image.Image:
         """As `PictureSource`."""
@@ -211,10 +203,6 @@ def _cleaned(name: str, spaced: str) -> str:
         'apartment building outdoor'
     """
     return name.translate({ord(mark): " " for mark in spaced})
-
-
-def _digest(places: NDArray[np.int64]) -> str:
-    return hashlib.sha256(places.tobytes()).hexdigest()
 
 
 def faults(options: TaskOptions) -> Iterator[Fault]:

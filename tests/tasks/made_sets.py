@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import pickle
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -296,13 +294,6 @@ def saved(datasets: Any, root: Path, train: int = 40, test: int = 12) -> Any:
     found = datasets.DatasetDict(splits)
     found.save_to_disk(str(root))
     return found
-
-
-def age(root: Path) -> None:
-    """Let all files be an hour old: ids of files that changed just now are not kept."""
-    then = time.time() - 3600
-    for path in root.rglob("*"):
-        os.utime(path, (then, then))
 
 
 def packed(folder: Path, into: Path) -> None:

@@ -34,7 +34,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp("own")
     tiny.pictures(root / "folder", ("a", "b"))
     made_sets.idx_set(root / "sets/FashionMNIST/raw", ("train", "t10k"), 10, 40, 12)
-    made_sets.age(root)
     return {
         "imagefolder": {"root": str(root / "folder")},
         "torchvision": {"root": str(root / "sets"), "dataset": "FashionMNIST"},

@@ -349,7 +349,6 @@ def test_ids_are_kept_and_made_again_when_files_change(
 ) -> None:  # fmt: skip
     """Without it every process would decode the whole data set, or trust ids of other files."""
     made_sets.WRITE[name](root, monkeypatch)
-    made_sets.age(root)
     first = list(_source(root, name).ids())
     with monkeypatch.context() as forbidden:
         forbidden.delattr(pictures, "content_id")
