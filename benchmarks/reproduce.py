@@ -24,7 +24,7 @@ from neulig_fl.cli import exits
 from neulig_fl.cli.live import Live
 from neulig_fl.errors import InputError, NeuligError, RunError, nearest
 from neulig_fl.files import write_atomically
-from neulig_fl.runs import RUNS
+from neulig_fl.run_folders import RUNS
 from neulig_fl.scenario import Scenario, load
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,18 +12,16 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from neulig_fl import engines, progress
-from neulig_fl.errors import InputError
 from neulig_fl.files import write_atomically
 from neulig_fl.report import Report, contract, summary
-from neulig_fl.scenario import Scenario, dump, load
+from neulig_fl.run_folders import run_folder
+from neulig_fl.scenario import OpenedScenario, Scenario, dump, open_scenario
 
-RUNS = Path("runs")
 Show = Callable[[progress.Event], None]
 
 
@@ -69,44 +67,34 @@ def run_seeds(
     server_keys: Path | None = None,
 ) -> list[Report]:
     """Like `run`, with one report for every seed of the scenario, in order."""
-    path = Path(scenario)
     engines.load(engine)
-    read = load(path, overrides)
-    folder = run_folder(read.name, out)
-    text = path.read_text(encoding="utf-8")
-    write_atomically(folder / "scenario.yaml", text)
+    opened = open_scenario(scenario, overrides)
+    with run_folder(opened.scenario.name, out) as folder:
+        return run_opened(opened, engine, folder, show, server_keys)
+
+
+def run_opened(
+    opened: OpenedScenario,
+    engine: str,
+    folder: Path,
+    show: Show | None = None,
+    server_keys: Path | None = None,
+) -> list[Report]:
+    """Run a scenario that was read, in a folder that is this run's alone (`run_folder`)."""
+    read = opened.scenario
+    write_atomically(folder / "scenario.yaml", opened.text)
     many = len(read.all_seeds) > 1
     reports = []
     for seed in read.all_seeds:
         own = folder / f"seed-{seed}" if many else folder
-        reports.append(_run_seed(read, path, seed, engine, own, show, server_keys))
+        reports.append(_run_seed(opened, seed, engine, own, show, server_keys))
     if many:
         summary.write([r.data for r in reports], folder)
     return reports
 
 
-def run_folder(name: str, out: str | Path | None) -> Path:
-    """The folder of a new run; made, and refused when it holds a report.
-
-    Raises:
-        InputError: the folder holds an earlier run's report, or cannot be made.
-    """
-    folder = Path(out) if out else RUNS / name / datetime.now().strftime("%Y%m%d-%H%M%S")
-    if list(folder.glob("**/report.json")):
-        raise InputError(
-            f"--out {folder}: holds the report of an earlier run; choose another folder or remove "
-            "that one"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
-    return folder
-
-
 def _run_seed(
-    read: Scenario,
-    path: Path,
+    opened: OpenedScenario,
     seed: int,
     engine: str,
     folder: Path,
@@ -115,7 +103,8 @@ def _run_seed(
 ) -> Report:
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    one = read.model_copy(update={"seed": seed, "seeds": None}).resolved(path.resolve().parent)
+    read = opened.scenario
+    one = opened.resolved.model_copy(update={"seed": seed, "seeds": None})
     scenario_file = folder / "scenario.json"
     dump(one, scenario_file)
     if show and read.seeds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from neulig_fl.scenario_models import (
 from neulig_fl.scenario_stages import Share, Stage
 from neulig_fl.scenario_tasks import OPEN_SOURCES, TaskOptions
 from neulig_fl.scenario_values import KINDS, OUTPUT_KINDS, QUERY_SETS
-from neulig_fl.yaml_source import Source, Steps, read, scalar
+from neulig_fl.yaml_source import Source, Steps, is_standard_input, read, scalar
 
 __all__ = [
     "KINDS",
@@ -42,6 +43,7 @@ __all__ = [
     "Experts",
     "Limits",
     "Model",
+    "OpenedScenario",
     "Policy",
     "PortlandOptions",
     "Queries",
@@ -52,17 +54,49 @@ __all__ = [
     "TaskOptions",
     "Timeouts",
     "dump",
+    "folder_of",
     "json_schema",
     "load",
     "load_resolved",
+    "open_scenario",
 ]
 
 
+@dataclass(frozen=True)
+class OpenedScenario:
+    """A scenario whose file was read: everything that is done with it starts from here.
+
+    The file is not read again, because a pipe has nothing more to give and a file may change.
+
+    Attributes:
+        scenario: valid in itself, with its paths as they were written.
+        name: the file's name, as messages give it.
+        text: what the file said.
+        folder: where its relative paths start, absolute.
+    """
+
+    scenario: Scenario
+    name: str
+    text: str
+    folder: Path
+
+    @property
+    def resolved(self) -> Scenario:
+        """The scenario with absolute paths."""
+        return self.scenario.resolved(self.folder)
+
+
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario and check all of it, as `open_scenario` does; the scenario alone."""
+    return open_scenario(path, overrides).scenario
+
+
+def open_scenario(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScenario:
     """Read a scenario and check all of it; nothing else is loaded.
 
     Args:
-        path: YAML file. Relative paths in it start from its folder.
+        path: YAML file, or `-` for the standard input. Relative paths in it start from
+            `folder_of` it.
         overrides: `key.sub=value` texts that replace values of the file, as in
             `clients.0.task=digits`; the value is YAML.
 
@@ -73,6 +107,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
     """
     path = Path(path)
     source = read(path)
+    folder = folder_of(path)
     for text in overrides:
         source = _overridden(source, text)
     try:
@@ -80,8 +115,31 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
     except ValidationError as error:
         report(source, problems_of(error, json_schema()))
         raise
-    report(source, problems_between(scenario, path.parent))
-    return scenario
+    report(source, problems_between(scenario, folder))
+    return OpenedScenario(scenario, source.name, source.text, folder)
+
+
+def folder_of(path: Path) -> Path:
+    """Find the folder in which the relative paths of a scenario start, absolute.
+
+    It is the one in which the user named the file: of a link the folder where the link stands. What
+    comes through a pipe or the standard input stands nowhere; there it is the current folder.
+
+    Raises:
+        ScenarioError: the current folder is needed and there is none any more.
+    """
+    try:
+        return (path.parent if path.is_file() and not _is_stream(path) else Path.cwd()).resolve()
+    except OSError as error:
+        raise ScenarioError(
+            f"{path}: the current folder cannot be used ({error.strerror}); change to another one"
+        ) from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether the path names an open stream, which may be a file that stands elsewhere."""
+    streams = (Path("/dev/stdin"), Path("/dev/fd"), Path("/proc"))
+    return is_standard_input(path) or any(path.is_relative_to(stream) for stream in streams)
 
 
 def dump(scenario: Scenario, path: Path) -> None:

@@ -360,5 +360,5 @@ def _must_exist(
 ) -> Iterator[Problem]:
     full = place(base, path)
     if not exists(full, kind):
-        looked = f"looked for {full}; a relative path starts from the scenario's folder"
+        looked = f"looked for {full}; a relative path starts from {base}"
         yield Problem(steps, f"there is no such {kind} (got {shown(path)}); {looked}")

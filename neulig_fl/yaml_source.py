@@ -21,6 +21,7 @@ from neulig_fl.errors import ScenarioError
 Place = tuple[int, int]
 Steps = tuple[str | int, ...]
 
+STANDARD_INPUT = "standard input"
 MOST_BYTES = 1_000_000
 MOST_VALUES = 100_000
 MOST_LEVELS = 50
@@ -65,6 +66,7 @@ class Source:
 
     Attributes:
         name: the file's name as messages give it.
+        text: the whole file, as it was read.
         data: plain dicts, lists, strings, numbers, booleans and None.
         values: the place of every value, by its steps from the root.
         keys: the place of every mapping's keys, by the steps of their values.
@@ -72,6 +74,7 @@ class Source:
     """
 
     name: str
+    text: str = field(repr=False)
     data: dict[str, Any]
     values: Mapping[Steps, Place]
     keys: Mapping[Steps, Place]
@@ -119,13 +122,17 @@ class _FaultError(Exception):
 
 
 def read(path: Path) -> Source:
-    """Read a YAML file.
+    """Read a YAML file, once: it may be a pipe.
+
+    Args:
+        path: the file; `-` is the standard input.
 
     Raises:
         ScenarioError: the file cannot be read or is not YAML as neulig-fl reads it;
             the message starts with file:line:column, or the file alone where there is no line.
     """
-    return parse(_text(path), str(path))
+    name = STANDARD_INPUT if is_standard_input(path) else str(path)
+    return parse(_text(path, name), name)
 
 
 def parse(text: str, name: str) -> Source:
@@ -144,7 +151,7 @@ def parse(text: str, name: str) -> Source:
     except _FaultError as fault:
         line, column = fault.place
         raise ScenarioError(f"{name}:{line}:{column}: {fault}") from fault
-    return Source(name, data, builder.values, builder.keys)
+    return Source(name, text, data, builder.values, builder.keys)
 
 
 def scalar(text: str) -> Any:
@@ -160,23 +167,37 @@ def scalar(text: str) -> Any:
         return text
 
 
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ScenarioError(f"{path}: there is no such file; check the path") from error
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from error
+def is_standard_input(path: Path) -> bool:
+    """Tell whether a path means the standard input: a single `-`."""
+    return str(path) == "-"
+
+
+def _text(path: Path, name: str) -> str:
+    raw = _bytes(path, name)
     if len(raw) > MOST_BYTES:
-        raise ScenarioError(f"{path}: {len(raw)} bytes; at most {MOST_BYTES} are read")
+        raise ScenarioError(f"{name}: more than {MOST_BYTES} bytes, and at most that many are read")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, column = _place_of(raw[: error.start].decode("utf-8-sig"))
         bad = f"0x{raw[error.start]:02x}"
         raise ScenarioError(
-            f"{path}:{line}:{column}: byte {bad} is not UTF-8; save the file as UTF-8"
+            f"{name}:{line}:{column}: byte {bad} is not UTF-8; save the file as UTF-8"
         ) from error
+
+
+def _bytes(path: Path, name: str) -> bytes:
+    """At most one byte more than is allowed: a pipe or a device need not end."""
+    try:
+        with open(0, "rb", closefd=False) if is_standard_input(path) else path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ScenarioError(f"{name}: there is no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise ScenarioError(f"{name}: is a folder; name a YAML file in it") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ScenarioError(f"{name}: cannot be read: {why}") from error
 
 
 def _root(text: str) -> MappingNode:

@@ -12,7 +12,7 @@ from neulig_fl.cli.options import Settings
 
 if TYPE_CHECKING:
     from neulig_fl.plan import Setting
-    from neulig_fl.scenario import Client, Scenario
+    from neulig_fl.scenario import Client, OpenedScenario, Scenario
     from neulig_fl.tasks import Task
 
 
@@ -33,18 +33,18 @@ def check(
     """
     from neulig_fl.cli.exits import BAD_INPUT, say_error
     from neulig_fl.errors import InputError
-    from neulig_fl.scenario import load
+    from neulig_fl.scenario import open_scenario
 
     bad = False
     for path in scenarios:
         try:
-            read = load(path, settings)
-            setting = require_sound(read, path)
+            opened = open_scenario(path, settings)
+            setting = require_sound(opened)
         except InputError as error:
             say_error(error)
             bad = True
         else:
-            typer.echo(f"OK: {path}: {summary(setting)}")
+            typer.echo(f"OK: {opened.name}: {summary(setting)}")
             for line in warnings(setting):
                 typer.echo(f"  {line}")
     if bad:
@@ -80,12 +80,11 @@ def warnings(setting: Setting) -> Iterator[str]:
             yield f"but its run would end in stage {outlook.stage.name}: {outlook.stops}"
 
 
-def require_sound(read: Scenario, path: Path) -> Setting:
+def require_sound(opened: OpenedScenario) -> Setting:
     """Open a scenario's folders and checkpoints, and collect what is wrong with them.
 
     Args:
-        read: valid in itself.
-        path: its file.
+        opened: valid in itself.
 
     Returns:
         The scenario with its tasks and model opened, for its first seed.
@@ -96,14 +95,14 @@ def require_sound(read: Scenario, path: Path) -> Setting:
     from neulig_fl.errors import InputError
     from neulig_fl.plan import open_setting
 
-    resolved = read.resolved(path.resolve().parent)
+    resolved = opened.resolved
     try:
         setting = open_setting(resolved, resolved.all_seeds[0])
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{opened.name}: {error}") from error
     found = [*_task_problems(setting), *_weight_problems(setting)]
     if found:
-        raise InputError("\n".join(f"{path}: {problem}" for problem in dict.fromkeys(found)))
+        raise InputError("\n".join(f"{opened.name}: {problem}" for problem in dict.fromkeys(found)))
     return setting
 
 

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="The scenario's YAML file.")]
+ScenarioFile = Annotated[
+    Path,
+    typer.Argument(metavar="SCENARIO", help="The scenario's YAML file; `-`: the standard input."),
+]
 Settings = Annotated[
     list[str],
     typer.Option(

@@ -52,9 +52,9 @@ def plan(
 
     from neulig_fl.cli.rehearsal import rehearse
     from neulig_fl.plan import open_setting
-    from neulig_fl.scenario import load
+    from neulig_fl.scenario import open_scenario
 
-    read = load(scenario, settings).resolved(scenario.resolve().parent)
+    read = open_scenario(scenario, settings).resolved
     setting = open_setting(read, read.all_seeds[0])
     outlooks = list(rehearse(setting))
     if as_json:

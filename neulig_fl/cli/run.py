@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from neulig_fl.report import Report
-    from neulig_fl.scenario import Scenario
+    from neulig_fl.scenario import OpenedScenario, Scenario
 
 KEPT = "trained experts are kept in the cache; the same command goes on from there"
 
@@ -57,33 +57,35 @@ def run(
     The report lies in the run's folder: [bold]report.md[/] to read, [bold]report.json[/] for
     programs. Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
     """
-    from neulig_fl.scenario import load
+    from neulig_fl.scenario import open_scenario
     from neulig_fl.scenario_tasks import READ_FILES
 
-    read = load(scenario, settings)
-    from neulig_fl import engines, runs
+    opened = open_scenario(scenario, settings)
+    read = opened.scenario
+    from neulig_fl import engines
+    from neulig_fl.run_folders import run_folder
 
     engines.load(engine)
     # What comes with the package cannot be wrong, and opening it loads torch once more.
     if read.tasks or any(c.checkpoint or c.task in READ_FILES for c in read.clients):
         from neulig_fl.cli.check import require_sound
 
-        require_sound(read, scenario)
-    folder = runs.run_folder(read.name, out)
-    with _explained(folder):
-        reports = _watched(scenario, engine, folder, settings, server_keys)
-    _show(read, folder, reports)
+        require_sound(opened)
+    with run_folder(read.name, out) as folder:
+        with _explained(folder):
+            reports = _watched(opened, engine, folder, server_keys)
+        _show(read, folder, reports)
 
 
 def _watched(
-    scenario: Path, engine: str, folder: Path, settings: list[str], server_keys: Path | None
+    opened: OpenedScenario, engine: str, folder: Path, server_keys: Path | None
 ) -> list[Report]:
     from neulig_fl import runs
     from neulig_fl.cli.live import Live
 
     with Live() as live:
-        live({"note": f"{scenario}: {engine} engine, in {folder}"})
-        return runs.run_seeds(scenario, engine, folder, settings, live, server_keys)
+        live({"note": f"{opened.name}: {engine} engine, in {folder}"})
+        return runs.run_opened(opened, engine, folder, live, server_keys)
 
 
 @contextmanager

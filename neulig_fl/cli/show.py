@@ -60,9 +60,9 @@ def show(
     """
     from neulig_fl import contact_sheet
     from neulig_fl.report.figures import plain
-    from neulig_fl.scenario import load
+    from neulig_fl.scenario import open_scenario
 
-    read = load(scenario).resolved(scenario.resolve().parent) if scenario else None
+    read = open_scenario(scenario).resolved if scenario else None
     splits = _splits(split)
     opened = open_named(task, read, seed)
     target = _target(out, task)

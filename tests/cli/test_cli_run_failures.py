@@ -116,7 +116,7 @@ def test_after_some_seeds_another_folder_is_advised(
         (folder / "seed-3" / "report.json").write_text("{}")
         raise BadReply("client 'bob' sent NaN")
 
-    monkeypatch.setattr(runs, "run_seeds", second_fails)
+    monkeypatch.setattr(runs, "run_opened", second_fails)
     ended = line("run", tiny.write(tmp_path, data), "--engine", "local", "--out", "out")
     assert ended.code == 1
     assert "with another --out: out holds reports" in ended.err

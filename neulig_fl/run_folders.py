@@ -1,0 +1,91 @@
+"""Run folders: each run has one of its own, which it holds while it goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from neulig_fl.errors import InputError
+
+RUNS = Path("runs")
+
+
+@contextmanager
+def run_folder(name: str, out: str | Path | None) -> Iterator[Path]:
+    """Make the folder of a new run, and hold it within the block.
+
+    Without `out` it is a new folder, whatever other runs start in the same second. With `out` it
+    may be there, as that of a run that was interrupted, but no other run may be at work in it.
+
+    Args:
+        name: the scenario's name.
+        out: the folder; `runs/NAME/TIME` below the current folder if not given.
+
+    Raises:
+        InputError: the folder holds an earlier run's report, another run works in it, or it cannot
+            be made or written to.
+    """
+    folder = _given(Path(out)) if out else _new(RUNS / name)
+    with _held(folder):
+        if any(folder.glob("**/report.json")):
+            raise InputError(
+                f"--out {folder}: holds the report of an earlier run; choose another folder or "
+                "remove that one"
+            )
+        yield folder
+
+
+def _given(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: cannot be written to; choose another folder")
+    return folder
+
+
+def _new(parent: Path) -> Path:
+    """A folder that was not there: named by the time, and by a number where that was taken."""
+    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder, number = parent / moment, 1
+        while not _made(folder):
+            number += 1
+            folder = parent / f"{moment}-{number}"
+        return folder
+    except OSError as error:
+        raise InputError(
+            f"{parent}: no folder can be made there ({error.strerror}); choose one with --out"
+        ) from error
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the lock is gone with this process, however that ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"--out {folder}: another run is at work there; choose another folder"
+            ) from error
+        except OSError:
+            pass  # A file system without locks on folders; then nobody can be kept out.
+        yield
+    finally:
+        os.close(handle)
