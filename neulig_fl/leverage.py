@@ -27,11 +27,11 @@ what a sum loses by rounding is amplified by 1 / s. The diagonal is that of
 
     B^T B (B^T B + q^2 I)^-1
 
-over rows scaled to length 1, q being the error of a sum's entry relative to a vector's. With the
-least q, 1e-9, it is B^+ B to rounding, and a singular value counts from 1e-9 on: rows that differ
-by a rounding error in float32 count as different, which refuses too much rather than too little.
-This form never falls when a row is added, and it is the share of a vector's variance that the sums
-explain when entries and errors are independent.
+over rows scaled to length 1, q being the error of a sum's entry relative to a vector's. It is 1e-9,
+whatever a sum's real error: with it the form is B^+ B to rounding, and a singular value counts from
+1e-9 on. Rows that differ by a rounding error in float32 count as different, which refuses too much
+rather than too little. This form never falls when a row is added, and it is the share of a vector's
+variance that the sums explain when entries and errors are independent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ from numpy.typing import NDArray
 
 from neulig_fl.errors import InputError
 
-LEAST_QUANTISATION = 1e-9
+QUANTISATION = 1e-9
+"""q, the root mean square error of a sum's entry over that of a vector's, for a row of length 1."""
+
 ROUNDING = 1e-9
 """A leverage above the limit by no more than this is at the limit: two clients' mean gives 0.5."""
 
@@ -81,35 +83,28 @@ class WeightedSum:
         return tuple(sorted(c for c, w in self.weights.items() if w))
 
 
-def leverages(
-    rows: Sequence[Mapping[str, float]], quantisation: float = LEAST_QUANTISATION
-) -> dict[str, float]:
+def leverages(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Every client's leverage under some weight rows.
 
     Args:
         rows: each client's weight, by name; finite. A row's scale changes nothing.
-        quantisation: q, the root mean square error of a sum's entry over that of a vector's, for a
-            row of length 1. Below 1e-9 it counts as 1e-9. A larger one must be certain.
 
     Returns:
         By name in alphabetical order, each from 0 to 1. A client in no row is not in it.
 
     Raises:
-        InputError: a weight that is not finite, or a quantisation that is negative or not finite.
+        InputError: a weight that is not finite.
 
     Example:
         >>> {c: round(v, 6) for c, v in leverages([{"a": 0.2, "b": 0.2}, {"b": 1.0}]).items()}
         {'a': 1.0, 'b': 1.0}
     """
-    if not (math.isfinite(quantisation) and quantisation >= 0.0):
-        raise InputError(f"quantisation is {quantisation}; allowed: 0 or a finite number above it")
     clients = sorted({client for row in rows for client in row})
     stack = _unit_rows(rows, clients)
     if not stack.size:
         return dict.fromkeys(clients, 0.0)
     _, singular, directions = np.linalg.svd(stack, full_matrices=False)
-    least = max(quantisation, LEAST_QUANTISATION)
-    seen = singular**2 / (singular**2 + least**2)
+    seen = singular**2 / (singular**2 + QUANTISATION**2)
     diagonal = np.einsum("kt,k->t", directions**2, seen)
     return {c: float(v) for c, v in zip(clients, diagonal.clip(0.0, 1.0), strict=True)}
 
@@ -126,14 +121,11 @@ def _unit_rows(rows: Sequence[Mapping[str, float]], clients: Sequence[str]) -> N
     return unit
 
 
-def predicted(
-    sums: Sequence[WeightedSum], quantisation: float = LEAST_QUANTISATION
-) -> dict[str, dict[str, float]]:
+def predicted(sums: Sequence[WeightedSum]) -> dict[str, dict[str, float]]:
     """Every client's leverage after some sums, for each statistic.
 
     Args:
         sums: those that were given and those that are planned; the order is free.
-        quantisation: as for `leverages`.
 
     Returns:
         By statistic, in the order of their first sums, and client.
@@ -144,7 +136,7 @@ def predicted(
         {'a': 0.5, 'b': 0.5}
     """
     return {
-        statistic: leverages([s.weights for s in sums if s.statistic == statistic], quantisation)
+        statistic: leverages([s.weights for s in sums if s.statistic == statistic])
         for statistic in dict.fromkeys(s.statistic for s in sums)
     }
 
@@ -154,7 +146,6 @@ def refusal(
     asked: Sequence[WeightedSum],
     client: str,
     max_leverage: float,
-    quantisation: float = LEAST_QUANTISATION,
 ) -> str | None:
     """Why a client takes no part in some sums; None when it does. Needs no data.
 
@@ -167,7 +158,6 @@ def refusal(
         asked: the sums asked for now, which count together.
         client: who is asked.
         max_leverage: above 0, at most 1; at 1 nothing is refused.
-        quantisation: as for `leverages`.
 
     Returns:
         One line that names the statistic, the client whose vector would be singled out, the
@@ -188,8 +178,8 @@ def refusal(
     for statistic in dict.fromkeys(s.statistic for s in asked):
         new = [s for s in asked if s.statistic == statistic]
         old = [s for s in history if s.statistic == statistic]
-        before = leverages([s.weights for s in old], quantisation)
-        after = leverages([s.weights for s in (*old, *new)], quantisation)
+        before = leverages([s.weights for s in old])
+        after = leverages([s.weights for s in (*old, *new)])
         present = {name for s in new for name in s.participants}
         for name, value in after.items():
             rises = value > before.get(name, 0.0) + ROUNDING
