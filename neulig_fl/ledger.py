@@ -105,7 +105,7 @@ def fault(entries: Sequence[Entry]) -> Fault | None:
     """What first breaks the chain; None when it holds. Says nothing of who wrote it."""
     previous = START
     for index, entry in enumerate(entries):
-        if entry.get("index") != index or isinstance(entry["index"], bool):
+        if type(entry.get("index")) is not int or entry["index"] != index:
             return Fault(index, f"says that it is entry {_shown(entry.get('index'))}")
         if entry.get("previous") != previous:
             return Fault(index, "does not follow from the entry before it")

@@ -79,6 +79,22 @@ def _index(entries: list[ledger.Entry]) -> int | None:
     return found.index if found else None
 
 
+@pytest.mark.parametrize(
+    ("at", "index"),
+    [(0, False), (1, True), (0, 0.0), (1, 1.0), (1, "1"), (1, None), (1, 2)],
+    ids=repr,
+)
+def test_an_index_is_a_whole_number(at: int, index: object) -> None:
+    """Without it an entry could be written in several ways, all with the right hashes."""
+    entries = _chain([{"n": 0}, {"n": 1}])
+    entries[at]["index"] = index
+    entries[at]["hash"] = ledger.entry_hash(entries[at])
+    assert ledger.fault(entries) == ledger.Fault(at, f"says that it is entry {index!r}")
+    del entries[at]["index"]
+    entries[at]["hash"] = ledger.entry_hash(entries[at])
+    assert ledger.fault(entries) == ledger.Fault(at, "says that it is entry None")
+
+
 def test_a_cut_at_the_end_changes_the_head() -> None:
     """Without it the report's head would not protect the newest entries."""
     entries = _chain([{"n": 1}, {"n": 2}])
