@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo reproduce test unit check install format clean
+.PHONY: demo reproduce mutants test unit check install format clean
 
 install: $(STAMP)
 
@@ -18,6 +18,9 @@ demo: install  ## run scenarios/quickstart.yaml under Flower's simulation engine
 
 reproduce: install  ## run the comparison scenarios (half an hour) and write docs/results.md beside the paper's tables
 	$(BIN)/python benchmarks/reproduce.py
+
+mutants: install  ## change the modules that decide, and see that a test notices (hours; not in CI)
+	$(BIN)/python benchmarks/mutants.py
 
 check: install  ## formatting, lint, types, the import walk, doctests
 	$(BIN)/ruff format --check .

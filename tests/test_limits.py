@@ -27,6 +27,10 @@ def _record(kind: str = "features", **more: Any) -> Candidate:
     )
 
 
+BARE = Candidate("e", "features", "none")
+"""A record of which nothing is said but what it is."""
+
+
 # ---------------------------------------------------------------- rows and bytes
 
 
@@ -84,6 +88,8 @@ def test_which_kinds_have_rows(kind: str) -> None:
     [
         ({"max_rows": 100}, _record(rows=None), "max_rows 100: the rows of this record are not known"),
         ({"max_bytes": 100}, _record(bytes=None), "max_bytes 100: the bytes .* are not known"),
+        ({"max_rows": 100}, BARE, "max_rows 100: the rows of this record are not known"),
+        ({"max_bytes": 100}, BARE, "max_bytes 100: the bytes of this record are not known"),
         ({"max_epsilon": 3}, _record(), "max_epsilon 3: with protection none no epsilon is known"),
         ({}, _record(protection="secure-sum"), "max_leverage 0.5: this record's leverage .* not known"),
         (
@@ -120,7 +126,8 @@ def test_a_record_that_goes_into_no_sum_needs_no_leverage() -> None:
         ({"max_epsilon": 3.0}, Claims(epsilon=math.nan), False),
         ({"max_leverage": 0.7}, Claims(leverage=0.7), True),
         ({"max_leverage": 0.7}, Claims(leverage=0.7 + 1e-12), True),
-        ({"max_leverage": 0.7}, Claims(leverage=0.71), False),
+        ({"max_leverage": 0.7}, Claims(leverage=0.7 + 1e-9), True),
+        ({"max_leverage": 0.7}, Claims(leverage=0.7 + 2e-9), False),
         ({"max_leverage": 0.7}, Claims(leverage=math.nan), False),
         ({"max_leverage": 1.0}, Claims(leverage=1.0), True),
         ({}, Claims(leverage=0.5), True),

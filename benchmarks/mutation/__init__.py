@@ -1,0 +1,1 @@
+"""Mutants of a module's source, and whether its tests notice them."""
