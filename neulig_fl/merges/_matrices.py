@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+NOTHING = 1e-10
+"""Share of the largest singular value up to which one counts as 0."""
+
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
     """Whether rules on matrices take an entry of this shape: the two-dimensional ones.
 
     These are linear layers, attention's packed projections as one matrix, the last projection and
-    positions, as in the official codes, which average all others, convolutions among them.
+    positions, as in the official codes, which average all others, convolutions among them. The
+    official codes average a two-dimensional `text_projection` too; an image encoder has none.
 
     Example:
         >>> is_matrix((8, 2)), is_matrix((8, 3, 4, 4)), is_matrix((8,))
@@ -19,21 +23,28 @@ def is_matrix(shape: tuple[int, ...]) -> bool:
     return len(shape) == 2
 
 
-def orthogonal(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The closest matrix with orthonormal rows or columns, U V' of M = U S V', and S.
+def factors(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U, S and V' of M = U S V'; U V' is the closest matrix with orthonormal rows or columns.
 
-    Directions in which the matrix is 0 but for rounding are left out; any vectors could stand for
-    them in U and V.
+    A direction in which M is 0 has no singular vectors of its own: any could stand for it in U and
+    V, and LAPACK gives some. It is left out, so that U V' is 0 there. It counts as 0 where its
+    singular value is at most 1e-10 of the largest: float64 leaves about 1e-16 of a 0, and numbers
+    that were float32 resolve 1e-7.
 
     Args:
-        matrix: (rows, columns), float32: what is 0 but for rounding is so for that.
+        matrix: (rows, columns), float64.
 
     Returns:
-        U V', (rows, columns), and all singular values, the largest first.
+        U, (rows, directions), all singular values, the largest first, and V', (directions,
+        columns).
+
+    Example:
+        >>> left, values, right = factors(torch.tensor([[0.0, 4.0], [0.0, 0.0]]).double())
+        >>> (left @ right).tolist(), values.tolist()
+        ([[0.0, 1.0], [0.0, 0.0]], [4.0, 0.0])
 
     Source: the orthogonal Procrustes problem, https://en.wikipedia.org/wiki/Polar_decomposition.
     """
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    rounding = values[0] * max(matrix.shape) * torch.finfo(torch.float32).eps
-    kept = int((values > rounding).sum())  # the largest come first
-    return left[:, :kept] @ right[:kept], values
+    kept = int((values > NOTHING * values[0]).sum())  # the largest come first
+    return left[:, :kept], values, right[:kept]

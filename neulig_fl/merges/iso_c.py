@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neulig_fl.merges import Entries, Given, Needs
-from neulig_fl.merges._matrices import is_matrix, orthogonal
+from neulig_fl.merges._matrices import factors, is_matrix
 from neulig_fl.merges._options import Lambda
 from neulig_fl.merges._variances import not_below_zero
 
@@ -17,12 +17,15 @@ def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
 
     The sum of the task vectors is T times the difference of the experts' mean to theta_0, so sums
     of parameters are enough. mean(S) is the mean of all singular values, U V' the closest matrix
-    with orthonormal rows or columns; directions in which the sum is 0 but for rounding are left out
-    (the official code has arbitrary ones for them).
+    with orthonormal rows or columns, from a decomposition in float64 (the official code: float32).
+    A direction in which the sum is 0 stays at theta_0: there the official code adds arbitrary
+    singular vectors at the full length mean(S).
 
     Matrices are all two-dimensional entries, as in the official code: it takes attention's packed
     projections as one matrix. Of all other entries (biases, norms, the class embedding,
-    convolutions and so most of a ResNet, BatchNorm's statistics) it averages the task vectors.
+    convolutions and so most of a ResNet, BatchNorm's statistics) it averages the task vectors. The
+    official code averages a `text_projection` too, though that is two-dimensional; no image
+    encoder has one, so this matters for state dicts of whole CLIP models only.
     lambda is the paper's alpha, and holds for all entries. The paper chooses it on validation data;
     1.0, which toolkits have, is the default. Running variances are kept from falling below 0.
 
@@ -43,6 +46,7 @@ def _flattened(given: Given, weight: float) -> Entries:
         start = given.start(name)
         vector = given.mean(name) - start
         if is_matrix(shape):
-            close, values = orthogonal(vector)
-            vector = close.mul_(len(given.experts) * values.mean())
+            left, values, right = factors(vector.double())
+            left.mul_(len(given.experts) * values.mean())
+            vector = (left @ right).float()
         yield name, start + weight * vector

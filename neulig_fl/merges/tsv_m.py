@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neulig_fl.merges import Entries, Given, Needs
-from neulig_fl.merges._matrices import is_matrix, orthogonal
+from neulig_fl.merges._matrices import factors, is_matrix
 from neulig_fl.merges._options import Lambda
 from neulig_fl.merges._variances import not_below_zero
 
@@ -20,14 +20,16 @@ def merge(given: Given, *, lambda_: Lambda = 1.0) -> Entries:
 
     Of every tau_t = U_t S_t V_t' the n // T largest of its n singular values are kept, for T tasks.
     S has all that are kept; U and V have the closest orthonormal columns to [U_1 ... U_T] and
-    [V_1 ... V_T] (Procrustes: P Q' where that is P D Q'). Where singular vectors of several tasks
-    depend on one another, the directions that are missing are left out (the official code has
-    arbitrary ones). A matrix with fewer singular values than there are tasks is averaged (the
-    official code keeps nothing of it).
+    [V_1 ... V_T] (Procrustes: P Q' where that is P D Q'), in float64 (the official code: float32).
+    Where singular vectors of several tasks depend on one another, D has zeros, and the directions
+    that are missing are left out (the official code has arbitrary ones). A matrix with fewer
+    singular values than there are tasks is averaged (the official code keeps nothing of it).
 
     Matrices are all two-dimensional entries, as in the official code: it takes attention's packed
     projections as one matrix. Of all other entries (biases, norms, the class embedding,
-    convolutions and so most of a ResNet, BatchNorm's statistics) it averages the task vectors.
+    convolutions and so most of a ResNet, BatchNorm's statistics) it averages the task vectors. The
+    official code averages a `text_projection` too, though that is two-dimensional; no image
+    encoder has one, so this matters for state dicts of whole CLIP models only.
     lambda is the paper's alpha, 1 without any choosing, and holds for all entries. Running
     variances are kept from falling below 0.
 
@@ -62,13 +64,22 @@ def _merged(own: Tensor, start: Tensor, kept: int) -> Tensor:
     """
     lefts, values, rights = [], [], []
     for one in own:
-        left, size, right = torch.linalg.svd(one - start, full_matrices=False)
+        left, size, right = torch.linalg.svd((one - start).double(), full_matrices=False)
         lefts.append(left[:, :kept].clone())
         values.append(size[:kept])
         rights.append(right[:kept].clone())
         del left, right
-    u, _ = orthogonal(torch.cat(lefts, dim=1))
-    lefts.clear()
-    v, _ = orthogonal(torch.cat(rights))
-    rights.clear()
-    return u.mul_(torch.cat(values)) @ v
+    outer, inner = _joined(lefts, 1)
+    inner.mul_(torch.cat(values))
+    near, far = _joined(rights, 0)
+    inner = inner @ near @ far
+    del near, far
+    return (outer @ inner).float()
+
+
+def _joined(parts: list[Tensor], axis: int) -> tuple[Tensor, Tensor]:
+    """P and Q', so that P Q' is closest to the parts beside each other; the list is emptied."""
+    joined = torch.cat(parts, dim=axis)
+    parts.clear()
+    left, _, right = factors(joined)
+    return left, right

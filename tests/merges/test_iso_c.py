@@ -105,6 +105,33 @@ def test_directions_that_no_expert_moved_in_stay() -> None:
     assert torch.allclose(change, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (96, 32), (32, 96)])
+@pytest.mark.parametrize("decades", [3.0, 5.5, 7.0])
+def test_a_small_singular_value_is_made_the_mean_as_well(
+    shape: tuple[int, int], decades: float
+) -> None:
+    """Directions in which trained experts moved little would be lost: an entry off by 0.16 of tau."""
+    total = model.steep(*shape, decades)
+    source = model.of_vectors(total, {"w": torch.zeros(shape)})  # so that their mean is not rounded
+    left, values, right = np.linalg.svd(model.array(total["w"]), full_matrices=False)
+    found = model.array(merged("iso-c", source)["w"])
+    assert np.allclose(found, values.mean() * left @ right, rtol=0, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 4), st.integers(0, 1000))
+def test_what_is_added_has_the_rank_of_the_sum(rank: int, seed: int) -> None:
+    """Where every direction is as good, arbitrary ones would be added at full length."""
+    draw = np.random.default_rng(seed)
+    left, right = draw.integers(-4, 5, (12, rank)), draw.integers(-4, 5, (rank, 9))
+    total = torch.from_numpy(left @ right).float()
+    source = model.of_vectors({"w": total}, {"w": 2 * total})
+    values = np.linalg.svd(3 * model.array(total), compute_uv=False)
+    found = np.linalg.svd(model.array(merged("iso-c", source)["w"]), compute_uv=False)
+    moved = np.linalg.matrix_rank(left @ right)
+    assert np.allclose(found, [values.mean()] * moved + [0.0] * (9 - moved), atol=1e-5)
+
+
 def test_variances_stay_above_zero() -> None:
     """A negative running variance would make the merged model's outputs NaN."""
     source = model.source(model.CONVOLUTIONS, spread=-0.5)

@@ -28,8 +28,8 @@ FREE = [
     and set(merges.load(name).NEEDS.each + merges.load(name).NEEDS.sums) <= {"parameters"}
 ]
 SHAPES = {
-    "transformer.resblocks.0.mlp.c_fc.weight": (2048, 1024),
-    "transformer.resblocks.0.mlp.c_fc.bias": (2048,),
+    "transformer.resblocks.0.mlp.c_fc.weight": (1536, 768),
+    "transformer.resblocks.0.mlp.c_fc.bias": (1536,),
     "transformer.resblocks.1.mlp.c_fc.weight": (512, 512),
 }
 

@@ -41,6 +41,16 @@ def together(taus: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return found
 
 
+def joined(taus: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """One matrix by the official code's rule, in float64: P Q' of both sides, nothing left out."""
+    kept = min(taus[0].shape) // len(taus)
+    parts = [np.linalg.svd(tau, full_matrices=False) for tau in taus]
+    p, _, q = np.linalg.svd(np.hstack([left[:, :kept] for left, _, _ in parts]), False)
+    r, _, s = np.linalg.svd(np.vstack([right[:kept] for _, _, right in parts]), False)
+    found: NDArray[np.float64] = p @ q * np.concatenate([size[:kept] for _, size, _ in parts])
+    return found @ r @ s
+
+
 def slow(source: StateDicts, matrices: list[str], weight: float) -> dict[str, Any]:
     """The paper's formula, float64; all but these matrices are averaged."""
     found: dict[str, Any] = {}
@@ -105,6 +115,32 @@ def test_equal_tasks_give_the_first_triplets_of_one(count: int, seed: int) -> No
         wanted = (left[:, :kept] * values[:kept]) @ right[:kept]
         change = model.array(found[name]) - model.array(source.checkpoint[name])
         assert np.allclose(change, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("angle", [1e-2, 1e-5, 2e-7])
+def test_tasks_with_nearly_the_same_vectors_are_told_apart(angle: float) -> None:
+    """Where two tasks' singular vectors are close, what tells them apart would be lost."""
+    left, right = model.orthonormal(16, 8, 0), model.orthonormal(8, 8, 1)
+    near = np.linalg.qr(left + angle * np.random.default_rng(2).standard_normal(left.shape))[0]
+    near *= np.sign((near * left).sum(axis=0))
+    values = np.linspace(2, 1, 8)
+    taus = [(left * values) @ right, 0.7 * (near * values) @ model.orthonormal(8, 8, 3)]
+    source = model.of_vectors(*({"w": torch.from_numpy(tau).float()} for tau in taus))
+    exact = [model.array(one["w"]) for one in model.vectors(source)]
+    found = model.array(merged("tsv-m", source)["w"])
+    assert np.allclose(found, joined(exact), rtol=0, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.sampled_from([-3.0, -1.0, 0.25, 1.0, 2.0, 3.0]), st.integers(0, 1000))
+def test_tasks_along_the_same_directions_give_no_others(factor: float, seed: int) -> None:
+    """Directions that no task has would be made up where singular vectors are the same."""
+    tau = torch.from_numpy(np.random.default_rng(seed).integers(-8, 9, (9, 6))).float()
+    source = model.of_vectors({"w": tau}, {"w": factor * tau})
+    left, values, right = np.linalg.svd(model.array(tau), full_matrices=False)
+    wanted = (1 + factor) / 2 * (left[:, :3] * values[:3]) @ right[:3]
+    found = model.array(merged("tsv-m", source)["w"])
+    assert np.allclose(found, wanted, rtol=0, atol=1e-3)
 
 
 def test_scale_sign_and_order() -> None:

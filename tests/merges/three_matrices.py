@@ -81,3 +81,21 @@ def close(first: Mapping[str, Tensor], second: Mapping[str, object], atol: float
     """Whether two models have the same entries and the same numbers."""
     assert list(first) == list(second)
     return all(np.allclose(array(v), np.asarray(second[k]), 0, atol) for k, v in first.items())
+
+
+def orthonormal(rows: int, columns: int, seed: int) -> NDArray[np.float64]:
+    """A matrix with orthonormal columns."""
+    draw = np.random.default_rng(seed).standard_normal((rows, columns))
+    return np.linalg.qr(draw)[0]
+
+
+def steep(rows: int, columns: int, decades: float, seed: int = 0) -> State:
+    """One weight whose singular values fall from 1 by so many decades, evenly, as float32."""
+    size = min(rows, columns)
+    left, right = orthonormal(rows, size, seed), orthonormal(columns, size, seed + 1)
+    return {"w": torch.from_numpy(left * np.logspace(0, -decades, size) @ right.T).float()}
+
+
+def of_vectors(*vectors: State) -> StateDicts:
+    """Experts that have exactly these task vectors: theta_0 is 0, so that nothing is rounded."""
+    return moved({name: torch.zeros_like(value) for name, value in vectors[0].items()}, vectors)
