@@ -84,7 +84,7 @@ def noised(rows: Floats, *, clip: float, sigma: float, step: float | None = None
         >>> sent.shape, sent.dtype, bool((sent % 0.25 == 0).all())
         ((2, 3), dtype('float32'), True)
 
-    Source: arXiv 2004.00010, and design.md section 8.
+    Source: arXiv 2004.00010; what is claimed stands in docs/protections.md.
     """
     step = _checked([rows], clip, sigma, step)
     if rows.ndim not in (1, 2):

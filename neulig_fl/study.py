@@ -25,7 +25,7 @@ from neulig_fl.knowledge import Knowledge
 from neulig_fl.parties import Parties
 from neulig_fl.plan import open_setting, stage_plan
 from neulig_fl.progress import Progress
-from neulig_fl.scenario import PortlandOptions, Scenario, Stage
+from neulig_fl.scenario import PRETRAINED_WORDS, Scenario, Stage
 from neulig_fl.scenario_values import SERVER, TRIMMED
 from neulig_fl.sources import sum_notes
 from neulig_fl.sum_rounds import SumRounds
@@ -179,7 +179,8 @@ def serve(
 
 def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
     """Departures from the paper, and choices, that this run's figures rest on."""
-    found = [] if fitted is None else _portland_notes(scenario.portland)
+    found = [] if fitted is None else _portland_notes(scenario)
+    found += _origin_notes(scenario)
     if scenario.batch_norm == "re-estimate":
         found.append("Merged BatchNorm statistics are estimated again on unlabelled pool queries.")
     tolerance = scenario.merging.tolerance
@@ -214,16 +215,37 @@ def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
     return found + sum_notes(scenario)
 
 
-def _portland_notes(options: PortlandOptions) -> list[str]:
+def _origin_notes(scenario: Scenario) -> list[str]:
+    """Weights from elsewhere: what they were trained on, a run cannot know."""
+    brought = [client.name for client in scenario.clients if client.checkpoint]
+    unknown = "what they were trained on is not known here, pool and evaluation images perhaps"
     found = []
+    if brought:
+        names = ", ".join(brought)
+        found.append(f"The experts of {names} were brought as checkpoints: {unknown} included.")
+    own = len(brought) < len(scenario.clients) and scenario.experts.origin == "shared"
+    start = scenario.model.pretrained or "none"
+    if own and start not in PRETRAINED_WORDS:
+        found.append(f"Experts start from the weights {Path(start).name}: {unknown} included.")
+    return found
+
+
+def _portland_notes(scenario: Scenario) -> list[str]:
+    options, found = scenario.portland, []
     if options.queries == "pool":
+        brought = any(client.checkpoint for client in scenario.clients)
+        which = "no expert of this run's own training" if brought else "no expert"
         found.append(
-            "Portland is trained on a public pool that no expert was trained on and that is not "
+            f"Portland is trained on a public pool that {which} was trained on and that is not "
             "evaluated on; the paper trains it on the experts' training inputs (supervised) or on "
             "unlabelled evaluation inputs (semi)."
         )
     if options.queries == "evaluation":
-        found.append("Transductive: Portland is trained on the unlabelled evaluation inputs.")
+        found.append(
+            "Transductive: Portland is trained on the unlabelled evaluation inputs, and the best "
+            "single expert is chosen on them; so are CoopVec Maps and the global CoopVec, where "
+            "the pool's outputs are not known."
+        )
     if options.alignment == "code":
         found.append("Alignment as in the paper's released code (Eq. 5 squared), not Eq. 8.")
     if options.objective_on != "ensemble":

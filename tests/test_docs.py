@@ -215,6 +215,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("folder", ["neulig_fl", "clients", "server", "benchmarks", "scenarios"])
+def test_pages_that_code_names_are_there(folder: str) -> None:
+    """If this fails, a docstring or an error sends its reader to a page that nobody has."""
+    for path in sorted((ROOT / folder).rglob("*")):
+        if path.suffix in (".py", ".yaml"):
+            for name in re.findall(r"(?<![\w/-])(?:docs/)?[\w-]+\.md\b", path.read_text("utf-8")):
+                places = [ROOT / name, ROOT / "docs" / name]
+                there = name == "report.md" or any(place.is_file() for place in places)
+                assert there, f"{path.relative_to(ROOT)}: {name}"
+
+
 def test_tables_of_keys_are_current() -> None:
     """If this fails, docs/scenario.md is behind the models; running this file mends it."""
     text = SCENARIO_PAGE.read_text(encoding="utf-8")

@@ -19,11 +19,14 @@ from neulig_fl import engines, ledger, runs, verification
 from neulig_fl.client_store import ClientStore
 from neulig_fl.engines import Job, local
 from neulig_fl.errors import RunError
+from neulig_fl.fitted import Fitted
 from neulig_fl.party import Party
 from neulig_fl.plan import open_setting, stage_plan
+from neulig_fl.portland import Fit, Portland
 from neulig_fl.progress import FILE
 from neulig_fl.report import Report
 from neulig_fl.scenario import Scenario, dump, load_resolved
+from neulig_fl.study import notes
 
 TWO = [{"name": "ada", "task": "first"}, {"name": "bob", "task": "second"}]
 SMALL = {"pool": 4, "evaluation": 4, "train": 4}
@@ -380,6 +383,41 @@ def test_batch_norm_statistics_can_be_estimated_again(data: Path, tmp_path: Path
     )  # fmt: skip
     assert [row["status"] for row in _neulig(report)] == ["ok", "ok"]
     assert "estimated again" in " ".join(report.data["notes"])
+
+
+def _notes(data: Path, **changes: Any) -> list[str]:
+    """The notes of a run that trained Portland."""
+    untrained = Portland(torch.zeros(1, 1), torch.zeros(1), ("ada",))
+    fitted = Fitted(Fit(untrained, [], 0.0, 0), "outputs", "A", "pool", "ada", "by rule")
+    return notes(Scenario.model_validate(tiny.said(data, **changes)), fitted)
+
+
+def test_notes_claim_nothing_of_weights_from_elsewhere(data: Path) -> None:
+    """Without it a checkpoint that was trained on the pool would pass for one that was not."""
+    brought = [{**TWO[0], "checkpoint": "ada.pt"}, TWO[1]]
+    plain = _notes(data, clients=TWO)
+    assert "a public pool that no expert was trained on and that" in plain[0]
+    assert not any("not known here" in note for note in plain)
+    one = _notes(data, clients=brought)
+    assert "a public pool that no expert of this run's own training was trained on" in one[0]
+    assert "The experts of ada were brought as checkpoints: what they were trained on is" in one[1]
+    tagged = {"model": {"name": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"}}
+    start = "Experts start from the weights laion2b_s34b_b79k: what they were trained on is not"
+    assert [start in note for note in _notes(data, clients=brought, **tagged)[1:3]] == [False, True]
+    all_brought = [{**each, "checkpoint": "x.pt"} for each in TWO]
+    assert not any(start in note for note in _notes(data, clients=all_brought, **tagged))
+    diverse = {"origin": "diverse"}
+    assert not any(start in note for note in _notes(data, experts=diverse, clients=TWO, **tagged))
+    path = {"model": {"name": "tiny-vit", "pretrained": "private/place/start.pt"}}
+    assert "the weights start.pt:" in _notes(data, clients=TWO, **path)[1]
+
+
+def test_notes_say_what_is_chosen_on_evaluation_inputs(data: Path) -> None:
+    """Without it a best expert that was chosen on evaluation inputs would pass for one that was not."""
+    protocol = {"queries": "evaluation", "objective": "semi"}
+    transductive = _notes(data, portland=protocol)[0]
+    assert "the best single expert is chosen on them; so are CoopVec Maps" in transductive
+    assert not any("Transductive" in note for note in _notes(data))
 
 
 def test_diverse_experts_have_no_checkpoint_to_compare_with(data: Path, tmp_path: Path) -> None:
