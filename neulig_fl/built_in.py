@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neulig_fl import source_cache
+from neulig_fl import pictures, source_cache
 from neulig_fl.randomness import numpy_generator
 
 Pictures = NDArray[np.uint8]
@@ -59,21 +59,19 @@ class BuiltInSource:
         """Class index of every image, shape (count,)."""
         return self._labels
 
-    def pixels(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
-        """RGB images of shape (len(indices), 3, size, size), bicubic where the size differs."""
+    def pixels(self, indices: NDArray[np.int64], size: int | pictures.Resize) -> NDArray[np.uint8]:
+        """RGB images of shape (len(indices), 3, size, size), resized where the size differs."""
         stored = source_cache.images(self.collection, self.version, self.build)
         return resized(stored[indices], size)
 
 
-def resized(pictures: Pictures, size: int) -> NDArray[np.uint8]:
-    """Square pictures (n, height, width, 3) as (n, 3, size, size)."""
-    if pictures.shape[1:3] != (size, size):
-        scaled = [
-            np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.BICUBIC))
-            for p in pictures
-        ]
-        pictures = np.stack(scaled) if scaled else np.zeros((0, size, size, 3), np.uint8)
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+def resized(stored: Pictures, to: int | pictures.Resize) -> NDArray[np.uint8]:
+    """Square images (n, height, width, 3) as (n, 3, size, size)."""
+    size = pictures.resize(to).size
+    if stored.shape[1:3] != (size, size):
+        scaled = [np.asarray(pictures.square(Image.fromarray(p), to)) for p in stored]
+        stored = np.stack(scaled) if scaled else np.zeros((0, size, size, 3), np.uint8)
+    return np.ascontiguousarray(stored.transpose(0, 3, 1, 2))
 
 
 def drawn(

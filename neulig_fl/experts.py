@@ -49,11 +49,16 @@ class Recipe:
     group: str
     seed: int
     settings: str
+    preprocessing: str = ""
+    """How images are prepared; empty, and left out of the key, where it is OpenCLIP's own way."""
 
     @property
     def key(self) -> str:
         """The expert's name in the cache."""
-        text = json.dumps([TRAINING_VERSION, asdict(self)], sort_keys=True)
+        parts = asdict(self)
+        if not self.preprocessing:
+            del parts["preprocessing"]
+        text = json.dumps([TRAINING_VERSION, parts], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -76,6 +81,7 @@ def recipe(
         group=group,
         seed=seed,
         settings=json.dumps(settings, sort_keys=True),
+        preprocessing=family.preprocessing.key,
     )
 
 
@@ -174,7 +180,7 @@ def _train(
         reason = f"experts.batch_size is 1, and {family.name} has BatchNorm; allowed: 2 and more"
         raise InputError(reason, public_reason=reason)
     where = device()
-    pictures = task.pixels(indices, family.image_size)
+    pictures = task.pixels(indices, family.resize)
     labels = torch.from_numpy(task.labels(indices)).to(where)
     head = family.head(task.source.class_names, task.source.templates).to(where)
     encoder.to(where).train().requires_grad_(True)
@@ -241,6 +247,6 @@ def encode(
 def accuracy(encoder: nn.Module, task: Task, indices: np.ndarray, family: Family) -> float:
     """Accuracy in percent on the given images of the encoder's own task."""
     head = family.head(task.source.class_names, task.source.templates)
-    logits = classify(encode(encoder, task.pixels(indices, family.image_size), family), head)
+    logits = classify(encode(encoder, task.pixels(indices, family.resize), family), head)
     right = logits.argmax(dim=1).numpy() == task.labels(indices)
     return float(100.0 * right.mean())

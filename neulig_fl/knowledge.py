@@ -181,11 +181,11 @@ class Knowledge:
         return self._questions[place]
 
     def _opened(self, group: str, mine: Sequence[Block]) -> list[Questions]:
-        size = self.setting.family.image_size
+        resize = self.setting.family.resize
         found = []
         for block in mine:
             if block.owner is None:
-                pictures, labels = block.pixels(size), block.labels()
+                pictures, labels = block.pixels(resize), block.labels()
             else:
                 record = self.inputs[group][block.owner]
                 # The owner gave its first queries in order; outputs may be asked on fewer of them.

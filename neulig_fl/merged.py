@@ -207,7 +207,7 @@ class _Job:
             return None
         each = max(1, CALIBRATION_QUERIES // len(setting.tasks))
         pictures = [
-            task.pixels(task.indices("pool", each), setting.family.image_size)
+            task.pixels(task.indices("pool", each), setting.family.resize)
             for task in setting.tasks.values()
         ]
         return setting.family.normalise(np.concatenate(pictures))

@@ -260,6 +260,7 @@ class PartyHoldings:
     def data_hash(self) -> str:
         """Identifies the expert and the queries."""
         digest = hashlib.sha256(self.expert.encode())
+        digest.update(self._party.setting.family.preprocessing.key.encode())
         if len(self._payload):
             digest.update(self._payload)
         for block in () if len(self._payload) else self._blocks:
@@ -285,7 +286,7 @@ class PartyHoldings:
         shape = (self.rows, 3, self._size, self._size)
         if len(self._payload):
             return np.frombuffer(self._payload, dtype=np.uint8).reshape(shape)
-        parts = [block.pixels(self._size) for block in self._blocks]
+        parts = [block.pixels(self._party.setting.family.resize) for block in self._blocks]
         return np.concatenate(parts) if parts else np.zeros(shape, np.uint8)
 
     def _encoder(self) -> nn.Module:
@@ -354,7 +355,7 @@ class PartyHoldings:
         most = share.measured_on if share else None
         task = setting.tasks[party.client.task]
         indices = task.indices(f"train-{asked.group}", most)
-        pictures = setting.family.normalise(task.pixels(indices, setting.family.image_size))
+        pictures = setting.family.normalise(task.pixels(indices, setting.family.resize))
         source = task.source
         return self._encoder(), pictures, setting.family.head(source.class_names, source.templates)
 

@@ -186,15 +186,16 @@ class PictureSource(ABC):
         """Class index of every image, shape (images,)."""
         return self._chosen.labels
 
-    def pixels(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    def pixels(self, indices: NDArray[np.int64], size: int | pictures.Resize) -> NDArray[np.uint8]:
         """RGB images of shape (len(indices), 3, size, size).
 
         Raises:
             DataError: an image that cannot be read, by its name.
         """
         places = self._chosen.places
-        squares = [np.asarray(pictures.square(self.picture(int(places[i])), size)) for i in indices]
-        stacked = np.stack(squares) if squares else np.zeros((0, size, size, 3), np.uint8)
+        to = pictures.resize(size)
+        squares = [np.asarray(pictures.square(self.picture(int(places[i])), to)) for i in indices]
+        stacked = np.stack(squares) if squares else np.zeros((0, to.size, to.size, 3), np.uint8)
         return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
 
     def picture(self, place: int) -> Image.Image:

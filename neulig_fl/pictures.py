@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,43 @@ def _shallow(image: Image.Image) -> Image.Image:
     return Image.fromarray((deep * (255.0 / top)).round().clip(0, 255).astype(np.uint8))
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
-    """Scale the short side to `size` and cut the middle, as CLIP does."""
+@dataclass(frozen=True)
+class Resize:
+    """How an image becomes a model's square input, in OpenCLIP's words.
+
+    Args:
+        size: height and width of the result.
+        mode: `shortest` scales the short side and cuts the middle, as CLIP does; `longest` scales
+            the long side and fills up with black; `squash` scales both sides.
+        interpolation: `bicubic` or `bilinear`, between pixels.
+    """
+
+    size: int
+    mode: str = "shortest"
+    interpolation: str = "bicubic"
+
+
+def resize(to: int | Resize) -> Resize:
+    """A size alone means CLIP's own way."""
+    return to if isinstance(to, Resize) else Resize(to)
+
+
+def square(image: Image.Image, to: int | Resize) -> Image.Image:
+    """An RGB image as a model's square input.
+
+    Example:
+        >>> square(Image.new("RGB", (40, 20)), Resize(8, "squash")).size
+        (8, 8)
+    """
+    wanted = resize(to)
+    size, method = wanted.size, Image.Resampling[wanted.interpolation.upper()]
+    if wanted.mode == "squash":
+        return image.resize((size, size), method)
+    if wanted.mode == "longest":
+        return ImageOps.pad(image, (size, size), method, color="black")
     factor = size / min(image.size)
     wide, high = (max(size, round(side * factor)) for side in image.size)
-    scaled = image.resize((wide, high), Image.Resampling.BICUBIC)
+    scaled = image.resize((wide, high), method)
     left, top = (wide - size) // 2, (high - size) // 2
     return scaled.crop((left, top, left + size, top + size))
 

@@ -131,7 +131,7 @@ def pretrain(
     kept = source_cache.cache_dir() / "pretrain" / f"{recipe.model}-{recipe.key}.pt"
     state = _start(recipe, kept)
     tokenise = family.tokeniser(recipe.model)
-    normalise = family.normaliser(recipe.model)
+    normalise = family.normaliser()
     state.model.train()
     while state.step < recipe.steps:
         rate = recipe.lr * warmup_cosine(state.step, recipe.steps, warmup=0.05)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from neulig_fl.pictures import Resize
 from neulig_fl.scenario import Scenario
 from neulig_fl.tasks import Task, open_task
 
@@ -39,7 +40,7 @@ class Block:
         """True classes, shape (queries,)."""
         return self.task.labels(self.indices)
 
-    def pixels(self, size: int) -> NDArray[np.uint8]:
+    def pixels(self, size: int | Resize) -> NDArray[np.uint8]:
         """Pictures, shape (queries, 3, size, size)."""
         return self.task.pixels(self.indices, size)
 

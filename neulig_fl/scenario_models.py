@@ -20,12 +20,14 @@ from neulig_fl.scenario_stages import Group, SecureSumOptions, Stage
 from neulig_fl.scenario_tasks import TaskOptions
 from neulig_fl.scenario_values import (
     Count,
+    Interpolation,
     NotNegative,
     Number,
     Positive,
     Pretrained,
     PublicKey,
     QuerySet,
+    ResizeMode,
     Section,
     Seed,
     Several,
@@ -52,6 +54,29 @@ Checkpoints = Annotated[
 ]
 
 
+Channels = Annotated[tuple[Number, ...], Field(min_length=3, max_length=3)]
+Deviations = Annotated[tuple[Positive, ...], Field(min_length=3, max_length=3)]
+
+
+class Preprocess(Section):
+    """How images are prepared for the model; what is left out follows from its weights."""
+
+    mean: Channels | None = Field(
+        None, description="Mean of red, green and blue, which is taken off; pixels are 0 to 1."
+    )
+    std: Deviations | None = Field(
+        None, description="Standard deviation of red, green and blue, by which the rest is divided."
+    )
+    interpolation: Interpolation | None = Field(
+        None, description="Between pixels, where an image is resized."
+    )
+    resize_mode: ResizeMode | None = Field(
+        None,
+        description="shortest: scale the short side and cut the middle; longest: scale the long "
+        "side and fill up with black; squash: scale both sides.",
+    )
+
+
 class Model(Section):
     """Which encoder every expert is, and what it starts from."""
 
@@ -65,6 +90,11 @@ class Model(Section):
         description="Weights to start from: bundled (micro models only), an OpenCLIP tag, the path "
         "of a checkpoint, or none.",
         examples=list(PRETRAINED_WORDS),
+    )
+    preprocess: Preprocess = Field(
+        Preprocess(),
+        description="How images are prepared, where the weights' tag, file name or config does not "
+        "say it.",
     )
 
 

@@ -45,6 +45,8 @@ Kind = Literal[
     "gram",
     "fisher",
 ]
+ResizeMode = Literal["shortest", "longest", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
 QuerySet = Literal["pool", "evaluation", "train"]
 
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -60,6 +60,7 @@ NOT_TRIED = ("make", "git", "cp", ".", "pre-commit", "python")
 
 ANCHORS = {
     "Model": "model",
+    "Preprocess": "model-preprocess",
     "TaskOptions": "tasks",
     "Client": "clients",
     "Policy": "clients-policy",

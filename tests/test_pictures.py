@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from neulig_fl import pictures
@@ -114,3 +116,20 @@ def test_the_middle_is_cut_out() -> None:
     assert pictures.square(Image.new("RGB", (300, 2)), 8).size == (8, 8)
     same = Image.fromarray(NOISE[:6, :6])
     assert np.array_equal(np.asarray(pictures.square(same, 6)), NOISE[:6, :6])
+
+
+@pytest.mark.parametrize("size", [(10, 30), (24, 9), (16, 16)])
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_images_are_resized_as_the_model_wants_them(
+    size: tuple[int, int], mode: Any, interpolation: Any
+) -> None:
+    """Without it SigLIP, which squashes, would see the middle of an image only."""
+    noise = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
+    image = Image.fromarray(noise)
+    plain = PreprocessCfg(
+        8, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=mode, interpolation=interpolation
+    )
+    expected = image_transform_v2(plain, is_train=False)(image).mul(255).round().byte()
+    found = np.asarray(pictures.square(image, pictures.Resize(8, mode, interpolation)))
+    assert np.array_equal(found.transpose(2, 0, 1), expected.numpy())

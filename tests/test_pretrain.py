@@ -21,7 +21,7 @@ RECIPE = Recipe("micro-rn", seed=3, steps=3)
 
 def _pictures(recipe: Recipe) -> Tensor:
     """Pictures of a step that no training saw."""
-    return normaliser(recipe.model)(draw_batch(recipe, recipe.steps + 7)[0])
+    return normaliser()(draw_batch(recipe, recipe.steps + 7)[0])
 
 
 @pytest.fixture

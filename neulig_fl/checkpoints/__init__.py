@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neulig_fl import variants
-from neulig_fl.checkpoints import foreign, places
+from neulig_fl.checkpoints import configs, foreign, places
 from neulig_fl.checkpoints.contents import (
     FLOATS,
     UNREADABLE,
@@ -54,7 +54,7 @@ def read(path: Path) -> Checkpoint:
         {plain(name): entry for name, entry in held.entries.items()},
         held.kind,
         held.notes,
-        held.activation,
+        held.activation or configs.activation(path),
         held.heads,
         path=path,
         files=place.files,

@@ -14,7 +14,7 @@ from neulig_fl.checkpoints.contents import MISSING, UNREADABLE, plain, unusable
 from neulig_fl.errors import CheckpointError
 from neulig_fl.files import sha256 as file_sha256
 
-_IN_FOLDER = (
+IN_FOLDER = (
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
@@ -24,7 +24,7 @@ _IN_FOLDER = (
 )
 """What a folder's weights are called, the preferred first."""
 
-_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _INDEX = ".index.json"
 _CONFIG = "config.json"
 
@@ -60,11 +60,11 @@ def find(path: Path) -> Place:
 
 
 def _in_folder(folder: Path) -> Path:
-    for name in _IN_FOLDER:
+    for name in IN_FOLDER:
         if (folder / name).is_file():
             return folder / name
     names = sorted(each.name for each in folder.iterdir())
-    weights = [name for name in names if name.endswith(_ENDINGS)]
+    weights = [name for name in names if name.endswith(ENDINGS)]
     if len(weights) == 1:
         return folder / weights[0]
     if weights:
@@ -73,7 +73,7 @@ def _in_folder(folder: Path) -> Path:
         fault, advice = "a folder of TensorFlow or Flax weights", "ask for the PyTorch weights"
     else:
         fault = f"a folder without weights ({_few(names) or 'it is empty'})"
-        advice = f"it should hold {_IN_FOLDER[0]} or {_IN_FOLDER[3]}, or give a file"
+        advice = f"it should hold {IN_FOLDER[0]} or {IN_FOLDER[3]}, or give a file"
     raise unusable(folder, fault, advice, MISSING)
 
 
@@ -82,7 +82,7 @@ def _few(names: list[str]) -> str:
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
-    said = _json(index).get("weight_map")
+    said = json_of(index).get("weight_map")
     names = list(dict.fromkeys(said.values())) if isinstance(said, dict) else []
     if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
         raise unusable(
@@ -102,14 +102,19 @@ def _config(folder: Path, *, required: bool) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return _json(path)
+        return json_of(path)
     except CheckpointError:
         if required:
             raise
         return None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping; {} where it holds something else.
+
+    Raises:
+        CheckpointError: it is not JSON.
+    """
     try:
         said = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from neulig_fl.contact_sheet import Sheet, SplitSamples
+    from neulig_fl.pictures import Resize
     from neulig_fl.scenario import Scenario
     from neulig_fl.tasks import Task
 
@@ -109,13 +111,13 @@ def open_named(name: str, read: Scenario | None, seed: int | None) -> Task:
     return opened(name, own.get(name), seed)
 
 
-def _seen(read: Scenario | None) -> int:
-    """Height and width at which the model sees a picture."""
+def _seen(read: Scenario | None) -> int | Resize:
+    """How the model sees a picture."""
     if read is None:
         return PICTURE
     from neulig_fl.families import open_family
 
-    return open_family(read.model, 0).image_size
+    return open_family(read.model, 0).resize
 
 
 def _target(out: Path | None, task: str) -> Path:
@@ -142,7 +144,7 @@ def _numbered(target: Path, page: int) -> Path:
     return target.with_name(f"{target.stem}-{page}{target.suffix}")
 
 
-def sheet_of(task: Task, splits: list[str], per_class: int, size: int, seen: int) -> Sheet:
+def sheet_of(task: Task, splits: list[str], per_class: int, size: int, seen: int | Resize) -> Sheet:
     """The sheet of a task, not yet drawn.
 
     Args:
@@ -150,27 +152,29 @@ def sheet_of(task: Task, splits: list[str], per_class: int, size: int, seen: int
         splits: side by side, in this order.
         per_class: the first so many images of a class in a split.
         size: most pixels of a picture's side on the sheet.
-        seen: pixels of its side as the model sees it; on the sheet it is enlarged a whole number
-            of times, or made smaller where `size` is less.
+        seen: how the model sees it; on the sheet it is enlarged a whole number of times, or made
+            smaller where `size` is less.
 
     Raises:
         DataError: a picture cannot be read.
     """
     from neulig_fl.contact_sheet import Sheet
+    from neulig_fl.pictures import resize
 
-    names, side = task.source.class_names, min(size, seen)
+    names, side = task.source.class_names, min(size, resize(seen).size)
+    shown = replace(resize(seen), size=side)
     count = f"{len(task.source.ids()):,} images, {len(names)} classes"
     return Sheet(
         title=f"{task.name}, seed {task.seed}: {count}",
         class_names=names,
-        splits=[_samples(task, split, per_class, side) for split in splits],
+        splits=[_samples(task, split, per_class, shown) for split in splits],
         side=side,
         factor=size // side,
         per_class=per_class,
     )
 
 
-def _samples(task: Task, split: str, per_class: int, side: int) -> SplitSamples:
+def _samples(task: Task, split: str, per_class: int, shown: Resize) -> SplitSamples:
     import numpy as np
 
     from neulig_fl.contact_sheet import SplitSamples
@@ -178,7 +182,7 @@ def _samples(task: Task, split: str, per_class: int, side: int) -> SplitSamples:
     indices = task.indices(split)
     labels = task.labels(indices)
     chosen = [indices[labels == k][:per_class] for k in range(len(task.source.class_names))]
-    pictures = task.pixels(np.concatenate(chosen), side)
+    pictures = task.pixels(np.concatenate(chosen), shown)
     ends = np.cumsum([len(each) for each in chosen])
     return SplitSamples(split, len(indices), np.split(pictures, ends[:-1]))
 

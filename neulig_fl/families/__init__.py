@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from neulig_fl import variants
 from neulig_fl.errors import InputError
+from neulig_fl.pictures import Resize
 
 if TYPE_CHECKING:
+    from neulig_fl.families._preprocessing import Preprocessing
     from neulig_fl.scenario import Model
 
 
@@ -27,6 +29,8 @@ class Family(Protocol):
     name: str
     image_size: int
     dim: int
+    preprocessing: Preprocessing
+    resize: Resize
 
     @property
     def weights_hash(self) -> str:

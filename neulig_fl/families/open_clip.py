@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +24,16 @@ from torch import Tensor, nn
 
 from neulig_fl import checkpoints, source_cache
 from neulig_fl.errors import CheckpointError, nearest
-from neulig_fl.families import _weights
+from neulig_fl.families import _preprocessing, _published, _weights
+from neulig_fl.families._hub import quiet, reason
 from neulig_fl.families._lookalikes import Lookalikes as Lookalikes
 from neulig_fl.families._lookalikes import find
 from neulig_fl.families._lookalikes import quick_gelu as quick_gelu
+from neulig_fl.families._preprocessing import normaliser as normaliser
 from neulig_fl.files import replace_atomically
+from neulig_fl.pictures import Resize
 from neulig_fl.randomness import derived_seed
+from neulig_fl.scenario_models import is_path
 
 if TYPE_CHECKING:
     from neulig_fl.scenario import Model
@@ -44,18 +46,6 @@ MICRO_MODELS = ("micro-rn", "micro-vit")
 def _register() -> None:
     """Tell OpenCLIP of the micro models' configurations."""
     open_clip.add_model_config(MICRO_DIR)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """OpenCLIP reports random weights as a warning on the root logger; here they are meant."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
 
 
 def model_names() -> list[str]:
@@ -86,7 +76,7 @@ def _config(name: str) -> dict[str, Any]:
 def create(name: str, seed: int) -> Any:
     """A whole OpenCLIP model with random weights that depend on the seed alone."""
     _config(name)
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         return open_clip.create_model(name, pretrained=None, load_weights=False)
 
@@ -107,12 +97,16 @@ class OpenClipFamily:
         size = config["vision_cfg"].get("image_size", 224)
         self.image_size = int(size if isinstance(size, int) else size[0])
         self.dim = int(config["embed_dim"])
-        self._normalise = normaliser(model.name, model.pretrained)
-        _require_activation_of_tag(model.name, model.pretrained)
+        self.preprocessing = _preprocessing.of_model(model)
+        self.resize = Resize(
+            self.image_size, self.preprocessing.resize_mode, self.preprocessing.interpolation
+        )
+        self._normalise = _preprocessing.normaliser(self.preprocessing)
+        _require_activation(model)
 
     @cached_property
     def _meta_model(self) -> Any:
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), quiet():
             return open_clip.create_model(
                 self.name, pretrained=None, load_weights=False, device="meta"
             )
@@ -122,8 +116,7 @@ class OpenClipFamily:
         if self.pretrained == "bundled":
             return MICRO_DIR / f"{self.name}.safetensors"
         path = Path(self.pretrained)
-        named = bool(path.suffix) or path.is_absolute()
-        return path if named and (path.is_file() or path.is_dir()) else None
+        return path if is_path(self.pretrained) and path.exists() else None
 
     @cached_property
     def weights_hash(self) -> str:
@@ -157,7 +150,12 @@ class OpenClipFamily:
         Raises:
             CheckpointError: it cannot be read or is not this model's encoder.
         """
-        return _weights.fit(checkpoints.read(path), self._meta_model.visual, self.name, what)
+        held = checkpoints.read(path)
+        state = _weights.fit(held, self._meta_model.visual, self.name, what)
+        _require_activation_of(self.name, _published.named(path, self.name), what)
+        claims = _preprocessing.of_file(path, self.name, held)
+        _preprocessing.require_alike(self.preprocessing, claims, self.name, what)
+        return state
 
     def _whole(self, path: Path) -> dict[str, Tensor]:
         """A checkpoint as the state dict of both towers."""
@@ -173,12 +171,14 @@ class OpenClipFamily:
                 f"{nearest(self.pretrained, [*tags, 'none'])}; or give the path of a checkpoint"
             )
         try:
-            return open_clip.create_model(self.name, pretrained=self.pretrained)
+            with quiet():
+                return open_clip.create_model(self.name, pretrained=self.pretrained)
         except Exception as error:
             raise CheckpointError(
-                f"weights {self.pretrained!r} of {self.name} cannot be fetched "
-                f"({type(error).__name__}); fetch them where there is a network and give the "
-                "file's path as `pretrained`",
+                f"weights {self.pretrained!r} of {self.name} cannot be fetched: "
+                f"{reason(error)}; fetch them where there is a network, call the file "
+                f"{self.pretrained}.safetensors (its name says how images are prepared) and give "
+                "its path as `pretrained`",
                 public_reason="the model's weights cannot be fetched",
             ) from error
 
@@ -237,19 +237,32 @@ class OpenClipFamily:
         return self._normalise(images)
 
 
-def _require_activation_of_tag(name: str, tag: str) -> None:
+def _require_activation(model: Model) -> None:
     """OpenCLIP takes the activation from the model's name, and would only warn.
 
     Raises:
-        CheckpointError: the tag's weights were trained with QuickGELU, and the model has GELU.
+        CheckpointError: the tag's weights, or those that a file is called after, have another.
     """
-    _register()
-    trained = open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False)
-    twin = f"{name}-quickgelu"
-    if trained and not quick_gelu(name) and twin in model_names():
+    if is_path(model.pretrained):
+        found = _published.named(Path(model.pretrained), model.name)
+    else:
+        found = [w for w in _published.of(model.name) if w.tag == model.pretrained]
+    _require_activation_of(model.name, found, f"model {model.name}")
+
+
+def _require_activation_of(name: str, found: Sequence[_published.Weights], what: str) -> None:
+    """Published weights, or what was fine-tuned from them, need the activation of their training.
+
+    Raises:
+        CheckpointError: it is not the model's, and there is a model that has it.
+    """
+    twin = _published.twin(name)
+    wrong = [w.tag for w in found if w.quick_gelu != quick_gelu(name)]
+    if found and len(wrong) == len(found) and twin in model_names():
+        has, own = ("QuickGELU", "GELU") if not quick_gelu(name) else ("GELU", "QuickGELU")
         raise CheckpointError(
-            f"model {name}: the weights {tag!r} were trained with QuickGELU, which this model does "
-            f"not have; write model.name: {twin}",
+            f"{what}: the weights {wrong[0]!r} were trained with {has}, and {name} has {own}; "
+            f"write model.name: {twin}",
             public_reason="the model's weights were trained with another activation",
         )
 
@@ -260,28 +273,6 @@ def tokeniser(name: str) -> Any:
     if name in MICRO_MODELS:
         return open_clip.get_tokenizer(name, bpe_path=str(MICRO_DIR / "byte-tokens.txt.gz"))
     return open_clip.get_tokenizer(name)
-
-
-def normaliser(name: str, pretrained: str = "none") -> Callable[[NDArray[np.uint8]], Tensor]:
-    """A function from uint8 images (n, 3, size, size) to a model's float32 input.
-
-    Args:
-        name: the model's name.
-        pretrained: a tag can bring a mean and a standard deviation of its own.
-    """
-    scheme = {
-        "mean": open_clip.OPENAI_DATASET_MEAN,
-        "std": open_clip.OPENAI_DATASET_STD,
-        **open_clip.get_pretrained_cfg(name, pretrained),
-    }
-    mean = torch.tensor(scheme["mean"]).view(1, 3, 1, 1)
-    std = torch.tensor(scheme["std"]).view(1, 3, 1, 1)
-
-    def normalise(images: NDArray[np.uint8]) -> Tensor:
-        scaled = torch.from_numpy(np.require(images, requirements=["C", "W"])).float().div_(255.0)
-        return scaled.sub_(mean).div_(std)
-
-    return normalise
 
 
 def open_family(model: Model, seed: int) -> OpenClipFamily:

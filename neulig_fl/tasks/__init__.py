@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from neulig_fl import variants
 from neulig_fl.errors import DataError
+from neulig_fl.pictures import Resize
 from neulig_fl.randomness import uniform_positions
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Source(Protocol):
         """Class index of every image, shape (images,)."""
         ...
 
-    def pixels(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    def pixels(self, indices: NDArray[np.int64], size: int | Resize) -> NDArray[np.uint8]:
         """RGB images of shape (len(indices), 3, size, size)."""
         ...
 
@@ -130,7 +131,7 @@ class Task:
         """Class index of the given images, shape (len(indices),)."""
         return self.source.labels()[indices]
 
-    def pixels(self, indices: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    def pixels(self, indices: NDArray[np.int64], size: int | Resize) -> NDArray[np.uint8]:
         """RGB images of shape (len(indices), 3, size, size)."""
         return self.source.pixels(indices, size)
 

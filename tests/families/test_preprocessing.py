@@ -1,0 +1,325 @@
+"""How images are prepared for a model's weights: who says it, and that nobody guesses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip as library
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from neulig_fl import experts
+from neulig_fl.errors import CheckpointError
+from neulig_fl.families import _preprocessing, _published, open_clip, open_family
+from neulig_fl.families._preprocessing import KEYS, OPENAI, Preprocessing, of_model
+from neulig_fl.scenario import Model
+from neulig_fl.scenario_models import Preprocess
+
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+AMBIGUOUS = "ViT-L-14"
+"""OpenCLIP's weights of this name have two means."""
+
+
+def _of(name: str, pretrained: str | Path, **given: Any) -> Preprocessing:
+    return of_model(Model(name=name, pretrained=str(pretrained), preprocess=Preprocess(**given)))
+
+
+def _values(found: Preprocessing) -> dict[str, Any]:
+    return {key: getattr(found, key) for key in KEYS}
+
+
+def _weights(folder: Path, name: str = "tiny-vit", file: str = "own.pt") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(open_clip.create(name, 9).state_dict(), folder / file)
+    return folder / file
+
+
+def _config(folder: Path, **said: Any) -> None:
+    (folder / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": said}))
+
+
+# ---------------------------------------------------------------- tags, and files called after them
+
+
+def test_weights_as_a_file_are_fed_as_by_their_tag() -> None:
+    """Without it a file of weights would silently be fed other inputs than its tag."""
+    pairs = library.list_pretrained()
+    assert len(pairs) > 150
+    for name, tag in pairs:
+        config = library.get_pretrained_cfg(name, tag)
+        by_tag = _of(name, tag)
+        assert _values(by_tag) == {key: config[key] for key in KEYS}, (name, tag)
+        assert _of(name, f"/weights/{tag}.safetensors") == by_tag, (name, tag)
+    assert len({_of(*pair).key for pair in pairs}) > 4
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "laion2b_s32b_b82k.safetensors",
+        "CLIP-ViT-L-14-laion2B-s32B-b82K/open_clip_model.safetensors",
+        "models--laion--CLIP-ViT-L-14-laion2B-s32B-b82K/snapshots/1a2b/open_clip_model.safetensors",
+        "ViT-L-14_laion2b-s32b-b82k_finetuned.pt",
+        "link.pt",
+    ],
+)
+def test_many_names_mean_a_tag(path: str, tmp_path: Path) -> None:
+    """Without it only a file of the tag's exact name would be known."""
+    target = tmp_path / path
+    if path == "link.pt":
+        target.symlink_to(tmp_path / "laion2b_s32b_b82k.pt")
+    found = _of(AMBIGUOUS, target)
+    assert found.mean == (0.5, 0.5, 0.5)
+    assert found.sources == ("OpenCLIP's weights laion2b_s32b_b82k",)
+
+
+def test_the_longest_name_counts() -> None:
+    """Without it weights whose tag begins like another's would be taken for those."""
+    assert [w.tag for w in _published.named(Path("dfn2b_s39b.pt"), AMBIGUOUS)] == ["dfn2b_s39b"]
+    assert {w.tag for w in _published.named(Path("dfn2b.pt"), AMBIGUOUS)} == {"dfn2b"}
+    assert _published.named(Path("/data/openai/ViT-L-14.pt"), AMBIGUOUS)[0].tag == "openai"
+    assert _published.named(Path("ViT-L-14.pt"), AMBIGUOUS) == []
+
+
+def test_a_name_that_says_nothing_is_fed_as_all_of_the_models_weights() -> None:
+    """Without it SigLIP's fine-tuned weights would be fed CLIP's mean."""
+    for name, tag in (("ViT-B-16-SigLIP", "webli"), ("MobileCLIP-S1", "datacompdr")):
+        found = _of(name, "/weights/epoch_3.pt")
+        assert found == _of(name, tag)
+        assert found.sources == (f"as all of OpenCLIP's weights of {name}",)
+    assert _values(_of("tiny-vit", "/weights/own.pt")) == OPENAI
+    assert _of("tiny-vit", "bundled").sources == ("OpenCLIP's own choice",)
+    assert _of("ViT-B-16-SigLIP", "none").resize_mode == "squash"
+
+
+def test_an_ambiguous_file_is_an_error_that_names_the_choices(tmp_path: Path) -> None:
+    """Without it one of two means would be guessed, and every feature be a little wrong."""
+    with pytest.raises(CheckpointError) as caught:
+        _of(AMBIGUOUS, "/weights/finetuned.pt")
+    words = str(caught.value)
+    for part in (
+        "finetuned.pt: nothing says which mean and std they were trained with",
+        "mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] as laion2b_s32b_b82k",
+        "mean: [0.481455, 0.457827, 0.408211], std: [0.26863, 0.261303, 0.275777] as openai, laion",
+        "write model.preprocess: {mean: [",
+        "open_clip_config.json",
+    ):
+        assert part in words
+    with pytest.raises(CheckpointError, match=r"which resize_mode they .*squash as dfn5b; write"):
+        _of("ViT-H-14", "/weights/finetuned.pt")
+    assert _of(AMBIGUOUS, "/weights/finetuned.pt", **HALF).mean == (0.5, 0.5, 0.5)
+
+
+def test_random_weights_are_never_ambiguous() -> None:
+    """Without it training from scratch would need a mean that nobody has."""
+    found = _of(AMBIGUOUS, "none")
+    assert _values(found) == OPENAI
+    assert found.unknown == ("mean", "std")
+
+
+# ---------------------------------------------------------------- the scenario and the configs
+
+
+def test_the_scenario_beats_what_else_is_said() -> None:
+    """Without it a wrong config could not be set right."""
+    found = _of("ViT-B-16-SigLIP", "webli", std=(1, 1, 0.25), interpolation="bilinear")
+    assert _values(found) == {
+        "mean": (0.5, 0.5, 0.5),
+        "std": (1, 1, 0.25),
+        "interpolation": "bilinear",
+        "resize_mode": "squash",
+    }
+    assert found.sources == ("OpenCLIP's weights webli", "model.preprocess")
+    family = open_family(
+        Model(name="tiny-vit", pretrained="none", preprocess=Preprocess(std=(1, 1, 0.25))), 0
+    )
+    white = np.full((1, 3, 1, 1), 255, np.uint8)
+    expected = [(1 - m) / s for m, s in zip(OPENAI["mean"], (1, 1, 0.25), strict=True)]
+    assert family.normalise(white).flatten().tolist() == pytest.approx(expected)
+
+
+def test_the_config_beside_the_weights_says_it(tmp_path: Path) -> None:
+    """Without it a folder as Hugging Face has it would be fed CLIP's mean."""
+    file = _weights(tmp_path / "a", file="open_clip_model.safetensors")
+    _config(tmp_path / "a", **HALF, resize_mode="squash", fill_color=0, size=224)
+    for path in (tmp_path / "a", file):
+        found = _of(AMBIGUOUS, path)
+        assert _values(found) == {**HALF, "interpolation": "bicubic", "resize_mode": "squash"}
+        assert found.sources[0] == "open_clip_config.json"
+    (tmp_path / "link.pt").symlink_to(file)
+    assert _of(AMBIGUOUS, tmp_path / "link.pt").mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2,
+             "size": {"height": 8, "width": 8}},
+            {**HALF, "interpolation": "bilinear", "resize_mode": "squash"},
+        ),
+        (
+            {"image_mean": [0.1] * 3, "image_std": [0.2] * 3, "size": {"shortest_edge": 8}},
+            {"mean": (0.1,) * 3, "std": (0.2,) * 3},
+        ),
+        ({"do_normalize": False, "size": 8}, {"mean": (0.0,) * 3, "std": (1.0,) * 3}),
+    ],
+    ids=["SigLIP", "CLIP", "plain"],
+)  # fmt: skip
+def test_hugging_faces_image_processor_says_it(said: Any, expected: Any, tmp_path: Path) -> None:
+    """Without it the folder that `save_pretrained` writes would be read in half."""
+    _weights(tmp_path, file="model.safetensors")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    assert _values(_of("tiny-vit", tmp_path)) == {**OPENAI, **expected}
+
+
+def test_a_config_among_other_files_is_not_meant(tmp_path: Path) -> None:
+    """Without it the config of one download would be taken for that of another."""
+    file = _weights(tmp_path)
+    _config(tmp_path, **HALF)
+    assert _of("tiny-vit", file).mean == (0.5, 0.5, 0.5), "it is alone"
+    _weights(tmp_path, file="other.pt")
+    assert _of("tiny-vit", file).mean == OPENAI["mean"]
+
+
+def test_what_contradicts_itself_is_an_error(tmp_path: Path) -> None:
+    """Without it a folder called after other weights would be believed, or not, by chance."""
+    folder = tmp_path / "openai"
+    _weights(folder)
+    _config(folder, **HALF)
+    with pytest.raises(
+        CheckpointError,
+        match=r"ViT-L-14: mean is said in different ways: mean: \[0.5, 0.5, 0.5\] \(open_clip_config"
+        r".json\); .*weights openai\); write what is right as model.preprocess: \{mean",
+    ):
+        _of(AMBIGUOUS, folder)
+    assert _of(AMBIGUOUS, folder, **HALF).std == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"preprocess_cfg": {"mean": [0.5, 0.5]}}',
+            r"its open_clip_config.json says mean: .*at least 3",
+        ),
+        ('{"preprocess_cfg": {"std": [0, 1, 1]}}', r"says std.0: 0: .*greater than 0"),
+        ('{"preprocess_cfg": {"interpolation": "random"}}', "interpolation: 'random'"),
+        ("<html>", "is not JSON"),
+    ],
+)
+def test_a_config_that_cannot_be_is_an_error(text: str, message: str, tmp_path: Path) -> None:
+    """Without it a broken config would be left out without a word."""
+    _weights(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        _of("tiny-vit", tmp_path)
+
+
+def test_openais_own_format_says_openais_mean(tmp_path: Path) -> None:
+    """Without it the file that OpenAI published would be called ambiguous."""
+    state = open_clip.create("tiny-vit-quickgelu", 1).state_dict()
+    for key, value in (("input_resolution", 32), ("context_length", 32), ("vocab_size", 49408)):
+        state[key] = torch.tensor(value)
+    torch.save(state, tmp_path / "ViT-L-14.pt")
+    found = _of(AMBIGUOUS, tmp_path / "ViT-L-14.pt")
+    assert (found.mean, found.sources) == (OPENAI["mean"], ("OpenAI's format",))
+
+
+# ---------------------------------------------------------------- clients' checkpoints
+
+
+def test_a_clients_checkpoint_of_another_mean_is_an_error(tmp_path: Path) -> None:
+    """Without it an expert fine-tuned from other weights would be fed what it never saw."""
+    folder = tmp_path / "expert"
+    _weights(folder)
+    _config(folder, **HALF)
+    with pytest.raises(
+        CheckpointError,
+        match=r"^it was trained on images of mean: \[0.5, .*open_clip_config.json\), and tiny-vit "
+        r"gets mean: \[0.48.*; if the checkpoint is right, write model.preprocess: \{mean: \[0.5",
+    ) as caught:
+        open_family(Model(name="tiny-vit", pretrained="none"), 0).fitted(folder, "it")
+    assert "mean" not in caught.value.public_reason
+    given = Model(name="tiny-vit", pretrained="none", preprocess=Preprocess(**HALF))
+    assert open_family(given, 0).fitted(folder, "it")
+
+
+def test_a_checkpoint_is_not_ambiguous_because_the_start_is_random() -> None:
+    """Without it `pretrained: none` would be a way round the question."""
+    chosen = _of(AMBIGUOUS, "none")
+    with pytest.raises(CheckpointError, match="it: nothing says which mean and std"):
+        _preprocessing.require_alike(chosen, [], AMBIGUOUS, "it")
+    openai = _preprocessing.of_file(Path("openai.pt"), AMBIGUOUS)
+    _preprocessing.require_alike(chosen, openai, AMBIGUOUS, "it")
+
+
+# ---------------------------------------------------------------- activation
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "right"),
+    [
+        ("ViT-B-32", "openai.safetensors", "ViT-B-32-quickgelu"),
+        ("ViT-B-32-quickgelu", "laion2b_s34b_b79k.safetensors", "ViT-B-32"),
+        ("ViT-L-14", "l14_fullcc2.5b.pt", "ViT-L-14-quickgelu"),
+    ],
+)
+def test_a_files_name_tells_its_activation(name: str, file: str, right: str) -> None:
+    """Without it the same weights would run with GELU as a file and be refused as a tag."""
+    with pytest.raises(CheckpointError, match=f"QuickGELU.*; write model.name: {right}$"):
+        open_family(Model(name=name, pretrained=f"/weights/{file}"), 0)
+    assert open_family(Model(name=right, pretrained=f"/weights/{file}"), 0)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_openclips_config_tells_the_activation(quick: bool, tmp_path: Path) -> None:
+    """Without it a downloaded folder would run with the other activation, silently."""
+    own, other = ("tiny-vit-quickgelu", "tiny-vit") if quick else ("tiny-vit", "tiny-vit-quickgelu")
+    _weights(tmp_path, own)
+    model = {"embed_dim": 16, "vision_cfg": {}} | ({"quick_gelu": True} if quick else {})
+    said = {"model_cfg": model}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(said))
+    assert open_family(Model(name=own, pretrained=str(tmp_path)), 0).encoder()
+    with pytest.raises(CheckpointError, match=f"activation .* write model.name: {own}$"):
+        open_family(Model(name=other, pretrained=str(tmp_path)), 0).encoder()
+
+
+# ---------------------------------------------------------------- what follows from it
+
+
+def test_other_inputs_make_another_expert(data: Path, tmp_path: Path) -> None:
+    """Without it an expert trained on other inputs would be taken from the cache."""
+    keys = []
+    for given in ({}, OPENAI, HALF, {"resize_mode": "squash"}):
+        model = {
+            **tiny.MODEL,
+            "preprocess": {k: v if isinstance(v, str) else list(v) for k, v in given.items()},
+        }
+        known = tiny.knowledge(tmp_path, data, model=model).setting
+        task = known.tasks["first"]
+        client = known.scenario.clients[0]
+        recipe = experts.recipe(known.scenario, client, "A", known.family, task, 3)
+        keys.append(recipe.key)
+    assert keys[0] == keys[1], "the same, said aloud"
+    assert len(set(keys)) == 3
+
+
+def test_every_party_resizes_as_the_model_wants_it(tmp_path: Path) -> None:
+    """Without it the server's queries and the clients' would be different images."""
+    for name in ("first", "second"):
+        tiny.pictures(tmp_path / name, ("dark", "light"), each=9, seed=len(name))
+        for path in (tmp_path / name).glob("*/*.bmp"):
+            Image.open(path).resize((24, 12)).save(path)
+    model = {**tiny.MODEL, "preprocess": {"resize_mode": "squash"}}
+    known = tiny.knowledge(tmp_path, tmp_path, model=model)
+    task = known.setting.tasks["first"]
+    question = known.questions_at("A", "evaluation", 1.0)[0]
+    at = task.indices("evaluation", len(question.pictures))
+    assert np.array_equal(question.pictures, task.pixels(at, known.setting.family.resize))
+    assert not np.array_equal(question.pictures, task.pixels(at, 32))
