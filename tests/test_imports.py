@@ -52,7 +52,7 @@ ORDER = (
     "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings",
     "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "method_source", "method_tuning", "method_rows", "stages", "study",
     # How it is carried, shown and started.
-    "report", "agreement", "verification", "flower_io", "engines", "runs", "bench", "cli",
+    "report", "agreement", "verification", "flower_io", "engines", "run_folders", "runs", "bench", "cli",
     "__main__",
 )  # fmt: skip
 DESIGN = (

@@ -58,6 +58,10 @@ def test_a_log_says_why_in_one_line(tmp_path: Path, log: str, line: str) -> None
 # ---------------------------------------------------------------- real runs
 
 
+PATIENT = 600.0
+"""Seconds after which a test gives up: only what hangs takes so long."""
+
+
 def _job(folder: Path, steps: list[dict[str, Any]], clients: int = 3, **more: str) -> Job:
     names = [f"c{i}" for i in range(clients)]
     plan = folder / 'a "plan" = this.json'
@@ -98,10 +102,10 @@ def test_a_run_of_real_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(simulation._GRACE, "outcome.json", 2.0)
     everyone = {"c0": "answer", "c1": "answer", "c2": "answer"}
     steps = [
-        {"timeout": 60.0, "ask": {**everyone, "c1": "refuse", "c2": "raise"}},
-        {"timeout": 3.0, "ask": {**everyone, "c1": "nothing"}},
-        {"timeout": 60.0, "ask": {**everyone, "c1": "die"}},
-        {"timeout": 60.0, "ask": everyone},
+        {"timeout": PATIENT, "ask": {**everyone, "c1": "refuse", "c2": "raise"}},
+        {"times_the_first": 5.0, "ask": {**everyone, "c1": "nothing"}},
+        {"timeout": PATIENT, "ask": {**everyone, "c1": "die"}},
+        {"timeout": PATIENT, "ask": everyone},
         {"timeout": 1.0, "ask": {"c0": "hang"}},
     ]
     with socket.socket() as taken:
@@ -168,7 +172,7 @@ def test_a_stopped_run_leaves_nothing(
     tmp_path: Path, number: signal.Signals, code: int, homes: list[Path]
 ) -> None:
     """Without it Ctrl-C would leave a SuperLink, Ray and training clients behind."""
-    job = _job(tmp_path, [{"timeout": 600.0, "ask": {"c0": "hang", "c1": "hang"}}], clients=2)
+    job = _job(tmp_path, [{"timeout": PATIENT, "ask": {"c0": "hang", "c1": "hang"}}], clients=2)
     script = (
         "import sys; from pathlib import Path; from neulig_fl.engines import Job, simulation\n"
         "plan, out, app = map(Path, sys.argv[1:])\n"
@@ -178,13 +182,13 @@ def test_a_stopped_run_leaves_nothing(
     command = [sys.executable, "-c", script, str(job.scenario_file), str(job.out), str(TINY_APP)]
     process = subprocess.Popen(command)
     log = job.out / "flower.log"
-    deadline = time.monotonic() + 120.0
+    deadline = time.monotonic() + PATIENT
     while not (log.exists() and "nodes are there" in log.read_text(encoding="utf-8")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
     os.kill(process.pid, number)
-    assert process.wait(timeout=60) == code
+    assert process.wait(timeout=PATIENT) == code
     homes += map(Path, re.findall(r"to (\S*nfl-\w+)/apps", log.read_text(encoding="utf-8")))
     assert len(homes) == 1
     while number == signal.SIGKILL and homes[0].exists():
