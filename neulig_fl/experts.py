@@ -140,6 +140,11 @@ def checkpoint(client: Client, group: str) -> str | None:
     return {str(g): path for g, path in (client.checkpoint or {}).items()}.get(group)
 
 
+def prefix(client: Client, group: str) -> str | None:
+    """Which encoder of that file is meant, or None where the client does not say."""
+    return {str(g): name for g, name in (client.prefix or {}).items()}.get(group)
+
+
 def given(client: Client, group: str, family: Family) -> dict[str, Tensor]:
     """The state dict of an expert that a client brings; the model's weights are not loaded.
 
@@ -149,7 +154,7 @@ def given(client: Client, group: str, family: Family) -> dict[str, Tensor]:
     path = Path(checkpoint(client, group) or "")
     what = f"checkpoint {path.name} of client {client.name!r}"
     try:
-        return family.fitted(path, what)
+        return family.fitted(path, what, prefix(client, group))
     except CheckpointError as error:
         words = str(error)
         said = words if what in words else f"client {client.name!r}: {words}"

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from neulig_fl import checkpoints
-from neulig_fl.checkpoints import FLOATS, Checkpoint, Entry
+from neulig_fl.checkpoints import Checkpoint, Entry
 from neulig_fl.checkpoints.closeness import Pair, pairs
-from neulig_fl.checkpoints.fitting import differences, value
+from neulig_fl.checkpoints.fitting import beginning, chosen, differences, require_usable
 from neulig_fl.errors import CheckpointError
 from neulig_fl.families import open_clip, open_family
 from neulig_fl.scenario import Model
@@ -70,53 +68,47 @@ class Findings:
         return own, [name for name in self.like.same if name not in own]
 
 
-def look(path: Path, model: str | None = None) -> Findings:
+def look(path: Path, model: str | None = None, prefix: str | None = None) -> Findings:
     """Read a checkpoint and find out what it is; every number of its image encoder is read once.
 
     Args:
         path: a file or a folder.
         model: the model that it has to fit; any, if not given.
+        prefix: with what the names of the encoder begin that is meant, where there are several.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: it cannot be read, or no name in it begins with the prefix.
         InputError: there is no such model.
     """
     held = checkpoints.read(path)
-    like = open_clip.lookalikes(held.entries)
+    like = open_clip.lookalikes(beginning(held.entries, prefix, f"checkpoint {path}"))
     if model is not None:
-        fault = _misfit(path, model)
+        fault = _misfit(path, model, prefix)
     elif like.same:
-        fault = _unfit_values(like.encoder)
+        fault = _unfit(held, like, prefix)
     else:
         fault = "no model that OpenCLIP knows has an image encoder of these names and shapes"
     return Findings(held, like, checkpoints.sha256(path), fault)
 
 
-def _misfit(path: Path, model: str) -> str | None:
+def _misfit(path: Path, model: str, prefix: str | None) -> str | None:
     """Why a checkpoint is not that model's, in the words of a run."""
     try:
-        open_family(Model(name=model, pretrained="none"), 0).fitted(path, "it")
+        open_family(Model(name=model, pretrained="none"), 0).fitted(path, "it", prefix)
     except CheckpointError as error:
         return str(error)
     return None
 
 
-def _unfit_values(entries: Mapping[str, Entry]) -> str | None:
-    """The first names whose values no model can have."""
-    quantised, bad = [], []
-    for name, entry in entries.items():
-        if entry.dtype in FLOATS:
-            finite = bool(torch.isfinite(value(entry, name, "it").float()).all())
-            bad += [] if finite else [name]
-        elif not name.endswith("num_batches_tracked"):
-            quantised.append(f"{name} ({str(entry.dtype).removeprefix('torch.')})")
-    if quantised:
-        return f"holds numbers that are no floats: {_first(quantised)}"
-    return f"holds values that are not finite: {_first(bad)}" if bad else None
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _unfit(held: Checkpoint, like: open_clip.Lookalikes, prefix: str | None) -> str | None:
+    """Why no run takes it, by the rules of a run: several encoders, or values of no model."""
+    try:
+        shapes = {name: entry.shape for name, entry in like.encoder.items()}
+        chosen(held.entries, shapes, "it", prefix)
+        require_usable(like.encoder, "it")
+    except CheckpointError as error:
+        return str(error)
+    return None
 
 
 def misfits(found: Sequence[Findings]) -> list[str | None]:

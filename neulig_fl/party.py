@@ -275,7 +275,7 @@ class PartyHoldings:
         party, group = self._party, self._request.group
         given = experts.checkpoint(party.client, group)
         if given is not None:
-            return checkpoints.sha256(Path(given))
+            return checkpoints.identity(Path(given), experts.prefix(party.client, group))
         task = party.setting.tasks[party.client.task]
         return experts.recipe(
             party.scenario, party.client, group, party.setting.family, task, party.seed

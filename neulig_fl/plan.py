@@ -201,10 +201,9 @@ class _Forecast:
         if request.queries == "train" and request.kind in records.OUTPUT_KINDS:
             given = self._givers(request.group)
             rows = sum(b.rows for b in self.setting.blocks(request) if b.owner in given)
-        given_experts = {str(group): path for group, path in (client.checkpoint or {}).items()}
         return {
             "event": RELEASE,
-            "expert": given_experts.get(request.group, request.group),
+            "expert": client.brought(request.group) or request.group,
             "group": request.group,
             "kind": request.kind,
             "protection": request.protection,

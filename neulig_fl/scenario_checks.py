@@ -292,6 +292,8 @@ def _classes_alike(steps: tuple[str, str], classes: Mapping[str, str]) -> Iterat
 def _checkpoints(scenario: Scenario, base: Path) -> Iterator[Problem]:
     for index, client in enumerate(scenario.clients):
         if client.checkpoint is None:
+            if client.prefix is not None:
+                yield _idle_prefix(("clients", index, "prefix"), client.prefix, "a checkpoint")
             continue
         steps = ("clients", index, "checkpoint")
         lacking = [group for group in scenario.experts.groups if group not in client.checkpoint]
@@ -300,6 +302,10 @@ def _checkpoints(scenario: Scenario, base: Path) -> Iterator[Problem]:
             yield Problem(steps, f"{what}; add {lacking[0]}: PATH, or take it from experts.groups")
         for path in dict.fromkeys(client.checkpoint.values()):
             yield from _must_exist(steps, path, base, "file or folder")
+
+
+def _idle_prefix(steps: tuple[str | int, ...], got: object, beside: str) -> Problem:
+    return Problem(steps, f"is read beside {beside} only (got {shown(got)}); leave prefix out")
 
 
 def _policies(scenario: Scenario, base: Path) -> Iterator[Problem]:
@@ -318,6 +324,9 @@ def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:
         if unknown:
             yield Problem(("model", "name"), unknown)
             return
+    named = is_path(model.pretrained) or exists(place(base, model.pretrained), "file")
+    if model.prefix is not None and (model.pretrained in PRETRAINED_WORDS or not named):
+        yield _idle_prefix(("model", "prefix"), model.prefix, "the path of a checkpoint")
     steps = ("model", "pretrained")
     if model.pretrained == "bundled" and model.name not in MICRO_MODELS:
         what = f"bundled weights are for {' and '.join(MICRO_MODELS)} (got {shown(model.name)})"

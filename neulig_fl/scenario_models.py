@@ -52,6 +52,10 @@ Checkpoints = Annotated[
     dict[Group, Text] | None,
     BeforeValidator(_same_for_every_group, json_schema_input_type=Text | dict[Group, Text] | None),
 ]
+Prefixes = Annotated[
+    dict[Group, str] | None,
+    BeforeValidator(_same_for_every_group, json_schema_input_type=str | dict[Group, str] | None),
+]
 
 
 Channels = Annotated[tuple[Number, ...], Field(min_length=3, max_length=3)]
@@ -91,6 +95,11 @@ class Model(Section):
         "of a checkpoint, or none.",
         examples=list(PRETRAINED_WORDS),
     )
+    prefix: str | None = Field(
+        None,
+        description="With what the model's names begin, where the checkpoint of `pretrained` holds "
+        "several, such as student. null: it holds one.",
+    )
     preprocess: Preprocess = Field(
         Preprocess(),
         description="How images are prepared, where the weights' tag, file name or config does not "
@@ -110,7 +119,18 @@ class Client(Section):
         description="Weights of an expert that the client already has: a path, or one per group "
         "as {A: path, B: path}. null: the expert is trained.",
     )
+    prefix: Prefixes = Field(
+        None,
+        description="With what the names of the encoder begin, where `checkpoint` holds several, "
+        "such as student; or one per group. null: it holds one.",
+    )
     policy: Policy = Field(Policy(), description="The client's own rules; they beat any stage.")
+
+    def brought(self, group: str) -> str | None:
+        """Names the expert that the client brings for a group; None where it is trained."""
+        path = {str(name): path for name, path in (self.checkpoint or {}).items()}.get(group)
+        prefix = {str(name): prefix for name, prefix in (self.prefix or {}).items()}.get(group)
+        return path if path is None or prefix is None else f"{path}#{prefix.rstrip('.')}"
 
 
 class Experts(Section):

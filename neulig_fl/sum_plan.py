@@ -261,8 +261,7 @@ class _Asked:
 
 def _expert(client: Client, group: str) -> str:
     """Which expert of a client a group means; one checkpoint for both is one expert."""
-    given = {str(name): path for name, path in (client.checkpoint or {}).items()}
-    return given.get(group, group)
+    return client.brought(group) or group
 
 
 def _entry(client: Client, request: Request, rows: int, size: int) -> Entry:

@@ -22,10 +22,10 @@ from neulig_fl.checkpoints.contents import (
     plain,
     unusable,
 )
-from neulig_fl.checkpoints.places import sha256
+from neulig_fl.checkpoints.places import identity, sha256
 from neulig_fl.errors import CheckpointError
 
-__all__ = ["FLOATS", "Checkpoint", "Entry", "read", "sha256"]
+__all__ = ["FLOATS", "Checkpoint", "Entry", "identity", "read", "sha256"]
 
 _FORMATS = "neulig_fl.checkpoints.formats"
 _NAMINGS = "neulig_fl.checkpoints.namings"

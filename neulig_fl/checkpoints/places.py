@@ -135,3 +135,13 @@ def sha256(path: Path) -> str:
         return digests[0]
     lines = (f"{f.name} {d}\n" for f, d in zip(files, digests, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def identity(path: Path, prefix: str | None) -> str:
+    """What a checkpoint's encoder is known by: its SHA-256, and which of several is meant.
+
+    Raises:
+        CheckpointError: there is no such checkpoint.
+    """
+    digest = sha256(path)
+    return digest if prefix is None else f"{digest}#{prefix.rstrip('.')}"

@@ -25,6 +25,7 @@ KEYS = ("state_dict", "model_state_dict", "model", "image_encoder", "visual", "n
 
 _MOST_ENTRIES = 100_000
 _MOST_DEPTH = 100
+_MOST_NESTED = 3
 
 
 @dataclass
@@ -46,6 +47,10 @@ def contents(path: Path, held: Any, kind: str) -> Contents:
         CheckpointError: there is no state dict in it.
     """
     notes: list[str] = []
+    names, beside = _side_by_side(held)
+    if len(names) > 1:
+        words = f"holds {len(names)} state dicts: {', '.join(names)}"
+        return Contents(beside.entries, kind, (words,), _activation(beside.kinds))
     inner = _within(held, notes)
     if isinstance(inner, StandIn):
         found = _Found()
@@ -65,7 +70,7 @@ def contents(path: Path, held: Any, kind: str) -> Contents:
 
 def _within(held: Any, notes: list[str]) -> Any:
     """Go down to the state dict or the model, at most three levels."""
-    for _ in range(3):
+    for _ in range(_MOST_NESTED):
         if not isinstance(held, dict) or _is_state_dict(held):
             break
         key = next((k for k in KEYS if isinstance(held.get(k), dict | StandIn)), None)
@@ -74,6 +79,39 @@ def _within(held: Any, notes: list[str]) -> Any:
         notes.append(f"taken from under {key!r}")
         held = held[key]
     return held
+
+
+def _places(held: Any, at: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """State dicts and models within dicts, with the keys that lead to them, at most three deep."""
+    if not isinstance(held, dict) or depth == _MOST_NESTED:
+        return
+    for key, inner in held.items():
+        if not isinstance(key, str):
+            continue  # an optimiser's, which numbers the parameters
+        if isinstance(inner, StandIn) or _is_state_dict(inner):
+            yield f"{at}{key}.", inner
+        else:
+            yield from _places(inner, f"{at}{key}.", depth + 1)
+
+
+def _side_by_side(held: Any) -> tuple[list[str], _Found]:
+    """State dicts and models beside one another, and the entries of all, each under its key.
+
+    Training programs keep an average, a teacher or a momentum encoder beside the model. Which is
+    meant is not known here, so that all of them are handed on.
+    """
+    names, all_found = [], _Found()
+    for at, inner in _places(held):
+        found = (
+            _Found({str(k): v for k, v in inner.items()}) if isinstance(inner, dict) else _Found()
+        )
+        if isinstance(inner, StandIn):
+            _collect(inner, "", 0, found)
+        if found.entries:
+            names.append(at.rstrip("."))
+            all_found.entries |= {at + name: entry for name, entry in found.entries.items()}
+            all_found.kinds |= found.kinds
+    return names, all_found
 
 
 def _is_state_dict(held: Any) -> bool:

@@ -36,6 +36,12 @@ def inspect(
         str | None,
         typer.Option(metavar="NAME", help="The model that they have to fit; any if not given."),
     ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="With what the encoder's names begin, where there are several."
+        ),
+    ] = None,
 ) -> None:
     """Say what checkpoints are: format, dtypes, which models they could be, faults, SHA-256.
 
@@ -59,7 +65,7 @@ def inspect(
     found, bad = [], False
     for path in checkpoints:
         try:
-            findings = look(path, model)
+            findings = look(path, model, prefix)
         except CheckpointError as error:
             say_error(error)
             bad = True
@@ -101,12 +107,17 @@ def _print(findings: Findings, console: Console) -> None:
 
 def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
     """What is said of one checkpoint, a label and a sentence each."""
+    from neulig_fl.checkpoints import FLOATS
+    from neulig_fl.checkpoints.fitting import COUNTER
+
     held = findings.held
     yield "format", f"{held.kind}; names as in {held.naming}"
     yield "model", _model(findings)
     entries, label = len(findings.encoder), "encoder" if findings.like.same else "holds"
     stored = ", ".join(f"{count} {kind}" for kind, count in findings.dtypes.items())
     yield label, f"{entries} entries, {findings.numbers:,} numbers; stored as {stored}"
+    if any(n.endswith(COUNTER) and e.dtype in FLOATS for n, e in findings.encoder.items()):
+        yield "", "averaged counters of BatchNorm are rounded"
     if set(findings.dtypes) & {"float16", "bfloat16", "float64"}:
         yield "", "cast to float32 when it is loaded"
     notes = [*held.notes, *_taken(findings)]

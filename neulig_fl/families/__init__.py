@@ -49,8 +49,11 @@ class Family(Protocol):
         """A freshly initialised encoder."""
         ...
 
-    def fitted(self, path: Path, what: str) -> dict[str, Tensor]:
-        """A checkpoint of the user's own as the encoder's state dict; `what` names it in errors."""
+    def fitted(self, path: Path, what: str, prefix: str | None = None) -> dict[str, Tensor]:
+        """A checkpoint of the user's own as the encoder's state dict; `what` names it in errors.
+
+        `prefix` says which encoder is meant where the file holds several.
+        """
         ...
 
     def tokens(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:

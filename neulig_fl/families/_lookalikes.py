@@ -17,7 +17,7 @@ import open_clip
 import torch
 
 from neulig_fl.checkpoints import Entry
-from neulig_fl.checkpoints.fitting import Shapes, differences, under
+from neulig_fl.checkpoints.fitting import Shapes, differences, plainest, standing
 
 _SMALL_TEXT = {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
 _LAYER = re.compile(r"^(transformer\.resblocks|layer[1-4])\.(\d+)\.")
@@ -53,7 +53,7 @@ def find(entries: Mapping[str, Entry]) -> Lookalikes:
         if not _could_be(json.loads(config), entries):
             continue
         shapes = visual_shapes(config)
-        found_prefix, found = under(entries, shapes)
+        found_prefix, found = plainest(entries, shapes)
         if not shapes:
             continue
         if not differences(found, shapes):
@@ -112,10 +112,15 @@ def _could_be(config: Mapping[str, Any], entries: Mapping[str, Entry]) -> bool:
         return _of_timm(vision.get("timm_proj", "linear"), config["embed_dim"], entries)
     layers = vision.get("layers", 12)
     anchors = _RESNET if isinstance(layers, list) else _VIT
-    _, held = under(entries, anchors)
-    if not all(name in held and held[name].shape for name in anchors):
+    found = standing(entries, anchors)
+    return any(_sizes_are(vision, held) for held in found)
+
+
+def _sizes_are(vision: Mapping[str, Any], held: Mapping[str, Entry]) -> bool:
+    """Whether width, layers and patch size of a tower are those of a configuration."""
+    layers, conv = vision.get("layers", 12), held["conv1.weight"].shape
+    if not conv:
         return False
-    conv = held["conv1.weight"].shape
     if isinstance(layers, list):
         return _depths(held) == layers and conv[0] * 2 == vision.get("width", 64)
     found = [conv[0], conv[-1], *_depths(held)]

@@ -9,12 +9,17 @@ from torch import Tensor, nn
 
 from neulig_fl.checkpoints import Checkpoint
 from neulig_fl.checkpoints.contents import MISFIT
-from neulig_fl.checkpoints.fitting import differences, load, under
+from neulig_fl.checkpoints.fitting import chosen, differences, load, under
 from neulig_fl.errors import CheckpointError
 from neulig_fl.families import _lookalikes
 
+_COUNTED = "position_ids"
+"""Counts from 0 on, which older versions of transformers kept."""
 
-def fit(held: Checkpoint, module: nn.Module, name: str, what: str) -> dict[str, Tensor]:
+
+def fit(
+    held: Checkpoint, module: nn.Module, name: str, what: str, prefix: str | None = None
+) -> dict[str, Tensor]:
     """A checkpoint as the state dict of a module.
 
     Args:
@@ -22,13 +27,15 @@ def fit(held: Checkpoint, module: nn.Module, name: str, what: str) -> dict[str, 
         module: an image encoder or a whole CLIP; may be on the meta device.
         name: the model's.
         what: whose checkpoint it is, for errors.
+        prefix: which of several encoders is meant.
 
     Raises:
-        CheckpointError: names, shapes, dtypes, activation or heads are not the model's, or a value
-            is not finite.
+        CheckpointError: several encoders are whole, or names, shapes, dtypes, activation or heads
+            are not the model's, or a value is not finite.
     """
     wanted = module.state_dict()
-    _, entries = under(held.entries, wanted)
+    _, entries = chosen(held.entries, shapes(module), what, prefix)
+    entries = {k: v for k, v in entries.items() if k in wanted or not k.endswith(_COUNTED)}
     faults = differences(entries, shapes(module))
     if faults:
         same = _lookalikes.find(held.entries).same

@@ -92,6 +92,7 @@ class OpenClipFamily:
     def __init__(self, model: Model, seed: int) -> None:
         self.name = model.name
         self.pretrained = model.pretrained
+        self._prefix = model.prefix
         self._seed = derived_seed(seed, "initial-weights", model.name)
         config = _config(model.name)
         size = config["vision_cfg"].get("image_size", 224)
@@ -122,7 +123,7 @@ class OpenClipFamily:
     def weights_hash(self) -> str:
         """SHA-256 of the checkpoint, or the tag or seed that gives the weights."""
         if self._file is not None:
-            return checkpoints.sha256(self._file)
+            return checkpoints.identity(self._file, self._prefix)
         origin = f"seed:{self._seed}" if self.pretrained == "none" else f"tag:{self.pretrained}"
         return f"{self.name}:{origin}"
 
@@ -137,12 +138,13 @@ class OpenClipFamily:
             model = self._download()
         return model.float().eval().requires_grad_(False)
 
-    def fitted(self, path: Path, what: str) -> dict[str, Tensor]:
+    def fitted(self, path: Path, what: str, prefix: str | None = None) -> dict[str, Tensor]:
         """A checkpoint of the user's own as the encoder's state dict.
 
         Args:
             path: a file or folder, as `checkpoints.read` takes it.
             what: whose it is, for errors.
+            prefix: which of several encoders is meant.
 
         Returns:
             Every entry of the encoder's state dict, in the encoder's dtypes.
@@ -151,7 +153,7 @@ class OpenClipFamily:
             CheckpointError: it cannot be read or is not this model's encoder.
         """
         held = checkpoints.read(path)
-        state = _weights.fit(held, self._meta_model.visual, self.name, what)
+        state = _weights.fit(held, self._meta_model.visual, self.name, what, prefix)
         _require_activation_of(self.name, _published.named(path, self.name), what)
         claims = _preprocessing.of_file(path, self.name, held)
         _preprocessing.require_alike(self.preprocessing, claims, self.name, what)
@@ -161,7 +163,7 @@ class OpenClipFamily:
         """A checkpoint as the state dict of both towers."""
         held, what = checkpoints.read(path), f"checkpoint {path.name} of model {self.name}"
         _weights.require_text(held, self._meta_model, what)
-        return _weights.fit(held, self._meta_model, self.name, what)
+        return _weights.fit(held, self._meta_model, self.name, what, self._prefix)
 
     def _download(self) -> Any:
         tags = open_clip.list_pretrained_tags_by_model(self.name)

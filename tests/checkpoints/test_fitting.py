@@ -128,10 +128,19 @@ def test_a_quantised_torch_file_says_that_it_is(tmp_path: Path) -> None:
         load(entries, {"w": torch.float32}, WHAT)
 
 
-def test_a_count_stays_a_count() -> None:
-    """Without it a fraction could be loaded as a number of batches."""
-    with pytest.raises(CheckpointError, match="num_batches_tracked as float32; allowed: integers"):
-        _loaded(lambda s: s.update({"1.num_batches_tracked": torch.tensor(1.5)}))
+@pytest.mark.parametrize(("mean", "count"), [(3.0, 3), (101.6, 102)])
+def test_a_count_stays_a_count(mean: float, count: int) -> None:
+    """Without it the mean of several checkpoints, counters and all, would be called quantised."""
+    held = _loaded(lambda s: s.update({"1.num_batches_tracked": torch.tensor(mean)}))
+    assert held["1.num_batches_tracked"].item() == count
+    assert held["1.num_batches_tracked"].dtype == torch.int64
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(float("nan"), "not finite: 1.num_b"), (1j, "int")])
+def test_what_is_no_count_is_refused(wrong: complex, words: str) -> None:
+    """Without it a broken counter would be loaded as some number."""
+    with pytest.raises(CheckpointError, match=words):
+        _loaded(lambda s: s.update({"1.num_batches_tracked": torch.as_tensor(wrong)}))
 
 
 def test_a_file_that_changes_while_it_is_read_says_so(tmp_path: Path) -> None:

@@ -61,11 +61,15 @@ def rename(held: Contents, config: Mapping[str, Any] | None) -> Contents:
         CheckpointError: it has no projection, or is another kind of model.
     """
     said = _said(config)
-    name = next(name for name in held.entries if _ends(name, _ANCHOR))
-    tower = name.removesuffix(_ANCHOR)
-    outer = tower.removesuffix("vision_model.")
-    renamed = dict(_renamed(held.entries, outer, tower))
-    if "visual.proj" not in renamed:
+    towers = [n.removesuffix(_ANCHOR) for n in held.entries if _ends(n, _ANCHOR)]
+    outers = [tower.removesuffix("vision_model.") for tower in towers]
+    renamed: dict[str, Entry] = {}
+    for outer, tower in zip(outers, towers, strict=True):
+        own = _own(held.entries, outer, outers)
+        # Of several, each keeps the prefix that it stands under: which is meant is not known here.
+        kept = outer if len(towers) > 1 else ""
+        renamed |= {n if n in own else kept + n: e for n, e in _renamed(own, outer, tower)}
+    if not any(_ends(name, "visual.proj") for name in renamed):
         raise CheckpointError(
             "holds a CLIPVisionModel, which has no visual_projection; its features cannot be "
             "compared with text; take CLIPVisionModelWithProjection, or add the "
@@ -78,6 +82,16 @@ def rename(held: Contents, config: Mapping[str, Any] | None) -> Contents:
         activation=held.activation if said is None else str(said.get("hidden_act", "quick_gelu")),
         heads=None if said is None else said.get("num_attention_heads", 12),
     )
+
+
+def _own(entries: Mapping[str, Entry], outer: str, outers: list[str]) -> dict[str, Entry]:
+    """The entries of one model of several: those under its prefix, and under no other's in it."""
+    inner = tuple(each for each in outers if each != outer and each.startswith(outer))
+    return {
+        name: entry
+        for name, entry in entries.items()
+        if len(outers) == 1 or (name.startswith(outer) and not (inner and name.startswith(inner)))
+    }
 
 
 def _ends(name: str, ending: str) -> bool:
