@@ -100,7 +100,7 @@ def require_sound(opened: OpenedScenario) -> Setting:
         setting = open_setting(resolved, resolved.all_seeds[0])
     except InputError as error:
         raise InputError(f"{opened.name}: {error}") from error
-    found = [*_task_problems(setting), *_weight_problems(setting)]
+    found = [*_task_problems(setting), *_weight_problems(setting), *_method_problems(setting)]
     if found:
         raise InputError("\n".join(f"{opened.name}: {problem}" for problem in dict.fromkeys(found)))
     return setting
@@ -145,6 +145,17 @@ def _weight_problems(setting: Setting) -> Iterator[str]:
     for client in setting.scenario.clients:
         for group in client.checkpoint or {}:
             yield from _checkpoint_problems(setting, client, group)
+
+
+def _method_problems(setting: Setting) -> Iterator[str]:
+    """A merge method may not know the model, by the names of its entries."""
+    from neulig_fl import merges
+
+    for index, entry in enumerate(setting.scenario.methods):
+        unfit = getattr(merges.load(entry.name), "unfit", lambda entries: None)
+        problem = unfit(setting.family.entries())
+        if problem is not None:
+            yield f"methods.{index}: {problem}"
 
 
 def _checkpoint_problems(setting: Setting, client: Client, group: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ A method has
 - `SYMMETRIC = False`, where the order of the clients matters;
 - `AGREES = False`, where identical experts do not give the expert, with the reason beside it;
 - `extension(entries)`, where the rule is extended to some models: how, in words, or None;
+- `unfit(entries)`, where the rule does not know every model: why not this one, or None;
 - `RE_ESTIMATES = True`, where BatchNorm's statistics of the merged model have to be made anew.
 """
 

@@ -7,11 +7,11 @@ the network computes the same. Known are OpenCLIP's `VisionTransformer` and `Mod
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neulig_fl.errors import InputError
 from neulig_fl.merges import Given
@@ -78,18 +78,33 @@ def units_of(given: Given) -> Units:
     Raises:
         InputError: it is neither a plain vision transformer nor a ResNet of CLIP's.
     """
-    found = _Found(dict(given.entries))
-    if "class_embedding" in given.entries:
-        _vision_transformer(found, given.network())
-    elif "attnpool.c_proj.weight" in given.entries:
-        _resnet(found, given.network())
-    for name in given.entries:
-        if name not in found.axes:
-            known = "OpenCLIP's VisionTransformer (plain blocks) and ModifiedResNet"
-            what = f"{given.method} cannot tell which units the entry {name!r} belongs to"
-            raise InputError(f"{what}; it knows {known}; take a method that mixes entry by entry")
+    problem = unfit(given.method, given.entries)
+    if problem is not None:
+        raise InputError(problem)
+    network = given.network()
+    found = _found(given.entries, lambda module: int(network.get_submodule(module).num_heads))  # type: ignore[arg-type]
     axes = {name: found.axes[name] for name in given.entries}
     return Units(_sizes(found), axes, tuple(found.bundles), found.seen_by)
+
+
+def unfit(method: str, entries: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Why a method cannot exchange the units of a model with these entries; None where it can."""
+    found = _found(entries, lambda _: 1)
+    for name in entries:
+        if name not in found.axes:
+            known = "OpenCLIP's VisionTransformer (plain blocks) and ModifiedResNet"
+            what = f"{method} cannot tell which units the entry {name!r} belongs to"
+            return f"{what}; it knows {known}; take a method that mixes entry by entry"
+    return None
+
+
+def _found(entries: Mapping[str, tuple[int, ...]], heads: Callable[[str], int]) -> _Found:
+    found = _Found(dict(entries), heads)
+    if "class_embedding" in entries:
+        _vision_transformer(found)
+    elif "attnpool.c_proj.weight" in entries:
+        _resnet(found)
+    return found
 
 
 def reordered(value: Tensor, axes: tuple[Axis, ...], orders: Orders) -> Tensor:
@@ -116,10 +131,16 @@ def reordered(value: Tensor, axes: tuple[Axis, ...], orders: Orders) -> Tensor:
 
 
 class _Found:
-    """What has been found of a model's units so far."""
+    """What has been found of a model's units so far.
 
-    def __init__(self, entries: Mapping[str, tuple[int, ...]]) -> None:
+    Args:
+        entries: shape of every entry of the model.
+        heads: how many heads an attention has, by the module's name.
+    """
+
+    def __init__(self, entries: Mapping[str, tuple[int, ...]], heads: Callable[[str], int]) -> None:
         self.entries = entries
+        self.heads = heads
         self.axes: dict[str, tuple[Axis, ...]] = {}
         self.bundles: list[Bundle] = []
         self.seen_by: dict[str, tuple[str, ...]] = {}
@@ -130,11 +151,10 @@ class _Found:
         self.seen_by[name] = modules
         return name
 
-    def attention(self, module: str, network: nn.Module) -> tuple[str, str]:
+    def attention(self, module: str) -> tuple[str, str]:
         """The two sets of an attention: of its queries and keys, and of its values."""
-        heads: int = network.get_submodule(module).num_heads  # type: ignore[assignment]
         sets = (f"{module}.queries", f"{module}.values")
-        self.bundles.append(Bundle(sets, heads, module))
+        self.bundles.append(Bundle(sets, self.heads(module), module))
         return sets
 
     def entry(self, name: str, *axes: Axis) -> None:
@@ -160,7 +180,7 @@ class _Found:
         return sorted({int(match[1]) for match in matches if match})
 
 
-def _vision_transformer(found: _Found, network: nn.Module) -> None:
+def _vision_transformer(found: _Found) -> None:
     blocks = [
         f"transformer.resblocks.{i}" for i in found.numbers(r"transformer\.resblocks\.(\d+)\.")
     ]
@@ -170,13 +190,13 @@ def _vision_transformer(found: _Found, network: nn.Module) -> None:
     found.layer("conv1.", (stream,), None)
     found.norm("ln_pre", stream)
     for block in blocks:
-        _transformer_block(found, network, block, stream)
+        _transformer_block(found, block, stream)
     found.norm("ln_post", stream)
     found.entry("proj", Axis(0, (stream,), False))
 
 
-def _transformer_block(found: _Found, network: nn.Module, block: str, stream: str) -> None:
-    queries, values = found.attention(f"{block}.attn", network)
+def _transformer_block(found: _Found, block: str, stream: str) -> None:
+    queries, values = found.attention(f"{block}.attn")
     hidden = found.add(f"{block}.hidden", f"{block}.mlp.c_proj")
     for norm in ("ln_1", "ln_2"):
         found.norm(f"{block}.{norm}", stream)
@@ -188,7 +208,7 @@ def _transformer_block(found: _Found, network: nn.Module, block: str, stream: st
     found.layer(f"{block}.mlp.c_proj.", (stream,), hidden)
 
 
-def _resnet(found: _Found, network: nn.Module) -> None:
+def _resnet(found: _Found) -> None:
     stages = [f"layer{i}" for i in found.numbers(r"layer(\d+)\.")]
     readers = [*(f"{stage}.0.conv1" for stage in stages), "attnpool"]
     stem = (found.add("stem.1", "conv2"), found.add("stem.2", "conv3"))
@@ -200,7 +220,7 @@ def _resnet(found: _Found, network: nn.Module) -> None:
         before, stream = stream, found.add(f"{stage}.stream", reader)
         for i in found.numbers(rf"{stage}\.(\d+)\."):
             _bottleneck(found, f"{stage}.{i}", before if i == 0 else stream, stream)
-    _attention_pool(found, network, stream)
+    _attention_pool(found, stream)
 
 
 def _bottleneck(found: _Found, block: str, before: str, after: str) -> None:
@@ -215,8 +235,8 @@ def _bottleneck(found: _Found, block: str, before: str, after: str) -> None:
     found.norm(f"{block}.downsample.1", after)
 
 
-def _attention_pool(found: _Found, network: nn.Module, stream: str) -> None:
-    queries, values = found.attention("attnpool", network)
+def _attention_pool(found: _Found, stream: str) -> None:
+    queries, values = found.attention("attnpool")
     found.entry("attnpool.positional_embedding", Axis(1, (stream,), True))
     for name, makes in (("q_proj", queries), ("k_proj", queries), ("v_proj", values)):
         found.layer(f"attnpool.{name}.", (makes,), stream)

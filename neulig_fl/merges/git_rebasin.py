@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -10,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from neulig_fl.merges import Entries, Given, Needs
+from neulig_fl.merges import Entries, Given, Needs, _units
 from neulig_fl.merges._assignment import best_orders, total
 from neulig_fl.merges._units import Axis, Bundle, Units, reordered, units_of
 from neulig_fl.scenario_values import Count
@@ -58,6 +59,11 @@ def merge(given: Given, *, sweeps: Sweeps = 100) -> Entries:
     search.run()
     for name in given.entries:
         yield name, _mean(list(given.own(name)), units.axes[name], search.orders)
+
+
+def unfit(entries: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Why the units of a model with these entries are not known; None where they are."""
+    return _units.unfit("git-rebasin", entries)
 
 
 @dataclass(frozen=True)

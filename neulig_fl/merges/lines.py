@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
 
+from neulig_fl.errors import InputError
 from neulig_fl.merges import Entries, Given, Needs
+from neulig_fl.merges._depths import KNOWN, blocks, depths
 from neulig_fl.merges._statistics import parameters, with_statistics
 from neulig_fl.scenario_values import Number
 
@@ -22,19 +23,20 @@ Alpha = Annotated[
 ]
 Beta = Annotated[Number, Field(description="What the last block's weight has above the first's.")]
 
-_BLOCK = re.compile(r"(?:^|\.)(?:layer(\d+)|(?:stages\.(\d+)\.)?(?:res)?blocks)\.(\d+)\.")
-
 
 def merge(given: Given, *, alpha: Alpha = None, beta: Beta = 0.5) -> Entries:
     """Scale by depth: theta = theta_0 + (alpha + beta * l / (L - 1)) * sum_t tau_t in block l of L.
 
     The sum of the task vectors is T times the difference of the experts' mean to theta_0, so sums
-    of parameters are enough. Blocks are counted from 0 by the entries' names: `resblocks.N.` or
-    `blocks.N.` of a ViT, in order of N; `layerS.N.` of the CLIP ResNet (`stages.S.blocks.N.` of
-    others), in order of S and then N, which the paper does not speak of. Every entry outside of the
-    blocks, before or after them, has depth 0, as in the paper's code: embeddings, the stem, the
-    last norm, the projection, attention pooling. BatchNorm's running statistics are averaged, not
-    scaled.
+    of parameters are enough. Blocks are counted from 0 in the order in which they run, which is
+    read from the entries' names: `resblocks.N.`, `blocks.N.`, `encoder.layer.N.`, `h.N.` and so on
+    of a transformer; `layers.S.blocks.N.` of a Swin, `layerS.N.` or `stages.S.blocks.N.` of a
+    convolutional network in order of S and then N, which the paper does not speak of; downsampling
+    between blocks counts to a block beside it. A model whose blocks are not known by their names,
+    or stand in several places (a text tower beside an image tower), is refused. Every entry outside
+    of the blocks, before or after them, has depth 0, as in the paper's code: embeddings, the stem,
+    the last norm, the projection, attention pooling. BatchNorm's running statistics are averaged,
+    not scaled.
 
     alpha is 1/T as in the paper. The paper chooses beta on validation data, from 0.1 to 1; 0.5 is
     the middle.
@@ -47,6 +49,9 @@ def merge(given: Given, *, alpha: Alpha = None, beta: Beta = 0.5) -> Entries:
     Yields:
         Every entry of the merged model.
 
+    Raises:
+        InputError: the model's blocks, or their order, are not known.
+
     Source: arXiv:2410.17146, sections 3 and 4; github.com/wang-kee/LiNeS.
     """
     yield from with_statistics(given, _scaled(parameters(given), alpha, beta))
@@ -54,27 +59,28 @@ def merge(given: Given, *, alpha: Alpha = None, beta: Beta = 0.5) -> Entries:
 
 def extension(entries: Mapping[str, tuple[int, ...]]) -> str | None:
     """How the rule is extended to a model with these entries; None where it is the paper's."""
-    blocks = _blocks(entries)
-    if len(set(blocks.values())) < 2:
-        return "no blocks are known by their names, so that every entry has alpha's weight"
-    staged = any(stage for stage, _ in blocks.values())
-    return "the blocks of a ResNet take the place of a transformer's" if staged else None
+    if unfit(entries) is not None:
+        return None
+    staged = any(block.stage >= 0 for block in blocks(entries).values())
+    return (
+        "blocks in stages, as a ResNet has, take the place of a transformer's" if staged else None
+    )
 
 
-def depths(entries: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
-    """Depth of every entry: from 0 in the first block to 1 in the last, and 0 outside of them.
-
-    Example:
-        >>> depths({"layer1.0.w": (), "layer1.1.w": (), "layer2.0.w": (), "proj": ()})
-        {'layer1.0.w': 0.0, 'layer1.1.w': 0.5, 'layer2.0.w': 1.0, 'proj': 0.0}
-    """
-    blocks = _blocks(entries)
-    order = {block: i for i, block in enumerate(sorted(set(blocks.values())))}
-    last = max(1, len(order) - 1)
-    return {name: order[blocks[name]] / last if name in blocks else 0.0 for name in entries}
+def unfit(entries: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Why the rule does not know a model with these entries; None where it does."""
+    try:
+        blocks(entries)
+    except InputError as error:
+        next_step = "take task-arithmetic, which has one weight for all entries"
+        return f"lines scales a model by depth, and {error}; known are {KNOWN}; {next_step}"
+    return None
 
 
 def _scaled(given: Given, alpha: float | None, beta: float) -> Entries:
+    problem = unfit(given.entries)
+    if problem is not None:
+        raise InputError(problem)
     count = len(given.experts)
     first = 1 / count if alpha is None else alpha
     depth = depths(given.entries)
@@ -82,13 +88,3 @@ def _scaled(given: Given, alpha: float | None, beta: float) -> Entries:
         start = given.start(name)
         weight = (first + beta * depth[name]) * count
         yield name, start + weight * (given.mean(name) - start)
-
-
-def _blocks(entries: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
-    """The stage and the number of the block that an entry is in, where it is in one."""
-    found = {name: _BLOCK.search(name) for name in entries}
-    return {
-        name: (int(match[1] or match[2] or 0), int(match[3]))
-        for name, match in found.items()
-        if match
-    }

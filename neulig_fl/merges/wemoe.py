@@ -144,6 +144,15 @@ def extension(entries: Mapping[str, tuple[int, ...]]) -> str | None:
     return "the 1x1 convolutions of a ResNet's bottlenecks are routed as MLP blocks are"
 
 
+def unfit(entries: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Why nothing can be routed in a model with these entries; None where something can."""
+    try:
+        blocks(entries)
+    except InputError as error:
+        return str(error)
+    return None
+
+
 def blocks(entries: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Names of the blocks that are routed, in order: MLPs, or else bottlenecks.
 

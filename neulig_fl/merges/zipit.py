@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from neulig_fl.errors import InputError
-from neulig_fl.merges import Entries, Given, Needs
+from neulig_fl.merges import Entries, Given, Needs, _units
 from neulig_fl.merges._alike import correlations
 from neulig_fl.merges._assignment import best_orders
 from neulig_fl.merges._options import Share
@@ -83,6 +83,11 @@ def merge(given: Given, *, alpha: Alpha = 0.3, beta: Beta = 0.125) -> Entries:
             members.update(_permuted(bundle, alike, experts))
     for name in given.entries:
         yield name, _merged(given.own(name), units.axes[name], members)
+
+
+def unfit(entries: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Why the units of a model with these entries are not known; None where they are."""
+    return _units.unfit("zipit", entries)
 
 
 def _permuted(bundle: Bundle, alike: Mapping[str, Tensor], experts: int) -> dict[str, Tensor]:

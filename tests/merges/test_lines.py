@@ -12,7 +12,8 @@ from torch import Tensor
 from neulig_fl.errors import InputError
 from neulig_fl.families import open_family
 from neulig_fl.merges import StateDicts, merged
-from neulig_fl.merges.lines import depths, extension
+from neulig_fl.merges._depths import depths
+from neulig_fl.merges.lines import extension, unfit
 from neulig_fl.scenario import Model
 
 
@@ -98,12 +99,76 @@ def test_more_than_ten_blocks_are_in_order() -> None:
     assert list(found.values()) == pytest.approx([i / 11 for i in range(12)])
 
 
-def test_a_model_without_blocks_is_said_to_be_one() -> None:
-    """A model whose blocks are not found would be scaled evenly without a word."""
-    said = extension({"w": (), "resblocks.0.w": ()})
-    assert said is not None
-    assert "no blocks" in said
-    assert depths({"w": (), "resblocks.0.w": ()}) == {"w": 0.0, "resblocks.0.w": 0.0}
+def in_order(*blocks: str) -> dict[str, float]:
+    """Blocks in the order in which they run, with their depths."""
+    return {name: place / (len(blocks) - 1) for place, name in enumerate(blocks)}
+
+
+SWIN = [(stage, block) for stage, count in enumerate((2, 2, 18, 2)) for block in range(count)]
+NAMES = {
+    "BERT": in_order(*(f"bert.encoder.layer.{i}." for i in range(12))),
+    "GPT-2": in_order(*(f"transformer.h.{i}." for i in range(12))),
+    "CLIP of Hugging Face": in_order(*(f"vision_model.encoder.layers.{i}." for i in range(12))),
+    "T5 encoder": in_order(*(f"encoder.block.{i}." for i in range(12))),
+    "OpenCLIP ViT": in_order(*(f"transformer.resblocks.{i}." for i in range(12))),
+    "timm ViT": in_order(*(f"trunk.blocks.{i}." for i in range(12))),
+    "torchvision ViT": in_order(*(f"encoder.layers.encoder_layer_{i}." for i in range(12))),
+    "timm Swin": in_order(*(f"trunk.layers.{s}.blocks.{b}." for s, b in SWIN)),
+    "ConvNeXt": in_order(*(f"stages.{s}.blocks.{b}." for s, b in SWIN)),
+    "ConvNeXt of Hugging Face": in_order(*(f"encoder.stages.{s}.layers.{b}." for s, b in SWIN)),
+    "ResNet": in_order(*(f"layer{s + 1}.{b}." for s, b in SWIN)),
+    "EfficientNet": in_order(*(f"blocks.{s}.{b}." for s, b in SWIN)),
+}
+INSIDE = ("attention.weight", "layer.0.SelfAttention.q.weight", "mlp.2.bias", "norm1.weight")
+OUTSIDE = (
+    "stem.0.weight", "conv1.weight", "patch_embed.backbone.stages.1.0.weight",
+    "patch_embed.backbone.3.weight", "head.mlp.fc1.weight", "attnpool.c_proj.bias", "proj",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("family", NAMES)
+def test_depth_follows_the_order_in_which_blocks_run(family: str, order: int) -> None:
+    """A model would be averaged without a word, or a deep block be taken for a shallow one."""
+    wanted = {f"{b}{name}": depth for b, depth in NAMES[family].items() for name in INSIDE}
+    entries = sorted([*wanted, *OUTSIDE])[::order]  # as files have them, not in the order of blocks
+    assert depths(entries) == pytest.approx({n: wanted.get(n, 0.0) for n in entries})
+
+
+def test_what_is_between_stages_goes_with_the_block_beside_it() -> None:
+    """A downsampling layer before 18 blocks or after them would have the depth of the others."""
+    blocks = [f"layers.{s}.blocks.{b}.w" for s, b in SWIN]
+    before = depths([*blocks, *(f"layers.{s}.downsample.w" for s in (1, 2, 3))])
+    after = depths([*blocks, *(f"layers.{s}.downsample.w" for s in (0, 1, 2))])
+    for stage in (1, 2, 3):
+        assert before[f"layers.{stage}.downsample.w"] == before[f"layers.{stage}.blocks.0.w"]
+    for stage, last in ((0, 1), (1, 1), (2, 17)):
+        assert after[f"layers.{stage}.downsample.w"] == after[f"layers.{stage}.blocks.{last}.w"]
+
+
+UNKNOWN: dict[str, tuple[list[str], str]] = {
+    "no blocks": (["w", "fc.weight"], "no two blocks are known.*: w, fc.weight; known are resbl"),
+    "one block": (["w", "resblocks.0.w"], "no two blocks are known.*: w, resblocks.0.w; known"),
+    "numbers alone": (["features.1.0.block.0.w", "features.1.1.block.0.w"], "features.1.0.block"),
+    "two towers": (
+        ["visual.transformer.resblocks.0.w", "transformer.resblocks.0.w", "transformer.resblocks.1.w"],
+        "several places.*: visual.transformer.resblocks.0.w, transformer.resblocks.0.w; known",
+    ),
+    "encoder and decoder": (
+        ["encoder.block.0.w", "encoder.block.1.w", "decoder.block.0.w"],
+        "several places.*: encoder.block.0.w, decoder.block.0.w",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_model_whose_order_is_not_known_is_refused(name: str) -> None:
+    """Its blocks would have one weight, or that of another network's, without a word."""
+    names, words = UNKNOWN[name]
+    with pytest.raises(InputError, match=f"lines scales a model by depth, and .*{words}"):
+        merged("lines", around({each: torch.randn(2) for each in names}, 3))
+    assert "take task-arithmetic" in str(unfit(dict.fromkeys(names, ())))
+    assert extension(dict.fromkeys(names, ())) is None
 
 
 def test_without_a_slope_it_is_simple_averaging_or_task_arithmetic() -> None:
@@ -116,22 +181,32 @@ def test_without_a_slope_it_is_simple_averaging_or_task_arithmetic() -> None:
 
 def test_scale_sign_and_order() -> None:
     """Longer, flipped or permuted task vectors would not give the same merged one."""
-    source = model.source(4, spread=0.01)
-    start = model.flat(source.checkpoint)
-    plain = model.flat(merged("lines", source)) - start
+    source = around(ladder(3), 4)
+    start = source.checkpoint
+    assert start is not None
+    plain = merged("lines", source)
     for factor in (-1.0, 3.0):
-        found = merged("lines", model.scaled(source, factor))
-        assert model.close(found, start + factor * plain)
-    found = merged("lines", model.permuted(source, [1, 3, 0, 2]))
-    assert model.same(found, merged("lines", source))
+        moved = {
+            client: {k: start[k] + factor * (v - start[k]) for k, v in one.items()}
+            for client, one in source.models.items()
+        }
+        wanted = {k: start[k] + factor * (v - start[k]) for k, v in plain.items()}
+        assert model.same(merged("lines", StateDicts(moved, start)), wanted)
+    turned = StateDicts(dict(reversed(source.models.items())), start)
+    assert model.same(merged("lines", turned), plain)
 
 
 def test_running_statistics_are_averaged() -> None:
     """A running variance would fall near 0 or below, and one channel would drown all others."""
-    source = model.source(3, spread=5.0)
+    names = [
+        f"layer{i}.0.bn.{what}"
+        for i in (1, 2)
+        for what in ("weight", "running_mean", "running_var")
+    ]
+    source = around({name: torch.rand(4) for name in names}, 3)
     found, mean = merged("lines", source), merged("simple-average", source)
-    for name in ("bn.running_mean", "bn.running_var"):
-        assert torch.equal(found[name], mean[name])
+    for name in names:
+        assert torch.equal(found[name], mean[name]) == ("running" in name or "layer1" in name)
 
 
 @pytest.mark.parametrize(
@@ -146,4 +221,4 @@ def test_running_statistics_are_averaged() -> None:
 def test_bad_options_are_refused(options: dict[str, Any], match: str) -> None:
     """A bad option would be used, or not be named."""
     with pytest.raises(InputError, match=match):
-        merged("lines", model.source(), **options)
+        merged("lines", around(ladder(2), 3), **options)
