@@ -63,8 +63,9 @@ def measured(
         encoder: in eval mode; nothing of it is changed.
         inputs: examples as the encoder takes them, (examples, 3, size, size).
         head: of the classes that compete, those of the client's own task, (classes, dim).
-        floor: the least F. The official code raises F of the first model alone to it, unless it is
-            told otherwise; no model is the first here, so all are raised.
+        floor: the least F, before F is divided by its norm. The official code takes the norm of F
+            as it is, and raises F to the floor after that; it does so for the first model alone,
+            unless it is told otherwise. No model is the first here, so all are raised.
         chunk: gradients at a time; decides memory, and nothing else. None: what fits 256 MiB.
         normalise: whether F is divided by its norm. The official code does, the paper's formula
             does not.

@@ -22,10 +22,8 @@ from neulig_fl.knowledge import Knowledge, Questions
 from neulig_fl.progress import Progress
 from neulig_fl.randomness import numpy_generator
 from neulig_fl.superposition import ExpertStack, Merging, merged_outputs
+from neulig_fl.superposition.batch_norm import CALIBRATION_QUERIES
 from neulig_fl.superposition.tolerance import grouped
-
-CALIBRATION_QUERIES = 256
-"""Pool queries on which `batch_norm: re-estimate` recomputes running statistics."""
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,10 @@ def to_logits(mixed: Tensor, head: Tensor | None, columns: slice | None) -> Tens
 
 
 def boosting(logits: Tensor, labels: Tensor | None) -> Tensor:
-    """The boosting term, in nats: cross-entropy (Eq. 6), or entropy without labels (Eq. 7)."""
+    """The boosting term, in nats: cross-entropy (Eq. 6), or entropy without labels (Eq. 7).
+
+    The released code has log(p + 1e-6) in the entropy; here it is log p.
+    """
     if labels is not None:
         return nn.functional.cross_entropy(logits, labels)
     log_p = torch.log_softmax(logits, dim=1)
@@ -161,7 +164,8 @@ def alignment(coopvecs: Tensor, offsets: Tensor, rule: str) -> Tensor:
         coopvecs: (queries, experts).
         offsets: xi*, (experts,).
         rule: `paper` is Eq. 8, sum_t (beta_t xi*_t)^2; `code` is Eq. 5 squared,
-            (sum_t beta_t xi*_t)^2; `none` is 0.
+            (sum_t beta_t xi*_t)^2; `none` is 0. The released code's xi* counts BatchNorm's
+            `num_batches_tracked` in; ours is of floating entries under every rule.
 
     Example:
         >>> beta, xi = torch.tensor([[0.5, 0.5]]), torch.tensor([-1.0, 1.0])
@@ -229,6 +233,8 @@ def batches(
     sizes: Sequence[int], batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[int, Tensor]]:
     """One epoch: the tasks in turn, each task's queries in random order, until none is left.
+
+    The released code ends an epoch when the first task has no batch left, and takes 1,000 epochs.
 
     Yields:
         The task's index and the batch's query indices.

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from neulig_fl import method_options, variants
 from neulig_fl.errors import InputError
+from neulig_fl.merges._checked import StateDict, require_alike, require_finite, tied
 from neulig_fl.merges._given import PARAMETERS, Entries, Given, Queries
-
-StateDict = Mapping[str, Tensor]
+from neulig_fl.superposition.batch_norm import CALIBRATION_QUERIES, is_statistic, recalibrated
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class StateDicts:
         seed: of what is random.
 
     Raises:
-        InputError: the state dicts have not the same entries, shapes and dtypes.
+        InputError: the state dicts have not the same entries, shapes and dtypes; or a value of
+            these, of records or of queries is not finite.
     """
 
     models: Mapping[str, StateDict] = field(repr=False)
@@ -46,7 +47,14 @@ class StateDicts:
         first, *others = self.models.items()
         start = [] if self.checkpoint is None else [("theta_0", self.checkpoint)]
         for name, model in (*others, *start):
-            _require_alike(*first, name, model)
+            require_alike(*first, name, model)
+        for name, model in (first, *others, *start):
+            require_finite(name, model)
+        for kind, records in self.records.items():
+            for name, record in records.items():
+                require_finite(f"{kind} of {name}", record)
+        for queries in self.pool:
+            require_finite(f"queries of {queries.task}", {"inputs": queries.inputs})
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -55,9 +63,20 @@ class StateDicts:
 
     @cached_property
     def entries(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of every floating entry, in order."""
+        """Shape of every floating entry, in order; of tied entries the first stands for all."""
         first = next(iter(self.models.values()))
-        return {k: tuple(v.shape) for k, v in first.items() if v.is_floating_point()}
+        return {
+            name: tuple(value.shape)
+            for name, value in first.items()
+            if value.is_floating_point() and name not in self.tied
+        }
+
+    @cached_property
+    def tied(self) -> Mapping[str, str]:
+        """For every entry that is another one under a second name, that one's name."""
+        start = [] if self.checkpoint is None else [self.checkpoint]
+        network = None if self.architecture is None else self.architecture()
+        return tied([*self.models.values(), *start], network)
 
     def arrays(self, kind: str) -> Mapping[str, tuple[int, ...]]:
         """Name and shape of every array in a record of that kind."""
@@ -125,13 +144,17 @@ def merged(method: str, source: StateDicts, **options: Any) -> dict[str, Tensor]
         source: the state dicts, and what else the method needs.
         **options: of the method, by their names in YAML.
 
+    Entries that are one tensor under several names are merged once and stay one. Where the rule
+    makes BatchNorm's running statistics void (git-rebasin, zipit), they are estimated again on
+    unlabelled queries, as a run does.
+
     Returns:
         The merged model's state dict: floating entries of the experts' dtypes; other entries (such
         as BatchNorm's counters) are those of theta_0, or else of the first expert.
 
     Raises:
         InputError: no such method or option; what it needs is not given; or it merges other
-            numbers of experts; or its merged model is no state dict.
+            numbers of experts; or its merged model is no state dict, or is not finite.
 
     Example:
         >>> experts = {"a": {"w": torch.tensor([1.0])}, "b": {"w": torch.tensor([3.0])}}
@@ -144,12 +167,48 @@ def merged(method: str, source: StateDicts, **options: Any) -> dict[str, Tensor]
     given = Given(source, module.NEEDS, method)
     require_count(given)
     chosen = method_options.settings(module, options)
+    again = getattr(module, "RE_ESTIMATES", False) and any(map(is_statistic, source.entries))
+    if again:
+        _require_calibration(method, source)
     entries: Entries = module.merge(given, **method_options.arguments(module.merge, chosen))
+    values = _recalibrated(source, dict(entries)) if again else dict(entries)
+    return _whole(method, source, values)
+
+
+def _whole(method: str, source: StateDicts, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict with merged values, of the experts' dtypes, under all of their names.
+
+    Raises:
+        InputError: a value is not finite in that dtype.
+    """
     first = next(iter(source.models.values()))
     found = dict(first if source.checkpoint is None else source.checkpoint)
-    for name, value in entries:
+    for name, value in values.items():
         found[name] = value.to(first[name].dtype)
-    return found
+        if not torch.isfinite(found[name]).all():
+            what = f"{method}: {name} of the merged model is not finite in {found[name].dtype}"
+            raise InputError(f"{what}; try other options, or experts in float32")
+    return found | {name: found[other] for name, other in source.tied.items()}
+
+
+def _require_calibration(method: str, source: StateDicts) -> None:
+    """Check that running statistics can be estimated again.
+
+    Raises:
+        InputError: queries or the architecture are not given.
+    """
+    if not source.pool or source.architecture is None:
+        raise InputError(
+            f"{method} gives a model whose BatchNorm statistics have to be estimated again on "
+            "unlabelled queries: pass pool= and architecture="
+        )
+
+
+def _recalibrated(source: StateDicts, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Merged values with running statistics of the first pool queries, as many as a run takes."""
+    each = max(1, CALIBRATION_QUERIES // len(source.pool))
+    inputs = torch.cat([queries.inputs[:each] for queries in source.pool])
+    return recalibrated(source.network().eval(), values, inputs)
 
 
 def require_count(given: Given) -> None:
@@ -161,17 +220,3 @@ def require_count(given: Given) -> None:
     count, wanted = len(given.experts), given.needs.experts
     if wanted is not None and count != wanted:
         raise InputError(f"{given.method} merges {wanted} experts (got {count})")
-
-
-def _require_alike(first: str, wanted: StateDict, name: str, model: StateDict) -> None:
-    missing = [key for key in wanted if key not in model]
-    extra = [key for key in model if key not in wanted]
-    for what, keys in (("lacks", missing), ("has besides", extra)):
-        if keys:
-            shown = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
-            raise InputError(f"{name} {what} {shown}; every model has the entries of {first}")
-    for key, value in wanted.items():
-        mine = (tuple(model[key].shape), model[key].dtype)
-        if mine != (tuple(value.shape), value.dtype):
-            shape = f"{tuple(value.shape)} {value.dtype}"
-            raise InputError(f"{name}: {key} is {mine[0]} {mine[1]}; in {first} it is {shape}")

@@ -36,8 +36,9 @@ def merge(
     where both sides are equal.
 
     The paper chooses mask_lambda for each task (0.2 to 0.6) and lambda (0.1 to 1) on validation
-    data. Here one mask_lambda serves all tasks: 0.4, the middle of the paper's; lambda is that of
-    task arithmetic. BatchNorm's running statistics are no part of the task vectors; they are
+    data. Here one mask_lambda serves all tasks: 0.4, the middle of the paper's (FusionBench's
+    configuration of TALL masks: 0.6); `tune` chooses one on the pool. lambda is that of task
+    arithmetic. BatchNorm's running statistics are no part of the task vectors; they are
     averaged.
 
     Args:

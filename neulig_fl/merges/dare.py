@@ -54,8 +54,10 @@ def merge(
     them, as in the paper's code. A client's mask depends on the seed and on its name only.
 
     The paper tries p from 0.1 to 0.99 and lambda from 0.1 to 1, and chooses by the task; p 0.5 is
-    FusionBench's default. The paper drops parameters of language models; here those of every layer
-    are dropped. BatchNorm's running statistics are no part of the task vectors; they are averaged.
+    FusionBench's default. With `then: ties`, lambda 1 and the mean are those of the TIES paper and
+    of DARE's own code; FusionBench's configuration has lambda 0.5 and the sum. The paper drops
+    parameters of language models; here those of every layer are dropped. BatchNorm's running
+    statistics are no part of the task vectors; they are averaged.
 
     Args:
         given: each client's parameters, and theta_0.

@@ -17,10 +17,14 @@ def merge(given: Given) -> Entries:
     """Weigh by information: theta = sum_t F_t theta_t / sum_t F_t, entry by entry.
 
     F_t is the diagonal Fisher information that client t computes on its own examples, at least
-    1e-6, divided by its norm over all entries (`neulig_fl.fisher`), as in the official code; the
-    paper's formula has no norm. All clients weigh the same: lambda_t = 1/T, which the paper also
-    chooses on validation data. BatchNorm's running statistics have F = 1, so they are averaged;
-    variances are kept from falling below 0, where sums are rounded.
+    1e-6, and then divided by its norm over all entries (`neulig_fl.fisher`). The official code has
+    the same floor and the same norm, but takes the norm before it raises F to the floor: the fewer
+    the examples, the more numbers are below it, and the more the two differ (merged numbers by 2e-5
+    at 16 examples and 6e-3 at 6, in one measurement). A client cannot wait for the others' floor,
+    and a floor that no F falls below keeps every sum above 0. The paper's formula has no norm. All
+    clients weigh the same: lambda_t = 1/T, which the paper also chooses on validation data.
+    BatchNorm's running statistics have F = 1, so they are averaged; variances are kept from falling
+    below 0, where sums are rounded.
 
     Args:
         given: the means of F and of F * theta.

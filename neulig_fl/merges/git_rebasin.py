@@ -41,7 +41,8 @@ def merge(given: Given, *, sweeps: Sweeps = 100) -> Entries:
     neither attention nor heads.
 
     Norms' weights and biases are matched and permuted with their units, as in the official code;
-    BatchNorm's running statistics are permuted and averaged and match nothing. Coordinate descent
+    BatchNorm's running statistics are permuted and averaged and match nothing; a run, and
+    `neulig_fl.merges.merged`, estimate them again for the merged model. Coordinate descent
     ends in a local optimum, which depends on the scenario's seed. Beside the experts a matching
     holds the similarities of one set's units, (units, units).
 

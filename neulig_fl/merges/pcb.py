@@ -44,11 +44,13 @@ def merge(
     the rest weighs 0, and where all do the merged model has theta_0.
 
     This is the rule of the paper's code (`pcb-merging.py`, with the ratio and lambda that it uses).
-    The paper has softmax over the whole vector, in place of both exp and tanh, of squares scaled
-    to [0, 1], and no clipping. The code of its vision experiments clips at 0.01, and scales the
-    tau_j of the sum. Ours has exp(T (n_t^2 - 1)), which gives the same s_t and does not overflow,
-    and gives 0 where all magnitudes or all scores of a vector are equal (the code: NaN).
-    BatchNorm's running statistics are no part of the task vectors; they are averaged.
+    The paper has softmax over the whole vector, in place of both exp and tanh, of squares scaled to
+    [0, 1], and no clipping. The codes of its vision experiments clip at 0.01, and score across
+    tasks by numbers n with their signs: sum_j tanh(n_t n_j), both factors scaled and tanh inside of
+    the sum (`pcb_ES.py`), or tanh(tau_t * sum_j n_j) (`pcb.py`). Ours has exp(T (n_t^2 - 1)), which
+    gives the same s_t and does not overflow, and gives 0 where all magnitudes or all scores of a
+    vector are equal (the code: NaN). BatchNorm's running statistics are no part of the task
+    vectors; they are averaged.
 
     Args:
         given: each client's parameters, and theta_0.

@@ -40,9 +40,9 @@ def merge(given: Given, *, off_diagonal: OffDiagonal = 0.95) -> Entries:
     is added to it, with as much of W's mean on the other side: there W is the experts' mean. Where
     the matrix is not positive definite then, it is 1e-5, and so on. The official code has none.
 
-    a is 0.95. The paper takes 0.9 for most of its models and 0.1 for some; FusionBench takes 0.6
-    for CLIP. Every client's G counts the same, whatever the number of its inputs, as in the
-    official code.
+    a is 0.95. The paper takes 0.9 for most of its models and 0.1 for some; FusionBench's
+    configuration has 0.95 for CLIP (0.6 in some of its versions) and 0.6 for GPT-2. Every client's
+    G counts the same, whatever the number of its inputs, as in the official code.
 
     Args:
         given: the means of every entry, of G, of W G and of W diag(G).

@@ -21,11 +21,12 @@ def merge(
 ) -> Entries:
     """Trim, elect, merge: theta = theta_0 + lambda * mean{tau_t : sign(tau_t) = gamma}.
 
-    Of each tau_t = theta_t - theta_0, taken as one vector of all entries, the largest magnitudes
-    are kept; at each place gamma = sign(sum_t tau_t) of what is kept. The numbers at the threshold
-    are all kept, as in the paper's code. Where the kept numbers cancel exactly, gamma is 0 and the
-    merged model has theta_0: so says the paper's algorithm 1, while its code takes the sign that is
-    elected most often in the whole vector.
+    Of each tau_t = theta_t - theta_0, taken as one vector of all entries as in the paper's code,
+    the largest magnitudes are kept (mergekit trims every tensor alone, to the same density); at
+    each place gamma = sign(sum_t tau_t) of what is kept. The numbers at the threshold are all kept,
+    as in the paper's code. Where the kept numbers cancel exactly, gamma is 0 and the merged model
+    has theta_0: so says the paper's algorithm 1, while its code takes the sign that is elected most
+    often in the whole vector.
 
     Defaults are the paper's for use without validation data. FusionBench and others add the
     agreeing numbers instead (`combine: sum`, lambda 0.3 or 0.5). BatchNorm's running statistics are

@@ -56,8 +56,10 @@ def model(
     entropy, summed over the tasks, falls; the learning rate falls to 0 along half a cosine, as in
     the official code (FusionBench keeps it).
 
-    Departures: the queries are the public pool's, where the paper adapts to the test inputs; a
-    step reads them in turn and not at random. The paper starts from lambda = 0.3.
+    Departures: the queries are the public pool's, where the paper adapts to the test inputs; a step
+    reads them in turn and not at random. Each sample has its own r(h), in training too, as in the
+    paper's formula; FusionBench's configuration trains routers by the mean of r(h) over the batch
+    (`batch_reduce`). The paper starts from lambda = 0.3.
 
     On ResNets an extension of ours: of each bottleneck, the 1x1 convolutions are routed, which are
     linear layers at every position as an MLP's are; h are the channels of the bottleneck's input,
@@ -80,8 +82,9 @@ def model(
     Source: arXiv:2402.00433, sections 3.2 (modules) and 3.3 (routers and their training).
     """
     search = Search(steps, lr, batch_size, annealed=True, on_step=given.on_step)
+    routed = blocks(given.entries)
     network = _by_task_arithmetic(given, lambda_)
-    routers = [_route(network, given, block, lambda_) for block in blocks(given.entries)]
+    routers = [_route(network, given, block, lambda_) for block in routed]
     network.to(device())
     parameters = [p.requires_grad_() for router in routers for p in router.parameters()]
 

@@ -49,13 +49,16 @@ def merge(given: Given, *, alpha: Alpha = 0.3, beta: Beta = 0.125) -> Entries:
     heads, are matched to the first expert's by the correlations of queries, of keys and of the
     heads' outputs (arXiv:2403.00986 matches heads by correlations too). Norms and biases are zipped
     by M_t as in the official code, and BatchNorm's running statistics, whose variances so stay
-    above 0. All layers are zipped: a partial zip would give a model of several heads.
+    above 0; they do not fit the zipped units, so a run, and `neulig_fl.merges.merged`, estimate
+    them again. All layers are zipped: a partial zip would give a model of several heads.
 
     An expert's budget is beta times its share of the merges. A merge counts if both units have
-    units of the same expert, for each such expert; at the end of its budget there are no more. The
-    official code counts a merged unit as its first expert's until then; and where no merge is left
-    that a budget allows (possible from three experts on), it merges at random; here budgets end.
-    The paper searches alpha and beta anew for each experiment; ours are its code's defaults.
+    units of the same expert, for each such expert; at the end of its budget there are no more, so
+    that a budget of 0 (beta 0, or few units) allows none. The official code looks at a budget after
+    a merge within an expert only, and so allows one at budget 0. It counts a merged unit as its
+    first expert's until then; and where no merge is left that a budget allows (possible from three
+    experts on), it merges at random; here budgets end. The paper searches alpha and beta anew for
+    each experiment; ours are its code's defaults.
 
     Args:
         given: each client's parameters, and unlabelled queries.

@@ -10,6 +10,9 @@ from torch.func import functional_call
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
+CALIBRATION_QUERIES = 256
+"""Pool queries, evenly from all tasks, on which running statistics are estimated again."""
+
 RUNNING = ("running_mean", "running_var")
 """A layer's entries that describe what the model has seen, and are no parameters."""
 

@@ -43,6 +43,22 @@ def test_bad_scenarios_do_not_hide_good_ones(line: Line, data: Path, tmp_path: P
     assert len(places) == len(errors), "each says something else"
 
 
+def test_methods_that_do_not_know_the_model_are_refused(
+    line: Line, data: Path, tmp_path: Path
+) -> None:
+    """A run would train every expert, and then have no row for them."""
+    model = {"name": "swin_base_patch4_window7_224", "pretrained": "none"}
+    methods = ["ties", "git-rebasin", "lines", "zipit", "wemoe"]
+    path = tiny.write(tmp_path, data, model=model, methods=methods)
+    ended = line("check", path)
+    assert ended.code == 2
+    errors = [each.removeprefix(f"error: {path}: ") for each in ended.err.splitlines()]
+    assert [each.split()[:2] for each in errors] == [
+        ["methods.1:", "git-rebasin"], ["methods.3:", "zipit"], ["methods.4:", "wemoe"]
+    ]  # fmt: skip
+    assert "the entry 'trunk.patch_embed.proj.weight' belongs to" in errors[0]
+
+
 def _empty_class(root: Path) -> str:
     (root / "none").mkdir()
     return "task 'first': imagefolder .*class folder 'none' holds no image"

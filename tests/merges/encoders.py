@@ -10,6 +10,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from neulig_fl import merges
 from neulig_fl.families import open_family
 from neulig_fl.merges import Given, Needs, Queries, StateDicts
 from neulig_fl.merges._units import Bundle, Units, reordered, units_of
@@ -73,6 +74,14 @@ def source(make: Maker, *models: State, inputs: Tensor | None = None, seed: int 
     named = {f"e{i}": model for i, model in enumerate(models)}
     pool = [] if inputs is None else [Queries("task", inputs, lambda features: features)]
     return StateDicts(named, architecture=make, pool=pool, seed=seed)
+
+
+def by_rule(method: str, source: StateDicts) -> State:
+    """What a rule alone makes of experts, with the first expert's counters; no estimation after it."""
+    module = merges.load(method)
+    return dict(next(iter(source.models.values()))) | dict(
+        module.merge(Given(source, module.NEEDS, method))
+    )
 
 
 class Kept(StateDicts):

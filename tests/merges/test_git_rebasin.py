@@ -37,7 +37,7 @@ def test_an_expert_and_its_permutation_give_the_expert(name: str) -> None:
     model = encoders.state(encoders.lively(make, 7))
     other = encoders.permuted(found, model, encoders.shuffled(found, 8))
     source = encoders.source(make, model, other)
-    assert _worst(make, merged("git-rebasin", source), model, size) <= 1e-5
+    assert _worst(make, encoders.by_rule("git-rebasin", source), model, size) <= 1e-5
     assert _worst(make, merged("simple-average", source), model, size) > 0.1
 
 
@@ -147,7 +147,7 @@ def test_running_statistics_are_permuted_and_match_nothing() -> None:
     for name in model:
         if name.endswith("running_var"):
             other[name] = torch.rand(other[name].shape) * 1e6
-    plain = merged("git-rebasin", encoders.source(make, model, other))
+    plain = encoders.by_rule("git-rebasin", encoders.source(make, model, other))
     kept = [name for name in found.axes if "running" not in name]
     assert all(torch.allclose(plain[name], model[name], atol=1e-5) for name in kept)
     assert all((plain[n] >= 0).all() for n in plain if n.endswith("running_var"))
@@ -156,7 +156,7 @@ def test_running_statistics_are_permuted_and_match_nothing() -> None:
 def test_identical_experts_give_the_expert() -> None:
     """Experts that agree unit by unit have nothing to gain from any other order."""
     model = encoders.state(encoders.lively(encoders.resnet(), 3))
-    got = merged("git-rebasin", encoders.source(encoders.resnet(), model, model, model))
+    got = encoders.by_rule("git-rebasin", encoders.source(encoders.resnet(), model, model, model))
     assert all(torch.allclose(got[name], model[name], atol=1e-6) for name in model)
 
 
@@ -183,7 +183,7 @@ def test_the_experts_are_not_changed() -> None:
     make = CASES["resnet"][0]
     models = {str(seed): encoders.state(encoders.lively(make, seed)) for seed in (1, 2, 3)}
     source = encoders.Kept(models, architecture=make)
-    merged("git-rebasin", source)
+    encoders.by_rule("git-rebasin", source)
     assert source.changed() == []
 
 

@@ -139,6 +139,7 @@ def test_dtypes_and_counters_are_kept(method: str) -> None:
     of = fitting(method, "tiny-rn")
     short = replace(
         of,
+        pool=whole("tiny-rn").pool,  # for methods after which BatchNorm's statistics are estimated
         models={key: _as(model, torch.bfloat16) for key, model in of.models.items()},
         checkpoint=None if of.checkpoint is None else _as(of.checkpoint, torch.bfloat16),
     )
@@ -173,6 +174,59 @@ def test_models_that_do_not_fit_are_refused_by_name(method: str) -> None:
     ):
         with pytest.raises(InputError, match=words):
             merged(method, replace(of, models={**of.models, names[-1]: wrong}))
+
+
+@pytest.mark.parametrize("what", ["an expert", "theta_0", "records", "queries"])
+@pytest.mark.parametrize("method", METHODS)
+def test_numbers_that_are_not_finite_are_refused_by_name(method: str, what: str) -> None:
+    """A NaN would be hidden by one rule and spread by another, and nobody know whose it is."""
+    of, needs = fitting(method, "deep-vit"), merges.load(method).NEEDS
+    there = {"theta_0": needs.start, "queries": needs.queries, "records": of.records}
+    if not there.get(what, True):
+        pytest.skip("the method does not read it")
+    last = list(of.models)[-1]
+    bad = {**of.models[last], "ln_post.bias": torch.full((16,), torch.nan)}
+    kind = next(iter(of.records), "")
+    wrong: dict[str, tuple[dict[str, Any], str]] = {
+        "an expert": ({"models": {**of.models, last: bad}}, f"{last}: ln_post.bias holds 16 of 16"),
+        "theta_0": ({"checkpoint": bad}, "theta_0: ln_post.bias holds 16 of 16 values"),
+        "records": ({"records": _spoiled(of.records, kind, last)}, rf"{kind} of {last}: \w+:.* holds 1 of"),
+        "queries": ({"pool": _bad_queries(of.pool)}, "queries of second: inputs holds 1 of"),
+    }  # fmt: skip
+    changes, words = wrong[what]
+    with pytest.raises(InputError, match=words):
+        replace(of, **changes)
+
+
+def _spoiled(records: Any, kind: str, client: str) -> Any:
+    if not records:
+        return records
+    name, value = next(iter(records[kind][client].items()))
+    spoiled = value.clone()
+    spoiled.view(-1)[0] = torch.inf
+    return {**records, kind: {**records[kind], client: {**records[kind][client], name: spoiled}}}
+
+
+def _bad_queries(pool: Any) -> Any:
+    if not pool:
+        return pool
+    inputs = pool[-1].inputs.clone()
+    inputs.view(-1)[7] = torch.nan
+    return [*pool[:-1], replace(pool[-1], inputs=inputs)]
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if hasattr(merges.load(m), "unfit")])
+def test_a_model_that_a_rule_does_not_know_is_refused_before_and_in_a_merge(method: str) -> None:
+    """`check` would pass what a run cannot do, or refuse what it can."""
+    for name in subjects.ARCHITECTURES:
+        assert merges.load(method).unfit(whole(name).entries) is None
+    vector = {"w": torch.ones(2)}
+    problem = merges.load(method).unfit({"w": (2,)})
+    assert problem is not None
+    assert problem.startswith(method)
+    of = StateDicts({"a": vector, "b": vector}, vector, architecture=lambda: nn.Linear(1, 1))
+    with pytest.raises(InputError, match=re.escape(problem)):
+        subjects.made(method, replace(of, pool=whole("deep-vit").pool))
 
 
 NEEDED = [

@@ -178,7 +178,7 @@ def test_merged_entries_are_products_of_matrices(name: str, count: int) -> None:
     make, size, _ = SLOW[name]
     models = [_expert(make, size, seed) for seed in (1, 2, 3)][:count]
     queries = encoders.inputs(150, size)
-    got = merged("zipit", encoders.source(make, *models, inputs=queries))
+    got = encoders.by_rule("zipit", encoders.source(make, *models, inputs=queries))
     want = _slow_merged(name, models, queries)
     assert sorted(want) == sorted(k for k, v in got.items() if v.is_floating_point())
     for entry, value in want.items():

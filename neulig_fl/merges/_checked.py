@@ -1,0 +1,106 @@
+"""What state dicts must be to be merged: alike and finite; and which of their entries are tied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from neulig_fl.errors import InputError
+
+StateDict = Mapping[str, Tensor]
+
+
+def require_alike(first: str, wanted: StateDict, name: str, model: StateDict) -> None:
+    """Check that two state dicts have the same entries, of the same shapes and dtypes.
+
+    Raises:
+        InputError: they have not; the message names what differs.
+    """
+    missing = [key for key in wanted if key not in model]
+    extra = [key for key in model if key not in wanted]
+    for what, keys in (("lacks", missing), ("has besides", extra)):
+        if keys:
+            shown = ", ".join(keys[:5]) + (", ..." if len(keys) > 5 else "")
+            raise InputError(f"{name} {what} {shown}; every model has the entries of {first}")
+    for key, value in wanted.items():
+        mine = (tuple(model[key].shape), model[key].dtype)
+        if mine != (tuple(value.shape), value.dtype):
+            shape = f"{tuple(value.shape)} {value.dtype}"
+            raise InputError(f"{name}: {key} is {mine[0]} {mine[1]}; in {first} it is {shape}")
+
+
+def require_finite(whose: str, tensors: StateDict) -> None:
+    """Check that floating tensors are finite, also as float32: a rule can hide a NaN or spread it.
+
+    Args:
+        whose: they are, for the error.
+        tensors: by name.
+
+    Raises:
+        InputError: one is not.
+
+    Example:
+        >>> require_finite("ada", {"w": torch.tensor([1.0, float("nan")])})
+        Traceback (most recent call last):
+        ...
+        neulig_fl.errors.InputError: ada: w holds 1 of 2 values that are not finite numbers in \
+float32; merge without ada, or with other values of it
+    """
+    for name, value in tensors.items():
+        if value.is_floating_point():
+            finite = torch.isfinite(value.float())
+            if not finite.all():
+                bad = f"{int((~finite).sum())} of {value.numel()} values"
+                what = f"{whose}: {name} holds {bad} that are not finite numbers in float32"
+                raise InputError(f"{what}; merge without {whose}, or with other values of it")
+
+
+def tied(models: Sequence[StateDict], network: nn.Module | None) -> dict[str, str]:
+    """Entries that are one tensor under several names, such as an embedding and an output layer.
+
+    Two names of a network share memory. Without a network, entries are tied if they are equal in
+    every model though the models differ there: files hold no more of a tie than that.
+
+    Args:
+        models: the experts', and theta_0's.
+        network: which has such state dicts; None where there is none.
+
+    Returns:
+        For every such entry but the first, the first one's name.
+
+    Example:
+        >>> one, two = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0])
+        >>> tied([{"in": one, "out": one}, {"in": two, "out": two}], None)
+        {'out': 'in'}
+    """
+    found: dict[str, str] = {}
+    first: dict[tuple[object, ...], list[str]] = {}
+    known = models[0] if network is None else network.state_dict()
+    for name in (name for name, value in models[0].items() if value.is_floating_point()):
+        if name not in known:
+            continue
+        same = first.setdefault(_key(known[name], network is not None), [])
+        if network is not None:
+            match = next(iter(same), None)
+        else:
+            match = next((other for other in same if _equal(models, other, name)), None)
+        if match is None:
+            same.append(name)
+        else:
+            found[name] = match
+    return found
+
+
+def _key(value: Tensor, by_memory: bool) -> tuple[object, ...]:
+    """Alike for tied tensors: where they lie in memory, or what can be said quickly of them."""
+    if by_memory:
+        return (value.data_ptr() or id(value), tuple(value.shape), value.stride())
+    return (tuple(value.shape), value.dtype, float(value.sum(dtype=torch.float64)))
+
+
+def _equal(models: Sequence[StateDict], one: str, other: str) -> bool:
+    """Whether two entries are equal in every model, and the models differ in them."""
+    same = all(torch.equal(model[one], model[other]) for model in models)
+    return same and any(not torch.equal(model[one], models[0][one]) for model in models)

@@ -1,0 +1,175 @@
+"""Merging state dicts: tied entries, running statistics, and what does not fit the dtype."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import encoders
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neulig_fl import merges
+from neulig_fl.errors import InputError
+from neulig_fl.merges import Queries, StateDicts, merged
+
+FREE = [
+    name
+    for name in merges.names()
+    if set(merges.load(name).NEEDS.each + merges.load(name).NEEDS.sums) == {"parameters"}
+    and not merges.load(name).NEEDS.queries
+    and name != "git-rebasin"  # knows two architectures, neither of which ties anything
+]
+
+
+class Language(nn.Module):
+    """A tiny language model whose output layer is its embedding, if it is tied."""
+
+    def __init__(self, tie: bool = True) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(12, 6)
+        self.h = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+        self.lm_head = nn.Linear(6, 12, bias=False)
+        if tie:
+            self.lm_head.weight = self.wte.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the last token, (queries, 12), of tokens that came as floats."""
+        states = self.wte(tokens.long())
+        for block in self.h:
+            states = states + block(states).relu()
+        found: Tensor = self.lm_head(states[:, -1])
+        return found
+
+
+def language(seed: int, tie: bool = True) -> dict[str, Tensor]:
+    """A state dict of it."""
+    torch.manual_seed(seed)
+    return dict(Language(tie).state_dict())
+
+
+def copied(model: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As a file has it: no two entries share memory."""
+    return {name: value.clone() for name, value in model.items()}
+
+
+def experts(method: str, file: bool, tie: bool = True) -> StateDicts:
+    """As many as the method merges, and theta_0."""
+    every = [language(seed, tie) for seed in range((merges.load(method).NEEDS.experts or 3) + 1)]
+    start, *models = map(copied, every) if file else every
+    return StateDicts(dict(zip("abc", models, strict=False)), start, seed=3)
+
+
+@pytest.mark.parametrize("file", [False, True])
+@pytest.mark.parametrize("method", FREE)
+def test_tied_entries_stay_one(method: str, file: bool) -> None:
+    """A language model's output layer would no longer be its embedding, or count twice in a rule."""
+    of = experts(method, file)
+    found = merged(method, of)
+    alone = StateDicts(
+        {k: {n: v for n, v in m.items() if n != "lm_head.weight"} for k, m in of.models.items()},
+        {n: v for n, v in (of.checkpoint or {}).items() if n != "lm_head.weight"},
+        seed=of.seed,
+    )
+    assert list(found) == list(of.models["a"])
+    assert found["lm_head.weight"] is found["wte.weight"]
+    wanted = merged(method, alone)
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    assert not torch.equal(found["wte.weight"], of.models["a"]["wte.weight"])
+
+
+def test_entries_that_are_not_tied_come_apart() -> None:
+    """Layers that a checkpoint leaves alike by chance would be merged as one."""
+    of = experts("dare", file=True, tie=False)
+    assert of.tied == {}
+    zeros = {"a.bias": torch.zeros(3), "b.bias": torch.zeros(3), "w": torch.zeros(2)}
+    moved = {**zeros, "w": torch.ones(2)}
+    assert StateDicts({"x": moved, "y": zeros}, zeros).tied == {}  # equal, and never trained
+
+
+def test_the_architecture_decides_what_is_tied() -> None:
+    """Two layers that happen to be equal in all experts would be tied for ever."""
+    of = experts("dare", file=True)
+    for tie, wanted in ((True, {"lm_head.weight": "wte.weight"}), (False, {})):
+        known = StateDicts(of.models, of.checkpoint, architecture=partial(Language, tie))
+        assert known.tied == wanted
+
+
+def test_a_learnt_weight_of_a_tied_entry_is_one() -> None:
+    """Layer-wise AdaMerging would learn one weight for the embedding, another for the output layer."""
+    of = experts("adamerging", file=True)
+    tokens = torch.arange(12.0).reshape(6, 2)
+    pool = [Queries("words", tokens, lambda logits: logits)]
+    known = StateDicts(of.models, of.checkpoint, architecture=Language, pool=pool)
+    found = merged("adamerging", known, steps=3, lr=0.1)
+    assert found["lm_head.weight"] is found["wte.weight"]
+    moved = {k: v - (of.checkpoint or {})[k] for k, v in found.items()}
+    assert moved["wte.weight"].abs().max() > 0.1
+
+
+def resnets(**more: Any) -> StateDicts:
+    """Two experts with BatchNorm."""
+    make = encoders.resnet()
+    models = [encoders.state(encoders.lively(make, seed)) for seed in (1, 2)]
+    return StateDicts({"a": models[0], "b": models[1]}, seed=1, **more)
+
+
+def pool(*counts: int) -> list[Queries]:
+    """Queries of as many tasks."""
+    return [
+        Queries(f"task-{i}", encoders.inputs(count, 32, seed=i), lambda z: z)
+        for i, count in enumerate(counts)
+    ]
+
+
+@pytest.mark.parametrize("method", ["git-rebasin", "zipit"])
+def test_running_statistics_are_those_of_the_merged_model(method: str) -> None:
+    """Its units are new ones: with the experts' averaged statistics its features are 70 % off."""
+    of = resnets(architecture=encoders.resnet(), pool=pool(20, 30))
+    plain, found = encoders.by_rule(method, of), merged(method, of)
+    network = encoders.resnet()()
+    network.load_state_dict(plain)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    network.train()(torch.cat([queries.inputs for queries in of.pool]))
+    wanted = network.state_dict()
+    statistics = [name for name in plain if "running_" in name]
+    assert statistics
+    for name in of.entries:
+        assert torch.allclose(found[name], wanted[name], rtol=1e-4, atol=1e-5), name
+    assert any(not torch.allclose(found[n], plain[n], rtol=0.1) for n in statistics)
+
+
+def test_as_many_queries_as_in_a_run_are_used() -> None:
+    """A pool of millions would go through the model at once, or Python give another model than a run."""
+    long = resnets(architecture=encoders.resnet(), pool=pool(200, 150))
+    short = resnets(architecture=encoders.resnet(), pool=[
+        Queries(q.task, q.inputs[:128], q.logits) for q in long.pool
+    ])  # fmt: skip
+    one, other = merged("git-rebasin", long), merged("git-rebasin", short)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("more", [{}, {"architecture": encoders.resnet()}])
+def test_a_model_with_void_statistics_is_not_given(more: dict[str, Any]) -> None:
+    """A silently wrong model would be returned."""
+    with pytest.raises(
+        InputError, match=r"git-rebasin .* BatchNorm .*pass pool= and architecture="
+    ):
+        merged("git-rebasin", resnets(**more))
+
+
+def test_a_sum_that_half_precision_cannot_hold_is_refused() -> None:
+    """Infinite weights would be returned without a word."""
+    large = {"w": torch.tensor([6.0e4], dtype=torch.float16)}
+    of = StateDicts({"a": large, "b": large}, {"w": torch.zeros(1, dtype=torch.float16)})
+    words = "task-arithmetic: w of the merged model is not finite in torch.float16; try other"
+    with pytest.raises(InputError, match=words):
+        merged("task-arithmetic", of, **{"lambda": 1.0})
+    wide = {"w": torch.tensor([1e300], dtype=torch.float64)}
+    with pytest.raises(
+        InputError, match="a: w holds 1 of 1 values that are not finite numbers in float32"
+    ):
+        StateDicts({"a": wide, "b": wide})
