@@ -16,8 +16,9 @@ $(STAMP): pyproject.toml
 demo: install  ## run scenarios/quickstart.yaml under Flower's simulation engine and print the report
 	$(BIN)/neulig-fl run scenarios/quickstart.yaml
 
-reproduce: install  ## run the comparison scenarios (half an hour) and write docs/results.md beside the paper's tables
+reproduce: install  ## run the comparison scenarios (an hour) and write docs/results.md beside the paper's tables, and what other pages quote
 	$(BIN)/python benchmarks/reproduce.py
+	$(BIN)/python benchmarks/quotes.py
 
 mutants: install  ## change the modules that decide, and see that a test notices (hours; not in CI)
 	$(BIN)/python benchmarks/mutants.py

@@ -5,7 +5,8 @@
 
 Every run is kept in its folder, and the same command goes on where it was stopped: a finished run
 of the same scenario, seed and versions is used again. What the page needs of a scenario's reports
-is written to benchmarks/results/reproduce/, and the page is made from there. Progress goes to the
+is written to benchmarks/results/reproduce/, and the page is made from there. Some scenarios have no
+section on it: README and other pages quote them (benchmarks/quotes.py). Progress goes to the
 standard error.
 """
 
@@ -28,16 +29,18 @@ from neulig_fl.run_folders import RUNS
 from neulig_fl.scenario import Scenario, load
 
 ROOT = Path(__file__).resolve().parents[1]
-MICRO = ROOT / "scenarios" / "micro"
-PRIVACY = ROOT / "scenarios" / "privacy"
+FOLDER = ROOT / "scenarios"
+MICRO = FOLDER / "micro"
+PRIVACY = FOLDER / "privacy"
 SCENARIOS = (
     Entry(MICRO / "baselines-vit.yaml", ("2b", "5")),
     Entry(MICRO / "baselines-rn.yaml", ("2a",)),
     Entry(MICRO / "diverse-origin.yaml"),
     Entry(PRIVACY / "sums-of-statistics.yaml"),
     Entry(PRIVACY / "trimmed-then-parameters.yaml"),
+    Entry(FOLDER / "quickstart.yaml", section=False),
 )
-"""The page's sections in order, each beside these of the paper's tables."""
+"""The page's sections in order, each beside these of the paper's tables; then what others quote."""
 
 PAGE = ROOT / "docs" / "results.md"
 DATA = Path(__file__).with_name("results") / "reproduce"
@@ -63,7 +66,7 @@ def main(asked: argparse.Namespace, entries: Sequence[Entry] = SCENARIOS) -> Non
 
     Args:
         asked: the command line.
-        entries: the page's sections.
+        entries: what is run, and the page's sections.
 
     Raises:
         InputError: a name, a scenario or an engine that there is not; nothing was run.
@@ -118,7 +121,7 @@ def run(asked: argparse.Namespace, entry: Entry, scenario: Scenario) -> None:
 
 def text(asked: argparse.Namespace, entries: Sequence[Entry] = SCENARIOS) -> str:
     """The page, from the data that there are."""
-    sections = [section(asked, entry) for entry in entries]
+    sections = [section(asked, entry) for entry in entries if entry.section]
     return page.render(sections, asked.page, asked.data)
 
 

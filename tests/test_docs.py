@@ -6,7 +6,8 @@ also written there. `python` is executed; of `sh`, every `neulig-fl` command. Al
 quickstart and on a model made small, under the local engine.
 
 The tables of keys in docs/scenario.md come from the scenario's models, those of files in
-docs/architecture.md from the files' first lines. After a change there: `python tests/test_docs.py`.
+docs/architecture.md from the files' first lines. After a change there: `python tests/test_docs.py`;
+it also puts the figures that pages quote there anew (benchmarks/quotes.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import json
 import math
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -434,3 +437,4 @@ def test_pages_are_plain(page: Path) -> None:
 if __name__ == "__main__":
     for page_ in (SCENARIO_PAGE, ARCHITECTURE_PAGE, METHODS_PAGE):
         page_.write_text(with_tables(page_.read_text(encoding="utf-8")), encoding="utf-8")
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "quotes.py"], check=True)

@@ -28,15 +28,17 @@ WIDTH = 400
 
 @dataclass(frozen=True)
 class Entry:
-    """A scenario that has its section on the page.
+    """A scenario whose runs are kept as data.
 
     Args:
         path: its file.
         tables: the keys of the paper's tables that it is set beside.
+        section: whether it has a section on the page; without one, other pages quote its figures.
     """
 
     path: Path
     tables: tuple[str, ...] = ()
+    section: bool = True
 
     @property
     def name(self) -> str:
