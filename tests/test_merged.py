@@ -242,4 +242,4 @@ def test_a_run_with_a_tolerance_says_what_it_changed(data: Path, tmp_path: Path)
     assert [rows[method, None] for method in exact] == [None] * 5
     note = "CoopVecs are merged as one (merging.tolerance: 0.5)"
     assert note in " ".join(report.data["notes"])
-    assert f"14 queries were merged as {sample['networks']} networks" in report.markdown()
+    assert f"14 queries were merged as {sample['networks']} network" in report.markdown()

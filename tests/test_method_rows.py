@@ -54,7 +54,7 @@ def rows(report: Report, stage: int) -> dict[tuple[str, str | None], dict[str, A
 
 def planned(folder: Path) -> dict[str, Any]:
     """What `plan` says of the scenario of a run."""
-    setting = open_setting(load(folder / "scenario.yaml"), 3)
+    setting = open_setting(load(folder / "scenario.yaml"), tiny.SEED)
     return json.loads(json.dumps(record(setting, list(rehearse(setting)))))  # type: ignore[no-any-return]
 
 
@@ -96,14 +96,14 @@ def test_a_row_is_the_methods_own_merge_of_the_experts(data: Path, tmp_path: Pat
     methods = ["task-arithmetic", {"name": "ties", "options": {"density": 0.5}}]
     report = run(tmp_path, data, OUTPUTS, PARAMETERS, methods=methods)
     scenario = load(tmp_path / "scenario.yaml")
-    setting = open_setting(scenario, 3)
+    setting = open_setting(scenario, tiny.SEED)
     files = sorted((source_cache.cache_dir() / "experts").glob("*.safetensors"))
     from neulig_fl import experts
 
     own = {}
     for client in scenario.clients:
         task = setting.tasks[client.task]
-        found = experts.recipe(scenario, client, "A", setting.family, task, 3)
+        found = experts.recipe(scenario, client, "A", setting.family, task, tiny.SEED)
         assert experts.cached_path(found) in files
         own[client.name] = load_file(experts.cached_path(found))
     source = StateDicts(own, checkpoint=setting.family.encoder().state_dict())

@@ -20,7 +20,7 @@ def opened(
 ) -> tuple[Scenario, dict[str, Task]]:
     """The tiny scenario and its tasks."""
     scenario = tiny.scenario(tmp_path_factory.mktemp("queries"), data)
-    return scenario, queries.open_tasks(scenario, 3)
+    return scenario, queries.open_tasks(scenario, scenario.seed)
 
 
 Opened = tuple[Scenario, dict[str, Task]]
