@@ -58,7 +58,9 @@ def main(asked: argparse.Namespace) -> None:
     """
     os.chdir(ROOT)
     pairs = scores.pairs()
-    for file in chosen(asked.only, list(pairs)):
+    wanted = chosen(asked.only, list(pairs))
+    trials.load_libraries()
+    for file in wanted:
         # Each module gets a process: another's mutants must not find its modules loaded.
         child = os.fork()
         if child == 0:

@@ -112,6 +112,26 @@ def test_entries_lie_in_the_file_one_a_line_and_chained(tmp_path: Path) -> None:
     assert len(file.read_bytes().splitlines()) == 3
 
 
+def test_a_ledger_is_its_owners_alone_and_synced_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a power cut could take the entry of a release, or others could read what left."""
+    file, synced = tmp_path / "deep" / "ledger.jsonl", []
+    honest = os.fsync
+
+    def sync(handle: int) -> None:
+        synced.append((os.fstat(handle).st_ino, file.read_bytes().count(b"\n")))
+        honest(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    ledger.append(file, {"n": 0})
+    inodes = {path: path.stat().st_ino for path in (file, file.parent)}
+    assert synced == [(inodes[file], 1), (inodes[file.parent], 1)]
+    assert file.stat().st_mode & 0o777 == 0o600
+    ledger.append(file, {"n": 1})
+    assert synced[2:] == [(inodes[file], 2)]
+
+
 def test_half_a_line_of_a_killed_process_is_left_out_and_replaced(tmp_path: Path) -> None:
     """Without it one crash would make the ledger unreadable for good."""
     file = tmp_path / "ledger.jsonl"

@@ -136,6 +136,15 @@ def test_a_one_hot_row_gives_one() -> None:
     assert leverages([row(0, 0, 1, 0, 0)]) == pytest.approx(row(0, 0, 1, 0, 0), abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_never_above_one(seed: int) -> None:
+    """Without it rounding would put a client that gave its vector away above a limit of 1."""
+    rows = np.random.default_rng(seed).dirichlet(np.ones(5), 5)
+    found = leverages([row(*weights) for weights in rows.tolist()])
+    assert list(found.values()) == pytest.approx([1.0] * 5, abs=1e-6)
+    assert max(found.values()) <= 1.0
+
+
 def test_a_client_that_is_missing_has_weight_zero() -> None:
     """Without it rows of different participants could not be stacked."""
     some = leverages([{"ada": 0.5, "bo": 0.5}, {"bo": 0.5, "cy": 0.5}])

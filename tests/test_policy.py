@@ -12,10 +12,11 @@ import yaml
 
 from neulig_fl import policy, policy_files
 from neulig_fl.errors import ScenarioError
+from neulig_fl.limits import Candidate
 from neulig_fl.policy import Layer
 from neulig_fl.policy_files import PRESETS, presets, read
 from neulig_fl.records import Request
-from neulig_fl.scenario import KINDS, OUTPUT_KINDS, QUERY_SETS, Policy, load
+from neulig_fl.scenario import KINDS, OUTPUT_KINDS, QUERY_SETS, Limits, Policy, load
 from neulig_fl.yaml_source import parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -166,6 +167,17 @@ def test_a_preset_can_be_copied_and_changed(tmp_path: Path) -> None:
             Request("s", "A", "labels", "pool"),
             "allows a fraction of 0.5 of labels, not 1.0",
         ),
+        (
+            {"allow": [{"kind": "labels"}]},
+            Request("s", "A", "labels", "pool", fraction=0.0),
+            "allows a fraction of 1.0 of labels, not 0.0",
+        ),
+        (
+            {"allow": [{"kind": "labels", "fraction": 0.5}, {"kind": "labels", "fraction": 0.7}]},
+            Request("s", "A", "labels", "pool", fraction=0.7),
+            None,
+        ),
+        ({"only": []}, Request("s", "A", "labels", "pool"), "only nothing"),
         ({"never": ["labels"]}, Request("s", "A", "labels", "pool"), "never labels"),
         ({"only": ["features"]}, Request("s", "A", "labels", "pool"), "only features"),
         (
@@ -218,6 +230,44 @@ def test_a_preset_that_cannot_be_read_lets_nothing_out(
     reason = policy.refusal(layers, Request("s", "A", "labels", "pool"))
     assert reason == "policy of client 'ada', preset file cannot be read"
     assert gone in caplog.text
+
+
+def test_a_nodes_policy_is_an_absolute_path_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without it a node's rules would hang on the folder that its process was started in."""
+    _file(tmp_path, "never: [logits]\n")
+    monkeypatch.chdir(tmp_path)
+    assert policy.of_node(None) == ()
+    for path, words in ((Path("own.yaml"), "own.yaml: a node's policy needs an absolute path"),
+                        (tmp_path / "gone.yaml", "gone.yaml")):  # fmt: skip
+        caplog.clear()
+        assert policy.of_node(path) == (Layer("this node's own policy", None),)
+        assert "this node's own policy cannot be read, so nothing is released" in caplog.text
+        assert words in caplog.text
+
+
+def test_a_policys_time_is_the_clocks() -> None:
+    """Without it an expired policy would go on releasing, as no caller gives the time."""
+    asked = Request("s", "A", "labels", "pool")
+    over, open_ = (
+        (Layer("ours", Policy.model_validate({"limits": {"not_after": day}})),)
+        for day in ("2020-01-01", "2999-01-01")
+    )
+    assert policy.refusal(over, asked) == "ours: limit not_after 2020-01-01: its time is over"
+    assert policy.refusal(open_, asked) is None
+
+
+def test_the_first_limit_that_is_exceeded_is_named() -> None:
+    """Without it one layer's wide limit would stand for all, or a lost one for none."""
+    left = {"event": "release", "expert": "e", "kind": "labels", "rows": 4, "bytes": 4}
+    record = Candidate("e", "labels", "none", 5, 5)
+    wide, narrow = (Layer(str(n), Policy(limits=Limits(max_rows=n))) for n in (9, 8))
+    assert policy.over_limit((wide,), [left], record) is None
+    reason = policy.over_limit((wide, narrow), [left], record)
+    assert reason is not None
+    assert reason.startswith("8: limit max_rows 8: 4 rows of this expert have left")
+    assert policy.over_limit((wide, Layer("n", None)), [], record) == "n cannot be read"
 
 
 # ---------------------------------------------------------------- files

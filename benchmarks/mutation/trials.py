@@ -25,12 +25,15 @@ from typing import IO, Any
 import coverage
 import hypothesis
 import pytest
-from hypothesis import Phase
+from hypothesis import HealthCheck, Phase
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "neulig_fl"
 TIMES, SECONDS = 3, 5
 """A trial may take so many times the processor time of the clean run, and these seconds."""
+
+LIBRARIES = ("torch", "open_clip", "flwr.app", "flwr.supercore", "scipy.stats", "pydantic", "rich")
+"""What takes long to import, and most tests need."""
 
 STALLED = 20
 """A trial that computes nothing ends after so many times the clean run's wall time."""
@@ -139,6 +142,14 @@ def module_name(file: str) -> str:
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
+def load_libraries() -> None:
+    """Import once what every module's tests would import."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # no trial walks through the libraries' objects again
+
+
 def clean(file: str, tests: Sequence[str]) -> Clean:
     """Run the tests with the module as it is, and load for later trials what does not hang on it.
 
@@ -168,7 +179,7 @@ def clean(file: str, tests: Sequence[str]) -> Clean:
     for name in independent(module_name(file), found.loaded):
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # no trial walks through the libraries' objects again
+    gc.freeze()
     return found
 
 
@@ -233,6 +244,7 @@ def _pytest(tests: Sequence[str], plugin: object) -> int:
         derandomize=True,
         database=None,
         deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
         phases=(Phase.explicit, Phase.generate),
     )
     folder = tempfile.mkdtemp(prefix="mutants-")
