@@ -79,9 +79,71 @@ def test_weights_that_are_no_finite_numbers_make_no_part() -> None:
             Part(None, {"ada": weight})
 
 
+@pytest.mark.parametrize("weight", [0, 1, -1, 0.5, 2**53, -(2**53), 1e300, -0.0])
+def test_a_weight_is_a_number(weight: float) -> None:
+    """Without it a whole number would be refused, or be another weight than the same float."""
+    said = _asked(MEAN).to_body()
+    said["parts"][0]["weights"]["ada"] = weight
+    found = SumRequest.from_body(said).parts[0].weights["ada"]
+    assert type(found) is float
+    assert found == weight
+
+
+@pytest.mark.parametrize("weight", [2**53 + 1, -(2**53) - 1, 10**400, True, "1", None, [1.0]])
+def test_whatever_else_is_no_weight(weight: Any) -> None:
+    """Without it a number without an end, or a text, would lie in every client's ledger."""
+    said = _asked(MEAN).to_body()
+    said["parts"][0]["weights"]["ada"] = weight
+    with pytest.raises(InputError, match="malformed: a weight is no number; make it") as caught:
+        SumRequest.from_body(said)
+    assert caught.value.public_reason == (
+        "the request for a sum is malformed: a weight is no number"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"round": "0f" * 15}, "its round is not 32 hexadecimal digits"),
+        ({"round": "0f" * 16 + "0"}, "its round is not 32 hexadecimal digits"),
+        ({"round": "0F" * 16}, "its round is not 32 hexadecimal digits"),
+        ({"parts": {}}, "its parts are no list"),
+        ({"parts": [{"task": None}]}, "a part does not hold a task and weights"),
+        ({"parts": [{"task": 1, "weights": {}}]}, "a part's task is no name, or its weights are"),
+        ({"parts": [{"task": "t", "weights": []}]}, "a part's task is no name, or its weights are"),
+        ({"request": {"stage": "s"}}, "its request is not one that neulig-fl makes"),
+        ({"more": 1}, "it does not hold a request, a round and parts"),
+    ],
+)
+def test_what_is_malformed_is_named(change: dict[str, Any], problem: str) -> None:
+    """Without it whoever writes another server could not find the mistake."""
+    with pytest.raises(InputError, match=f"a secure sum is malformed: {problem}") as caught:
+        SumRequest.from_body({**_asked(MEAN).to_body(), **change})
+    assert str(caught.value.public_reason).startswith(
+        f"the request for a sum is malformed: {problem}"
+    )
+
+
 def test_rounds_are_never_the_same() -> None:
     """Without it a second vector could leave under the masks of the first."""
     assert len({new_round() for _ in range(100)}) == 100
+    body = {**_asked(MEAN).to_body(), "round": new_round()}
+    assert SumRequest.from_body(body).round == body["round"]
+
+
+def test_who_takes_part_with_which_weight() -> None:
+    """Without it a client would be asked that has no part in the sum, or guard a wrong weight."""
+    asked = _asked({"cyd": -3.0, "ada": 2.0, "bob": 0.0}, {"cyd": 1.0, "ada": -2.5, "bob": 0.0})
+    assert asked.clients == ("ada", "bob", "cyd")
+    assert [part.participants for part in asked.parts] == [("ada", "cyd")] * 2
+    assert {n: asked.most_weight(n) for n in ("ada", "bob", "cyd", "eve")} == {
+        "ada": 2.5, "bob": 0.0, "cyd": 3.0, "eve": 0.0
+    }  # fmt: skip
+    fewer = asked.restricted(("cyd", "eve"))
+    assert [dict(part.weights) for part in fewer.parts] == [{"cyd": -3.0}, {"cyd": 1.0}]
+    assert (fewer.request, fewer.round) == (asked.request, asked.round)
+    one = SumRequest(FEATURES, ROUND, (Part("first", MEAN),)).restricted(["ada"])
+    assert one.parts == (Part("first", {"ada": MEAN["ada"]}),)
 
 
 # ---------------------------------------------------------------- terms
@@ -146,6 +208,29 @@ def test_an_honest_request_has_no_problem(scenario: Scenario) -> None:
     """Without it every sum would be refused."""
     assert _asked(MEAN).problem(scenario) is None
     assert _asked(MEAN, request=FEATURES).problem(scenario) is None
+    assert _asked({**MEAN, "ada": 0.0}).problem(scenario) is None  # three are enough
+    assert _asked(*[MEAN] * 4).problem(scenario) is None  # as many sums as clients
+    twice = (Part("first", MEAN), Part("second", MEAN)) * 4
+    assert SumRequest(FEATURES, ROUND, twice).problem(scenario) is None
+
+
+def test_the_text_of_the_weights_has_a_largest_length(scenario: Scenario) -> None:
+    """Without it a client would keep what its server then cannot read, or refuse one too early."""
+    assert MOST_CHARACTERS == 40_000
+    digits = MOST_CHARACTERS - len('[{"ada":1.0,"bob":1.0,"cyd":1.0,"dan":1.0}]')
+    names = ["x" * (len("ada") + digits), "bob", "cyd", "dan"]
+    clients = tuple(
+        client.model_copy(update={"name": name})
+        for client, name in zip(scenario.clients, names, strict=True)
+    )
+    known = scenario.model_copy(update={"clients": clients})
+    assert _asked(dict.fromkeys(names, 1.0)).problem(known) is None
+    longer = [names[0] + "x", *names[1:]]
+    clients = (clients[0].model_copy(update={"name": longer[0]}), *clients[1:])
+    known = scenario.model_copy(update={"clients": clients})
+    assert _asked(dict.fromkeys(longer, 1.0)).problem(known) == (
+        "its weights are 40001 characters long; at most 40000 are read"
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,6 +287,59 @@ def test_the_sum_is_divided_by_the_weights_of_those_in_it() -> None:
         sum_vectors.divided(np.ones(9, np.float32), none, ["ada", "bob"], SIZES, {})
 
 
+def test_who_is_in_no_sum_adds_nothing() -> None:
+    """Without it a client without a weight would be in the sum all the same."""
+    arrays = {"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}
+    found = _vector(_asked({"bob": 1.0}), arrays)
+    assert [piece.shape for piece in found] == [(2, 3), (3,)]
+    assert not any(piece.any() for piece in found)
+    assert {piece.dtype for piece in found} == {np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_an_entry_may_be_as_large_as_the_clip(dtype: type) -> None:
+    """Without it a client that clips its own vector would be left out for it."""
+    arrays = {"w": np.zeros((2, 3), dtype), "b": np.array([-10.0, 0.0, 10.0], dtype)}
+    assert _vector(_asked({"ada": 0.5}), arrays)[1].tolist() == [-5.0, 0.0, 5.0]
+
+
+def test_an_array_without_entries_is_one() -> None:
+    """Without it a model with an empty buffer could not be summed."""
+    sizes = replace(SIZES, entries={"w": (0, 3)})
+    arrays = {"w": np.zeros((0, 3), np.float32)}
+    (found,) = sum_vectors.weighted(lambda: arrays, _asked(MEAN), "ada", sizes, {}, 1.0)
+    assert found.shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        (None, r"b has shape nothing instead of \(3,\)"),
+        (np.zeros(4, np.float32), r"b has shape \(4,\) instead of \(3,\)"),
+        (np.zeros((3, 1), np.float32), r"b has shape \(3, 1\) instead of \(3,\)"),
+        (np.zeros(3, np.int64), "b is int64 and not of floating numbers"),
+        (np.zeros(3, bool), "b is bool and not of floating numbers"),
+        (np.array([1, 2, np.inf]), "b holds an entry that is not finite"),
+        (np.array([1, -11, np.nan]), "b holds an entry that is not finite"),
+        (np.array([1, 10.001, 0]), "b holds an entry beyond secure_sum.clip 10; give a larger"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named(array: Any, problem: str) -> None:
+    """Without it a client with another model would shift all entries after it."""
+    arrays = {"w": np.zeros((2, 3), np.float32)} | ({} if array is None else {"b": array})
+    with pytest.raises(BadReply, match=f"^{problem}.*; nothing was added to the sum") as caught:
+        _vector(_asked(MEAN), arrays)
+    assert str(caught.value) == f"{caught.value.public_reason}; nothing was added to the sum"
+
+
+@pytest.mark.parametrize("rows", [4, 6])
+def test_answers_are_as_many_as_the_queries(rows: int) -> None:
+    """Without it answers to other queries would be added to those that were asked."""
+    asked = SumRequest(FEATURES, ROUND, (Part("second", MEAN),))
+    with pytest.raises(BadReply, match=rf"features has shape \({rows}, 2\) instead of \(5, 2\)"):
+        _vector(asked, {"features": np.zeros((rows, 2), np.float32)})
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 10.5, -10.5])
 def test_an_entry_that_cannot_be_summed_is_an_error_without_its_value(bad: float) -> None:
     """Without it one entry would wrap the sum, or be told to the server."""
@@ -228,6 +366,7 @@ def test_a_history_is_of_one_expert_and_of_those_who_survived() -> None:
         _left("3", expert="another", ada=1.0),
         {"event": RELEASE, "expert": "e", "kind": "features"},
         {"event": "refusal", "round": "4", "expert": "e"},
+        {**_left("4", ada=1.0), "event": "repeat"},
     ]
     found = sum_history.history(entries, "e")
     assert [dict(s.weights) for s in found] == [
@@ -235,6 +374,33 @@ def test_a_history_is_of_one_expert_and_of_those_who_survived() -> None:
     ]  # fmt: skip
     assert sum_history.released(entries, "2") == entries[1]
     assert sum_history.confirmed(entries, "1") is None
+
+
+def test_a_sum_that_names_no_expert_counts_for_every_one() -> None:
+    """Without it sums of an older version of neulig-fl would be forgotten."""
+    old = {k: v for k, v in _left("1", ada=0.5, bob=0.5).items() if k != "expert"}
+    assert [dict(s.weights) for s in sum_history.history([old], "e")] == [{"ada": 0.5, "bob": 0.5}]
+
+
+def test_a_round_is_known_by_its_number_and_event() -> None:
+    """Without it a second vector could leave in a round, or another outcome be confirmed."""
+    one, two = _left("1", ada=1.0), _left("2", ada=1.0)
+    word = {"event": OUTCOME, "round": "2", "survivors": ["ada"]}
+    single = {"event": RELEASE, "expert": "e", "kind": "features"}
+    entries = [single, one, two, word]
+    assert [sum_history.released(entries, n) for n in "123"] == [one, two, None]
+    assert [sum_history.confirmed(entries, n) for n in "123"] == [None, word, None]
+
+
+def test_what_is_claimed_counts_all_sums_that_there_were() -> None:
+    """Without it a limit would be asked about one sum at a time, of which each tells little."""
+    past = _asked({"ada": 0.5, "bob": 0.5, "cyd": 0.0}).statistics()
+    asked = _asked({"ada": 0.5, "bob": 0.0, "cyd": 0.5}, {"ada": 1.0, "bob": 1.0, "cyd": 1.0})
+    one, both = (sum_history.claims(past, asked.statistics()[:n], "ada") for n in (1, 2))
+    assert (one.leverage, one.group_size) == (pytest.approx(2 / 3), 2)
+    assert (both.leverage, both.group_size) == (1.0, 2)  # three sums of three vectors
+    assert sum_history.claims([], past, "ada").leverage == 0.5  # 12 digits: no 0.4999...
+    assert sum_history.claims(past, past, "eve").leverage == 0.0
 
 
 def test_the_least_limit_of_all_policies_holds() -> None:
