@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from neulig_fl.errors import BadReply, InputError, RunError
+from neulig_fl.errors import BadReply, ClientRefused, InputError, RunError
 from neulig_fl.secure_sum.fixed_point import WORD, FixedPoint, quantisation
 
 CLIPS = st.floats(1e-6, 1e6)
@@ -90,6 +90,28 @@ def test_float32s_own_rounding_is_no_breach() -> None:
     for weight in (0.1, 0.3, 1 / 3, 0.7):
         value = np.full(4, 0.1, np.float32) * np.float32(weight)
         _encoded(fixed, value, weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_is_allowed_for_and_no_more(dtype: type) -> None:
+    """Without it a client could lie beyond the clip, or beyond the weight that it has."""
+    fixed, unit, refused = FixedPoint(1.0, 3, headroom=2.0), 2.0**-22, (RunError, ClientRefused)
+    assert _encoded(fixed, np.array([1 + unit, -1 - unit], dtype)).tolist() != [0, 0]
+    assert _encoded(fixed, np.zeros(1, dtype), weight=2 + 2 * unit).tolist() == [0]
+    assert _encoded(fixed, np.zeros(1, dtype), weight=-2 - 2 * unit).tolist() == [0]
+    for value, weight in ((1 + 2 * unit, 1.0), (-1 - 2 * unit, 1.0), (0, 2 + 3 * unit)):
+        with pytest.raises(refused, match="beyond"):
+            _encoded(fixed, np.array([value], dtype), weight)
+
+
+@pytest.mark.parametrize("reach", [2.0**-60, 2.0**60])
+def test_the_ends_of_what_fits_are_allowed(reach: float) -> None:
+    """Without it the error would name a range that is not the one it keeps to."""
+    assert FixedPoint(reach, 3).scale == 2.0**30 / reach
+    assert FixedPoint(1.0, 3, reach).scale == 2.0**30 / reach
+    beyond = math.nextafter(reach, 0.0 if reach < 1 else math.inf)
+    with pytest.raises(InputError, match=r"their product from 8\.67e-19 to 1\.15e\+18; give"):
+        FixedPoint(beyond, 3)
 
 
 @pytest.mark.parametrize("over", [1, -1, 2**30, -(2**30)])
