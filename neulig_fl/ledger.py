@@ -182,10 +182,9 @@ def read(path: Path) -> list[Entry]:
     entries, found = parsed(content[: content.rfind(b"\n") + 1])
     found = found or fault(entries)
     if found is not None:
-        where = "" if found.index is None else f"entry {found.index} "
         raise RunError(
-            f"ledger {path}: {where}{found.what}; put the backup back: without its ledger a client "
-            "does not know what it released, and so releases nothing",
+            f"ledger {path}: entry {found.index} {found.what}; put the backup back: without its "
+            "ledger a client does not know what it released, and so releases nothing",
             public_reason="its ledger is damaged",
         )
     return entries

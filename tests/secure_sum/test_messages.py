@@ -18,7 +18,17 @@ from neulig_fl.errors import ClientRefused, RunError
 from neulig_fl.secure_sum import ClientState
 from neulig_fl.secure_sum.messages import Advert, Delivery, Roster, Shares
 from neulig_fl.secure_sum.unmasking import Confirmation, Outcome, Request, Reveal
-from neulig_fl.secure_sum.wire import Reader, in_order, pack_names
+from neulig_fl.secure_sum.wire import (
+    Reader,
+    body,
+    head,
+    in_order,
+    pack_blob,
+    pack_count,
+    pack_name,
+    pack_names,
+    read_signature,
+)
 
 
 @cache
@@ -143,6 +153,57 @@ def test_a_state_is_read_as_it_was_stored(step: str) -> None:
     again = ClientState.from_bytes(state.to_bytes())
     assert again == state
     assert again.terms.digest == state.terms.digest
+
+
+def test_what_lies_on_the_wire() -> None:
+    """Without it two versions that read themselves alone would not read one another."""
+    assert pack_count(0x0102) == b"\1\2"
+    assert pack_name("\u00fc") == b"\2\xc3\xbc"
+    assert pack_names(("a", "bc")) == b"\0\2\1a\2bc"
+    assert pack_blob(b"ab") == b"\0\0\0\2ab"
+    assert head(b"k", b"terms") == b"NLSS1kterms"
+    reader = Reader(b"\1\2\2\xc3\xbc\0\2\1a\2bc\0\0\0\2ab")
+    read = (reader.count(), reader.name(), reader.names(), reader.blob(), reader.end())
+    assert read == (0x0102, "\u00fc", ("a", "bc"), b"ab", None)
+
+
+@pytest.mark.parametrize(
+    ("data", "read", "says"),
+    [
+        (b"", Reader.count, "it ends after 0 bytes, in the middle of a field"),
+        (b"\0", Reader.count, "it ends after 1 bytes, in the middle of a field"),
+        (b"\2a", Reader.name, "it ends after 2 bytes"),
+        (b"\0\0\0\2a", Reader.blob, "it ends after 5 bytes"),
+        (b"\0", Reader.name, "a name in it is empty"),
+        (b"\1\xff", Reader.name, "a name in it is not UTF-8"),
+        (b"\0\2\1b\1a", Reader.names, "a list of names in it is unsorted or holds a name twice"),
+        (b"\0\2\1a\1a", Reader.names, "a list of names in it is unsorted or holds a name twice"),
+        (b"ab", Reader.end, "2 bytes follow its end"),
+        (
+            pack_blob(bytes(1025)),
+            read_signature,
+            "a signature in it has 1025 bytes, over 1024",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    data: bytes, read: Callable[[Reader], object], says: str
+) -> None:
+    """Without it whoever writes another client could not find the mistake."""
+    with pytest.raises(ValueError, match=f"^{says}"):
+        read(Reader(data))
+    assert read_signature(Reader(pack_blob(bytes(1024)))) == bytes(1024)
+
+
+def test_a_head_is_of_one_kind_one_version_and_some_terms() -> None:
+    """Without it a message could be read as another one, or as one of another version."""
+    terms = bytes(range(32))
+    assert body(head(b"k", terms) + b"x", b"k", terms).take(1) == b"x"
+    for wrong in (head(b"j", terms), b"NLSS2k" + terms, b"nlss1k" + terms):
+        with pytest.raises(ValueError, match=r"^it is no such message$"):
+            body(wrong, b"k", terms)
+    with pytest.raises(ValueError, match=r"^it was made under other terms"):
+        body(head(b"k", bytes(32)), b"k", terms)
 
 
 @given(st.lists(st.text(min_size=1, max_size=40), max_size=6, unique=True))

@@ -44,6 +44,47 @@ def test_impossible_terms_are_input_errors(change: dict[str, Any], says: str) ->
         replace(AGREED, **change)
 
 
+@pytest.mark.parametrize(
+    ("last", "beyond", "says"),
+    [
+        ({"clients": sum_round.names(3), "threshold": 2}, {"clients": ("a", "b")}, "clients is 2"),
+        (
+            {"clients": tuple(f"c-{n:04}" for n in range(4096)), "threshold": 4096},
+            {"clients": tuple(f"c-{n:04}" for n in range(4097)), "threshold": 4096},
+            "clients is 4097; allowed: 3 to 4096",
+        ),
+        (
+            {"clients": ("a", "b", "c" * 255), "threshold": 2},
+            {"clients": ("a", "b", "\u00fc" * 128), "threshold": 2},
+            "a name that is empty or too long",
+        ),
+        ({"entries": 1}, {"entries": 0}, "entries is 0"),
+        ({"entries": 2**48 - 1}, {"entries": 2**48}, "entries is 281474976710656; allowed"),
+        ({"chunk_entries": 1}, {"chunk_entries": 0}, "chunk_entries is 0"),
+        ({"chunk_entries": 2**26}, {"chunk_entries": 2**26 + 1}, "chunk_entries is 67108865"),
+    ],
+)
+def test_the_ends_of_what_is_allowed(
+    last: dict[str, Any], beyond: dict[str, Any], says: str
+) -> None:
+    """Without it an error would name a range that is not the one it keeps to."""
+    made = replace(AGREED, **last)
+    assert Terms.read(Reader(made.to_bytes())) == made
+    with pytest.raises(InputError, match=says):
+        replace(AGREED, **beyond)
+
+
+def test_a_sum_is_right_to_half_a_step_of_each_client() -> None:
+    """Without it the report would state another error than the sum has."""
+    for count, clip, headroom in ((3, 1.0, 1.0), (8, 0.3, 2.0)):
+        made = sum_round.terms(count, clip=clip, headroom=headroom)
+        grid = made.fixed_point
+        assert (grid.clip, grid.clients, grid.headroom) == (clip, count, headroom)
+        assert made.quantisation == count * 0.5 / grid.scale
+    plain = Terms(b"", sum_round.names(3), 2, 10, 1.0)
+    assert (plain.headroom, plain.chunk_sizes) == (1.0, [10])
+
+
 @pytest.mark.parametrize("threshold", [3, 4, 5])
 def test_more_than_half_is_enough(threshold: int) -> None:
     """Without it a scenario could not choose how many may leave."""
