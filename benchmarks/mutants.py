@@ -41,7 +41,7 @@ def asked_for(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--only", nargs="+", metavar="NAME", help="these modules; all if not given")
+    add("--only", nargs="*", metavar="NAME", help="these modules (none: the table alone); else all")
     add("--most", type=int, default=120, help="mutants of a module; of more, a sample is drawn")
     add("--seed", type=int, default=0, help="of the samples")
     add("--again", action="store_true", help="only what survived the last time")
@@ -59,7 +59,8 @@ def main(asked: argparse.Namespace) -> None:
     os.chdir(ROOT)
     pairs = scores.pairs()
     wanted = chosen(asked.only, list(pairs))
-    trials.load_libraries()
+    if wanted:
+        trials.load_libraries()
     for file in wanted:
         # Each module gets a process: another's mutants must not find its modules loaded.
         child = os.fork()

@@ -104,7 +104,7 @@ def test_a_cut_at_the_end_changes_the_head() -> None:
 
 def test_entries_lie_in_the_file_one_a_line_and_chained(tmp_path: Path) -> None:
     """Without it a second process could not go on with the ledger."""
-    file = tmp_path / "deep" / "ledger.jsonl"
+    file = tmp_path / "deep" / "er" / "ledger.jsonl"
     assert ledger.read(file) == []
     written = [ledger.append(file, {"n": n, "text": "ü\u2028\n"}) for n in range(3)]
     assert ledger.read(file) == written
