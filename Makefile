@@ -20,7 +20,7 @@ reproduce: install  ## run the comparison scenarios (an hour) and write docs/res
 	$(BIN)/python benchmarks/reproduce.py
 	$(BIN)/python benchmarks/quotes.py
 
-mutants: install  ## change the modules that decide, and see that a test notices (hours; not in CI)
+mutants: install  ## change the modules that decide, and see that a test notices (long; not in CI)
 	$(BIN)/python benchmarks/mutants.py
 
 check: install  ## formatting, lint, types, the import walk, doctests
