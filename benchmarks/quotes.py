@@ -11,16 +11,18 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reproduction import data
+from reproduction import data, order
 from reproduction.over_seeds import Method, methods, shown
+from reproduction.tables import bullets
 
 from neulig_fl.cli import exits
 from neulig_fl.errors import InputError
 from neulig_fl.files import write_atomically
+from neulig_fl.intervals import spread
 from neulig_fl.report import figures
 from neulig_fl.report.markdown import table
 
@@ -123,6 +125,57 @@ def quickstart() -> str:
     )
 
 
+# ---------------------------------------------------------------- docs/merge-methods.md
+
+
+def beats_simple_average() -> str:
+    """Which of the usual methods beat a simple average, as far as the seeds tell."""
+    (stage,) = run("baselines-vit")["seeds"][0]["stages"]
+    found = [*over_seeds(run("baselines-vit"), stage["name"]).values()]
+    return bullets(order.against_simple(found))
+
+
+def tuned() -> str:
+    """What was tried on the labelled pool, and what was chosen with each seed."""
+    of = run("baselines-vit")
+    (stage,) = of["seeds"][0]["stages"]
+    body = []
+    for method in over_seeds(of, stage["name"]).values():
+        settings = [result["settings"] for result in method.known]
+        tried = (settings[0] or {}).get("tried")
+        if not tried:
+            continue
+        for option in tried[0]["options"]:
+            values = dict.fromkeys(f"{each['options'][option]:g}" for each in tried)
+            chosen = [f"{each['options'][option]:g}" for each in settings]
+            body.append([method.name, option, ", ".join(values), ", ".join(chosen)])
+    head = ["method", "option", "values tried on the pool", f"chosen, {_seeds(of)}"]
+    return table(head, body, words=4)
+
+
+def task_vectors() -> str:
+    """What the task vectors look like, over seeds."""
+    found = held("task-vectors.json")
+
+    def over(key: str, decimals: int = 2, scale: float = 1.0) -> str:
+        of = spread([scale * each[key] for each in found["seeds"]])
+        mean = figures.number(of["mean"], decimals)
+        return mean if of["sd"] is None else f"{mean} +- {figures.number(of['sd'], decimals)}"
+
+    body = [
+        ["cosine of two task vectors, mean of all pairs", over("cosine_mean")],
+        ["cosine of two task vectors, largest of all pairs", over("cosine_largest")],
+        ["length of their mean, over that of one task vector", over("mean_length")],
+        ["length of task arithmetic's, lambda 0.3", over("task_arithmetic_length")],
+        ["length of TIES', density 0.2, lambda 1", over("ties_length")],
+        [
+            "of the places that TIES moves, those at which it keeps one client's number alone, %",
+            over("ties_places_of_one", 0, 100.0),
+        ],
+    ]
+    return table(["the quickstart's five experts", _seeds(found)], body)
+
+
 # ---------------------------------------------------------------- docs/merging.md
 
 
@@ -150,9 +203,62 @@ def merge_growth() -> str:
 SIDES = ("superposition", "ensemble")
 
 
+# ---------------------------------------------------------------- other pages
+
+
+def second_order() -> str:
+    """The relative difference of both sides, as the experts' offsets are halved."""
+    found = held("task-vectors.json")["second_order"]
+    body = [
+        [f"2^-{k}", *(figures.number(found[beta][k], 4) for beta in ("uniform", "uneven"))]
+        for k in range(len(found["uniform"]))
+    ]
+    return table(["scale of the offsets", "uniform", "uneven"], body)
+
+
+def distances() -> str:
+    """How far apart experts of one origin are, and what is of another."""
+    found = [each["distances"] for each in held("task-vectors.json")["seeds"]]
+
+    def ends(values: Sequence[float]) -> str:
+        low, high = figures.number(min(values)), figures.number(max(values))
+        return low if low == high else f"{low} to {high}"
+
+    among = ends([end for each in found for end in each["experts"]])
+    start = ends([end for each in found for end in each["to_start"]])
+    fresh = ends([each["fresh_to_start"] for each in found])
+    return (
+        f"The quickstart's five `micro-vit` experts ({_seeds(held('task-vectors.json'))}), "
+        f"fine-tuned from the bundled weights, are {among} from one another and {start} from those "
+        f"weights; a fresh initialisation is {fresh} from them."
+    )
+
+
+def pretraining_images() -> str:
+    """How many images pre-training drew, and how many of a task's were among them."""
+    found = held("pretraining-images.json")
+    tasks = {n: each for n, each in found["tasks"].items() if each["images"] is not None}
+    images = sum(each["images"] for each in tasks.values())
+    also = sum(each["also_shown"] for each in tasks.values())
+    drawn, batches = found["batches_drawn"], found["batches"]
+    shown = drawn * found["batch"]
+    which = "all" if drawn == batches else f"the first {drawn:,} of"
+    return (
+        f"The {shown:,} images of {which} {batches:,} batches (seed {found['seed']}) against all "
+        f"{images:,} images of {', '.join(f'`{name}`' for name in tasks)}: {also:,} have the same "
+        f"pixels. Within the pre-training, {shown - found['different_images']:,} came again."
+    )
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "quickstart": quickstart,
+    "beats-simple-average": beats_simple_average,
+    "tuned-on-the-pool": tuned,
+    "task-vectors": task_vectors,
     "merge-growth": merge_growth,
+    "second-order": second_order,
+    "distances": distances,
+    "pretraining-images": pretraining_images,
 }
 
 

@@ -1,8 +1,9 @@
 """Pre-training of the bundled micro models: pictures against class prompts.
 
 Every step draws new pictures, in the styles of `drawing.curriculum`. None of them is an image of a
-task: the tasks draw in other styles from other generators, their letters are of other typefaces,
-and neither real handwriting nor a real garment is ever shown. The loss is the cross-entropy of a
+task (`benchmarks/pretraining_images.py` compares them all): the tasks draw with the same functions
+in other styles, each image from a generator of its own, their letters are of other typefaces, and
+neither real handwriting nor a real garment is ever shown. The loss is the cross-entropy of a
 picture's similarity to the prompts of all classes, with a prompt template drawn at every step.
 """
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from neulig_fl import variants
+from neulig_fl import built_in, pretrain, variants
 from neulig_fl.drawing import SIZE, Style, canvas, garments, glyphs, shapes, signs, textures
 from neulig_fl.drawing.curriculum import CHALK, LESSONS, PLAIN, TYPEFACES
 from neulig_fl.pretrain import Recipe, draw_batch
+from neulig_fl.randomness import derived_seed
 from neulig_fl.scenario import TaskOptions
+from neulig_fl.tasks import clutter
 from neulig_fl.tasks.glyphs import TYPEFACES as TASK_TYPEFACES
 
 DRAW: dict[str, tuple[Callable[..., np.ndarray], int]] = {
@@ -107,6 +110,42 @@ def test_the_styles_of_pre_training_are_not_the_tasks() -> None:
     for name in ("shapes", "textures", "glyphs", "signs", "clutter"):
         style = variants.load("neulig_fl.tasks", name).STYLE
         assert style not in (PLAIN, CHALK)
+
+
+class Asked(Exception):
+    """What a generator was asked for; nothing is drawn from it."""
+
+
+def _asked(module: ModuleType, call: Callable[[], object]) -> tuple[int, str]:
+    """Seed and purpose of the first generator that a call asks a module for."""
+
+    def asked(*of: object) -> np.random.Generator:
+        raise Asked(*of)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "numpy_generator", asked)
+        patch.setattr(clutter.mnist5k, "pictures", lambda: np.zeros((1, SIZE, SIZE, 1), np.uint8))
+        with pytest.raises(Asked) as found:
+            call()
+    seed, purpose, _ = found.value.args
+    return seed, purpose
+
+
+def test_no_step_of_pre_training_has_the_generator_of_an_image() -> None:
+    """Without it one step of the 4,000 could draw what a task shows."""
+    recipe = Recipe("micro-vit")
+    sources = [
+        variants.load("neulig_fl.tasks", n).source(TaskOptions(source=n)) for n in DRAWN_TASKS
+    ]
+    asked = [
+        (*_asked(pretrain, lambda: draw_batch(recipe, 0)), recipe.steps + 1),
+        (*_asked(pretrain, lambda: pretrain.draw_prompts(recipe, 0)), recipe.steps + 1),
+        *((*_asked(built_in, each.build), each.count) for each in sources[:-1]),
+        (*_asked(clutter, sources[-1].build), sources[-1].count),
+    ]
+    assert len({of[:2] for of in asked}) == 2 + len(DRAWN_TASKS)
+    seeds = [derived_seed(seed, what, str(i)) for seed, what, count in asked for i in range(count)]
+    assert len(set(seeds)) == len(seeds) > 40_000
 
 
 def test_pre_training_sees_no_image_of_a_task() -> None:

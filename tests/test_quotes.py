@@ -54,14 +54,14 @@ def test_a_page_that_is_behind_is_found_and_mended(
 ) -> None:
     """If this fails, a figure that was typed into a block stays there."""
     page = tmp_path / "page.md"
-    page.write_text("a\n<!-- quote merge-growth -->\n0.00 to 9.99\n<!-- end of quote -->\nz\n")
+    page.write_text("a\n<!-- quote distances -->\n0.00 to 9.99\n<!-- end of quote -->\nz\n")
     monkeypatch.setattr(script, "PAGES", (page,))
     monkeypatch.setattr(script, "ROOT", tmp_path)
     assert [path for path, _ in script.behind()] == [page]
     script.main()
     assert list(script.behind()) == []
     assert "9.99" not in page.read_text()
-    assert page.read_text().startswith("a\n<!-- quote merge-growth -->\nTimes one forward pass")
+    assert page.read_text().startswith("a\n<!-- quote distances -->\nThe quickstart's five")
     assert page.read_text().endswith("\n<!-- end of quote -->\nz\n")
 
 
@@ -72,10 +72,8 @@ def test_what_cannot_be_quoted(
     with pytest.raises(InputError, match="quote speed: no such block; allowed: quickstart, "):
         script.replaced("<!-- quote speed -->\n<!-- end of quote -->")
     monkeypatch.setattr(script, "RESULTS", tmp_path)
-    with pytest.raises(
-        InputError, match=r"merge-growth-ViT-B-32\.json: cannot be read; run what writes it"
-    ):
-        script.quoted("merge-growth")
+    with pytest.raises(InputError, match=r"task-vectors\.json: cannot be read; run what writes it"):
+        script.quoted("distances")
     with pytest.raises(InputError, match="quickstart: was not run yet; run benchmarks/reproduce"):
         script.quoted("quickstart")
 
@@ -126,3 +124,27 @@ def test_both_halves_of_readmes_table_are_of_the_same_experts() -> None:
     for key in ("model", "clients", "queries", "portland"):
         assert one[key] == other[key]
     assert one["experts"] | {"groups": ["A"]} == other["experts"]
+
+
+def test_what_is_said_of_tuned_weights_holds() -> None:
+    """If this fails, docs/merge-methods.md explains an outcome that the runs do not have."""
+    chosen: dict[str, set[float]] = {}
+    for _, result in _results("baselines-vit", "together"):
+        if result["variant"] and "lambda tuned" in result["variant"]:
+            chosen.setdefault(result["method"], set()).add(result["settings"]["options"]["lambda"])
+    assert chosen["task-arithmetic"] == {0.2}, "the average itself: 1 over five experts"
+    assert max(chosen["ties"]) < 1.0, "the default"
+    for each in _data("task-vectors.json")["seeds"]:
+        assert each["cosine_largest"] < 0.15, "nearly orthogonal"
+        assert each["ties_places_of_one"] > 0.5, "at most places one client's number"
+        assert 2.5 < each["ties_length"] / each["mean_length"] < 4.0, "about three times as far"
+        lengths = each["task_arithmetic_length"] / each["mean_length"]
+        assert lengths == pytest.approx(1.5, abs=0.01), "half as far again"
+
+
+def test_the_second_order_is_one() -> None:
+    """If this fails, docs/method.md shows a remainder that is not of second order."""
+    found = _data("task-vectors.json")["second_order"]
+    for beta in ("uniform", "uneven"):
+        ratios = [a / b for a, b in zip(found[beta][2:], found[beta][3:], strict=False)]
+        assert all(3.5 < ratio < 4.5 for ratio in ratios), beta
