@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import engines, progress
+from neulig_fl import engines, machine, progress
 from neulig_fl.files import write_atomically
 from neulig_fl.report import Report, contract, summary
 from neulig_fl.run_folders import run_folder
@@ -69,6 +69,7 @@ def run_seeds(
     """Like `run`, with one report for every seed of the scenario, in order."""
     engines.load(engine)
     opened = open_scenario(scenario, overrides)
+    machine.require(opened.scenario.resources, opened.name)
     with run_folder(opened.scenario.name, out) as folder:
         return run_opened(opened, engine, folder, show, server_keys)
 

@@ -53,8 +53,8 @@ def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
         base: folder that relative paths start from.
     """
     apart = (
-        _names, _trust, _seeds, _tasks, _shares, _examples, _noise, _without_start, wrong_sums,
-        _stages, _portland, unmet, wrong_methods, unmet_methods,
+        _names, _trust, _seeds, _resources, _tasks, _shares, _examples, _noise,
+        _without_start, wrong_sums, _stages, _portland, unmet, wrong_methods, unmet_methods,
     )  # fmt: skip
     on_disk = (_task_options, _checkpoints, _policies, _weights)
     return [
@@ -66,6 +66,16 @@ def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
 def _names(scenario: Scenario) -> Iterator[Problem]:
     yield from _repeated("clients", [client.name for client in scenario.clients])
     yield from _repeated("stages", [stage.name for stage in scenario.stages])
+
+
+def _resources(scenario: Scenario) -> Iterator[Problem]:
+    """Flower's engine, Ray, gives a client a share of one GPU, or whole ones."""
+    share = scenario.resources.client_gpus
+    if share > 1 and share % 1:
+        text = (
+            f"a share of one GPU, or a whole number of them (got {share:g}); allowed: 0 to 1, 2, 3"
+        )
+        yield Problem(("resources", "client_gpus"), text)
 
 
 def _repeated(section: str, names: Sequence[str]) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ PACKAGE = "neulig_fl"
 
 ORDER = (
     # Know nothing of a scenario.
-    "errors", "progress", "parties", "files", "keys", "key_files", "ledger", "greeting", "recipients",
+    "errors", "downloads", "progress", "parties", "files", "keys", "key_files", "ledger", "greeting", "recipients",
     "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "privacy", "leverage",
     "offset_sum",
     "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
@@ -41,7 +41,7 @@ ORDER = (
     "picture_source",
     # What a scenario says.
     "scenario_values", "method_needs", "method_options", "scenario_methods", "policy_models", "scenario_tasks", "scenario_stages",
-    "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario",
+    "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario", "machine",
     # What it names.
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
     "layer_inputs", "gram", "fisher", "trimming", "merges",

@@ -16,6 +16,7 @@ from neulig_fl.cli import (
     bench,
     check,
     exits,
+    init,
     keys,
     lists,
     methods,
@@ -37,6 +38,7 @@ A [bold]run[/] trains the experts, goes through the stages and writes a report: 
 merged model and of the ensemble, the gap between them, and what every party gave away.
 
 [bold]Begin with[/]
+  neulig-fl init scenarios                    [dim]# copy the examples[/]
   neulig-fl check scenarios/quickstart.yaml   [dim]# is it valid?[/]
   neulig-fl plan scenarios/quickstart.yaml    [dim]# who would give what to whom?[/]
   neulig-fl run scenarios/quickstart.yaml     [dim]# do it, and print the report[/]
@@ -69,6 +71,7 @@ def _filled(text: str) -> str:
 
 
 for _command in (
+    init.init,
     run.run,
     check.check,
     plan.plan,

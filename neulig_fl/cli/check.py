@@ -31,6 +31,7 @@ def check(
     [bold]Example[/]
       neulig-fl check scenarios/*.yaml
     """
+    from neulig_fl import machine
     from neulig_fl.cli.exits import BAD_INPUT, say_error
     from neulig_fl.errors import InputError
     from neulig_fl.scenario import open_scenario
@@ -39,6 +40,7 @@ def check(
     for path in scenarios:
         try:
             opened = open_scenario(path, settings)
+            machine.require(opened.scenario.resources, opened.name)
             setting = require_sound(opened)
         except InputError as error:
             say_error(error)

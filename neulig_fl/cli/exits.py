@@ -7,13 +7,14 @@ where the log is and what is kept; they follow the line.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import traceback
+from contextlib import suppress
 
 import click
 
+from neulig_fl.cli import streams
 from neulig_fl.errors import NeuligError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -28,6 +29,7 @@ def run(command: click.Command, arguments: list[str]) -> int:
         arguments: without the program's name; `--debug` may stand anywhere among them.
     """
     debug = "--debug" in arguments
+    streams.prepare(debug)
     try:
         try:
             _invoke(command, [each for each in arguments if each != "--debug"])
@@ -49,8 +51,12 @@ def run(command: click.Command, arguments: list[str]) -> int:
         say_error(error)
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.silence(sys.stdout)
         return _BROKEN_PIPE
+    except OSError as error:
+        streams.silence(sys.stdout)
+        say(f"error: {error.filename or 'the standard output'}: {error.strerror or error}", error)
+        return FAILED
     except Exception as error:
         say(f"error: unexpected {type(error).__name__}: {error}", error)
         if not debug:
@@ -67,8 +73,9 @@ def _invoke(command: click.Command, arguments: list[str]) -> None:
 
 def say(text: str, error: BaseException | None = None) -> None:
     """Write a line, and the notes of an exception, to the standard error."""
-    for line in (text, *getattr(error, "__notes__", ())):
-        print(line, file=sys.stderr)  # noqa: T201
+    with suppress(OSError):  # Nobody listens any more; the exit code tells.
+        for line in (text, *getattr(error, "__notes__", ())):
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def say_error(error: NeuligError) -> None:
@@ -93,7 +100,12 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _stopped(end: SystemExit) -> int:
-    """A signal to end (SIGTERM, SIGHUP) comes as a SystemExit of 128 and its number."""
+    """A signal to end (SIGTERM, SIGHUP) comes as a SystemExit of 128 and its number.
+
+    A reader that is gone comes as one too, of Rich's.
+    """
+    if isinstance(end.__context__, BrokenPipeError):
+        return _BROKEN_PIPE
     code = end.code if isinstance(end.code, int) else FAILED
     if code > 128:
         say(f"ended by signal {code - 128}", end)

@@ -6,6 +6,7 @@ The report goes to the standard output, so `neulig-fl run x.yaml > report.txt` k
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -27,6 +28,14 @@ from neulig_fl.progress import Event
 _NARROW, _MIDDLE = 50, 80
 
 
+class _Errors(Console):
+    """The standard error; where its reader is gone, Rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Show nothing more."""
+        self.quiet = True
+
+
 class Live:
     """Shows progress events; use it as a context manager and call it with each event.
 
@@ -35,7 +44,7 @@ class Live:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or _Errors(stderr=True)
         self._bars = Progress(
             *_columns(self._console.width),
             console=self._console,
@@ -46,7 +55,8 @@ class Live:
         self._began: dict[str, float] = {}
 
     def __enter__(self) -> Live:
-        self._bars.start()
+        with suppress(OSError):
+            self._bars.start()
         return self
 
     def __exit__(
@@ -55,14 +65,17 @@ class Live:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        with suppress(OSError):
+            self._bars.stop()
 
     def __call__(self, event: Event) -> None:
         """Show one event: `{"task", "done", "total"}` or `{"note"}`."""
-        if "note" in event:
-            self._line(str(event["note"]))
-        elif event["total"] > 0:
-            self._advance(str(event["task"]), int(event["done"]), int(event["total"]))
+        # A run goes on when its terminal or pipe is gone.
+        with suppress(OSError):
+            if "note" in event:
+                self._line(str(event["note"]))
+            elif event["total"] > 0:
+                self._advance(str(event["task"]), int(event["done"]), int(event["total"]))
 
     def _advance(self, task: str, done: int, total: int) -> None:
         if task not in self._running:

@@ -62,10 +62,11 @@ def run(
 
     opened = open_scenario(scenario, settings)
     read = opened.scenario
-    from neulig_fl import engines
+    from neulig_fl import engines, machine
     from neulig_fl.run_folders import run_folder
 
     engines.load(engine)
+    machine.require(read.resources, opened.name)
     # What comes with the package cannot be wrong, and opening it loads torch once more.
     if read.tasks or any(c.checkpoint or c.task in READ_FILES for c in read.clients):
         from neulig_fl.cli.check import require_sound

@@ -16,9 +16,9 @@ import shutil
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from typing import Any, NoReturn
 
+from neulig_fl.engines._command import fresh_signals, load
 from neulig_fl.engines._processes import MARK, end_marked
 
 _ALONE = threading.Event()
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
         0 when the status was written; whether the run succeeded stands in it.
     """
     status_file, app, connection, *options = arguments
-    (entry,) = entry_points(group="console_scripts", name="flwr")
-    command = entry.load()
+    fresh_signals()
+    command = load("flwr")
     if not sys.stdin.readline():
         _give_up()
     guard = threading.Thread(target=_guard, daemon=True)

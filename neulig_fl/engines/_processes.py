@@ -18,6 +18,7 @@ import psutil
 MARK = "FLWR_HOME"
 """The variable whose value marks the processes of one run."""
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 4.0
 _ROUNDS = 10
 
@@ -97,13 +98,15 @@ def _stop(number: int) -> None:
 def interruptible() -> Iterator[Interrupts]:
     """Handle SIGINT, SIGTERM and SIGHUP within the block; restore the handlers after it.
 
-    Only a main thread may do so; in another one the signals stay with whoever has them.
+    What is ignored stays so: that is how `nohup` keeps a run alive when its terminal goes, and a
+    shell the commands that it runs in the background. Only a main thread may handle signals; in
+    another one they stay with whoever has them.
     """
     interrupts = Interrupts()
     numbers: list[int] = []
     if threading.current_thread() is threading.main_thread():
-        names = ("SIGINT", "SIGTERM", "SIGHUP")
-        numbers = [int(getattr(signal, name)) for name in names if hasattr(signal, name)]
+        # None is a handler that was not set from Python and cannot be set again from here.
+        numbers = [n for n in _STOPS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, interrupts) for number in numbers}
     try:
         yield interrupts

@@ -9,13 +9,12 @@ else is.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
 from typing import Any
 
 import ray
 from flwr.simulation.ray_transport import ray_actor
 
-NAME = "flwr-simulation"
+from neulig_fl.engines._command import SIMULATION, fresh_signals, load
 
 
 class RestartedActor(ray_actor.VirtualClientEngineActor):
@@ -31,9 +30,9 @@ def main() -> None:
     """Run Flower's simulation process with restarted actors."""
     restarted = ray.remote(max_restarts=-1, max_task_retries=1)(RestartedActor)
     ray_actor.ClientAppActor = restarted  # type: ignore[misc, assignment]  # Ray's own class type
-    sys.argv[0] = NAME  # Flower tells its own commands apart by this.
-    (entry,) = entry_points(group="console_scripts", name=NAME)
-    entry.load()()
+    sys.argv[0] = SIMULATION  # Flower tells its own commands apart by this.
+    fresh_signals()
+    load(SIMULATION)()
 
 
 if __name__ == "__main__":

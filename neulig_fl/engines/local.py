@@ -90,18 +90,19 @@ def threads(count: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def logged(file: Path) -> Iterator[None]:
-    """Write what neulig_fl and Flower log to a file, as the other engines do."""
-    handler = logging.FileHandler(file, encoding="utf-8", delay=True)
+    """Write to a file what neulig_fl, Flower and other libraries log, as the other engines do."""
+    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("neulig_fl", "flwr")]
-    levels = [logger.level for logger in loggers]
+    flower, own = logging.getLogger("flwr"), logging.getLogger("neulig_fl")
+    loggers = [logging.getLogger(), *([] if flower.propagate else [flower])]
     for logger in loggers:
         logger.addHandler(handler)
-    loggers[0].setLevel(logging.INFO)
+    level = own.level
+    own.setLevel(logging.INFO)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        own.setLevel(level)
+        for logger in loggers:
             logger.removeHandler(handler)
-            logger.setLevel(level)
         handler.close()

@@ -65,9 +65,16 @@ def run(job: Job, app: Path | None = None) -> None:
 def _start_submitter(place: Workplace, job: Job, log: IO[bytes]) -> Process:
     config = place.write_config(job.config)
     arguments = [place.status_file, place.app, CONNECTION, "-c", config]
-    arguments += ["--federation-config", federation_config(job, os.cpu_count() or 1)]
+    arguments += ["--federation-config", federation_config(job, cores())]
     command = [sys.executable, "-m", "neulig_fl.engines._flwr", *map(str, arguments)]
     return place.start(command, log, subprocess.PIPE)
+
+
+def cores() -> int:
+    """Count the CPU cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def federation_config(job: Job, cpus: int) -> str:

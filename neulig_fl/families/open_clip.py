@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neulig_fl import checkpoints, source_cache
+from neulig_fl.downloads import download
 from neulig_fl.errors import CheckpointError, nearest
 from neulig_fl.families import _preprocessing, _published, _weights
 from neulig_fl.families._hub import quiet, reason
@@ -173,7 +174,7 @@ class OpenClipFamily:
                 f"{nearest(self.pretrained, [*tags, 'none'])}; or give the path of a checkpoint"
             )
         try:
-            with quiet():
+            with quiet(), download():
                 return open_clip.create_model(self.name, pretrained=self.pretrained)
         except Exception as error:
             raise CheckpointError(

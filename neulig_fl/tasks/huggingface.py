@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from neulig_fl import pictures
+from neulig_fl.downloads import download
 from neulig_fl.errors import DataError, nearest
 from neulig_fl.picture_source import Listing, PictureSource
 
@@ -68,7 +69,7 @@ class HuggingFaceSet(PictureSource):
         """All splits by name, in the data set's order."""
         options = self._options
         try:
-            with _network(allowed=options.download):
+            with download(), _network(allowed=options.download):
                 return _saved(options) or _loaded(options)
         except Exception as error:  # the network's, of missing configurations, of damaged files
             words, advice = " ".join(str(error).split()), "give what it asks for"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from neulig_fl import pictures, source_cache
+from neulig_fl.downloads import download
 from neulig_fl.errors import DataError, nearest
 from neulig_fl.picture_source import Listing, PictureSource, class_faults
 from neulig_fl.tasks._torchvision_sets import SETS, SUBSETS, KnownSet
@@ -82,7 +83,8 @@ class TorchvisionSet(PictureSource):
             keywords["download"] = True
         opener = getattr(datasets, self.name)
         try:
-            return [opener(root, **part.keywords, **keywords) for part in known.parts]
+            with download():
+                return [opener(root, **part.keywords, **keywords) for part in known.parts]
         except Exception as error:  # the network's, of archives, of damaged files
             raise self._not_opened(error) from error
 

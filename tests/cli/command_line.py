@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 COMMANDS = (
+    "init",
     "run",
     "check",
     "plan",

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from neulig_fl.engines import _processes, _workplace
+from neulig_fl.engines import _processes
 from neulig_fl.engines._apps import app_dir, app_settings
 from neulig_fl.engines._processes import interruptible, marked
-from neulig_fl.engines._workplace import Workplace, environment, workplace
+from neulig_fl.engines._workplace import Workplace, workplace
 from neulig_fl.errors import EngineError
 
 SLEEP = [sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"]
@@ -119,31 +119,6 @@ def test_a_signal_during_the_ending_is_not_lost() -> None:
         block()
 
 
-def test_the_environment_keeps_the_run_in_its_place(tmp_path: Path) -> None:
-    """Without it the user's Ray cluster, proxy or `clients` package would get into the run."""
-    foreign = tmp_path / "foreign"
-    (foreign / "clients").mkdir(parents=True)
-    useful = tmp_path / "useful"
-    base = {
-        "RAY_ADDRESS": "10.0.0.1:6379",
-        "PYTHONPATH": os.pathsep.join([str(foreign), "", str(useful)]),
-        "HTTP_PROXY": "http://proxy",
-        "NO_PROXY": "intern",
-        "NEULIG_CACHE": "/caches",
-        "PATH": "/bin",
-    }
-    variables = environment(base, tmp_path)
-    paths = variables["PYTHONPATH"].split(os.pathsep)
-    assert paths[0] == str(useful)
-    assert str(foreign) not in paths
-    assert "RAY_ADDRESS" not in variables
-    assert variables["NEULIG_CACHE"] == "/caches"
-    assert variables["NO_PROXY"] == "intern,127.0.0.1,localhost"
-    assert variables["FLWR_HOME"] == variables["RAY_TMPDIR"] == str(tmp_path)
-    assert variables["PATH"].split(os.pathsep)[0] == str(tmp_path / "bin")
-    assert variables["PATH"].endswith(f"{os.pathsep}/bin")
-
-
 def test_a_run_config_survives_odd_paths(tmp_path: Path) -> None:
     """Without it a scenario in a folder with a quote or a space in its name would not run."""
     config = {"scenario": '/a "b"/c=d \\ \u00fc\U0001f600.json', "out": "/x y"}
@@ -151,14 +126,54 @@ def test_a_run_config_survives_odd_paths(tmp_path: Path) -> None:
     assert tomllib.loads(file.read_text(encoding="utf-8")) == config
 
 
-def test_a_missing_executable_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_path_that_is_no_text_is_reached_by_a_link(tmp_path: Path) -> None:
+    """Without it a run in a folder with an old encoding's name could not be told to the apps."""
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    odd.mkdir()
+    file = Workplace(tmp_path, {}).write_config({"out": str(odd), "scenario": "/x y"})
+    said = tomllib.loads(file.read_text(encoding="utf-8"))
+    assert Path(said["out"]).samefile(odd)
+    assert said["scenario"] == "/x y"
+
+
+def test_a_missing_command_is_one_clear_error(tmp_path: Path) -> None:
     """Without it a broken installation would end in a FileNotFoundError."""
-    with pytest.raises(EngineError, match="flower-superlink was not found beside"):
-        Workplace(tmp_path, {"PATH": str(tmp_path)}).command("flower-superlink")
+    with pytest.raises(EngineError, match="lacks flower-superlink; install flwr again"):
+        Workplace(tmp_path, {}).command("flower-superlink")
 
 
-def test_a_long_temporary_folder_is_avoided(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it Ray's socket paths would be too long on some machines."""
-    get: Callable[[], str] = lambda: "/var/folders/" + "x" * 40  # noqa: E731
-    monkeypatch.setattr(_workplace.tempfile, "gettempdir", get)
-    assert _workplace._short_temporary_folder() == "/tmp"
+def test_flowers_commands_need_no_scripts(tmp_path: Path) -> None:
+    """Without it a moved environment, or a `bin` that is not on PATH, could not run anything."""
+    with workplace(app_dir()) as place:
+        names = {path.name for path in (place.root / "bin").iterdir()}
+        assert {"flwr", "flower-superlink", "flower-superexec", "flwr-simulation"} <= names
+        variables = {**place.environment, "PATH": f"{place.root / 'bin'}{os.pathsep}/usr/bin:/bin"}
+        done = subprocess.run(
+            ["flower-superlink", "--version"], env=variables, capture_output=True, text=True
+        )
+    assert done.stdout.startswith("Flower version"), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_an_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    """Without it a run under nohup, or in a script's background, would end with the terminal."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with interruptible():
+            assert signal.getsignal(number) is signal.SIG_IGN
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_command_waits_for_children_and_can_be_ended() -> None:
+    """Without it Flower would inherit a deaf ear from a daemon that started the run."""
+    code = (
+        "import signal; from neulig_fl.engines._command import fresh_signals; fresh_signals()\n"
+        "left = [n.name for n in (signal.SIGCHLD, signal.SIGTERM) if signal.getsignal(n)]\n"
+        "print(left, signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    )
+    script = f"trap '' CHLD TERM; exec {shlex.quote(sys.executable)} -c \"$1\""
+    done = subprocess.run(["sh", "-c", script, "sh", code], capture_output=True, text=True)
+    assert done.stdout == "[] set()\n", done.stderr
