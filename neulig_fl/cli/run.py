@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from neulig_fl.report import Report
     from neulig_fl.scenario import OpenedScenario, Scenario
+
+LOG_END = 200_000
+"""Characters at the end of a log in which a reason is looked for."""
 
 KEPT = "trained experts are kept in the cache; the same command goes on from there"
 
@@ -101,6 +105,7 @@ def _explained(folder: Path) -> Iterator[None]:
         raise
     except NeuligError as error:
         log = _log(folder)
+        error.args = (with_reason(str(error), log),)
         if log.is_file() and str(log) not in str(error):
             error.add_note(f"the log is {log}")
         error.add_note(_kept(folder))
@@ -111,6 +116,29 @@ def _explained(folder: Path) -> Iterator[None]:
             traceback.print_exc(file=file)
         error.add_note(f"the log is {log}; {KEPT}")
         raise
+
+
+def with_reason(message: str, log: Path) -> str:
+    """The message, with what the log says where the message has no more than an error's class.
+
+    A client tells the server no more than that, because a text may hold paths and values. The log
+    of a run on one machine, where everything is its user's own, has the whole.
+
+    Args:
+        message: of the error that ended the run.
+        log: what Flower and the apps logged.
+    """
+    from neulig_fl import errors
+
+    ours = [name for name, found in vars(errors).items() if isinstance(found, type)]
+    named = re.search(rf": (?:unexpected (\w+)|({'|'.join(ours)}))(?=;|$)", message)
+    if named is None or not log.is_file():
+        return message
+    text = log.read_text(encoding="utf-8", errors="replace")[-LOG_END:]
+    said = re.findall(rf"(?:^|[ .]){named[1] or named[2]}: (.+)$", text, re.MULTILINE)
+    if not said:
+        return message
+    return f"{message[: named.end()]} ({said[-1][:400]}){message[named.end() :]}"
 
 
 def _log(folder: Path) -> Path:

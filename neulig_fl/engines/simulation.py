@@ -8,6 +8,7 @@ started is ended, whatever happens.
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
 import re
@@ -44,6 +45,11 @@ def run(job: Job, app: Path | None = None) -> None:
         NeuligError: what the server app raised and wrote down.
         EngineError: Flower could not run the apps; `flower.log` has all that it printed.
     """
+    if importlib.util.find_spec("ray") is None:
+        raise EngineError(
+            "the simulation engine needs Ray, which is not installed for this Python; "
+            "install flwr[simulation], or choose --engine local"
+        )
     log_file = job.out / LOG
     with log_file.open("ab") as log, workplace(app or app_dir()) as place:
         submitter = _start_submitter(place, job, log)

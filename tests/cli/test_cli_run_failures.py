@@ -16,6 +16,7 @@ import yaml
 from command_line import Line
 
 from neulig_fl import engines, runs
+from neulig_fl.cli.run import with_reason
 from neulig_fl.errors import BadReply
 
 
@@ -50,11 +51,39 @@ def test_a_failed_run_says_who_and_where_the_log_is(
     out = tmp_path / "out"
     ended = line("run", tiny.write(tmp_path, data), "--engine", "local", "--out", out)
     assert (ended.code, ended.out) == (1, "")
-    assert "error: client 'bob', stage 'outputs', features on pool queries: " in ended.err
+    assert ended.err.splitlines()[-3].startswith(
+        "error: client 'bob', stage 'outputs', features on pool queries: unexpected "
+        "ZeroDivisionError (no features of 2); "
+    )
     assert f"the log is {out / engines.LOG}\n" in ended.err
     assert "ZeroDivisionError: no features" in (out / engines.LOG).read_text()
     assert "kept in the cache" in ended.err
     assert not list(out.glob("**/report.*"))
+
+
+@pytest.mark.parametrize(
+    ("message", "log", "expected"),
+    [
+        (
+            "it: unexpected OSError; go",
+            "OSError: full\nOSError: no space\n",
+            "OSError (no space); go",
+        ),
+        ("it: DataError", "(pid=3) neulig_fl.errors.DataError: no image x\n", "Error (no image x)"),
+        ("it: unexpected OSError; go", "MyOSError: other\n", "it: unexpected OSError; go"),
+        ("it: unexpected OSError: known", "OSError: other\n", "it: unexpected OSError: known"),
+        ("it: DataError", None, "it: DataError"),
+    ],
+)
+def test_a_class_name_alone_is_no_reason(
+    tmp_path: Path, message: str, log: str | None, expected: str
+) -> None:
+    """Without it the reason would stand in a log of hundreds of lines, and a name in the error."""
+    if log is not None:
+        (tmp_path / "flower.log").write_text(log)
+    said = with_reason(message, tmp_path / "flower.log")
+    assert said.startswith("it: ")
+    assert said.endswith(expected)
 
 
 def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept(

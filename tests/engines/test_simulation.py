@@ -55,6 +55,13 @@ def test_a_log_says_why_in_one_line(tmp_path: Path, log: str, line: str) -> None
     assert telling_line(tmp_path / "flower.log") == line
 
 
+def test_without_ray_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a Python for which there is no Ray would start Flower and wait for its end."""
+    monkeypatch.setattr(simulation.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(EngineError, match=r"needs Ray.*install flwr\[simulation\].*--engine local"):
+        simulation.run(Job(tmp_path / "s.json", tmp_path, clients=2))
+
+
 # ---------------------------------------------------------------- real runs
 
 
