@@ -23,7 +23,7 @@ def _standardised(sums: list[float]) -> np.ndarray:
 
 @given(DIFFERENCES, st.sampled_from([0.0, 1667.25, -3e4]))
 def test_standardised_sums_are_right_to_a_hundredth(differences: list[float], start: float) -> None:
-    """Without it rounding would change what the alignment term pulls together (design.md, 8)."""
+    """Without it rounding would change what the alignment term pulls together."""
     spread = np.std(differences, ddof=1)
     assume(spread > 0 and max(map(abs, differences)) <= 5 * spread)
     exact = _standardised(differences)
