@@ -30,7 +30,7 @@ check: install  ## formatting, lint, types, the import walk, doctests
 	$(BIN)/pytest tests/test_imports.py
 	$(BIN)/pytest --doctest-modules neulig_fl
 
-unit: install  ## the tests that take less than three minutes together
+unit: install  ## the tests that are not marked slow
 	$(BIN)/pytest -m 'not slow'
 
 test: check  ## everything that CI runs, a real run under the simulation engine included
