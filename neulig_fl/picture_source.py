@@ -43,11 +43,15 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The images of a source: where each stands in the listing, and what it is known by."""
+    """The images of a source: where each stands in the listing, and what it is known by.
+
+    `asked` counts the copies of test images, too, that were left out.
+    """
 
     places: NDArray[np.int64]
     labels: NDArray[np.int64]
     held_out: NDArray[np.bool_] | None
+    asked: int
     origins: tuple[str, ...]
     ids: tuple[str, ...]
 
@@ -134,7 +138,7 @@ class PictureSource(ABC):
         self._require_known_classes()
         labels = self._labels_of_all()
         places = _first_of_each(labels, self.listing.held_out, self._per_class)
-        contents = self.content_ids(places)
+        asked, contents = len(places), self.content_ids(places)
         if self.one_class_each:
             self._require_one_class(places, labels[places], contents)
         held_out = self.listing.held_out
@@ -143,6 +147,7 @@ class PictureSource(ABC):
             places, contents = places[kept], [contents[int(i)] for i in kept]
         return _Chosen(
             places=places,
+            asked=asked,
             labels=labels[places],
             held_out=None if held_out is None else held_out[places],
             origins=tuple(contents),
@@ -169,6 +174,29 @@ class PictureSource(ABC):
                     "keep one of them",
                     public_reason="its data hold one image in two classes",
                 )
+
+    def left_out(self) -> list[str]:
+        """What is in the data set and not taken, a phrase a reason; decodes as `ids` does."""
+        listing, chosen = self.listing, self._chosen
+        beyond = len(listing.labels) - chosen.asked
+        copies = chosen.asked - len(chosen.places)
+        found = {
+            f"beyond per_class: {self._per_class}": beyond,
+            "training images that are test images as well": copies,
+        }
+        return [f"{count} {why}" for why, count in found.items() if count]
+
+    def remarks(self) -> list[str]:
+        """What is worth knowing of the images that are taken, a phrase each."""
+        chosen = self._chosen
+        twice = len(chosen.origins) - len(set(chosen.origins))
+        pairs = set(zip(chosen.origins, chosen.labels.tolist(), strict=True))
+        torn = len(pairs) - len({origin for origin, _ in pairs})
+        found = {
+            "copies of other images, which stay in their split": twice,
+            "in two classes": torn,
+        }
+        return [f"{count} {what}" for what, count in found.items() if count]
 
     def ids(self) -> Sequence[str]:
         """Hash of every image's pixels; a further copy of an image has its number behind it."""

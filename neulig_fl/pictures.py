@@ -4,12 +4,76 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from neulig_fl.errors import DataError
+
+ENDINGS = frozenset(
+    {
+        ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff",
+        ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx",
+    }
+)  # fmt: skip
+"""Endings of the formats that every Pillow reads."""
+
+OPTIONAL = {
+    "webp": frozenset({".webp"}),
+    "jpg_2000": frozenset({".jp2", ".j2k", ".jpf", ".jpx", ".j2c"}),
+    "avif": frozenset({".avif"}),
+}
+"""Endings of the formats that Pillow reads if it was built so."""
+
+OTHERS = frozenset(
+    {
+        ".heic", ".heif", ".hif", ".jxl", ".jxr", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".nrw",
+        ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".psd", ".xcf", ".svg", ".eps", ".exr",
+        ".hdr", ".dcm", ".nii", ".ico", ".icns",
+    }
+)  # fmt: skip
+"""Endings of images that are not read here."""
+
+_FRAMED = frozenset({".gif", ".tif", ".tiff", ".webp", ".apng", ".avif"})
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
+
+
+@cache
+def readable_endings() -> frozenset[str]:
+    """Endings, in lower case, of the formats that this machine's Pillow reads."""
+    built = [endings for codec, endings in OPTIONAL.items() if _built_with(codec)]
+    return ENDINGS.union(*built)
+
+
+def is_readable(name: str) -> bool:
+    """Whether a file is an image that can be read, by its name."""
+    return _ending(name) in readable_endings()
+
+
+def is_other_format(name: str) -> bool:
+    """Whether a file is an image of a format that is not read here, by its name."""
+    return _ending(name) in OTHERS.union(*OPTIONAL.values()) - readable_endings()
+
+
+def starts_as_image(path: Path) -> bool:
+    """Whether a file is an image by its first bytes; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(12)
+    except OSError:
+        return False
+    return first.startswith(_MAGIC) and (not first.startswith(b"RIFF") or first[8:] == b"WEBP")
+
+
+def _ending(name: str) -> str:
+    return Path(name).suffix.lower()
+
+
+def _built_with(codec: str) -> bool:
+    known = codec in features.modules or codec in features.codecs
+    return known and bool(features.check(codec))
 
 
 class Unreadable(DataError):
@@ -39,6 +103,14 @@ def opened(path: Path) -> Image.Image:
         raise OSError("the file is empty")
     with Image.open(path) as image:
         return rgb(image)
+
+
+def has_frames(path: Path) -> bool:
+    """Whether a file that can be read is an animation or has several pages."""
+    if _ending(path.name) not in _FRAMED:
+        return False
+    with Image.open(path) as image:
+        return bool(getattr(image, "is_animated", False))
 
 
 def why(error: Exception) -> str:

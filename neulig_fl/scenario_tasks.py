@@ -59,13 +59,18 @@ class TaskOptions(Section):
     )
     train_splits: Several[Text] | None = Field(
         None,
-        description="huggingface: splits that experts and the pool get; null: train, or the only "
-        "one.",
+        description="Parts that experts and the pool get: huggingface, splits; imagefolder, "
+        "folders of the root or of every class. null: train, or the only one.",
     )
     test_splits: Annotated[tuple[Text, ...], AfterValidator(unique)] | None = Field(
         None,
-        description="huggingface: splits that are evaluated on; []: none is set aside; null: test, "
-        "or else validation, where they are there.",
+        description="Parts that are evaluated on, as for train_splits; []: none is set aside; "
+        "null: test, or else validation, where they are there.",
+    )
+    exclude: Annotated[tuple[Text, ...], AfterValidator(unique)] | None = Field(
+        None,
+        description="imagefolder: patterns such as '*_thumb.*' of names, or of paths from the "
+        "root, that are left out. Where it is given, files that look like thumbnails are no error.",
     )
     per_class: Count | None = Field(
         None,

@@ -25,13 +25,15 @@ def check(
     """Check scenarios: every key and value, what fits together, image folders, checkpoints.
 
     Every error names the file, line and column, the value, what is allowed and the nearest valid
-    name. Nothing is trained; data sets are opened, and each picture that is not built in is decoded
-    once. The exit code is 2 if any scenario is bad.
+    name. Nothing is trained; data sets are opened, and each image that is not built in is decoded
+    once. What was taken is shown: images by class and split, and what was left out, by reason. The
+    exit code is 2 if any scenario is bad.
 
     [bold]Example[/]
       neulig-fl check scenarios/*.yaml
     """
     from neulig_fl import machine
+    from neulig_fl.cli import taken
     from neulig_fl.cli.exits import BAD_INPUT, say_error
     from neulig_fl.errors import InputError
     from neulig_fl.scenario import open_scenario
@@ -47,6 +49,8 @@ def check(
             bad = True
         else:
             typer.echo(f"OK: {opened.name}: {summary(setting)}")
+            for line in taken.lines(setting):
+                typer.echo(f"  {line}")
             for line in warnings(setting):
                 typer.echo(f"  {line}")
     if bad:
@@ -94,6 +98,7 @@ def require_sound(opened: OpenedScenario) -> Setting:
     Raises:
         InputError: every problem, a line each.
     """
+    from neulig_fl.cli import taken
     from neulig_fl.errors import InputError
     from neulig_fl.plan import open_setting
 
@@ -102,7 +107,8 @@ def require_sound(opened: OpenedScenario) -> Setting:
         setting = open_setting(resolved, resolved.all_seeds[0])
     except InputError as error:
         raise InputError(f"{opened.name}: {error}") from error
-    found = [*_task_problems(setting), *_weight_problems(setting), *_method_problems(setting)]
+    with taken.watched(setting):
+        found = [*_task_problems(setting), *_weight_problems(setting), *_method_problems(setting)]
     if found:
         raise InputError("\n".join(f"{opened.name}: {problem}" for problem in dict.fromkeys(found)))
     return setting
@@ -122,7 +128,8 @@ def _task_problems(setting: Setting) -> Iterator[str]:
 
 
 def _require_images(read: Scenario, task: Task, seed: int) -> None:
-    """Every class has images to train on, to ask about and to be evaluated on."""
+    """Every class has images to train on and to be evaluated on, and the pool has some."""
+    from neulig_fl.errors import DataError
     from neulig_fl.tasks import Task
 
     split = Task(task.name, task.source, seed)
@@ -130,6 +137,12 @@ def _require_images(read: Scenario, task: Task, seed: int) -> None:
     groups = [f"train-{group}" for group in read.experts.groups] if trained else []
     for name in (*groups, "evaluation"):
         split.require_classes(name, split.indices(name))
+    asked = {q for stage in read.stages for share in stage.share for q in share.queries or ()}
+    if "pool" in asked and len(split.indices("pool")) == 0:
+        raise DataError(
+            f"task {task.name!r} has no image in the pool (it has {len(task.source.ids())} in "
+            "all), which a stage asks about; give it more images (20 a class and more)"
+        )
 
 
 def _weight_problems(setting: Setting) -> Iterator[str]:

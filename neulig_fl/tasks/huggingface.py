@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neulig_fl import pictures
+from neulig_fl import pictures, split_names
 from neulig_fl.downloads import download
 from neulig_fl.errors import DataError, nearest
 from neulig_fl.picture_source import Listing, PictureSource
+from neulig_fl.tasks import _huggingface_columns as columns
 
 if TYPE_CHECKING:
     from neulig_fl.scenario import TaskOptions
@@ -34,10 +35,6 @@ READS = frozenset(
 )  # fmt: skip
 TEMPLATES = ("a photo of a {}.",)
 INSTALL = "pip install 'neulig-fl[huggingface]'"
-TEST_SPLITS = ("test", "validation", "valid", "val")
-"""Names of a split that is evaluated on; the first that is there."""
-
-_CLASS_TYPES = ("string", "large_string", "int", "uint")
 
 
 class HuggingFaceSet(PictureSource):
@@ -83,73 +80,65 @@ class HuggingFaceSet(PictureSource):
     def _chosen_splits(self) -> dict[str, bool]:
         """The splits that are used, and whether each is held out."""
         there, options = list(self._splits), self._options
-        train = options.train_splits or (("train",) if len(there) > 1 else tuple(there))
-        test = options.test_splits
-        if test is None:
-            free = [name for name in TEST_SPLITS if name in there and name not in train]
-            test = tuple(free[:1])
-        for name in (*train, *test):
+        found = split_names.chosen(there, options.train_splits, options.test_splits)
+        for name in found:
             if name not in there:
                 raise self._error(f"no split {name!r}; {nearest(name, there)}")
-        return dict.fromkeys(train, False) | dict.fromkeys(test, True)
+        looks = [
+            n for n in there if n not in found and split_names.role(n) in ("validation", "test")
+        ]
+        if looks and options.test_splits is None and not any(found.values()):
+            raise self._error(
+                f"no split is evaluated on, though {looks[0]!r} looks like one; write "
+                f"`test_splits: [{looks[0]}]`, or `test_splits: []` to set none aside"
+            )
+        return found
 
     @cached_property
     def _parts(self) -> list[Any]:
         return [self._splits[name] for name in self._chosen_splits]
 
     @cached_property
+    def _features(self) -> list[Any]:
+        return [part.features for part in self._parts]
+
+    @cached_property
     def _image(self) -> str:
         """The column of the images."""
-        from datasets import Image as ImageFeature
-
-        features = self._parts[0].features
-        found = [name for name, kind in features.items() if isinstance(kind, ImageFeature)]
-        return self._column(self._options.image, "image", found)
+        with self._misfits():
+            return columns.image_column(self._features, self._options.image)
 
     @cached_property
     def _label(self) -> str:
         """The column of the classes."""
-        from datasets import ClassLabel
+        with self._misfits():
+            return columns.label_column(self._features, self._options.label)
 
-        features = self._parts[0].features
-        found = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
-        return self._column(self._options.label, "label", found)
-
-    def _column(self, given: str | None, key: str, found: list[str]) -> str:
-        columns = list(self._parts[0].features)
-        name = given or (found[0] if len(found) == 1 else key)
-        if any(name not in part.features for part in self._parts):
-            raise self._error(
-                f"set `{key}` to its column; no column {name!r}; {nearest(name, columns)}"
-            )
-        if key == "image" and name not in found:
-            raise self._error(
-                f"column {name!r} holds no images; images: {', '.join(found) or 'none'}"
-            )
-        return name
+    @contextmanager
+    def _misfits(self, column: str = "") -> Iterator[None]:
+        try:
+            yield
+        except columns.Misfit as error:
+            raise self._error(f"{column}{error}") from error
 
     @cached_property
-    def _values(self) -> list[list[Any]]:
-        """The column of the classes, by part."""
-        return [list(part.with_format(None)[self._label]) for part in self._parts]
+    def _kinds(self) -> dict[str, Any]:
+        """What the column of the classes is, by split."""
+        pairs = zip(self._chosen_splits, self._features, strict=True)
+        return {name: features[self._label] for name, features in pairs}
 
     @cached_property
-    def _classes_found(self) -> tuple[list[Any], tuple[str, ...]]:
-        """The values that stand for classes, and the classes' names."""
-        kind = self._parts[0].features[self._label]
-        names = getattr(kind, "names", None)
-        if names is not None:
-            return list(range(len(names))), tuple(map(str, names))
-        if not str(getattr(kind, "dtype", "")).startswith(_CLASS_TYPES):
-            raise self._error(f"column {self._label!r} is no class; texts and whole numbers are")
-        values = {value for part in self._values for value in part if value is not None}
-        ordered = sorted(values)
-        return ordered, tuple(map(str, ordered))
+    def _classes_found(self) -> tuple[tuple[str, ...], list[int]]:
+        """The classes' names, and the class of every image."""
+        pairs = zip(self._chosen_splits, self._parts, strict=True)
+        values = {name: list(part.with_format(None)[self._label]) for name, part in pairs}
+        with self._misfits(f"column {self._label!r}: "):
+            return columns.classes(self._kinds, values, self._chosen_splits)
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """The names that the data set gives its classes."""
-        return self._classes_found[1]
+        return self._classes_found[0]
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -159,21 +148,17 @@ class HuggingFaceSet(PictureSource):
     @cached_property
     def listing(self) -> Listing:
         """As `PictureSource`."""
-        label_of = {value: i for i, value in enumerate(self._classes_found[0])}
-        found = []
-        for name, values in zip(self._chosen_splits, self._values, strict=True):
-            odd = next((value for value in values if value not in label_of), None)
-            if any(value not in label_of for value in values):
-                raise self._error(
-                    f"split {name!r} has an image without a class (got {odd!r}); use other splits "
-                    "(`train_splits`, `test_splits`)"
-                )
-            found += [label_of[value] for value in values]
-        labels = np.array(found, dtype=np.int64)
+        labels = np.array(self._classes_found[1], dtype=np.int64)
         flags = list(self._chosen_splits.values())
         if not any(flags):
             return Listing(labels)
-        return Listing(labels, np.repeat(np.array(flags), [len(v) for v in self._values]))
+        return Listing(labels, np.repeat(np.array(flags), [len(part) for part in self._parts]))
+
+    @cached_property
+    def _decoded(self) -> list[Any]:
+        """The column of the images, by part."""
+        alone = (part.select_columns([self._image]).with_format(None) for part in self._parts)
+        return [columns.decoded(part, self._image) for part in alone]
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -195,13 +180,31 @@ class HuggingFaceSet(PictureSource):
     def opened(self, place: int) -> Image.Image:
         """As `PictureSource`."""
         part, number = self._found(place)
-        row = self._parts[part].select_columns([self._image]).with_format(None)[number]
-        return pictures.rgb(row[self._image])
+        image = self._decoded[part][number][self._image]
+        if image is None:
+            raise ValueError("there is no image in this row")
+        return pictures.rgb(image)
 
     def where(self, place: int) -> str:
         """The split and the number of the image in it."""
         part, number = self._found(place)
         return f"image {number} of split {list(self._chosen_splits)[part]!r}"
+
+    def left_out(self) -> list[str]:
+        """As `PictureSource`, with the splits that are not used."""
+        unused = {n: part for n, part in self._splits.items() if n not in self._chosen_splits}
+        return [*(f"{len(p)} in split {n!r}" for n, p in unused.items()), *super().left_out()]
+
+    def remarks(self) -> list[str]:
+        """As `PictureSource`, with the columns and splits that are read."""
+        tested = [repr(name) for name, held in self._chosen_splits.items() if held]
+        odd = columns.renumbered(self._kinds)
+        return [
+            f"columns {self._image!r} and {self._label!r}",
+            *([f"evaluated on split {', '.join(tested)}"] if tested else []),
+            *(f"split {name!r} numbers its classes otherwise; matched by name" for name in odd),
+            *super().remarks(),
+        ]
 
 
 def _saved(options: TaskOptions) -> dict[str, Any]:

@@ -1,18 +1,18 @@
-"""Any user's folder of class folders: `root/class name/picture.png`.
+"""Any user's folder of class folders: `root/class name/image.png`.
 
 With `root/train/` and `root/test/` (and `root/val/`, which counts as training) that hold the same
-class folders, the test part is what is evaluated on. Grey, palette, transparent and deep pictures
-become RGB; a picture that is not square is scaled to the model's size on its short side and cut in
-the middle, as CLIP does.
+class folders, the test part is what is evaluated on; other parts are named by `train_splits` and
+`test_splits`. Grey, palette, transparent and deep images become RGB; an image that is not square is
+scaled to the model's size on its short side and cut in the middle, as CLIP does.
 """
 
 from __future__ import annotations
 
-import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +20,31 @@ from PIL import Image
 
 from neulig_fl import pictures
 from neulig_fl.errors import DataError
+from neulig_fl.image_copies import suspects, twins
+from neulig_fl.image_layout import Answers, Layout, layout
+from neulig_fl.image_walk import Walk
 from neulig_fl.picture_source import Listing, PictureSource, class_faults
 
 if TYPE_CHECKING:
     from neulig_fl.scenario import TaskOptions
     from neulig_fl.tasks import Fault
 
-READS = frozenset({"root", "per_class", "classes", "templates"})
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm"})
+READS = frozenset(
+    {"root", "train_splits", "test_splits", "exclude", "per_class", "classes", "templates"}
+)
 TEMPLATES = ("a photo of a {}.",)
-PARTS = {"train": False, "val": False, "test": True}
-"""Folders of a published split, and whether their pictures are held out; `val` may be missing."""
+
+
+class _Found(NamedTuple):
+    """One image file."""
+
+    path: Path
+    label: int
+    held_out: bool
 
 
 class ImageFolder(PictureSource):
-    """The pictures below one folder; a class is a folder, in the order of the names."""
+    """The images below one folder; a class is a folder, in the order of the names."""
 
     summary = "your own folder of class folders; set `root`"
     one_class_each = True
@@ -42,6 +52,8 @@ class ImageFolder(PictureSource):
     def __init__(self, options: TaskOptions, root: Path) -> None:
         super().__init__(options.templates or TEMPLATES, options.classes, options.per_class)
         self.root = root
+        self._options = options
+        self._walk = _walk(options, root)
 
     @property
     def who(self) -> str:
@@ -49,14 +61,13 @@ class ImageFolder(PictureSource):
         return f"imagefolder {self.root}"
 
     @cached_property
-    def _folders(self) -> dict[str, dict[str, Path]]:
-        """Folders by part (`""` where there is no published split) and by class."""
-        return layout(self.root)
+    def _layout(self) -> Layout:
+        return layout(self._walk, _answers(self._options))
 
     @cached_property
     def label_names(self) -> tuple[str, ...]:
         """The folders' names, sorted."""
-        return tuple(next(iter(self._folders.values())))
+        return tuple(next(iter(self._layout.parts.values())))
 
     @cached_property
     def readable(self) -> tuple[str, ...]:
@@ -64,127 +75,132 @@ class ImageFolder(PictureSource):
         return tuple(name.replace("_", " ") for name in self.label_names)
 
     @cached_property
-    def _files(self) -> list[tuple[Path, int]]:
-        return [
-            (file, label)
-            for folders in self._folders.values()
-            for label, folder in enumerate(folders.values())
-            for file in self._pictures_in(folder)
-        ]
+    def _files(self) -> list[_Found]:
+        found, empty = [], []
+        for part, folders in self._layout.parts.items():
+            for label, folder in enumerate(folders.values()):
+                images = self._walk.images(folder)
+                found += [_Found(each, label, self._layout.held_out[part]) for each in images]
+                empty += [] if images else [folder]
+        self._walk.require_reached()
+        for folder in empty:
+            raise self._empty(folder)
+        self._require_no_copies(found)
+        return found
 
-    def _pictures_in(self, folder: Path) -> list[Path]:
-        inside = sorted(p.relative_to(folder) for p in folder.rglob("*"))
-        files = [
-            folder / p
-            for p in inside
-            if p.suffix.lower() in ENDINGS
-            and not any(part.startswith(".") for part in p.parts)
-            and (folder / p).is_file()
-        ]
-        if not files:
-            name = folder.relative_to(self.root).as_posix()
-            raise DataError(
-                f"{self.who}: class folder {name!r} holds no image "
-                f"({', '.join(sorted(ENDINGS))}); add some or remove the folder",
-                public_reason="a class folder of its image folder is empty",
-            )
-        return files
+    def _empty(self, folder: Path) -> DataError:
+        name = self._walk.name(folder)
+        out = [words for words in self._walk.left_out.sentences() if f"({name}/" in words]
+        left = f"; left out: {', '.join(out)}" if out else ""
+        endings = ", ".join(sorted(pictures.readable_endings()))
+        return DataError(
+            f"{self.who}: class folder {name!r} holds no image ({endings}){left}; add some or "
+            "remove the folder",
+            public_reason="a class folder of its image folder is empty",
+        )
+
+    def _require_no_copies(self, found: list[_Found]) -> None:
+        """Ask about what looks like thumbnails, unless `exclude` says which files are not meant."""
+        if self._options.exclude is not None:
+            return
+        for label in range(len(self.label_names)):
+            own = [each.path for each in found if each.label == label]
+            for copies in suspects(self.root, own):
+                example, of = self._walk.name(copies.example), copies.original
+                what = "an image" if of is None else self._walk.name(of)
+                more = f" and {copies.count - 1} more like it" if copies.count > 1 else ""
+                raise DataError(
+                    f"{self.who}: {example}{more} may be a smaller copy of {what}; an expert that "
+                    "is trained on the one would know the other; write `exclude: "
+                    f"['{copies.pattern}']` to leave such files out, or `exclude: []` to take them",
+                    public_reason="its image folder seems to hold images and their thumbnails",
+                )
 
     @cached_property
     def listing(self) -> Listing:
         """As `PictureSource`."""
-        labels = np.array([label for _, label in self._files], dtype=np.int64)
-        if "" in self._folders:
+        labels = np.array([each.label for each in self._files], dtype=np.int64)
+        if not any(self._layout.held_out.values()):
             return Listing(labels)
-        parts = [file.relative_to(self.root).parts[0] for file, _ in self._files]
-        return Listing(labels, np.array([PARTS[part] for part in parts], dtype=np.bool_))
+        return Listing(labels, np.array([each.held_out for each in self._files], dtype=np.bool_))
 
     def content_ids(self, places: NDArray[np.int64]) -> list[str]:
         """As `PictureSource`; kept in the cache folder for every file."""
-        return self.ids_of_files(self.root, {self._files[int(p)][0]: int(p) for p in places})
+        return self.ids_of_files(self.root, {self._files[int(p)].path: int(p) for p in places})
 
     def opened(self, place: int) -> Image.Image:
         """As `PictureSource`."""
-        return pictures.opened(self._files[place][0])
+        return pictures.opened(self._files[place].path)
 
     def where(self, place: int) -> str:
         """The file, from `root` on."""
-        return self._files[place][0].relative_to(self.root).as_posix()
+        return self._walk.name(self._files[place].path)
+
+    def left_out(self) -> list[str]:
+        """As `PictureSource`, with what lies in the folder and is not taken."""
+        _ = self._files
+        return [*self._walk.left_out.sentences(), *super().left_out()]
+
+    def remarks(self) -> list[str]:
+        """As `PictureSource`, with how images were reached and which part is evaluated on."""
+        _ = self._files
+        parts = [name for name, held in self._layout.held_out.items() if held]
+        test = [f"evaluated on {', '.join(f'{name}/' for name in parts)}"] if parts else []
+        return [
+            *test,
+            *self._formats(),
+            *self._odd(),
+            *self._walk.taken.sentences(),
+            *super().remarks(),
+        ]
+
+    def _odd(self) -> Iterator[str]:
+        """Images of one name in two formats, and patterns that exclude nothing."""
+        same = twins([each.path for each in self._files])
+        if same:
+            name = self._walk.name(same[0])
+            yield f"{len(same)} with the name of another image in another format ({name})"
+        for pattern in self._options.exclude or ():
+            if pattern not in self._walk.matched:
+                yield f"exclude: {pattern!r} matches nothing"
+
+    def _formats(self) -> Iterator[str]:
+        """Which formats there are, if several, and how many images have more than one frame."""
+        paths = [each.path for each in self._files]
+        endings = Counter(path.suffix.lower() for path in paths)
+        if len(endings) > 1:
+            yield "read " + ", ".join(f"{n} {ending}" for ending, n in endings.most_common())
+        several = [path for path in paths if pictures.has_frames(path)]
+        if several:
+            name = self._walk.name(several[0])
+            yield f"{len(several)} of several frames or pages: the first is taken ({name})"
 
 
-def layout(root: Path) -> dict[str, dict[str, Path]]:
-    """Class folders by part and name; one part called `""` where there is no published split.
-
-    Raises:
-        DataError: no such folder, fewer than two classes, or parts with different classes.
-    """
-    if not root.is_dir():
-        raise DataError(
-            f"imagefolder {root}: no such folder; `root` must hold one folder per class",
-            public_reason="its image folder is missing",
-        )
-    found = _folders_in(root)
-    parts = {name: _folders_in(found[name]) for name in PARTS if name in found}
-    if parts.get("train") and parts.get("test"):
-        _require_alike(root, found, parts)
-        found = parts["train"]
-    else:
-        parts = {"": found}
-    if len(found) < 2:
-        raise DataError(
-            f"imagefolder {root}: {len(found)} class folder(s); a task needs 2 or more",
-            public_reason="its image folder has fewer than two classes",
-        )
-    return parts
+def _walk(options: TaskOptions, root: Path) -> Walk:
+    return Walk(root, options.exclude or ())
 
 
-def _folders_in(folder: Path) -> dict[str, Path]:
-    """Visible folders by name, sorted; a name is the same however its accents are written."""
-    found: dict[str, Path] = {}
-    for path in folder.iterdir():
-        if path.name.startswith(".") or not path.is_dir():
-            continue
-        name = unicodedata.normalize("NFC", path.name)
-        if name in found:
-            raise DataError(
-                f"imagefolder {folder}: two folders read as {name!r}, their accents written in two "
-                "ways; move the pictures of one into the other",
-                public_reason="two folders of its image folder have the same name",
-            )
-        found[name] = path
-    return dict(sorted(found.items()))
-
-
-def _require_alike(root: Path, found: dict[str, Path], parts: dict[str, dict[str, Path]]) -> None:
-    """Every part of a published split has the same classes, and nothing lies beside the parts."""
-    problems = [f"{name}/ lies beside train/ and test/" for name in found if name not in PARTS]
-    for part, folders in parts.items():
-        odd = sorted(set(folders) ^ set(parts["train"]))
-        if odd:
-            problems.append(f"{part}/ and train/ differ in the class folder {odd[0]!r}")
-    if problems:
-        raise DataError(
-            f"imagefolder {root}: {problems[0]}; a published split is train/, test/ and perhaps "
-            "val/ with the same class folders and nothing else; for classes of that name, give "
-            "the folders other names",
-            public_reason="the parts of its image folder do not fit together",
-        )
+def _answers(options: TaskOptions) -> Answers:
+    return Answers(options.train_splits, options.test_splits, options.classes)
 
 
 def faults(options: TaskOptions) -> Iterator[Fault]:
-    """What is wrong with the options, before pictures are read.
+    """What is wrong with the options, before images are read.
 
     Args:
         options: with an absolute `root`.
     """
+    for name in options.test_splits or ():
+        if name in (options.train_splits or ()):
+            yield ("test_splits",), f"{name!r} is in train_splits as well; keep it in one of them"
     if options.root is None:
         yield ("root",), "is missing; imagefolder reads a folder that holds one folder per class"
     elif options.classes is not None:
         try:
-            names = list(next(iter(layout(Path(options.root)).values())))
+            found = layout(_walk(options, Path(options.root)), _answers(options))
         except DataError:
             return  # said when the folder is opened
-        for name, words in class_faults(options.classes, names):
+        for name, words in class_faults(options.classes, list(next(iter(found.parts.values())))):
             yield ("classes",) if name is None else ("classes", name), words
 
 

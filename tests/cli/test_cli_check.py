@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from neulig_fl import runs
+from neulig_fl.cli import taken
 from neulig_fl.families import open_clip
+from neulig_fl.scenario import load
+from neulig_fl.tasks import open_task
 
 BROKEN = sorted((Path(__file__).parents[1] / "broken").glob("*.yaml"))
 
@@ -24,10 +28,99 @@ def test_a_good_scenario_is_summed_up_in_a_line(line: Line, data: Path, tmp_path
     path = tiny.write(tmp_path, data)
     ended = line("check", path)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == (
+    assert ended.out.splitlines()[0] == (
         f"OK: {path}: tiny: 3 clients, 2 tasks (5 classes), 2 stages (outputs, merging), "
-        f"tiny-vit (none), experts of shared origin, seed {tiny.SEED}\n"
+        f"tiny-vit (none), experts of shared origin, seed {tiny.SEED}"
     )
+
+
+def _counts(out: str, name: str) -> list[int]:
+    """The numbers behind a class in what `check` printed."""
+    (found,) = (each for each in out.splitlines() if each.startswith(f"    {name} "))
+    return [int(word) for word in found.split()[1:]]
+
+
+def test_what_was_taken_and_left_out_is_shown(line: Line, tmp_path: Path) -> None:
+    """Without it half of a user's images could be missing, and nobody would know."""
+    for name, seed in (("first", 1), ("second", 2)):
+        tiny.pictures(tmp_path / name, ("dark", "light"), seed=seed)
+    first = tmp_path / "first"
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(first / "dark" / "x.jfif", "JPEG")
+    (first / "dark" / "y.heic").write_bytes(b"no format of Pillow's")
+    (first / "light" / "notes.txt").write_text("hello")
+    (first / "light" / "@eaDir").mkdir()
+    (first / "light" / "@eaDir" / "SYNOPHOTO_THUMB_M.jpg").write_bytes(b"a thumbnail")
+    ended = line("check", tiny.write(tmp_path, tmp_path))
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert "  task first: 49 images of 2 classes" in lines
+    for name, images in (("dark", 25), ("light", 24)):
+        whole, *parts = _counts(ended.out.partition("task second")[0], name)
+        assert whole == sum(parts) == images
+        assert len(parts) == 4
+    for words in (
+        "left out: 1 of a format that is not read: convert to PNG or JPEG (dark/y.heic)",
+        "left out: 1 other files (light/notes.txt)",
+        "left out: 1 kept there by a system or a network drive (light/@eaDir)",
+        "note: read 48 .bmp, 1 .jfif",
+    ):
+        assert f"    {words}" in lines
+    assert lines.count("    left out: nothing") == 1, "of the other task"
+
+
+def test_of_many_classes_the_smallest_are_shown(line: Line, tmp_path: Path) -> None:
+    """Without it a data set of a thousand classes would fill many screens."""
+    tiny.pictures(tmp_path / "second", ("dark", "light"), seed=2)
+    names = tuple(f"c{i:02}" for i in range(15))
+    for number, name in enumerate(names):
+        tiny.pictures(tmp_path / "first", (name,), each=24 + number, seed=number + 5)
+    ended = line("check", tiny.write(tmp_path, tmp_path))
+    assert ended.code == 0
+    assert "    24 to 38 images a class; the classes with the fewest:\n" in ended.out
+    shown = [name for name in names if f"    {name} " in ended.out]
+    assert shown == ["c00", "c01", "c02"]
+
+
+def test_built_in_tasks_have_one_line(line: Line, tmp_path: Path) -> None:
+    """Without it the scenarios that come along would be long lists of what never changes."""
+    two = [{"name": "ada", "task": "digits"}, {"name": "bob", "task": "shapes"}]
+    path = tiny.write(tmp_path, tmp_path, clients=two, tasks={})
+    ended = line("check", path)
+    assert ended.code == 0
+    (only,) = ended.out.splitlines()[1:]
+    assert re.fullmatch(
+        r"  built-in tasks: digits \([\d,]+ images\), shapes \([\d,]+ images\)", only
+    )
+
+
+def test_a_task_without_an_image_in_the_pool_is_found(line: Line, tmp_path: Path) -> None:
+    """Without it Portland would be trained without a task, and the run would end in a stage."""
+    for name in ("first", "second"):
+        for part, each in (("train", 24), ("test", 6)):
+            tiny.pictures(tmp_path / name / part, ("dark", "light"), each, seed=each + len(name))
+    path = tiny.write(tmp_path, tmp_path)
+    source = open_task(load(path).resolved(tmp_path), "first", tiny.SEED)
+    pool = source.indices("pool")
+    assert len(pool), "of 48 training images a quarter"
+    for place in pool:
+        (tmp_path / "first" / source.source.where(int(place))).unlink()
+    ended = line("check", path)
+    assert ended.code == 2
+    assert "task 'first' has no image in the pool (it has" in ended.err
+
+
+def test_a_bar_is_shown_on_a_terminal_when_reading_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it a large folder would look like a program that hangs."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for patience, shown in ((1e9, False), (0.0, True)):
+        monkeypatch.setattr(taken, "PATIENCE_SECONDS", patience)
+        with ExitStack() as stack:
+            bar = taken._Patient("reading the images of first", stack)
+            for done in (1, 2, 3):
+                bar(done, 3)
+        assert ("reading the images of first: 3 of 3" in capsys.readouterr().err) == shown
 
 
 def test_bad_scenarios_do_not_hide_good_ones(line: Line, data: Path, tmp_path: Path) -> None:
@@ -76,7 +169,9 @@ def _same_image_twice(root: Path) -> str:
 
 def _same_name_twice(root: Path) -> str:
     tiny.pictures(root, ("deep sea", "deep_sea"), seed=7)
-    return "task 'first': classes 'deep sea' and 'deep sea' have the same name"
+    return (
+        "task 'first': imagefolder .*deep sea/ and deep_sea/ look like one class in two spellings"
+    )
 
 
 def _too_few(root: Path) -> str:
@@ -176,6 +271,6 @@ def test_a_run_that_would_stop_is_foretold(line: Line, data: Path, tmp_path: Pat
     path = tiny.write(tmp_path, data, clients=clients("bob", **NEVER))
     ended = line("check", path)
     assert ended.code == 0
-    assert ended.out.splitlines()[1] == (
+    assert ended.out.splitlines()[-1] == (
         "  but its run would end in stage merging: bob refuses parameters, and on_refusal is stop"
     )

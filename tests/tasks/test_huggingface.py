@@ -111,7 +111,7 @@ def test_splits_and_columns_can_be_named(saved: Path) -> None:
         ({"test_splits": ["val"]}, "no split 'val'"),
         ({"image": "kind"}, "column 'kind' holds no images; images: img"),
         ({"label": "class"}, "set `label` to its column; no column 'class'; allowed: img, kind"),
-        ({"label": "img"}, "column 'img' is no class"),
+        ({"label": "img"}, "column 'img': is no class"),
         ({"subset": "plain"}, "has no subsets; leave `subset` out"),
         ({"classes": {"cat": "a", "dog": "b"}}, "classes: no such class"),
     ],
@@ -165,6 +165,134 @@ def test_images_without_a_label_are_found(library: Any, tmp_path: Path) -> None:
         _source(tmp_path / "own").ids()
     source = _source(tmp_path / "own", test_splits=["validation"])
     assert len(source.labels()) == 4, "the four training images are in validation as well"
+
+
+def _rows(library: Any, labels: list[Any], kind: Any, seed: int = 0, image: Any = None) -> Any:
+    """A split whose images show classes 0, 1, 0, 1, whatever their labels say."""
+    shown = [Image.fromarray(p) for p in made_sets.pictures(np.array([0, 1, 0, 1]), 8, seed)]
+    columns = library.Features({"image": library.Image(), "label": kind})
+    made = library.Dataset.from_dict({"image": shown, "label": labels}, features=columns)
+    return made if image is None else made.cast_column("image", image)
+
+
+def _names(library: Any, *names: str) -> Any:
+    return library.ClassLabel(names=list(names))
+
+
+def _save(library: Any, root: Path, **splits: Any) -> Path:
+    library.DatasetDict(splits).save_to_disk(str(root))
+    return root
+
+
+def test_classes_are_matched_by_name_when_a_part_numbers_them_otherwise(
+    library: Any, tmp_path: Path
+) -> None:
+    """Without it every evaluated image would have another class than it shows."""
+    root = _save(
+        library,
+        tmp_path / "own",
+        train=_rows(library, [0, 1, 0, 1], _names(library, "cat", "dog")),
+        test=_rows(library, [1, 0, 1, 0], _names(library, "dog", "cat"), seed=1),
+        more=_rows(library, ["cat", "dog"] * 2, library.Value("string"), seed=2),
+    )
+    source = _source(root, test_splits=["test", "more"])
+    assert source.class_names == ("cat", "dog")
+    assert source.labels().tolist() == _seen(source) == [0, 1] * 6
+    assert "split 'test' numbers its classes otherwise; matched by name" in source.remarks()
+    assert "evaluated on split 'test', 'more'" in source.remarks()
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_class_that_only_the_test_part_has_is_an_error(
+    text: bool, library: Any, tmp_path: Path
+) -> None:
+    """Without it its images would count as another class, or as wrong whatever is answered."""
+    kinds = [library.Value("string")] * 2 if text else [_names(library, "cat", "dog"),
+                                                        _names(library, "cat", "Dog")]  # fmt: skip
+    labels = [["cat", "dog"] * 2, ["cat", "Dog"] * 2] if text else [[0, 1] * 2] * 2
+    root = _save(
+        library,
+        tmp_path / "own",
+        train=_rows(library, labels[0], kinds[0]),
+        test=_rows(library, labels[1], kinds[1], seed=1),
+    )
+    words = "split 'test' has images of class 'Dog', which no training split has; .*mean dog"
+    with pytest.raises(DataError, match=words):
+        _source(root).ids()
+
+
+def test_numbers_and_names_cannot_be_matched(library: Any, tmp_path: Path) -> None:
+    """Without it the library's order would be guessed, or sorting would end in a TypeError."""
+    root = _save(
+        library,
+        tmp_path / "own",
+        train=_rows(library, [0, 1, 0, 1], _names(library, "cat", "dog")),
+        test=_rows(library, [0, 1, 0, 1], library.Value("int64"), seed=1),
+    )
+    with pytest.raises(
+        DataError, match="as names and split 'test' as int64, so that they cannot be matched"
+    ):
+        _source(root).ids()
+
+
+def test_a_split_that_looks_like_a_test_part_is_a_question(library: Any, tmp_path: Path) -> None:
+    """Without it the publisher's test part would be left out without a word."""
+    kind = _names(library, "cat", "dog")
+    root = _save(
+        library,
+        tmp_path / "own",
+        train=_rows(library, [0, 1] * 2, kind),
+        Testing=_rows(library, [0, 1] * 2, kind, seed=1),
+    )
+    with pytest.raises(DataError, match=r"'Testing' looks like one; write `test_splits: \[Testing"):
+        _source(root).ids()
+    assert _source(root, test_splits=["Testing"]).held_out() is not None
+    source = _source(root, test_splits=[])
+    assert source.left_out() == ["4 in split 'Testing'"]
+
+
+@pytest.mark.parametrize("how", ["undecoded", "bytes and path", "binary"])
+def test_images_that_were_saved_undecoded_are_read(how: str, library: Any, tmp_path: Path) -> None:
+    """Without it a column of images would end in the name of a class of Python's."""
+    split = _rows(library, [0, 1] * 2, _names(library, "cat", "dog"))
+    plain = split.cast_column("image", library.Image(decode=False))
+    if how != "undecoded":
+        whole = how == "bytes and path"
+        stored = [row["image"] if whole else row["image"]["bytes"] for row in plain]
+        kinds = {"label": plain.features["label"]}
+        kinds["image"] = (
+            {"bytes": library.Value("binary"), "path": library.Value("string")}
+            if whole
+            else library.Value("binary")
+        )
+        columns = {"image": stored, "label": plain["label"]}
+        plain = library.Dataset.from_dict(columns, features=library.Features(kinds))
+    root = _save(library, tmp_path / "own", train=plain)
+    source = _source(root, image="image")
+    assert _seen(source) == source.labels().tolist() == [0, 1, 0, 1]
+    assert len(set(source.ids())) == 4
+
+
+def test_paths_in_place_of_images_and_missing_images_are_named(
+    library: Any, tmp_path: Path
+) -> None:
+    """Without it the reason would stand in no error."""
+    texts = library.Dataset.from_dict({"image": ["a.png", "b.png"], "label": ["a", "b"]})
+    texts.save_to_disk(str(tmp_path / "texts"))
+    with pytest.raises(DataError, match=r"it holds texts: if they are paths .*cast_column"):
+        _source(tmp_path / "texts").ids()
+    kinds = library.Features({"image": library.Image(), "label": library.Value("string")})
+    gaps = library.Dataset.from_dict({"image": [None] * 2, "label": ["a", "b"]}, features=kinds)
+    gaps.save_to_disk(str(tmp_path / "gaps"))
+    with pytest.raises(
+        DataError, match=r"image 0 of split 'train' .*there is no image in this row"
+    ):
+        _source(tmp_path / "gaps").ids()
+
+
+def test_columns_are_told(saved: Path) -> None:
+    """Without it a user would not see which of several columns is read."""
+    assert _source(saved).remarks() == ["columns 'img' and 'kind'", "evaluated on split 'test'"]
 
 
 def test_a_damaged_image_is_named(library: Any, tmp_path: Path) -> None:

@@ -322,15 +322,21 @@ def test_parts_that_do_not_fit_together_are_an_error(
 ) -> None:
     """Without it the classes would silently be "test" and "train"."""
     _odd(published, how)
-    with pytest.raises(DataError, match=f"^imagefolder {published}: {message}; a published split"):
+    with pytest.raises(
+        DataError, match=f"^imagefolder {published}: {message}; (every part of|say which)"
+    ):
         _source(published).ids()
 
 
-def test_classes_called_train_and_test_are_classes(tmp_path: Path) -> None:
-    """Without it nobody could tell pictures of trains from pictures of tests."""
-    source = _source(tiny.pictures(tmp_path / "own", ("test", "train"), each=2))
-    assert source.class_names == ("test", "train")
+def test_classes_called_train_and_test_are_classes_once_the_user_says_so(tmp_path: Path) -> None:
+    """Without it nobody could tell images of trains from images of tests."""
+    root = tiny.pictures(tmp_path / "own", ("test", "train"), each=2)
+    with pytest.raises(DataError, match="test/ and train/ look like the parts of a split"):
+        _source(root).ids()
+    source = _source(root, classes={"test": "exam", "train": "train"})
+    assert source.class_names == ("exam", "train")
     assert source.held_out() is None
+    assert len(source.ids()) == 4
 
 
 # ---------------------------------------------------------------- which classes, which pictures

@@ -24,6 +24,7 @@ EXAMPLES: dict[str, Any] = {
     "label": "kind",
     "train_splits": ["train"],
     "test_splits": [],
+    "exclude": ["*_thumb.*"],
     "per_class": 7,
     "classes": {"a": "one", "b": "two"},
     "templates": ["a {}"],
@@ -148,6 +149,7 @@ def test_the_page_says_what_each_source_reads() -> None:
     for source in ("imagefolder", "torchvision", "fashion"):
         keys = ", ".join(f"`{key}`" for key in KEYS if key in _reads(source))
         assert f"| `{source}` | {keys} |" in text
-    assert set(KEYS) == _reads("huggingface")
+    assert set(KEYS) - {"exclude"} == _reads("huggingface")
+    assert "| `huggingface` | all of them but `exclude` |" in text
     others = set(variants.names("neulig_fl.tasks")) - {"imagefolder", "torchvision", "fashion"}
     assert all(_reads(name) == {"templates"} for name in others - {"huggingface"})
