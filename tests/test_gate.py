@@ -27,7 +27,7 @@ from neulig_fl.limits import Claims
 from neulig_fl.party import Party
 from neulig_fl.policy import Layer
 from neulig_fl.policy_files import PRESETS
-from neulig_fl.protections import Stated, none
+from neulig_fl.protections import Case, Stated, none
 from neulig_fl.records import KINDS, OUTPUT_KINDS, PER_QUERY, Dimensions, Request
 from neulig_fl.scenario import QUERY_SETS, Policy, Scenario
 
@@ -219,6 +219,101 @@ def test_a_nodes_own_policy_beats_the_scenario(
     assert holdings.made == []
 
 
+OVER_TRAIN = {
+    "name": "one",
+    "share": [
+        {"kind": "inputs"},
+        {"kind": "features", "queries": ["train", "pool"], "fraction": 0.5},
+        {"kind": "labels", "queries": ["train"], "fraction": 0.5},
+    ],
+}
+
+
+def test_queries_of_others_are_asked_in_the_shared_fraction_and_no_other(tmp_path: Path) -> None:
+    """Without it a server could ask about other pictures with each fraction of `train`."""
+    scenario, store, holdings = _scenario([OVER_TRAIN]), ClientStore(tmp_path), Holdings()
+    with pytest.raises(ClientRefused, match=r"shares a fraction of 0\.5 of features, not 0\.25"):
+        _ask(scenario, Request("one", "A", "features", "train", 0.25), store, holdings)
+    for request in (
+        Request("one", "A", "features", "train", 0.5),
+        Request("one", "A", "features", "pool", 0.25),  # the server sends no pictures of the pool
+        Request("one", "A", "inputs", "train", 0.25),  # nor of what the client itself gives
+    ):
+        assert _ask(scenario, request, store, holdings).payload
+
+
+def test_queries_of_others_are_always_the_same(tmp_path: Path) -> None:
+    """Without it a server could send ever new pictures as `train`, and copy the expert."""
+    scenario, store, holdings = _scenario([OVER_TRAIN]), ClientStore(tmp_path), Holdings()
+    assert _ask(scenario, Request("one", "A", "features", "train", 0.5), store, holdings).payload
+    assert _ask(scenario, Request("one", "A", "labels", "train", 0.5), store, holdings).payload
+    holdings.data_hash = "expert and other queries"
+    for kind in ("features", "labels"):
+        with pytest.raises(ClientRefused, match="other pictures than before came as queries train"):
+            _ask(scenario, Request("one", "A", kind, "train", 0.5), store, holdings)
+    # What is opened by reference, or the client's own, may change with the expert's data.
+    assert _ask(scenario, Request("one", "A", "inputs", "train", 1.0), store, holdings).payload
+    holdings.data_hash = "and others again"
+    assert _ask(scenario, Request("one", "A", "inputs", "train", 1.0), store, holdings).payload
+    assert holdings.made == ["features", "logits", "inputs", "inputs"]
+
+
+def _understood(folder: Path, **said: Any) -> tuple[Request | None, list[ledger.Entry]]:
+    """What a message is understood as, and the ledger afterwards."""
+    scenario, store = _scenario([STAGE]), ClientStore(folder)
+    side = gate.Side(scenario, scenario.clients[0], store)
+    body = {"stage": "one", "group": "B", "kind": "features", "queries": "pool", **said}
+    try:
+        return gate.understood(side, body), store.entries()
+    except ClientRefused as refused:
+        assert str(refused) == "the request is not one that neulig-fl makes"  # noqa: PT017
+        return None, store.entries()
+
+
+@pytest.mark.parametrize("share", [1e9, -1e9, 10**9, 0, 0.5, float("-0.0")], ids=str)
+def test_a_number_within_bounds_is_for_the_rules_to_judge(share: float, tmp_path: Path) -> None:
+    """Without it a mistake in a scenario would be called a strange message."""
+    request = Request("one", "B", "features", "pool", share)
+    assert _understood(tmp_path, fraction=share) == (request, [])
+
+
+@pytest.mark.parametrize(
+    "share",
+    [1.1e9, -1.1e9, 10**9 + 1, 10**400, -(10**400), float("inf"), float("nan"), True, "1", None],
+    ids=lambda share: str(share)[:12],
+)
+def test_a_number_without_bounds_is_no_request_and_not_kept(share: Any, tmp_path: Path) -> None:
+    """Without it one message could fill a client's disk through its own ledger."""
+    request, (entry,) = _understood(tmp_path, fraction=share)
+    assert request is None
+    assert (entry["event"], "fraction" in entry) == ("refusal", False)
+
+
+@pytest.mark.parametrize("name", ["stage", "group", "kind", "queries", "protection"])
+def test_a_name_has_sixty_characters_at_most(name: str, tmp_path: Path) -> None:
+    """Without it one message could fill a client's disk, or a list be taken for a name."""
+    assert gate.LONGEST_NAME == 60
+    request, entries = _understood(tmp_path / "fits", **{name: "x" * 60})
+    assert entries == []
+    assert getattr(request, name) == "x" * 60
+    for strange in ("x" * 61, ["features"], 7):
+        assert _understood(tmp_path / "strange", **{name: strange})[0] is None
+    nothing = _understood(tmp_path / "none", **{name: None})[0]
+    assert (nothing is not None) == (name == "queries")
+
+
+def test_what_is_missing_or_more_is_no_request(tmp_path: Path) -> None:
+    """Without it a request could carry what no rule looks at."""
+    assert _understood(tmp_path / "more", secret=1)[0] is None
+    scenario = _scenario([STAGE])
+    side = gate.Side(scenario, scenario.clients[0], ClientStore(tmp_path))
+    whole = {"stage": "one", "group": "B", "kind": "offset-sum"}
+    assert gate.understood(side, whole) == Request("one", "B", "offset-sum")
+    for name in whole:
+        with pytest.raises(ClientRefused):
+            gate.understood(side, {k: v for k, v in whole.items() if k != name})
+
+
 def test_what_the_scenario_forbids_does_not_sound_out_the_node(tmp_path: Path) -> None:
     """Without it a server could learn a node's private rules by asking for anything at all."""
     node = _node({"never": ["parameters"]})
@@ -316,6 +411,30 @@ def test_another_experts_releases_do_not_count(tmp_path: Path) -> None:
     tags = {entry["expert"] for entry in ClientStore(tmp_path).entries()}
     assert len(tags) == 2
     assert not tags & {"first", "second"}
+
+
+def test_a_protection_hears_of_all_that_left_of_the_expert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it noise would be accounted without what left before, or with another expert's."""
+    heard: list[list[str]] = []
+
+    def stated(case: Case) -> Stated:
+        heard.append([entry["kind"] for entry in case.before])
+        return Stated(Claims(), {})
+
+    monkeypatch.setattr(none, "stated", stated)
+    scenario, store = _scenario([PAIR]), ClientStore(tmp_path)
+    unnamed = {"event": ledger.RELEASE, "kind": "parameters", "bytes": 1, "rows": 1}
+    ledger.append(store.ledger_file, unnamed, store.identity)
+    ledger.append(store.ledger_file, {**unnamed, "event": ledger.REPEAT}, store.identity)
+    with pytest.raises(ClientRefused):
+        _ask(scenario, Request("two", "B", "logits", "pool"), store, Holdings())
+    _ask(scenario, Request("two", "B", "features", "pool"), store, Holdings(), expert="first")
+    _ask(scenario, Request("two", "B", "labels", "pool"), store, Holdings(), expert="first")
+    _ask(scenario, Request("two", "B", "labels", "pool"), store, Holdings(), expert="first")
+    _ask(scenario, Request("two", "B", "features", "evaluation"), store, Holdings(), expert="other")
+    assert heard == [["parameters"], ["parameters", "features"], ["parameters"]]
 
 
 def test_what_a_protection_adds_counts_as_well(
