@@ -221,6 +221,60 @@ def test_every_layer_has_to_allow_it(tmp_path: Path) -> None:
     ]
 
 
+def _nested(root: Path) -> Path:
+    """Policies in three folders, each the preset of the one above; each folder has a decoy."""
+    below = root / "below" / "deeper"
+    below.mkdir(parents=True)
+    outer = _file(root, "preset: below/two.yaml\n", "one.yaml")
+    _file(root / "below", "preset: deeper/../deeper/three.yaml\n", "two.yaml")
+    _file(below, "preset: ./four.yaml\nnever: [logits]\n", "three.yaml")
+    _file(below, "never: [labels]\n", "four.yaml")
+    (root / "deeper").mkdir()
+    for folder in (root, root / "below", root / "deeper"):
+        for name in ("three.yaml", "four.yaml"):
+            _file(folder, "never: [inputs]\n", name)
+    return outer
+
+
+def test_a_presets_own_preset_starts_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a policy of several files would read another folder's, and forbid less."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    _file(elsewhere, "never: [inputs]\n", "four.yaml")
+    monkeypatch.chdir(elsewhere)
+    outer = _nested(tmp_path / "policies")
+    read(outer)
+    of_client = policy.of_client("ada", Policy(preset=str(outer)))
+    for layers, name, files in (
+        (policy.of_node(outer), policy.NODE, 3),
+        (of_client, "policy of client 'ada'", 4),
+    ):
+        assert [layer.name for layer in layers] == [name, *[f"{name}, preset file"] * files]
+        reasons = [
+            policy.refusal(layers, Request("s", "A", kind, "train"))
+            for kind in ("labels", "logits", "inputs")
+        ]
+        file = f"{name}, preset file"
+        assert reasons == [f"{file}: never labels", f"{file}: never logits", None]
+
+
+def test_what_is_wrong_in_a_presets_preset_is_found_in_its_folder(tmp_path: Path) -> None:
+    """Without it a file would pass its check and then let nothing out, or another file be read."""
+    outer = _nested(tmp_path)
+    inner = tmp_path / "below" / "deeper" / "four.yaml"
+    _file(inner.parent, "never: [labls]\n", inner.name)
+    with pytest.raises(ScenarioError, match="preset: it cannot be used: ") as caught:
+        read(outer)
+    assert f"{inner}:1:9: never.0: unknown value" in str(caught.value)
+    assert policy.of_node(outer)[-1].rules is None
+    inner.unlink()
+    with pytest.raises(ScenarioError, match="there is no such file") as caught:
+        read(outer)
+    assert f"looked for {inner}" in str(caught.value)
+
+
 def test_a_preset_that_cannot_be_read_lets_nothing_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
