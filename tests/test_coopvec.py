@@ -97,6 +97,19 @@ def test_the_peak_is_the_mean_of_the_fullest_bin(values: list[float], expected: 
     assert float(coopvec.peak(torch.tensor(values))) == pytest.approx(expected)
 
 
+def test_a_map_has_fifty_bins() -> None:
+    """Without it the peaks would be others than those that the docs and the report speak of."""
+    assert coopvec.ESTIMATOR == "mean of the fullest of 50 bins on [0, 1]"
+    # 0.0199 lies in the first of 50 bins and 0.0201 in the second, but not of 49, nor of 51.
+    entry = torch.tensor([0.0199, 0.0199, 0.0201, 0.0201, 0.0201, 0.001, 0.001])
+    assert float(coopvec.peak(entry)) == pytest.approx((2 * 0.0199 + 2 * 0.001) / 4)
+    assert coopvec.histogram(entry).tolist() == [4, 3, *[0] * 48]
+    found = coopvec.coopvec_map([torch.stack([entry, 1 - entry], dim=1)])
+    assert found.counts.shape == (1, 2, 50)
+    assert found.counts[0, 1].tolist() == [*[0] * 48, 3, 4]
+    assert found.raw_sums.tolist() == pytest.approx([1.0])
+
+
 def test_a_map_row_without_any_peak_is_the_mean_coopvec() -> None:
     """Without it CoopVecs that name one expert after another would end the run with NaN."""
     found = coopvec.coopvec_map([torch.eye(4)[[0, 1, 2, 3]], torch.eye(4)[[0, 0, 0, 1]]])

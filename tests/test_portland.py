@@ -173,6 +173,22 @@ def test_equal_experts_have_no_offset(value: float, experts: int) -> None:
     assert standardised_offset_sums(sums).tolist() == [0.0] * experts
 
 
+@pytest.mark.parametrize("size", [1e-9, 1.0, 3e7])
+def test_the_smallest_real_offset_counts_and_rounding_does_not(size: float) -> None:
+    """Without it experts that differ little would count as equal, or equal ones as different."""
+    apart = torch.tensor([size, size * (1 + 1e-11)], dtype=torch.float64)
+    assert standardised_offset_sums(apart).tolist() == pytest.approx(
+        [-0.7071068, 0.7071068], abs=1e-4
+    )
+    assert standardised_offset_sums(-apart).tolist() == pytest.approx(
+        [0.7071068, -0.7071068], abs=1e-4
+    )
+    rounded = torch.tensor([size, size * (1 + 1e-13)], dtype=torch.float64)
+    for equal in (rounded, -rounded, 0 * apart):
+        assert standardised_offset_sums(equal).tolist() == [0.0, 0.0]
+        assert standardised_offset_sums(equal).dtype == torch.float32
+
+
 def test_two_experts_always_standardise_to_the_same() -> None:
     """Without it the remark in design and docs would be untrue."""
     found = standardised_offset_sums(torch.tensor([123.456, -9.0], dtype=torch.float64))
@@ -241,6 +257,18 @@ def test_an_epoch_asks_every_query_once_and_the_tasks_take_turns(
     turns = [-(-size // batch_size) for size in sizes]
     expected = [i for turn in range(max(turns, default=0)) for i, n in enumerate(turns) if turn < n]
     assert [index for index, _ in drawn] == expected
+
+
+def test_an_epochs_order_is_drawn_and_every_order_can_be() -> None:
+    """Without it each epoch would have the same batches, in the order of the scenario."""
+    draw = _generator()
+    epochs = [
+        tuple(int(i) for index, part in batches([3, 4], 2, draw) if index == 0 for i in part)
+        for _ in range(100)
+    ]
+    assert set(epochs) == set(itertools.permutations(range(3)))
+    both = [torch.cat([p for i, p in batches([50, 50], 8, draw) if i == of]) for of in (0, 1)]
+    assert not torch.equal(*both)
 
 
 def _trained(seed: int = 0, queries: Any = None, **options: Any) -> portland.Fit:

@@ -15,6 +15,7 @@ from neulig_fl import coopvec, weightings
 from neulig_fl.fitted import Fitted, NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.portland import Fit, Portland
+from neulig_fl.randomness import torch_generator
 from neulig_fl.records import Request
 from neulig_fl.weightings import Situation, Weighting
 
@@ -138,23 +139,24 @@ def test_batch_first_gives_a_shuffled_batch_its_first_querys_coopvec(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it `batch-first` would not be what the released code does."""
+    assert weightings.BATCH == 128
     monkeypatch.setattr(weightings, "BATCH", 3)
     situation = make()
     own = situation.coopvecs()
     found, again = weightings.batch_first(situation), weightings.batch_first(situation)
-    for merge, ensemble, repeat, vectors in zip(
-        found.merge, found.ensemble, again.merge, own, strict=True
+    for task, merge, ensemble, repeat, vectors in zip(
+        TASKS, found.merge, found.ensemble, again.merge, own, strict=True
     ):
         assert torch.equal(ensemble, vectors)  # type: ignore[arg-type]
         assert torch.equal(merge, repeat)  # type: ignore[arg-type]
-        rows = [tuple(row) for row in merge.tolist()]  # type: ignore[union-attr]
-        sizes = sorted(rows.count(row) for row in set(rows))
-        assert sizes == [1, 3, 3]
-        assert set(rows) <= {tuple(row) for row in vectors.tolist()}
-    firsts = [
-        next(i for i, r in enumerate(own[0].tolist()) if r == m) for m in found.merge[0].tolist()
-    ]  # type: ignore[union-attr]
-    assert set(firsts) != {0, 3, 6}, "the batch must be shuffled"
+        seed = situation.knowledge.setting.seed
+        order = torch.randperm(ROWS, generator=torch_generator(seed, "batch-first", task)).tolist()
+        assert order != list(range(ROWS)), "the batch must be shuffled"
+        for place, query in enumerate(order):
+            first = order[place - place % 3]
+            assert torch.equal(merge[query], vectors[first])  # type: ignore[index]
+    assert found.reasons == [None, None]
+    assert not torch.equal(found.merge[0], own[0])  # type: ignore[arg-type]
 
 
 def test_by_task_every_query_has_its_tasks_map(make: Make) -> None:
