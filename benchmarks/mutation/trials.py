@@ -158,7 +158,7 @@ def clean(file: str, tests: Sequence[str]) -> Clean:
         tests: paths from the root, as pytest takes them.
 
     Raises:
-        RuntimeError: a test fails without any mutant.
+        RuntimeError: a test fails without any mutant, or the module cannot be left out.
     """
     recorder, began = _Recorder(ROOT / file), time.perf_counter()
 
@@ -178,6 +178,8 @@ def clean(file: str, tests: Sequence[str]) -> Clean:
     found.wall, found.processor = time.perf_counter() - began, usage
     for name in independent(module_name(file), found.loaded):
         importlib.import_module(name)
+    if module_name(file) in sys.modules:
+        raise RuntimeError(f"{file}: is imported already, so that no mutant of it would be tried")
     gc.collect()
     gc.freeze()
     return found
@@ -221,8 +223,9 @@ def independent(module: str, loaded: Iterable[str]) -> list[str]:
 
 def _imports(name: str) -> set[str]:
     """Every name that a module of the package imports from it, also inside of functions."""
-    spec = importlib.util.find_spec(name)
-    tree = ast.parse(Path(str(spec and spec.origin)).read_text(encoding="utf-8"))
+    path = ROOT / name.replace(".", "/")  # asking importlib would import the folder's __init__
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     found = {name.rpartition(".")[0]}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
