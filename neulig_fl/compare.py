@@ -15,7 +15,6 @@ from neulig_fl.fitted import Fitted, NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.merged import Grouping
 from neulig_fl.progress import Progress
-from neulig_fl.randomness import numpy_generator
 from neulig_fl.scenario import Stage
 from neulig_fl.scenario_values import MODEL_KINDS
 from neulig_fl.sides import Mixing, Sides
@@ -95,10 +94,8 @@ class Row:
         """What it is known by in its stage."""
         return self.method, self.granularity, self.variant
 
-    def record(self, seed: int, stage: str) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The row as the report contract has it."""
-        purpose = _purpose(stage, self.key)
-        generator = numpy_generator(seed, "bootstrap", purpose)
         shown = bool(self.scores)
         return {
             "method": self.method,
@@ -111,16 +108,10 @@ class Row:
             "bytes": self.bytes,
             "experts": list(self.experts),
             "tasks": [evaluate.task_record(s) for s in self.scores],
-            "average": evaluate.average_record(self.scores, generator) if shown else None,
+            "average": evaluate.average_record(self.scores) if shown else None,
             "grouping": self.grouping.record() if self.grouping else None,
             "settings": self.settings.record() if self.settings else None,
         }
-
-
-def _purpose(stage: str, key: Key) -> str:
-    """What a row's own randomness is for."""
-    method, granularity, variant = key
-    return f"{stage}/{method}/{granularity}" + (f"/{variant}" if variant else "")
 
 
 @dataclass
@@ -268,7 +259,7 @@ def _pretrained(run: StageRun, merging: bool) -> None:
     close(run, row, start)
 
 
-def comparisons(run: StageRun, seed: int) -> list[dict[str, Any]]:
+def comparisons(run: StageRun) -> list[dict[str, Any]]:
     """Every method minus NeuLig per sample, on the same queries."""
     base = run.rows.get((NEULIG, "sample", None))
     if base is None or not base.scores:
@@ -278,9 +269,7 @@ def comparisons(run: StageRun, seed: int) -> list[dict[str, Any]]:
         if row is base or not row.scores:
             continue
         for quantity in ("merge_accuracy", "ensemble_accuracy"):
-            purpose = f"{_purpose(run.stage.name, row.key)}/{quantity}"
-            generator = numpy_generator(seed, "bootstrap-comparison", purpose)
-            figure = evaluate.comparison(row.scores, base.scores, quantity, generator)
+            figure = evaluate.comparison(row.scores, base.scores, quantity)
             if figure is not None:
                 found.append(
                     {

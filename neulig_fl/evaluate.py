@@ -81,21 +81,15 @@ def task_record(score: TaskScore) -> dict[str, Any]:
         record["interior"] = interior_share(score.coopvecs)
     if merge is not None and ensemble is not None and len(merge):
         b, c, n = discordant(merge, ensemble)
-        low, high = intervals.tango(b, c, n)
         record["gap"] = 100.0 * (b - c) / n
-        record["gap_ci95"] = [100.0 * low, 100.0 * high]
+        record["gap_ci95"] = list(interval_pp([(b, c, n)], 0.95))
         if score.merged is not None and score.ensembled is not None:
             record["agreement"] = float((score.merged == score.ensembled).double().mean())
     return record
 
 
-def average_record(scores: Sequence[TaskScore], generator: np.random.Generator) -> dict[str, Any]:
-    """`results[].average`: means over tasks, every task weighing the same.
-
-    Args:
-        scores: one a task.
-        generator: draws the paired bootstrap, stratified by task.
-    """
+def average_record(scores: Sequence[TaskScore]) -> dict[str, Any]:
+    """`results[].average`: means over tasks, every task weighing the same."""
     tasks = [task_record(s) for s in scores]
     record: dict[str, Any] = {
         "merge_accuracy": _mean([t["merge_accuracy"] for t in tasks]),
@@ -108,9 +102,9 @@ def average_record(scores: Sequence[TaskScore], generator: np.random.Generator) 
     gaps = [t["gap"] for t in tasks]
     if gaps and all(g is not None for g in gaps):
         counts = [_counts(s.merge_right, s.ensemble_right) for s in scores]
-        ci95, ci90 = intervals_pp(counts, generator, (0.95, 0.90))
+        ci90 = interval_pp(counts, 0.90)
         record["gap_of_means"] = _mean(gaps)
-        record["gap_of_means_ci95"] = list(ci95)
+        record["gap_of_means_ci95"] = list(interval_pp(counts, 0.95))
         record["mean_absolute_gap"] = _mean([abs(g) for g in gaps])
         record["equivalence"] = {
             "margin_pp": MARGIN_PP,
@@ -121,10 +115,7 @@ def average_record(scores: Sequence[TaskScore], generator: np.random.Generator) 
 
 
 def comparison(
-    scores: Sequence[TaskScore],
-    base: Sequence[TaskScore],
-    quantity: str,
-    generator: np.random.Generator,
+    scores: Sequence[TaskScore], base: Sequence[TaskScore], quantity: str
 ) -> dict[str, Any] | None:
     """A method's accuracy minus NeuLig's on the same queries, in percentage points.
 
@@ -132,7 +123,6 @@ def comparison(
         scores: the method's, one a task.
         base: NeuLig's, the same tasks.
         quantity: `merge_accuracy` or `ensemble_accuracy`.
-        generator: draws the paired bootstrap.
 
     Returns:
         {difference, ci95}, or None when a side is missing or a task has no query.
@@ -143,24 +133,13 @@ def comparison(
         return None
     counts = [_counts(one, two) for one, two in pairs]
     difference = float(np.mean([100.0 * (b - c) / n for b, c, n in counts]))
-    return {"difference": difference, "ci95": list(intervals_pp(counts, generator, (0.95,))[0])}
+    return {"difference": difference, "ci95": list(interval_pp(counts, 0.95))}
 
 
-def intervals_pp(
-    counts: Sequence[intervals.Discordant],
-    generator: np.random.Generator,
-    levels: Sequence[float],
-) -> list[tuple[float, float]]:
-    """Intervals of the mean difference over tasks, percentage points, one a level.
-
-    The paired bootstrap, stratified by task. Where no query of any task is discordant it would have
-    no width; there the tasks' score intervals are combined instead.
-    """
-    if not any(b or c for b, c, _ in counts):
-        ends = [intervals.stratified_tango(counts, level) for level in levels]
-        return [(100.0 * low, 100.0 * high) for low, high in ends]
-    draws = 100.0 * intervals.paired_bootstrap(counts, generator)
-    return [intervals.percentile(draws, level) for level in levels]
+def interval_pp(counts: Sequence[intervals.Discordant], level: float) -> tuple[float, float]:
+    """The score interval of the mean difference over tasks, percentage points."""
+    low, high = intervals.score_interval(counts, level)
+    return 100.0 * low, 100.0 * high
 
 
 def _counts(first: Tensor | None, second: Tensor | None) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Intervals for gaps: score intervals for a task, a bootstrap for averages, Student's t over seeds.
+"""Intervals for gaps: score intervals for a task and for averages, Student's t over seeds.
 
 A task's merge and ensemble predictions are paired by query. Of n queries, b are right merged only
 and c are right ensembled only; the difference of the two accuracies is (b - c) / n, as a fraction.
@@ -13,12 +13,20 @@ from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 
 from neulig_fl.errors import InputError
 
 Verdict = Literal["equivalent", "different", "inconclusive"]
 Discordant = tuple[int, int, int]
+Counts = NDArray[np.float64]
+
+ALLOWANCE = 0.2
+"""What a skewness of 1 adds to the normal quantile."""
+
+STEPS = 100
+"""Of Newton's method at most; a dozen do."""
 
 
 class Spread(TypedDict):
@@ -29,146 +37,122 @@ class Spread(TypedDict):
     ci95: tuple[float, float] | None
 
 
-def tango(b: int, c: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval for the difference of two paired proportions, p_b - p_c.
+def score_interval(
+    discordant: Sequence[Discordant], level: float = 0.95, allowance: float = ALLOWANCE
+) -> tuple[float, float]:
+    """Score interval for the mean over T tasks of the paired differences (b - c) / n.
 
-    The interval holds every d with |T(d)| <= z, where
+    Let m be the mean of the observed differences. Under the hypothesis that the true mean is d, the
+    tasks' probabilities p_t (only the first model is right) and q_t (only the second) are taken at
+    their joint maximum likelihood. With v the variance of m there and g its skewness, the score is
 
-        T(d) = (b - c - n d) / sqrt(n (2 q + d (1 - d)))
+        s(d) = (m - d) / sqrt(v),  v = sum_t (p_t + q_t - (p_t - q_t)^2) / n_t / T^2
 
-    and q is the maximum-likelihood estimate of p_c when p_b - p_c = d. T falls in d, so that each
-    end is found by bisection. Unlike a Wald interval it has a width where b = c = 0:
-    +-z^2 / (n + z^2).
+    and the interval holds every d with |s(d)| <= z + allowance |g|. For one task and no allowance
+    it is Tango's. The allowance is for discordant queries that are few and mostly of one side,
+    where z alone is too small; where either side has as many, g is near 0.
 
     Args:
-        b: queries that only the first model gets right.
-        c: queries that only the second model gets right.
-        n: all queries, at least 1.
+        discordant: (b, c, n) for each task: queries that only the first model gets right, those
+            that only the second does, and all queries, at least 1.
         level: coverage, between 0 and 1.
+        allowance: what a skewness of 1 adds to z.
 
     Returns:
-        Both ends, as fractions in [-1, 1]; (b - c) / n lies between them. Swapping b and c mirrors
-        them exactly.
+        Both ends, as fractions in [-1, 1], with m between them, and a width also where no query is
+        discordant. Swapping every b and c mirrors them exactly.
 
     Raises:
-        InputError: counts that cannot be counts of n queries, or a level outside (0, 1).
+        InputError: no task, counts that cannot be counts of n queries, or a level outside (0, 1).
 
     Example:
-        >>> [round(end, 4) for end in tango(6, 16, 161)]
+        >>> [round(end, 4) for end in score_interval([(6, 16, 161)], allowance=0.0)]
         [-0.124, -0.0054]
-        >>> [round(end, 4) for end in tango(0, 0, 500)]
-        [-0.0076, 0.0076]
+        >>> [round(end, 4) for end in score_interval([(1, 0, 500), (0, 0, 500), (2, 1, 500)])]
+        [-0.002, 0.0054]
 
-    Source: Tango 1998, Statistics in Medicine 17:891-908.
+    Source: Tango 1998, Statistics in Medicine 17:891-908, for one task; the joint likelihood is
+        that of Miettinen and Nurminen 1985, Statistics in Medicine 4:213-226, without their
+        assumption that tasks have a common difference. The allowance is ours:
+        docs/method.md has what it does to the coverage.
     """
-    _check_counts(b, c, n)
+    _check_tasks(discordant)
     z = float(ndtri((1.0 + _check_level(level)) / 2.0))
-    return -_upper_end(c, b, n, z), _upper_end(b, c, n, z)
+    b, c, n = np.array(discordant, dtype=np.float64).T
+    return _lower_end(b, c, n, z, allowance), -_lower_end(c, b, n, z, allowance)
 
 
-def _upper_end(b: int, c: int, n: int, z: float) -> float:
-    """The largest d with T(d) >= -z; in closed form where the estimate's own variance is 0."""
-    if b == n:
-        return 1.0
-    if b == c == 0:
-        return z * z / (n + z * z)
-    if c == n:
-        return -(n - z * z) / (n + z * z)
-    low, high = (b - c) / n, 1.0
-    while low < (middle := (low + high) / 2.0) < high:
-        if b - c - n * middle + z * math.sqrt(n * _variance(b, c, n, middle)) > 0.0:
-            low = middle
-        else:
-            high = middle
-    return high
+def _lower_end(b: Counts, c: Counts, n: Counts, z: float, allowance: float) -> float:
+    """The smallest d with s(d) <= z + allowance |g|; -1 where every query is the second's."""
+    if np.array_equal(c, n):
+        return -1.0
+
+    def excess(multiplier: float) -> float:
+        _, variance, skewness = mean_moments(*tilted(b, c, n, np.asarray(multiplier)), n)
+        distance = multiplier * math.sqrt(float(variance))
+        return distance - z - allowance * abs(float(skewness))
+
+    enough = float(n.sum())
+    while excess(enough) <= 0.0:
+        enough *= 2.0
+    found = brentq(excess, 0.0, enough, xtol=1e-9 * enough, rtol=1e-12)
+    return float(mean_moments(*tilted(b, c, n, np.asarray(found)), n)[0])
 
 
-def _variance(b: int, c: int, n: int, d: float) -> float:
-    """2 q + d (1 - d), where 2 n q^2 + B q - c d (1 - d) = 0, by the form that does not cancel."""
-    linear = -b - c + (2 * n - b + c) * d
-    constant = -c * d * (1.0 - d)
-    root = math.sqrt(max(linear * linear - 8 * n * constant, 0.0))
-    q = (root - linear) / (4 * n) if linear <= 0.0 else -2.0 * constant / (root + linear)
-    return max(2.0 * q + d * (1.0 - d), 0.0)
+def tilted(b: Counts, c: Counts, n: Counts, multiplier: Counts) -> tuple[Counts, Counts]:
+    """The tasks' likeliest probabilities where their mean difference is held below the observed.
 
+    With T tasks and Lagrange's multiplier k >= 0 for the mean difference, let a = k / T. A task has
 
-def stratified_tango(discordant: Sequence[Discordant], level: float = 0.95) -> tuple[float, float]:
-    """Score interval for the mean over tasks of (b - c) / n, from the tasks' own score intervals.
+        p = b / (x + 2 a),  q = c / x,  1 - p - q = (n - b - c) / (x + a)
 
-    Variances are recovered from the distance of each end from its estimate: for T tasks of mean m
-    the upper end is m + sqrt(sum_t (u_t - d_t)^2) / T, and the lower end likewise. It has a width
-    where the bootstrap has none, that is where no query of any task is discordant.
+    with x such that the three sum to 1. Their sum falls in x and is convex, so that Newton's method
+    from the left goes up to x without passing it. Where c = 0, x may come to 0: q is then what is
+    left to 1. At the solution the observed mean less the held one is k v, so that s = k sqrt(v).
 
     Args:
-        discordant: (b, c, n) for each task.
-        level: coverage, between 0 and 1.
+        b: queries that only the first model gets right, (..., tasks).
+        c: those that only the second does, (..., tasks).
+        n: all queries, (tasks,).
+        multiplier: k, (...).
 
     Returns:
-        Both ends, as fractions.
-
-    Raises:
-        InputError: no task, or counts that `tango` refuses.
-
-    Example:
-        >>> [round(end, 4) for end in stratified_tango([(0, 0, 500), (0, 0, 500)])]
-        [-0.0054, 0.0054]
-
-    Source: Zou and Donner 2008, Statistics in Medicine 27:1693-1702.
+        p and q, each (..., tasks).
     """
-    _check_tasks(discordant)
-    estimates = [(b - c) / n for b, c, n in discordant]
-    ends = [tango(b, c, n, level) for b, c, n in discordant]
-    mean, tasks = sum(estimates) / len(estimates), len(estimates)
-    below = math.hypot(*(d - lo for d, (lo, _) in zip(estimates, ends, strict=True)))
-    above = math.hypot(*(hi - d for d, (_, hi) in zip(estimates, ends, strict=True)))
-    return max(mean - below / tasks, -1.0), min(mean + above / tasks, 1.0)
+    a = np.asarray(multiplier / n.shape[-1])[..., None]
+    rest = n - b - c
+    x = np.maximum(np.maximum(c, n - 2.0 * a), 0.0)
+    for _ in range(STEPS):
+        parts = _share(b, x + 2.0 * a), _share(c, x), _share(rest, x + a)
+        falls = _share(parts[0], x + 2.0 * a) + _share(parts[1], x) + _share(parts[2], x + a)
+        excess = parts[0] + parts[1] + parts[2] - 1.0
+        before, x = x, np.maximum(x + _share(excess, falls), 0.0)
+        if np.all(np.abs(x - before) <= 1e-14 * n):
+            break
+    p = _share(b, x + 2.0 * a)
+    return p, np.where(c > 0, _share(c, x), np.maximum(1.0 - p - _share(rest, x + a), 0.0))
 
 
-def paired_bootstrap(
-    discordant: Sequence[Discordant], generator: np.random.Generator, resamples: int = 10_000
-) -> NDArray[np.float64]:
-    """Draws of the mean over tasks of (b - c) / n, resampling queries within each task.
+def _share(part: Counts, whole: Counts) -> Counts:
+    """The part divided by the whole; 0 where the whole is 0."""
+    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole != 0)
 
-    Resampling n queries with replacement changes b and c alone: each draw is one multinomial.
-    Where no task has a discordant query every draw is 0: use `stratified_tango` there.
+
+def mean_moments(p: Counts, q: Counts, n: Counts) -> tuple[Counts, Counts, Counts]:
+    """Mean, variance and skewness of the mean over tasks of (b - c) / n; skewness 0 without spread.
 
     Args:
-        discordant: (b, c, n) for each task.
-        generator: the source of randomness; the same state gives the same draws.
-        resamples: number of draws.
+        p: probabilities of a query that only the first model gets right, (..., tasks).
+        q: probabilities of one that only the second does, (..., tasks).
+        n: all queries, (tasks,).
 
     Returns:
-        (resamples,) float64, fractions.
-
-    Raises:
-        InputError: no task, or counts that cannot be counts of n queries.
-
-    Example:
-        >>> generator = np.random.default_rng(0)
-        >>> paired_bootstrap([(5, 2, 100), (0, 1, 50)], generator, resamples=1000).shape
-        (1000,)
-
-    Source: Efron and Tibshirani 1993, chapter 13.
+        Three arrays, (...).
     """
-    _check_tasks(discordant)
-    total = np.zeros(resamples, dtype=np.float64)
-    for b, c, n in discordant:
-        shares = [b / n, c / n, (n - b - c) / n]
-        drawn = generator.multinomial(n, shares, size=resamples)
-        total += (drawn[:, 0] - drawn[:, 1]) / n
-    return total / len(discordant)
-
-
-def percentile(draws: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """The central interval that holds a share `level` of the draws, in the draws' own unit.
-
-    Example:
-        >>> percentile(np.arange(101.0), 0.5)
-        (25.0, 75.0)
-    """
-    tail = (1.0 - _check_level(level)) / 2.0
-    low, high = np.quantile(draws, [tail, 1.0 - tail])
-    return float(low), float(high)
+    d, tasks = p - q, n.shape[-1]
+    variance = (np.maximum(p + q - d * d, 0.0) / n).sum(axis=-1) / tasks**2
+    third = ((d - 3.0 * d * (p + q) + 2.0 * d**3) / n**2).sum(axis=-1) / tasks**3
+    return d.mean(axis=-1), variance, _share(third, variance**1.5)
 
 
 def equivalence(ci90_pp: tuple[float, float], margin_pp: float) -> Verdict:

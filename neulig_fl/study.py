@@ -65,7 +65,7 @@ class Study:
             self.progress.note(f"group {group}: {new} experts trained, {cached} from the cache")
         self.seconds["prepare"] = time.perf_counter() - start
 
-    def run_stage(self, stage: Stage, seed: int) -> None:
+    def run_stage(self, stage: Stage) -> None:
         """Collect what a stage shares, run its steps, keep its part of the report."""
         start = time.perf_counter()
         releases, refusals = self.collector.collect(stage)
@@ -80,8 +80,8 @@ class Study:
             {
                 "name": stage.name,
                 "group": stage.group,
-                "results": [row.record(seed, stage.name) for row in run.rows.values()],
-                "comparisons": comparisons(run, seed),
+                "results": [row.record() for row in run.rows.values()],
+                "comparisons": comparisons(run),
                 "releases": releases,
                 "refusals": refusals,
                 "audits": [],
@@ -163,7 +163,7 @@ def serve(
     try:
         study.prepare(scenario)
         for stage in scenario.stages:
-            study.run_stage(stage, seed)
+            study.run_stage(stage)
     finally:
         study.collector.book.write(out)
     if study.fitted is not None:

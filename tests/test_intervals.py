@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from functools import cache
 
 import numpy as np
@@ -13,14 +14,7 @@ from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 
 from neulig_fl.errors import InputError
-from neulig_fl.intervals import (
-    equivalence,
-    paired_bootstrap,
-    percentile,
-    spread,
-    stratified_tango,
-    tango,
-)
+from neulig_fl.intervals import equivalence, mean_moments, score_interval, spread, tilted
 
 
 @st.composite
@@ -31,26 +25,56 @@ def counts(draw: st.DrawFn, most: int = 3000) -> tuple[int, int, int]:
     return b, draw(st.integers(0, n - b)), n
 
 
-def slow_tango(b: int, c: int, n: int, level: float) -> tuple[float, float]:
-    """The same interval from a numerical maximisation of the likelihood under p_b - p_c = d."""
+Task = tuple[int, int, int]
 
-    def score(d: float) -> float:
-        def minus_log_likelihood(p_c: float) -> float:
-            p_b, rest = p_c + d, 1.0 - 2.0 * p_c - d
-            pairs = [(b, p_b), (c, p_c), (n - b - c, rest)]
-            return -sum(count * math.log(max(p, 1e-300)) for count, p in pairs if count)
 
-        low, high = max(0.0, -d), (1.0 - d) / 2.0
-        best = minimize_scalar(
-            minus_log_likelihood, bounds=(low, high), method="bounded", options={"xatol": 1e-12}
+def likeliest(task: Task, d: float) -> tuple[float, float]:
+    """A task's (p, log likelihood) under p - q = d, by a numerical maximisation."""
+    b, c, n = task
+
+    def minus_log_likelihood(q: float) -> float:
+        pairs = [(b, q + d), (c, q), (n - b - c, 1.0 - 2.0 * q - d)]
+        return -sum(count * math.log(max(p, 1e-300)) for count, p in pairs if count)
+
+    bounds = max(0.0, -d), (1.0 - d) / 2.0
+    best = minimize_scalar(
+        minus_log_likelihood, bounds=bounds, method="bounded", options={"xatol": 1e-12}
+    )
+    return best.x + d, -best.fun
+
+
+def excess(tasks: list[Task], d: float, level: float, allowance: float) -> float:
+    """|score| less what the interval allows, for one task or two, from the definition."""
+    shift = 0.0
+    if len(tasks) == 2:
+        found = minimize_scalar(
+            lambda e: -likeliest(tasks[0], d + e)[1] - likeliest(tasks[1], d - e)[1],
+            bounds=(abs(d) - 1.0 + 1e-9, 1.0 - abs(d) - 1e-9),
+            method="bounded",
+            options={"xatol": 1e-11},
         )
-        variance = 2.0 * best.x + d - d * d
-        return (b - c - n * d) / math.sqrt(n * variance)
-
+        shift = found.x
+    second = third = 0.0
+    for task, gap in zip(tasks, (d + shift, d - shift), strict=False):
+        p, n = likeliest(task, gap)[0], task[2]
+        values = ((1.0, p), (-1.0, p - gap), (0.0, 1.0 - 2.0 * p + gap))
+        second += sum(share * (x - gap) ** 2 for x, share in values) / n
+        third += sum(share * (x - gap) ** 3 for x, share in values) / n**2
+    mean = sum((b - c) / n for b, c, n in tasks) / len(tasks)
+    score = (mean - d) * len(tasks) / math.sqrt(second)
     z = stats.norm.ppf((1.0 + level) / 2.0)
-    tiny, estimate = 1e-9, (b - c) / n
-    low = brentq(lambda d: score(d) - z, -1.0 + tiny, estimate - tiny)
-    return low, brentq(lambda d: score(d) + z, estimate + tiny, 1.0 - tiny)
+    return float(abs(score) - z - allowance * abs(third) / second**1.5)
+
+
+def slow_interval(tasks: list[Task], level: float, allowance: float) -> tuple[float, float]:
+    """The same interval from the definition, by nested numerical searches."""
+    mean = sum((b - c) / n for b, c, n in tasks) / len(tasks)
+
+    def over(d: float) -> float:
+        return excess(tasks, d, level, allowance)
+
+    low = brentq(over, -0.6, mean - 1e-7, xtol=1e-9)
+    return low, brentq(over, mean + 1e-7, 0.6, xtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -62,129 +86,134 @@ def slow_tango(b: int, c: int, n: int, level: float) -> tuple[float, float]:
     ],
 )
 def test_tango_published(b: int, c: int, n: int, level: float, low: float, high: float) -> None:
-    """Without it the interval could be another one than Tango's."""
+    """Without it one task's interval could be built on another one than Tango's."""
     digits = 3 if n == 21 else 4
-    assert [round(end, digits) for end in tango(b, c, n, level)] == [low, high]
+    found = score_interval([(b, c, n)], level, allowance=0.0)
+    assert [round(end, digits) for end in found] == [low, high]
 
 
-@pytest.mark.parametrize(
-    ("b", "c", "n"),
-    [(3, 5, 40), (1, 0, 12), (0, 1, 300), (40, 20, 160), (2, 2, 9), (7, 0, 1000), (5, 6, 11)],
-)
+ONE = [[(3, 5, 40)], [(1, 0, 50)], [(0, 1, 300)], [(40, 20, 160)], [(7, 0, 1000)], [(5, 6, 60)]]
+TWO = [
+    [(2, 9, 300), (4, 3, 100)],
+    [(5, 2, 100), (1, 0, 500)],
+    [(0, 3, 200), (6, 1, 200)],
+]
+
+
+@pytest.mark.parametrize("tasks", [*ONE, *TWO], ids=str)
 @pytest.mark.parametrize("level", [0.90, 0.95])
-def test_tango_slow(b: int, c: int, n: int, level: float) -> None:
-    """Without it the closed form of the constrained estimate could be wrong where no table is."""
-    assert tango(b, c, n, level) == pytest.approx(slow_tango(b, c, n, level), abs=2e-5)
+def test_interval_slow(tasks: list[Task], level: float) -> None:
+    """Without it the joint likelihood, the skewness or the level could be wrong unseen."""
+    for allowance in (0.0, 0.2) if len(tasks) == 1 else (0.2,):
+        found = score_interval(tasks, level, allowance)
+        assert found == pytest.approx(slow_interval(tasks, level, allowance), abs=2e-6)
 
 
-@given(counts())
-@settings(deadline=None)
-def test_tango_laws(found: tuple[int, int, int]) -> None:
+def test_allowance() -> None:
+    """Without it the default could be another one than the documented, or move an end too far."""
+    assert score_interval([(1, 0, 300)]) == score_interval([(1, 0, 300)], 0.95, 0.2)
+    for b, c, n in [(0, 0, 100), (1, 0, 300), (9, 0, 300), (6, 16, 161), (250, 250, 500)]:
+        plain, found = score_interval([(b, c, n)], allowance=0.0), score_interval([(b, c, n)])
+        for near, far in ((plain[0], found[0]), (found[1], plain[1])):
+            assert 0.0 <= (near - far) * n < 0.5
+
+
+@given(st.lists(counts(), min_size=1, max_size=4), st.randoms())
+@settings(deadline=None, max_examples=20)
+def test_interval_laws(tasks: list[Task], order: random.Random) -> None:
     """Without it an interval could lean to one side, miss its estimate, or have no width."""
-    b, c, n = found
-    low, high = tango(b, c, n)
-    assert tango(c, b, n) == (-high, -low)
-    assert -1.0 <= low <= (b - c) / n <= high <= 1.0
+    low, high = score_interval(tasks)
+    assert score_interval([(c, b, n) for b, c, n in tasks]) == (-high, -low)
+    mean = sum((b - c) / n for b, c, n in tasks) / len(tasks)
+    assert -1.0 <= low <= mean + 1e-12
+    assert mean - 1e-12 <= high <= 1.0
     assert low < high
-    narrow = tango(b, c, n, 0.5)
+    narrow = score_interval(tasks, 0.5)
     assert low <= narrow[0] <= narrow[1] <= high
+    shuffled = order.sample(tasks, len(tasks))
+    assert score_interval(shuffled) == pytest.approx((low, high), abs=1e-7)
 
 
-def test_tango_no_disagreement() -> None:
-    """Without it a gap of 0 on few queries would look certain."""
+@given(st.lists(counts(400), min_size=1, max_size=3), st.floats(-0.9, 0.9))
+@settings(deadline=None, max_examples=50)
+def test_interval_is_what_the_score_does_not_reject(tasks: list[Task], at: float) -> None:
+    """Without it the search for an end could stop at a point that is none."""
+    low, high = score_interval(tasks)
+    b, c, n = np.array(tasks, dtype=np.float64).T
+    mean = float(((b - c) / n).mean())
+    if at < 0.0:
+        b, c, mean, low = c, b, -mean, -high
+    lagrange = abs(at) * 4.0 * float(n.sum())
+    held, variance, skewness = mean_moments(*tilted(b, c, n, np.asarray(lagrange)), n)
+    assert mean - held == pytest.approx(lagrange * variance, abs=1e-7)
+    allowed = stats.norm.ppf(0.975) + 0.2 * abs(skewness)
+    if abs(lagrange * math.sqrt(variance) - allowed) > 1e-5:
+        assert (lagrange * math.sqrt(variance) <= allowed) == (held >= low)
+
+
+@pytest.mark.parametrize("tasks", [[50], [100, 100, 100]])
+def test_no_disagreement(tasks: list[int]) -> None:
+    """Without it a gap of 0 on few queries would look certain, or more certain by a discordant one.
+
+    Where no query is discordant and tasks are equal, d is a share of all N queries together:
+    s(d)^2 = N d / (1 - d) in the formula of one task.
+    """
+    total = sum(tasks)
     z = 1.959963984540054
-    assert tango(0, 0, 50) == pytest.approx((-z * z / (50 + z * z), z * z / (50 + z * z)))
+    plain = score_interval([(0, 0, n) for n in tasks], allowance=0.0)
+    assert plain == pytest.approx((-z * z / (total + z * z), z * z / (total + z * z)))
+    low, high = score_interval([(0, 0, n) for n in tasks])
+    one_low, one_high = score_interval([(0, 0, n) for n in tasks[1:]] + [(1, 0, tasks[0])])
+    assert high - low < one_high - one_low
+
+
+def test_tasks_weigh_the_same() -> None:
+    """Without it a large task would decide the mean, or a small one's few queries be forgotten."""
+    small, large = (2, 0, 100), (0, 0, 1000)
+    low, high = score_interval([small, large])
+    alone = score_interval([small])
+    assert low < 0.01 < high
+    assert high - low == pytest.approx(0.5 * (alone[1] - alone[0]), rel=0.05)
 
 
 @pytest.mark.parametrize(
-    ("p_b", "p_c", "n"), [(0.03, 0.05, 300), (0.01, 0.01, 500), (0.3, 0.1, 60)]
+    ("sizes", "shares"),
+    [((300,), [(0.03, 0.05)]), ((100, 250, 60), [(0.03, 0.05), (0.0, 0.02), (0.1, 0.02)])],
 )
-def test_tango_coverage(p_b: float, p_c: float, n: int) -> None:
+def test_coverage(sizes: tuple[int, ...], shares: list[tuple[float, float]]) -> None:
     """Without it "95 %" could be a name only."""
-    interval = cache(tango)
-    draws = np.random.default_rng(5).multinomial(n, [p_b, p_c, 1 - p_b - p_c], size=4000).tolist()
-    inside = [low <= p_b - p_c <= high for low, high in (interval(b, c, n) for b, c, _ in draws)]
-    assert 0.935 <= sum(inside) / len(inside) <= 0.970
+    truth = sum(p - q for p, q in shares) / len(shares)
+    generator = np.random.default_rng(11)
+    drawn = [
+        generator.multinomial(n, [p, q, 1 - p - q], size=120).tolist()
+        for (p, q), n in zip(shares, sizes, strict=True)
+    ]
+    interval = cache(score_interval)
+    ends = [
+        interval(tuple((b, c, n) for (b, c, _), n in zip(row, sizes, strict=True)))
+        for row in zip(*drawn, strict=True)
+    ]
+    assert 0.90 <= sum(low <= truth <= high for low, high in ends) / len(ends) <= 0.995
 
 
 @pytest.mark.parametrize(("b", "c", "n"), [(0, 0, 0), (-1, 0, 5), (0, -1, 5), (3, 3, 5)], ids=str)
-def test_tango_impossible_counts(b: int, c: int, n: int) -> None:
+def test_impossible_counts(b: int, c: int, n: int) -> None:
     """Without it impossible counts would give an interval instead of an error."""
     with pytest.raises(InputError, match=rf"b={b}, c={c}, n={n}: allowed"):
-        tango(b, c, n)
+        score_interval([(3, 4, 10), (b, c, n)])
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0, math.nan])
 def test_level(level: float) -> None:
     """Without it a level of 95 would be read as a share."""
     with pytest.raises(InputError, match="allowed: a number between 0 and 1"):
-        tango(1, 2, 30, level)
+        score_interval([(1, 2, 30)], level)
 
 
-def test_stratified_one_task() -> None:
-    """Without it one task's average would have another interval than the task."""
-    assert stratified_tango([(3, 5, 40)]) == pytest.approx(tango(3, 5, 40))
-
-
-def test_stratified_coverage() -> None:
-    """Without it the interval of an average could miss more often than it says."""
-    shares, sizes = [(0.03, 0.05), (0.0, 0.02), (0.1, 0.02)], [100, 250, 60]
-    truth = sum(p_b - p_c for p_b, p_c in shares) / 3
-    generator = np.random.default_rng(11)
-    drawn = [
-        generator.multinomial(n, [p_b, p_c, 1 - p_b - p_c], size=800).tolist()
-        for (p_b, p_c), n in zip(shares, sizes, strict=True)
-    ]
-    ends = [
-        stratified_tango([(b, c, n) for (b, c, _), n in zip(row, sizes, strict=True)])
-        for row in zip(*drawn, strict=True)
-    ]
-    assert 0.93 <= sum(low <= truth <= high for low, high in ends) / len(ends) <= 0.985
-
-
-def test_stratified_no_disagreement() -> None:
-    """Without it an average without any disagreement would have an interval of width 0."""
-    low, high = stratified_tango([(0, 0, 100), (0, 0, 400)])
-    assert low == -high
-    assert high > 0.01
-
-
-def test_bootstrap_deterministic() -> None:
-    """Without it the same seed could give two reports."""
-    tasks = [(5, 2, 100), (0, 1, 50)]
-    first = paired_bootstrap(tasks, np.random.default_rng(3), resamples=500)
-    assert np.array_equal(first, paired_bootstrap(tasks, np.random.default_rng(3), resamples=500))
-    assert not np.array_equal(
-        first, paired_bootstrap(tasks, np.random.default_rng(4), resamples=500)
-    )
-
-
-def test_bootstrap_moments() -> None:
-    """Without it tasks of unequal size could be weighted by size instead of equally."""
-    tasks = [(12, 30, 400), (3, 1, 50), (0, 0, 1000)]
-    draws = paired_bootstrap(tasks, np.random.default_rng(0), resamples=40_000)
-    mean = sum((b - c) / n for b, c, n in tasks) / 3
-    variance = sum(((b + c) / n - ((b - c) / n) ** 2) / n for b, c, n in tasks) / 9
-    assert draws.mean() == pytest.approx(mean, abs=4 * math.sqrt(variance / 40_000))
-    assert draws.std() == pytest.approx(math.sqrt(variance), rel=0.02)
-
-
-def test_bootstrap_slow() -> None:
-    """Without it the multinomial could differ from resampling queries one by one."""
-    b, c, n = 6, 15, 80
-    query_gaps = np.array([1] * b + [-1] * c + [0] * (n - b - c))
-    generator = np.random.default_rng(1)
-    slow = generator.choice(query_gaps, size=(20_000, n)).mean(axis=1)
-    fast = paired_bootstrap([(b, c, n)], np.random.default_rng(2), resamples=20_000)
-    assert percentile(fast, 0.9) == pytest.approx(percentile(slow, 0.9), abs=0.013)
-
-
-@pytest.mark.parametrize("function", [stratified_tango, paired_bootstrap])
-def test_no_task(function: object) -> None:
+def test_no_task() -> None:
     """Without it a mean over no task would divide by 0."""
-    arguments = ([], np.random.default_rng(0)) if function is paired_bootstrap else ([],)
     with pytest.raises(InputError, match="no task was given"):
-        function(*arguments)  # type: ignore[operator]
+        score_interval([])
 
 
 @pytest.mark.parametrize(

@@ -469,7 +469,7 @@ def test_a_refused_sum_is_a_row_with_its_reason_and_the_rest_goes_on(make: Make)
     for name in (("neulig", "task"), ("simple-average", None)):
         row = bench.row(*name)
         assert (row.scores, row.reason) == ([], "no sum of parameters: by hand")
-        assert row.record(3, "s")["status"] == "not-permitted"
+        assert row.record()["status"] == "not-permitted"
     assert [len(parts) for parts in bench.weights("parameters")] == [1, 2, 1], "NeuLig asks first"
     assert bench.row("pretrained").scores
 
@@ -480,14 +480,14 @@ def test_a_merge_without_its_ensemble_is_shown_as_that(make: Make) -> None:
     bench.sums.refused = {"features": 0}
     merge.run(bench.run)
     row = bench.row("simple-average")
-    assert row.record(3, "s")["status"] == "ok"
+    assert row.record()["status"] == "ok"
     for score in row.scores:
         assert (score.merged is not None, score.ensembled) == (True, None)
         assert score.reason == "no ensemble: no sum of features: by hand"
     bench = make(EVALUATION, PARAMETERS)
     bench.sums.refused = {"features": 0}
     ensemble.run(bench.run)
-    assert bench.row("simple-average").record(3, "s")["status"] == "not-permitted"
+    assert bench.row("simple-average").record()["status"] == "not-permitted"
 
 
 def test_where_nobody_asks_there_is_no_sum(make: Make) -> None:

@@ -101,7 +101,7 @@ def test_votes_for_other_tasks_classes_do_not_count(data: Path, tmp_path: Path) 
         _answer(knowledge, name, "labels", [4] * 7 + [0] * 7)
     row = _voted(knowledge)
     assert _predicted(row) == [[-1] * 7, [-1] * 7]
-    assert [t["ensemble_accuracy"] for t in row.record(3, "s")["tasks"]] == [0.0, 0.0]
+    assert [t["ensemble_accuracy"] for t in row.record()["tasks"]] == [0.0, 0.0]
 
 
 def test_in_the_union_all_classes_compete(data: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_in_the_union_all_classes_compete(data: Path, tmp_path: Path) -> None:
     row = _voted(knowledge)
     assert _predicted(row) == [[3] * 7, [3] * 7]
     right = [int((score.targets == 3).sum()) for score in row.scores]
-    assert [t["ensemble_accuracy"] for t in row.record(3, "s")["tasks"]] == [
+    assert [t["ensemble_accuracy"] for t in row.record()["tasks"]] == [
         pytest.approx(100 * n / ROWS) for n in right
     ]
     assert right[1] > 0
@@ -149,7 +149,7 @@ def test_the_kind_that_most_clients_gave_is_voted_with(data: Path, tmp_path: Pat
 def test_without_a_voter_there_is_a_reason(data: Path, tmp_path: Path) -> None:
     """Without it a vote of nobody would be an accuracy of 0."""
     row = _voted(_knowledge(tmp_path, data))
-    record = row.record(3, "s")
+    record = row.record()
     assert (record["status"], record["reason"]) == (
         "not-permitted", "no client names classes on the evaluation queries"
     )  # fmt: skip
