@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,13 @@ def _gpus(resources: Resources) -> Iterator[str]:
             "that PyTorch can use (CUDA_VISIBLE_DEVICES hides those that it does not name); "
             "set it to 0 to run without (`--set resources.client_gpus=0`)"
         )
+
+
+def cores() -> int:
+    """Count the CPU cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def gpus() -> int:

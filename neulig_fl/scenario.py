@@ -116,7 +116,20 @@ def open_scenario(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScen
         report(source, problems_of(error, json_schema()))
         raise
     report(source, problems_between(scenario, folder))
-    return OpenedScenario(scenario, source.name, source.text, folder)
+    opened = OpenedScenario(scenario, source.name, source.text, folder)
+    _require_text(opened)
+    return opened
+
+
+def _require_text(opened: OpenedScenario) -> None:
+    """The apps read the scenario as JSON, which holds text and no other bytes."""
+    try:
+        opened.resolved.model_dump_json()
+    except ValueError as error:
+        raise ScenarioError(
+            f"{opened.name}: its relative paths start from {opened.folder}, a name that is not "
+            "UTF-8; rename the folder, or give absolute paths"
+        ) from error
 
 
 def folder_of(path: Path) -> Path:

@@ -127,6 +127,16 @@ def test_an_editors_marks_change_nothing(written: Path) -> None:
     assert open_scenario(written).scenario == plain
 
 
+def test_paths_that_are_no_text_are_said(written: Path, data: Path, tmp_path: Path) -> None:
+    """Without it a folder named in an old encoding would end in a traceback of pydantic's."""
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    (tmp_path / "exp").rename(odd)
+    with pytest.raises(ScenarioError, match=r"a name that is not UTF-8; rename the folder, or"):
+        open_scenario(odd / "scenario.yaml")
+    path = tiny.write(odd, data)
+    assert runs.run(path, "local", odd / "out").data["stages"], "absolute paths are text"
+
+
 def test_a_current_folder_that_is_gone_is_said(written: Path, tmp_path: Path) -> None:
     """Without it a shell in a removed folder would get a traceback."""
     script = 'cd elsewhere && rmdir ../elsewhere && exec "$@"'

@@ -78,9 +78,16 @@ def _count(things: object, noun: str) -> str:
 
 
 def warnings(setting: Setting) -> Iterator[str]:
-    """What is allowed and yet surely not meant: a run that would end before its last stage."""
+    """What is allowed and yet hardly meant: more threads than cores, a run that would end early."""
+    from neulig_fl import machine
     from neulig_fl.cli.rehearsal import rehearse
 
+    threads, there = setting.scenario.resources.client_cpus, machine.cores()
+    if threads > there:
+        yield (
+            f"resources.client_cpus: {threads}, but this process may use {there} "
+            f"{'core' if there == 1 else 'cores'}: a client's threads will wait for one another"
+        )
     for outlook in rehearse(setting):
         if outlook.stops is not None:
             yield f"but its run would end in stage {outlook.stage.name}: {outlook.stops}"

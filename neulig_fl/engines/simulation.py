@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import IO
 
 import psutil
 
+from neulig_fl import machine
 from neulig_fl.engines import ERROR, LOG, OUTCOME, Job, reported_error
 from neulig_fl.engines._apps import app_dir
 from neulig_fl.engines._workplace import CONNECTION, Process, Workplace, free_port, workplace
@@ -71,16 +71,9 @@ def run(job: Job, app: Path | None = None) -> None:
 def _start_submitter(place: Workplace, job: Job, log: IO[bytes]) -> Process:
     config = place.write_config(job.config)
     arguments = [place.status_file, place.app, CONNECTION, "-c", config]
-    arguments += ["--federation-config", federation_config(job, cores())]
+    arguments += ["--federation-config", federation_config(job, machine.cores())]
     command = [sys.executable, "-m", "neulig_fl.engines._flwr", *map(str, arguments)]
     return place.start(command, log, subprocess.PIPE)
-
-
-def cores() -> int:
-    """Count the CPU cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def federation_config(job: Job, cpus: int) -> str:

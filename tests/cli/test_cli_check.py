@@ -14,7 +14,7 @@ from command_line import NEVER, Line, clients
 from PIL import Image
 from safetensors.torch import save_file
 
-from neulig_fl import runs
+from neulig_fl import machine, runs
 from neulig_fl.cli import taken
 from neulig_fl.families import open_clip
 from neulig_fl.scenario import load
@@ -274,3 +274,15 @@ def test_a_run_that_would_stop_is_foretold(line: Line, data: Path, tmp_path: Pat
     assert ended.out.splitlines()[-1] == (
         "  but its run would end in stage merging: bob refuses parameters, and on_refusal is stop"
     )
+
+
+def test_more_threads_than_cores_are_said_and_allowed(
+    line: Line, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a scenario of a larger machine would be slow here for no known reason."""
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    path = tiny.write(tmp_path, data, resources={"client_cpus": 3})
+    ended = line("check", path)
+    assert ended.code == 0
+    assert "resources.client_cpus: 3, but this process may use 2 cores" in ended.out
+    assert "client_cpus" not in line("check", path, "--set", "resources.client_cpus=2").out
