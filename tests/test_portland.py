@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neulig_fl import portland
+from neulig_fl.errors import RunError
 from neulig_fl.portland import (
     Portland,
     TrainingQueries,
@@ -405,3 +406,32 @@ def test_training_changes_none_of_its_arguments() -> None:
     _trained(0, [task])
     assert torch.equal(task.outputs, outputs)
     assert torch.equal(task.head, head)
+
+
+def test_a_task_without_merged_models_cannot_be_judged_on_them() -> None:
+    """Without it training through merged models would end in an error that says nothing."""
+    task = _single(_queries())
+    batch = portland.Batch(task, torch.arange(5), task.outputs, torch.full((5, 3), 1 / 3))
+    with pytest.raises(RunError) as caught:
+        portland.merged_logits(batch)
+    assert str(caught.value) == (
+        "Portland cannot be trained through merged models: none were given for a task's queries; "
+        "set portland.objective_on to ensemble"
+    )
+
+
+def test_an_epochs_figures_are_means_over_its_queries() -> None:
+    """Without it a last, smaller batch would count as much as a whole one."""
+    tally = portland._Tally()
+    assert tally.means()["loss"] == 0.0
+    sure, even = torch.eye(3), torch.full((1, 3), 1 / 3)
+    right, wrong = torch.tensor([[1.0, 0.0]] * 3), torch.tensor([[1.0, 0.0]])
+    labels = torch.zeros(3, dtype=torch.long)
+    tally.add(*torch.tensor([1.0, 2.0, 3.0]), sure, right, labels)
+    tally.add(*torch.tensor([5.0, 6.0, 7.0]), even, wrong, torch.tensor([1]))
+    assert tally.queries == 4
+    means = {"loss": 2.0, "boosting": 3.0, "alignment": 4.0, "accuracy": 75.0}
+    assert tally.means() == pytest.approx({**means, "effective_experts": 1.5})
+    blind = portland._Tally()
+    blind.add(*torch.tensor([1.0, 2.0, 3.0]), sure, right, None)
+    assert blind.means()["accuracy"] is None

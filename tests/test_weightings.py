@@ -95,7 +95,9 @@ def test_merge_and_ensemble_use_the_same_coopvecs(name: str, make: Make) -> None
 @pytest.mark.parametrize("name", [*weightings.NEULIG, "hard-routing", "best-single"])
 def test_what_needs_portland_says_so_when_there_is_none(name: str, make: Make) -> None:
     """Without it a stage without training would end the run instead of a row."""
-    with pytest.raises(NotAvailable, match="no Portland was trained in this or an earlier stage"):
+    with pytest.raises(
+        NotAvailable, match=r"^no Portland was trained in this or an earlier stage$"
+    ):
         RULES[name](make(fitted=None))
 
 
@@ -186,7 +188,7 @@ def test_best_single_gives_all_to_the_chosen_one(make: Make) -> None:
     for part in _vectors(weightings.best_single(make())):
         assert part.tolist() == [[0.0, 1.0, 0.0]] * ROWS
     with pytest.raises(
-        NotAvailable, match="best single expert is bob's, who does not share it here"
+        NotAvailable, match=r"^the best single expert is bob's, who does not share it here$"
     ):
         weightings.best_single(make(("ada", "cyd")))
 
@@ -221,3 +223,50 @@ def test_without_pool_answers_of_a_group_there_is_no_map(data: Path, tmp_path: P
     situation = Situation(knowledge, _fitted(), "A", tiny.CLIENTS)
     with pytest.raises(NotAvailable, match="no features of group A on pool queries were released"):
         weightings.per_task(situation)
+
+
+# ---------------------------------------------------------------- within sums, and without some
+
+
+@pytest.mark.parametrize("kind", ["parameters", "features", "logits", "gram"])
+def test_what_cannot_be_had_from_sums_says_why(kind: str) -> None:
+    """Without it `check` would promise a row that a sum cannot give, or give one client away."""
+    gives = "one merged model" if kind == "parameters" else f"one sum of {kind}"
+    needs = "a model" if kind == "parameters" else "one"
+    alone = f"a secure sum that gives one expert all weight would be one client's own {kind}"
+    every = {
+        "sample": f"secure-sum gives {gives} for each weight vector; "
+        f"sample needs {needs} for every query",
+        "batch-first": f"secure-sum gives {gives} for each weight vector; "
+        f"batch-first needs {needs} for every query",
+        "task": None,
+        "global": None,
+        "simple-average": None,
+        "hard-routing": f"secure-sum gives {gives} for each weight vector; "
+        f"hard-routing needs {needs} for every query",
+        "best-single": alone,
+        "oracle": alone,
+    }
+    assert {name: weightings.not_in_sums(name, kind) for name in RULES} == every
+
+
+def test_over_survivors_the_weights_are_shared_out_again() -> None:
+    """Without it a sum without those who dropped out would be shrunk, or weighed otherwise."""
+    beta = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])
+    whole = Weighting([beta, None], [beta.flip(0), None], [None, "why"])
+    assert weightings.over_survivors(whole, tiny.CLIENTS, tiny.CLIENTS) is whole
+    found = weightings.over_survivors(whole, tiny.CLIENTS, ("ada", "cyd"))
+    merge, ensemble = found.merge[0], found.ensemble[0]
+    assert torch.allclose(merge, torch.tensor([[5 / 7, 2 / 7], [0.5, 0.5]]))  # type: ignore[arg-type]
+    assert torch.allclose(ensemble, torch.tensor([[0.5, 0.5], [5 / 7, 2 / 7]]))  # type: ignore[arg-type]
+    assert (found.merge[1], found.ensemble[1], found.reasons) == (None, None, [None, "why"])
+    turned = weightings.over_survivors(whole, tiny.CLIENTS, ("cyd", "ada"))
+    assert torch.equal(turned.merge[0], merge.flip(1))  # type: ignore[union-attr, arg-type]
+
+
+def test_survivors_without_weight_have_no_mixture() -> None:
+    """Without it one query without weights would be a division by zero in a report."""
+    beta = torch.tensor([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
+    whole = Weighting([beta], [beta], [None])
+    with pytest.raises(NotAvailable, match=r"^those who are left have no weight in it$"):
+        weightings.over_survivors(whole, tiny.CLIENTS, ("ada", "cyd"))
