@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_sums import CLIENTS, MEAN, RUN
 
-from neulig_fl import sum_history, sum_vectors
+from neulig_fl import ledger, sum_history, sum_vectors
 from neulig_fl.errors import BadReply, InputError
 from neulig_fl.ledger import OUTCOME, RELEASE
 from neulig_fl.policy import Layer
@@ -194,6 +195,17 @@ def test_whatever_differs_makes_other_terms(change: dict[str, Any], scenario: Sc
     assert SumRequest.from_body(asked.to_body()).terms(scenario, SIZES, {}, RUN).digest == first
 
 
+def test_what_the_terms_are_bound_to(scenario: Scenario) -> None:
+    """Without it another implementation of a client could not take part in a sum."""
+    asked = _asked(MEAN)
+    weights = ledger.canonical([{"task": None, "weights": MEAN}]).encode()
+    assert json.loads(asked.terms(scenario, SIZES, {}, RUN).context) == {
+        "run": RUN, "round": ROUND, "parts": hashlib.sha256(weights).hexdigest(),
+        "stage": "sums", "group": "A", "kind": "parameters", "queries": None, "fraction": 1.0,
+        "protection": "secure-sum",
+    }  # fmt: skip
+
+
 def test_whole_numbers_are_the_same_weights(scenario: Scenario) -> None:
     """Without it a weight of 1 here and 1.0 there would be two sums."""
     whole = _asked(dict.fromkeys(CLIENTS, 1))
@@ -301,6 +313,26 @@ def test_an_entry_may_be_as_large_as_the_clip(dtype: type) -> None:
     """Without it a client that clips its own vector would be left out for it."""
     arrays = {"w": np.zeros((2, 3), dtype), "b": np.array([-10.0, 0.0, 10.0], dtype)}
     assert _vector(_asked({"ada": 0.5}), arrays)[1].tolist() == [-5.0, 0.0, 5.0]
+
+
+def test_a_single_number_is_an_array_too() -> None:
+    """Without it a model with a learnt scale could not be summed."""
+    sizes = replace(SIZES, entries={"scale": ()})
+    arrays = {"scale": np.array(3.0, np.float32)}
+    (found,) = sum_vectors.weighted(lambda: arrays, _asked({"ada": 0.5}), "ada", sizes, {}, 4.0)
+    assert (found.shape, float(found)) == ((), 1.5)
+    (back,) = sum_vectors.divided(np.ones(1, np.float32), _asked(MEAN), CLIENTS, sizes, {})
+    assert back["scale"].shape == ()
+
+
+def test_answers_are_cut_out_of_the_sum_task_by_task() -> None:
+    """Without it a task would get the answers to another one's queries."""
+    parts = (Part("second", MEAN), Part("first", dict.fromkeys(CLIENTS, 0.5)))
+    total = np.arange(10, dtype=np.float32)
+    asked = SumRequest(FEATURES, ROUND, parts)
+    second, first = sum_vectors.divided(total.copy(), asked, CLIENTS, SIZES, ROWS)
+    assert np.array_equal(second["features"], total[:6].reshape(3, 2))
+    assert np.array_equal(first["features"], total[6:].reshape(2, 2) / 2)
 
 
 def test_an_array_without_entries_is_one() -> None:
