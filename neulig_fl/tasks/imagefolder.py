@@ -190,9 +190,9 @@ def faults(options: TaskOptions) -> Iterator[Fault]:
     Args:
         options: with an absolute `root`.
     """
-    for name in options.test_splits or ():
-        if name in (options.train_splits or ()):
-            yield ("test_splits",), f"{name!r} is in train_splits as well; keep it in one of them"
+    for part in options.test_splits or ():
+        if part in (options.train_splits or ()):
+            yield ("test_splits",), f"{part!r} is in train_splits as well; keep it in one of them"
     if options.root is None:
         yield ("root",), "is missing; imagefolder reads a folder that holds one folder per class"
     elif options.classes is not None:
