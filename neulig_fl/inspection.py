@@ -12,8 +12,7 @@ from neulig_fl.checkpoints import Checkpoint, Entry
 from neulig_fl.checkpoints.closeness import Pair, pairs
 from neulig_fl.checkpoints.fitting import beginning, chosen, differences, require_usable
 from neulig_fl.errors import CheckpointError
-from neulig_fl.families import open_clip, open_family
-from neulig_fl.scenario import Model
+from neulig_fl.families import open_clip
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def look(path: Path, model: str | None = None, prefix: str | None = None) -> Fin
 def _misfit(path: Path, model: str, prefix: str | None) -> str | None:
     """Why a checkpoint is not that model's, in the words of a run."""
     try:
-        open_family(Model(name=model, pretrained="none"), 0).fitted(path, "it", prefix)
+        open_clip.encoder_alone(model).fitted(path, "it", prefix)
     except CheckpointError as error:
         return str(error)
     return None

@@ -334,6 +334,8 @@ def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:
         if unknown:
             yield Problem(("model", "name"), unknown)
             return
+    if model.text_files is not None:
+        yield from _must_exist(("model", "text_files"), model.text_files, base, "folder")
     named = is_path(model.pretrained) or exists(place(base, model.pretrained), "file")
     if model.prefix is not None and (model.pretrained in PRETRAINED_WORDS or not named):
         yield _idle_prefix(("model", "prefix"), model.prefix, "the path of a checkpoint")

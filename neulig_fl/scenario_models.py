@@ -100,6 +100,11 @@ class Model(Section):
         description="With what the model's names begin, where the checkpoint of `pretrained` holds "
         "several, such as student. null: it holds one.",
     )
+    text_files: Text | None = Field(
+        None,
+        description="Folder of the files of Hugging Face's text tower or tokeniser (SigLIP and "
+        "others), where they cannot be fetched. null: with the weights, or else fetched.",
+    )
     preprocess: Preprocess = Field(
         Preprocess(),
         description="How images are prepared, where the weights' tag, file name or config does not "
@@ -347,6 +352,8 @@ def is_path(text: str) -> bool:
 
 
 def _with_weights(base: Path, model: Model) -> Model:
+    if model.text_files is not None:
+        model = model.model_copy(update={"text_files": str(place(base, model.text_files))})
     path = place(base, model.pretrained)
     kind: Literal["file", "file or folder"] = (
         "file or folder" if is_path(model.pretrained) else "file"

@@ -114,11 +114,23 @@ def require_sound(opened: OpenedScenario) -> Setting:
         setting = open_setting(resolved, resolved.all_seeds[0])
     except InputError as error:
         raise InputError(f"{opened.name}: {error}") from error
+    text = list(_text_problems(setting))
     with taken.watched(setting):
-        found = [*_task_problems(setting), *_weight_problems(setting), *_method_problems(setting)]
+        # Without its text tower no prompt can be read, which every task would say again.
+        tasks = [] if text else list(_task_problems(setting))
+        found = [*text, *tasks, *_weight_problems(setting), *_method_problems(setting)]
     if found:
         raise InputError("\n".join(f"{opened.name}: {problem}" for problem in dict.fromkeys(found)))
     return setting
+
+
+def _text_problems(setting: Setting) -> Iterator[str]:
+    from neulig_fl.errors import InputError
+
+    try:
+        setting.family.require_text()
+    except InputError as error:
+        yield str(error)
 
 
 def _task_problems(setting: Setting) -> Iterator[str]:

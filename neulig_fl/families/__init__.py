@@ -37,6 +37,10 @@ class Family(Protocol):
         """Identifies theta_0 and the text tower, for cache keys and the report."""
         ...
 
+    def require_text(self) -> None:
+        """Raise `CheckpointError` where a package or file is missing that heads are made with."""
+        ...
+
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every floating state-dict entry of the encoder, in order; loads no weights."""
         ...

@@ -15,6 +15,7 @@ from typing import Any
 
 import open_clip
 import torch
+from torch import nn
 
 from neulig_fl.checkpoints import Entry
 from neulig_fl.checkpoints.fitting import Shapes, differences, plainest, standing
@@ -95,14 +96,25 @@ def _groups() -> list[tuple[str, list[str]]]:
 @cache
 def visual_shapes(config: str) -> Shapes:
     """Names and shapes of an image encoder, from its configuration as JSON; {} if it has none."""
-    said = json.loads(config)
-    said["vision_cfg"].pop("timm_model_pretrained", None)  # nothing is fetched
+    visual = visual_tower(json.loads(config))
+    return {k: tuple(v.shape) for k, v in visual.state_dict().items()} if visual else {}
+
+
+def visual_tower(said: Mapping[str, Any], *, quick_gelu: bool = False) -> nn.Module | None:
+    """An image encoder on the meta device; None where this version of timm has none such.
+
+    Args:
+        said: a configuration's `embed_dim` and `vision_cfg`.
+        quick_gelu: its activation.
+    """
+    vision = {k: v for k, v in said["vision_cfg"].items() if k != "timm_model_pretrained"}
     try:
-        with torch.device("meta"):
-            model = open_clip.CLIP(said["embed_dim"], said["vision_cfg"], dict(_SMALL_TEXT))
+        with torch.device("meta"):  # nothing is fetched
+            model = open_clip.CLIP(said["embed_dim"], vision, dict(_SMALL_TEXT), quick_gelu)
     except Exception:  # a model of timm's that this version of timm does not have
-        return {}
-    return {k: tuple(v.shape) for k, v in model.visual.state_dict().items()}
+        return None
+    visual: nn.Module = model.visual
+    return visual
 
 
 def _could_be(config: Mapping[str, Any], entries: Mapping[str, Entry]) -> bool:

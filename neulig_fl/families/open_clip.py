@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -24,20 +24,17 @@ from torch import Tensor, nn
 
 from neulig_fl import checkpoints, source_cache
 from neulig_fl.downloads import download
-from neulig_fl.errors import CheckpointError, nearest
-from neulig_fl.families import _preprocessing, _published, _weights
+from neulig_fl.errors import CheckpointError, InputError, nearest
+from neulig_fl.families import _preprocessing, _published, _text, _weights
 from neulig_fl.families._hub import quiet, reason
 from neulig_fl.families._lookalikes import Lookalikes as Lookalikes
-from neulig_fl.families._lookalikes import find
+from neulig_fl.families._lookalikes import find, visual_tower
 from neulig_fl.families._lookalikes import quick_gelu as quick_gelu
 from neulig_fl.families._preprocessing import normaliser as normaliser
 from neulig_fl.files import replace_atomically
 from neulig_fl.pictures import Resize
 from neulig_fl.randomness import derived_seed
-from neulig_fl.scenario_models import is_path
-
-if TYPE_CHECKING:
-    from neulig_fl.scenario import Model
+from neulig_fl.scenario_models import Model, is_path
 
 MICRO_DIR = Path(__file__).parent / "micro"
 MICRO_MODELS = ("micro-rn", "micro-vit")
@@ -74,12 +71,19 @@ def _config(name: str) -> dict[str, Any]:
     return dict(config)
 
 
-def create(name: str, seed: int) -> Any:
-    """A whole OpenCLIP model with random weights that depend on the seed alone."""
+def create(name: str, seed: int, text_files: Path | None = None) -> Any:
+    """A whole OpenCLIP model with random weights that depend on the seed alone.
+
+    Args:
+        name: the model's.
+        seed: of its weights.
+        text_files: folder of a text tower's config.json, where it is Hugging Face's.
+    """
     _config(name)
+    own = _text.own_config(name, text_files)
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        return open_clip.create_model(name, pretrained=None, load_weights=False)
+        return open_clip.create_model(name, pretrained=None, load_weights=False, **own)
 
 
 class OpenClipFamily:
@@ -94,10 +98,10 @@ class OpenClipFamily:
         self.name = model.name
         self.pretrained = model.pretrained
         self._prefix = model.prefix
+        self._given_text_files = model.text_files
         self._seed = derived_seed(seed, "initial-weights", model.name)
         config = _config(model.name)
-        size = config["vision_cfg"].get("image_size", 224)
-        self.image_size = int(size if isinstance(size, int) else size[0])
+        self.image_size = _square_size(model.name, config["vision_cfg"].get("image_size", 224))
         self.dim = int(config["embed_dim"])
         self.preprocessing = _preprocessing.of_model(model)
         self.resize = Resize(
@@ -110,8 +114,31 @@ class OpenClipFamily:
     def _meta_model(self) -> Any:
         with torch.device("meta"), quiet():
             return open_clip.create_model(
-                self.name, pretrained=None, load_weights=False, device="meta"
+                self.name,
+                pretrained=None,
+                load_weights=False,
+                device="meta",
+                **_text.own_config(self.name, self._text_files),
             )
+
+    @cached_property
+    def _meta_visual(self) -> nn.Module:
+        """The image encoder without memory; nothing of the text tower is needed."""
+        config = _config(self.name)
+        said = {k: config[k] for k in ("embed_dim", "vision_cfg")}
+        visual = visual_tower(said, quick_gelu=quick_gelu(self.name))
+        if visual is None:
+            raise CheckpointError(
+                f"this version of timm has no image encoder for model {self.name}; take another "
+                "one (`neulig-fl models --all`)",
+                public_reason="the model's image encoder cannot be built",
+            )
+        return _features_alone(visual)
+
+    @property
+    def _text_files(self) -> Path | None:
+        own = self._file if self.pretrained != "bundled" else None
+        return _text.folder_of(own, self._given_text_files)
 
     @property
     def _file(self) -> Path | None:
@@ -131,12 +158,13 @@ class OpenClipFamily:
     @cached_property
     def _model(self) -> Any:
         if self.pretrained == "none":
-            model = create(self.name, self._seed)
+            model = create(self.name, self._seed, self._text_files)
         elif self._file is not None:
-            model = create(self.name, 0)
+            model = create(self.name, 0, self._text_files)
             model.load_state_dict(self._whole(self._file))
         else:
             model = self._download()
+        _features_alone(model.visual)
         return model.float().eval().requires_grad_(False)
 
     def fitted(self, path: Path, what: str, prefix: str | None = None) -> dict[str, Tensor]:
@@ -154,7 +182,7 @@ class OpenClipFamily:
             CheckpointError: it cannot be read or is not this model's encoder.
         """
         held = checkpoints.read(path)
-        state = _weights.fit(held, self._meta_model.visual, self.name, what, prefix)
+        state = _weights.fit(held, self._meta_visual, self.name, what, prefix)
         _require_activation_of(self.name, _published.named(path, self.name), what)
         claims = _preprocessing.of_file(path, self.name, held)
         _preprocessing.require_alike(self.preprocessing, claims, self.name, what)
@@ -187,7 +215,7 @@ class OpenClipFamily:
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every floating state-dict entry of the encoder, in order."""
-        state = self._meta_model.visual.state_dict()
+        state = self._meta_visual.state_dict()
         return {k: tuple(v.shape) for k, v in state.items() if v.is_floating_point()}
 
     def encoder(self) -> nn.Module:
@@ -197,8 +225,8 @@ class OpenClipFamily:
 
     def fresh_encoder(self, seed: int) -> nn.Module:
         """An encoder as OpenCLIP initialises it, from a seed."""
-        encoder: nn.Module = create(self.name, seed).visual
-        return encoder.float().eval().requires_grad_(False)
+        encoder: nn.Module = create(self.name, seed, self._text_files).visual
+        return _features_alone(encoder).float().eval().requires_grad_(False)
 
     def head(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """Mean text feature of a class over its prompts, unit length, times exp(logit scale).
@@ -233,11 +261,35 @@ class OpenClipFamily:
         return [tuple(row) for row in self._tokenise(prompts).tolist()]
 
     def _tokenise(self, prompts: Sequence[str]) -> Tensor:
-        return tokeniser(self.name)(list(prompts))  # type: ignore[no-any-return]
+        return self._tokeniser(list(prompts))  # type: ignore[no-any-return]
+
+    @cached_property
+    def _tokeniser(self) -> Any:
+        return tokeniser(self.name, self._text_files)
+
+    def require_text(self) -> None:
+        """What heads are made with is there; its weights are not loaded.
+
+        Raises:
+            CheckpointError: a package or a file of the text tower is not.
+        """
+        _text.own_config(self.name, self._text_files)
+        _ = self._tokeniser
 
     def normalise(self, images: NDArray[np.uint8]) -> Tensor:
         """uint8 images (n, 3, size, size) scaled to [0, 1], then by the model's mean and std."""
         return self._normalise(images)
+
+
+def _square_size(name: str, size: Any) -> int:
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(set(sides)) != 1:
+        raise CheckpointError(
+            f"model {name} sees images of {' x '.join(map(str, sides))}, and only square ones are "
+            "supported; take another model",
+            public_reason="the model's images are not square",
+        )
+    return int(sides[0])
 
 
 def _require_activation(model: Model) -> None:
@@ -270,9 +322,18 @@ def _require_activation_of(name: str, found: Sequence[_published.Weights], what:
         )
 
 
-def tokeniser(name: str) -> Any:
+def _features_alone(visual: nn.Module) -> nn.Module:
+    """CoCa's image encoder gives its tokens as well, for captions; they are left out."""
+    if getattr(visual, "output_tokens", False):
+        setattr(visual, "output_tokens", False)  # noqa: B010 (a plain value, not a module)
+    return visual
+
+
+def tokeniser(name: str, text_files: Path | None = None) -> Any:
     """OpenCLIP's tokeniser; the micro models read bytes, so their vocabulary is 514 entries."""
     _register()
+    if _text.repository(name) is not None:
+        return _text.tokeniser(name, text_files)
     if name in MICRO_MODELS:
         return open_clip.get_tokenizer(name, bpe_path=str(MICRO_DIR / "byte-tokens.txt.gz"))
     return open_clip.get_tokenizer(name)
@@ -280,4 +341,16 @@ def tokeniser(name: str) -> Any:
 
 def open_family(model: Model, seed: int) -> OpenClipFamily:
     """The family of a scenario's model."""
+    _text.require_package(model.name)
     return OpenClipFamily(model, seed)
+
+
+def encoder_alone(name: str) -> OpenClipFamily:
+    """A model of which only the image encoder is asked about; its text tower needs not be there.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if not knows(name):
+        raise InputError(f"no model family knows {name!r}; see `neulig-fl models`")
+    return OpenClipFamily(Model(name=name, pretrained="none"), 0)
