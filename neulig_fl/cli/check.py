@@ -35,6 +35,7 @@ def check(
     from neulig_fl import machine
     from neulig_fl.cli import taken
     from neulig_fl.cli.exits import BAD_INPUT, say_error
+    from neulig_fl.cli.model_lines import model_lines
     from neulig_fl.errors import InputError
     from neulig_fl.scenario import open_scenario
 
@@ -49,9 +50,7 @@ def check(
             bad = True
         else:
             typer.echo(f"OK: {opened.name}: {summary(setting)}")
-            for line in taken.lines(setting):
-                typer.echo(f"  {line}")
-            for line in warnings(setting):
+            for line in (*taken.lines(setting), *model_lines(setting), *warnings(setting)):
                 typer.echo(f"  {line}")
     if bad:
         raise typer.Exit(BAD_INPUT)

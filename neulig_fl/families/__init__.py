@@ -19,6 +19,7 @@ from neulig_fl.errors import InputError
 from neulig_fl.pictures import Resize
 
 if TYPE_CHECKING:
+    from neulig_fl.checkpoints import Checkpoint
     from neulig_fl.families._preprocessing import Preprocessing
     from neulig_fl.scenario import Model
 
@@ -58,6 +59,15 @@ class Family(Protocol):
 
         `prefix` says which encoder is meant where the file holds several.
         """
+        ...
+
+    def encoder_in(self, path: Path, prefix: str | None) -> tuple[Checkpoint, str]:
+        """What a checkpoint of the user's own holds, and under which prefix its encoder stands."""
+        ...
+
+    @property
+    def activation(self) -> str:
+        """What the image encoder has between its layers, in words."""
         ...
 
     def tokens(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:

@@ -76,10 +76,15 @@ class Preprocessing:
     unknown: tuple[str, ...] = field(default=(), compare=False)
 
     @property
+    def words(self) -> str:
+        """As it is written in a scenario."""
+        return shown({name: getattr(self, name) for name in KEYS})
+
+    @property
     def key(self) -> str:
         """Tells experts apart that saw other inputs; empty for OpenCLIP's own choice."""
         values = {name: getattr(self, name) for name in KEYS}
-        return "" if _same(values, OPENAI, KEYS) else shown(values)
+        return "" if _same(values, OPENAI, KEYS) else self.words
 
 
 def of_model(model: Model) -> Preprocessing:

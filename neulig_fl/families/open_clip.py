@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neulig_fl import checkpoints, source_cache
+from neulig_fl.checkpoints.fitting import chosen
 from neulig_fl.downloads import download
 from neulig_fl.errors import CheckpointError, InputError, nearest
 from neulig_fl.families import _preprocessing, _published, _text, _weights
@@ -187,6 +188,21 @@ class OpenClipFamily:
         claims = _preprocessing.of_file(path, self.name, held)
         _preprocessing.require_alike(self.preprocessing, claims, self.name, what)
         return state
+
+    def encoder_in(self, path: Path, prefix: str | None) -> tuple[checkpoints.Checkpoint, str]:
+        """What a checkpoint of the user's own holds, and under which prefix its encoder stands.
+
+        Raises:
+            CheckpointError: as `fitted`.
+        """
+        held, shapes = checkpoints.read(path), _weights.shapes(self._meta_visual)
+        return held, chosen(held.entries, shapes, f"checkpoint {path.name}", prefix)[0]
+
+    @property
+    def activation(self) -> str:
+        """What the image encoder has between its layers, in words."""
+        names = {"quick_gelu": "QuickGELU", "gelu": "GELU", None: "another activation than GELU"}
+        return names[_weights.activation(self._meta_visual)]
 
     def _whole(self, path: Path) -> dict[str, Tensor]:
         """A checkpoint as the state dict of both towers."""

@@ -32,6 +32,11 @@ def test_a_good_scenario_is_summed_up_in_a_line(line: Line, data: Path, tmp_path
         f"OK: {path}: tiny: 3 clients, 2 tasks (5 classes), 2 stages (outputs, merging), "
         f"tiny-vit (none), experts of shared origin, seed {tiny.SEED}"
     )
+    assert (
+        "  model tiny-vit: GELU, images 32 x 32 (mean: [0.481455, 0.457827, 0.408211], std: "
+        "[0.26863, 0.261303, 0.275777], interpolation: bicubic, resize_mode: shortest; OpenCLIP's "
+        "own choice)"
+    ) in ended.out.splitlines()
 
 
 def _counts(out: str, name: str) -> list[int]:
@@ -233,6 +238,34 @@ def test_folders_and_pickled_models_are_checked_and_run(
     assert trained[1:] == [None, None]
     ended = line("check", path, "--set", "model.pretrained=./nowhere")
     assert "there is no such file or folder (got" in ended.err
+
+
+def test_which_encoder_and_which_normalisation_is_said(
+    line: Line, data: Path, tmp_path: Path
+) -> None:
+    """Without it a user could not see what was taken of a file, and how images are prepared."""
+    start, own = (open_clip.create("tiny-vit-quickgelu", seed) for seed in (1, 2))
+    torch.save({"model": start.state_dict(), "ema": own.state_dict()}, tmp_path / "start.pt")
+    torch.save({f"encoder_q.{k}": v for k, v in own.visual.state_dict().items()}, tmp_path / "q.pt")
+    three = clients("bob", checkpoint="q.pt", prefix="encoder_q")
+    half = {"mean": [0.5] * 3, "resize_mode": "squash"}
+    model = {"name": "tiny-vit-quickgelu", "pretrained": "start.pt", "preprocess": half}
+    path = tiny.write(tmp_path, data, clients=three, model=model)
+    ended = line("check", path)
+    assert ended.code == 2
+    assert "start.pt of model tiny-vit-quickgelu holds 2 whole encoders" in ended.err
+    ended = line("check", path, "--set", "model.prefix=ema")
+    assert (ended.code, ended.err) == (0, "")
+    said = ended.out.splitlines()[1:]
+    assert said == [
+        "  model tiny-vit-quickgelu, prefix ema: QuickGELU, images 32 x 32 (mean: [0.5, 0.5, 0.5], "
+        "std: [0.26863, 0.261303, 0.275777], interpolation: bicubic, resize_mode: squash; "
+        "model.preprocess, OpenCLIP's own choice)",
+        "  checkpoint of bob: q.pt; PyTorch file; names as in OpenCLIP; encoder under 'encoder_q'",
+    ]
+    for override in ("model.pretrained=none", "clients.1.checkpoint=null"):
+        ended = line("check", path, "--set", "model.prefix=ema", "--set", override)
+        assert "prefix: is read beside" in ended.err
 
 
 def test_all_that_is_wrong_with_weights_is_found_at_once(

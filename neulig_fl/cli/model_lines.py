@@ -1,0 +1,40 @@
+"""What `check` says of the model: how images are prepared, its activation, clients' checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neulig_fl.plan import Setting
+    from neulig_fl.scenario import Client
+
+
+def model_lines(setting: Setting) -> Iterator[str]:
+    """One line for the model, and one for each checkpoint that a client brings.
+
+    Args:
+        setting: a scenario whose weights and checkpoints were found to fit.
+    """
+    family, model = setting.family, setting.scenario.model
+    size = f"{family.image_size} x {family.image_size}"
+    words = f"{family.preprocessing.words}; {', '.join(family.preprocessing.sources)}"
+    at = "" if model.prefix is None else f", prefix {model.prefix}"
+    yield f"model {model.name}{at}: {family.activation}, images {size} ({words})"
+    for client in setting.scenario.clients:
+        lines = [
+            f"checkpoint of {client.name}: {_described(setting, client, group, path)}"
+            for group, path in (client.checkpoint or {}).items()
+        ]
+        yield from dict.fromkeys(lines)
+
+
+def _described(setting: Setting, client: Client, group: str, path: str) -> str:
+    from neulig_fl import experts
+
+    held, at = setting.family.encoder_in(Path(path), experts.prefix(client, group))
+    notes = [f"encoder under {at.rstrip('.')!r}"] if at else []
+    return "; ".join(
+        (Path(path).name, held.kind, f"names as in {held.naming}", *held.notes, *notes)
+    )
