@@ -323,3 +323,21 @@ def test_every_party_resizes_as_the_model_wants_it(tmp_path: Path) -> None:
     at = task.indices("evaluation", len(question.pictures))
     assert np.array_equal(question.pictures, task.pixels(at, known.setting.family.resize))
     assert not np.array_equal(question.pictures, task.pixels(at, 32))
+
+
+def test_weights_that_cannot_be_fetched_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the error would be a class name, and its advice lose the weights' own mean."""
+
+    def fails(*args: Any, **options: Any) -> None:
+        try:
+            raise OSError("Name or service not known")
+        except OSError as error:
+            raise RuntimeError("Failed to download weights") from error
+
+    monkeypatch.setattr(library, "create_model", fails)
+    with pytest.raises(
+        CheckpointError,
+        match=r"'laion2b_s32b_b82k' of ViT-L-14 cannot be fetched: Name or service not known; fetch "
+        r".*call the file laion2b_s32b_b82k.safetensors .*as `pretrained`$",
+    ):
+        open_family(Model(name=AMBIGUOUS, pretrained="laion2b_s32b_b82k"), 0).encoder()
