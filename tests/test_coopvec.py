@@ -88,9 +88,10 @@ def test_a_map_row_is_a_coopvec_and_counts_every_query(
         ([0.31, 0.31, 0.31], 0.31),
         ([0.0, 0.001, 1.0], 0.0005),
         ([1.0, 1.0, 0.2], 1.0),
+        ([0.2, 1.0, 0.985, 0.5], 0.9925),
         ([0.101, 0.111, 0.501, 0.511], 0.106),
     ],
-    ids=["all the same", "at 0", "at 1", "a tie: the lower"],
+    ids=["all the same", "at 0", "at 1", "1 is in the last bin", "a tie: the lower"],
 )
 def test_the_peak_is_the_mean_of_the_fullest_bin(values: list[float], expected: float) -> None:
     """Without it the CoopVec Map would hold means where the paper has modes."""
@@ -135,3 +136,4 @@ def test_the_mean_coopvec_gives_every_task_the_same_weight() -> None:
 def test_one_hot_gives_one_expert_everything() -> None:
     """Without it hard routing would not be routing."""
     assert coopvec.one_hot(torch.tensor([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert coopvec.one_hot(torch.tensor([0]), 3).tolist() == [[1, 0, 0]]
