@@ -22,8 +22,11 @@ AGREED = sum_round.terms(5)
         ({"clients": ("a", "b")}, "clients is 2; allowed: 3 to 4096 of them"),
         ({"clients": ("b", "a", "c")}, "clients is an unsorted list; allowed: each name once"),
         ({"clients": ("a", "b", "b")}, "clients is an unsorted list"),
-        ({"clients": ("", "a", "b")}, "a name that is empty or too long; allowed: names of 1 to"),
-        ({"clients": ("a", "b", "c" * 256)}, "a name that is empty or too long"),
+        (
+            {"clients": ("", "a", "b")},
+            "clients is a name that is empty or too long; allowed: names of 1 to",
+        ),
+        ({"clients": ("a", "b", "c" * 256)}, "clients is a name that is empty or too long"),
         ({"threshold": 2}, "threshold is 2; allowed: more than half of 5 clients, at most 5"),
         ({"threshold": 6}, "threshold is 6; allowed: more than half"),
         (
