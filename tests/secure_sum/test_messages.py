@@ -17,7 +17,7 @@ from neulig_fl import secure_sum
 from neulig_fl.errors import ClientRefused, RunError
 from neulig_fl.secure_sum import ClientState
 from neulig_fl.secure_sum.messages import Advert, Delivery, Roster, Shares
-from neulig_fl.secure_sum.unmasking import Confirmation, Outcome, Request, Reveal
+from neulig_fl.secure_sum.unmasking import MASK, SELF, Confirmation, Outcome, Request, Reveal
 from neulig_fl.secure_sum.wire import (
     Reader,
     body,
@@ -157,6 +157,7 @@ def test_a_state_is_read_as_it_was_stored(step: str) -> None:
 
 def test_what_lies_on_the_wire() -> None:
     """Without it two versions that read themselves alone would not read one another."""
+    assert (SELF, MASK) == (0, 1)
     assert pack_count(0x0102) == b"\1\2"
     assert pack_name("\u00fc") == b"\2\xc3\xbc"
     assert pack_names(("a", "bc")) == b"\0\2\1a\2bc"
