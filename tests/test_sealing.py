@@ -143,7 +143,11 @@ def test_what_is_not_sealed_is_told(sealed: bytes) -> None:
 LOW = [f"{AGREEMENT}:{encoded(bytes([n]) + bytes(31))}" for n in (0, 1)]
 
 
-@pytest.mark.parametrize("key", ["", "x25519:", MINE.key, MINE.agreement[:-1], None, *LOW])
+@pytest.mark.parametrize(
+    "key",
+    ["", "x25519:", MINE.key, MINE.agreement[:-1], None, *LOW],
+    ids=["empty", "no bytes", "of another use", "cut", "none", "low order 0", "low order 1"],
+)
 def test_nothing_is_sealed_to_what_is_no_key(key: Any) -> None:
     """Without it a wrong or a weak public key would let others read the record."""
     with pytest.raises(InputError, match=r"is no X25519 public key|is a point of low order"):

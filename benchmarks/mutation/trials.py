@@ -252,7 +252,8 @@ def _pytest(tests: Sequence[str], plugin: object) -> int:
     )
     folder = tempfile.mkdtemp(prefix="mutants-")
     options = ["-x", "-q", "-m", "not slow", "--doctest-modules", "--hypothesis-profile=mutants"]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # the libraries are loaded
+    # pytest would load a file that it is given by a way of its own, and not what was changed.
+    options += ["--assert=plain"]
     quiet = ["-p", "no:cacheprovider", "-p", "no:randomly", "--basetemp", f"{folder}/tests"]
     try:
         return int(pytest.main([*options, *quiet, *tests], plugins=[plugin]))
