@@ -281,10 +281,10 @@ class PictureSource(ABC):
         return picture_ids.of_set(f"{what} {chosen}", root, files, made)
 
     def _require_readable(self, failed: Sequence[Unreadable]) -> None:
-        if len(failed) < 2:
-            for error in failed:
-                raise error
+        if not failed:
             return
+        if len(failed) == 1:
+            raise DataError(str(failed[0]), public_reason=failed[0].public_reason) from failed[0]
         shown = ", ".join(f"{each.where} ({each.why})" for each in failed[:SHOWN])
         more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
         raise DataError(

@@ -263,5 +263,9 @@ def _portland_notes(scenario: Scenario) -> list[str]:
 
 
 def error_record(error: NeuligError) -> dict[str, Any]:
-    """What the server app leaves in `error.json` for its engine."""
-    return {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+    """What the server app leaves in `error.json` for its engine, which knows the classes of errors.
+
+    An error of a class that stands elsewhere goes by the class that it descends from.
+    """
+    known = next(c for c in type(error).__mro__ if c.__module__ == NeuligError.__module__)
+    return {"type": known.__name__, "message": str(error), "exit_code": error.exit_code}

@@ -243,7 +243,7 @@ def test_a_shared_origin_is_one_point_and_a_diverse_one_is_not(
     """Without it `diverse` experts would secretly share theta_0, or shared ones not."""
     still = {"lr": 1e-12, "weight_decay": 0.0}
     shared, diverse = make(**_with(**still)), make(**_with(origin="diverse", **still))
-    start = _flat(open_family(shared.model, 3).encoder())
+    start = _flat(open_family(shared.model, tiny.SEED).encoder())
     assert all(
         torch.allclose(_flat(_obtain(shared, client=i)[0]), start, atol=1e-6) for i in (0, 2)
     )
@@ -269,7 +269,7 @@ def test_an_expert_learns_its_task(make: Callable[..., Scenario]) -> None:
 
 def test_the_gradient_is_clipped_and_weights_decay(make: Callable[..., Scenario]) -> None:
     """Without it `clip_norm` and `weight_decay` would be words without effect."""
-    start = _flat(open_family(make().model, 3).encoder())
+    start = _flat(open_family(make().model, tiny.SEED).encoder())
     clipped = _flat(_obtain(make(**_with(clip_norm=1e-14, weight_decay=0.0)))[0])
     assert torch.allclose(clipped, start, atol=1e-6)
     assert not torch.allclose(_flat(_obtain(make(**_with(weight_decay=0.0)))[0]), start, atol=1e-4)

@@ -34,6 +34,7 @@ FREE = ["task-arithmetic", "ties", "dare", "magmax"]
 def every_method() -> list[Any]:
     """All methods that merge three experts; those that take long with few steps."""
     fitting = [n for n in merges.names() if merges.load(n).NEEDS.experts in (None, 3)]
+    fitting.remove("lines")  # tiny-vit has one block, and so no depth
     return [{"name": name, "options": QUICK.get(name, {})} for name in fitting]
 
 
@@ -198,7 +199,7 @@ def test_sums_run_what_sums_are_enough_for_and_name_what_the_others_need(
         {"name": name, "task": task, "policy": {"limits": {"max_leverage": 1.0}}}
         for name, task in zip(tiny.CLIENTS, ("first", "second", "first"), strict=True)
     ]
-    enough = ["task-arithmetic", "lines", "iso-c", "regmean", "fisher"]
+    enough = ["task-arithmetic", "iso-c", "regmean", "fisher"]
     said = {"clients": clients, "on_refusal": "continue", "secure_sum": {"clip": 64}}
     methods = [*enough, "ties", "adamerging"]
     report = run(tmp_path, data, OUTPUTS, summed, single, methods=methods, **said)

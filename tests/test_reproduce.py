@@ -231,7 +231,7 @@ def test_a_stopped_command_goes_on(three: Tiny, capsys: pytest.CaptureFixture[st
     three.main()
     assert three.ran == [3, 4, 4, 5]
     assert three.page == before
-    assert "seed 5: finished before" in capsys.readouterr().err.replace("\n", " ")
+    assert "seed 5: finished before" in " ".join(capsys.readouterr().err.split())
 
 
 Table = list[dict[str, str]]
@@ -388,9 +388,9 @@ def test_a_changed_scenario_is_run_again(
     """If this fails, the page has the figures of another scenario than its link leads to."""
     found = make(script, tmp_path, data, monkeypatch)
     found.main()
-    assert found.ran == [3]
+    assert found.ran == [tiny.SEED]
     only = tables(found.page)["All methods"][0]
-    (average,) = [r["average"] for r in found.reports[3]["stages"][1]["results"][:1]]
+    (average,) = [r["average"] for r in found.reports[tiny.SEED]["stages"][1]["results"][:1]]
     low, high = average["gap_of_means_ci95"]
     assert only["95 % CI of the gap"] == f"[{low:.2f}, {high:.2f}]", "one seed: the run's own"
     assert only["Merge"] == f"{average['merge_accuracy']:.2f}"
@@ -398,7 +398,7 @@ def test_a_changed_scenario_is_run_again(
     found.path.write_text(found.path.read_text().replace("epochs: 2", "epochs: 3"))
     assert "No figures: the scenario has changed since" in script.text(found.asked, [found.entry])
     found.main()
-    assert found.ran == [3, 3]
+    assert found.ran == [tiny.SEED] * 2
     assert "No figures" not in found.page
 
 
@@ -425,7 +425,7 @@ def test_a_failed_run_keeps_the_others(
         found.main(part("data").Entry(other), found.entry)
     told = capsys.readouterr().err
     assert "error: no room for a run\n" in told
-    assert "the log of other, seed 3, is" in told
+    assert f"the log of other, seed {tiny.SEED}, is" in " ".join(told.split())
     assert "## other\n" in found.page
     assert "No figures: the scenario was not run yet." in found.page
     assert "### Stage merging (group A)" in found.page
@@ -445,19 +445,22 @@ def test_reports_and_data_that_cannot_be_used(
     whole = json.loads(file.read_text())
     for change, words in (
         ({"versions": whole["versions"] | {"torch": "1.0"}}, "was made by torch 1.0, not "),
-        ({"scenario": whole["scenario"] | {"seed": 9}}, "is not of tiny with seed 3; remove"),
+        (
+            {"scenario": whole["scenario"] | {"seed": 9}},
+            f"is not of tiny with seed {tiny.SEED}; remove",
+        ),
         ({"schema_version": 0}, "schema_version is 0; allowed: 1"),
     ):
         file.write_text(json.dumps(whole | change))
         with pytest.raises(RunError, match="tiny: failed"):
             found.main()
-        assert words in capsys.readouterr().err
+        assert words in " ".join(capsys.readouterr().err.split())
     kept = found.asked.data / "tiny.json"
     for text, words in (("{", "cannot be read as"), ('{"schema_version": 0}', "is 0; allowed: 1")):
         kept.write_text(text)
         with pytest.raises(InputError, match=words):
             script.text(found.asked, [found.entry])
-    assert found.ran == [3]
+    assert found.ran == [tiny.SEED]
 
 
 def test_bad_input_is_found_before_anything_runs(

@@ -28,7 +28,8 @@ def written(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name in ("first", "second"):
         shutil.copytree(data / name, folder / name)
     tasks = {n: {"source": "imagefolder", "root": n} for n in ("first", "second")}
-    path = tiny.write(folder, data, tasks=tasks)
+    model = {"name": "micro-vit", "pretrained": "bundled"}  # which other processes know as well
+    path = tiny.write(folder, data, tasks=tasks, model=model)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     return path
@@ -138,14 +139,9 @@ def test_paths_that_are_no_text_are_said(written: Path, data: Path, tmp_path: Pa
 
 
 def test_a_current_folder_that_is_gone_is_said(written: Path, tmp_path: Path) -> None:
-    """Without it a shell in a removed folder would get a traceback."""
+    """Without it a shell in a removed folder would get a traceback, or an end within a library."""
     script = 'cd elsewhere && rmdir ../elsewhere && exec "$@"'
-    line = ["sh", "-c", script, "sh", *COMMAND, "check"]
-    done = subprocess.run([*line, str(written)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (tmp_path / "elsewhere").mkdir()
-    done = subprocess.run(
-        [*line, "-"], capture_output=True, text=True, cwd=tmp_path, input=written.read_text()
-    )
+    line = ["sh", "-c", script, "sh", *COMMAND, "check", str(written)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: -: the current folder cannot be used (No such file")
+    assert done.stderr.startswith("error: the current folder cannot be used (No such file")

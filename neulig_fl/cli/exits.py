@@ -11,11 +11,12 @@ import re
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
 from neulig_fl.cli import streams
-from neulig_fl.errors import NeuligError
+from neulig_fl.errors import InputError, NeuligError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _BROKEN_PIPE = 141
@@ -32,6 +33,7 @@ def run(command: click.Command, arguments: list[str]) -> int:
     streams.prepare(debug)
     try:
         try:
+            _require_current_folder()
             _invoke(command, [each for each in arguments if each != "--debug"])
             sys.stdout.flush()
         except BaseException:
@@ -63,6 +65,16 @@ def run(command: click.Command, arguments: list[str]) -> int:
             say("`--debug` shows the traceback; please report it")
         return FAILED
     return DONE
+
+
+def _require_current_folder() -> None:
+    """A shell can stand in a folder that was removed; then libraries of torch end the process."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError(
+            f"the current folder cannot be used ({error.strerror}); change to another one"
+        ) from error
 
 
 def _invoke(command: click.Command, arguments: list[str]) -> None:

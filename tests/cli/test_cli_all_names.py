@@ -67,7 +67,8 @@ def test_every_image_encoder_gives_features_of_its_width() -> None:
     seen: dict[str, torch.Size] = {}
     for name in _names():
         family = open_clip.encoder_alone(name)
-        said = json.dumps(library.get_model_config(name)["vision_cfg"], sort_keys=True)
+        config = library.get_model_config(name)
+        said = json.dumps([config["vision_cfg"], config["embed_dim"]], sort_keys=True)
         if said not in seen:
             images = torch.empty(2, 3, family.image_size, family.image_size, device="meta")
             features = family._meta_visual.eval()(images)

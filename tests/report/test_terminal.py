@@ -102,7 +102,7 @@ def test_long_names(width: int) -> None:
     text = shown(report, width)
     assert max(cell_len(line) for line in text.splitlines()) <= width
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
-    assert "[-30.45, -26.70]" in text
+    assert "[-30.61, -26.74]" in text
 
 
 def test_layouts() -> None:
