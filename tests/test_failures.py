@@ -283,7 +283,8 @@ def test_a_model_that_superposition_does_not_cover_says_what_does(
 
 
 def _folder(tmp_path: Path, data: Path) -> tuple[Path, dict[str, Any]]:
-    own = tiny.pictures(tmp_path / "own", ("cat", "dog"), seed=9)
+    # So many that each class is in each split, whatever the seed.
+    own = tiny.pictures(tmp_path / "own", ("cat", "dog"), each=60, seed=9)
     second = {"source": "imagefolder", "root": str(data / "second")}
     return own, {"first": {"source": "imagefolder", "root": str(own)}, "second": second}
 

@@ -195,7 +195,9 @@ def make(
     honest = runs.engines.run
 
     def run(engine: str, job: Any) -> None:
-        found.ran.append(json.loads(job.scenario_file.read_text())["seed"])
+        # The runs of other tests pass here as well, as long as this one's patch stands.
+        if job.scenario_file.is_relative_to(found.root):
+            found.ran.append(json.loads(job.scenario_file.read_text())["seed"])
         honest(engine, job)
 
     monkeypatch.setattr(runs.engines, "run", run)
