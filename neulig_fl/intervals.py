@@ -226,7 +226,7 @@ def _check_tasks(discordant: Sequence[Discordant]) -> None:
     if not discordant:
         raise InputError("paired counts: no task was given; evaluate at least one task")
     for b, c, n in discordant:
-        _check_counts(b, c, n)
+        _check_counts(int(b), int(c), int(n))  # NumPy's small integers would wrap around
 
 
 def _check_level(level: float) -> float:

@@ -58,8 +58,12 @@ Prefixes = Annotated[
 ]
 
 
-Channels = Annotated[tuple[Number, ...], Field(min_length=3, max_length=3)]
-Deviations = Annotated[tuple[Positive, ...], Field(min_length=3, max_length=3)]
+Channels = Annotated[
+    tuple[Annotated[Number, Field(ge=0, le=1)], ...], Field(min_length=3, max_length=3)
+]
+Deviations = Annotated[
+    tuple[Annotated[Positive, Field(le=1)], ...], Field(min_length=3, max_length=3)
+]
 
 
 class Preprocess(Section):

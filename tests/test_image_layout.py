@@ -269,6 +269,23 @@ def test_what_looks_like_a_thumbnail_is_a_question(name: str, pattern: str, tmp_
     assert len(source.ids()) == 6
     assert source.left_out()[0].startswith("1 named by `exclude`")
     assert len(_source(root, exclude=[]).ids()) == 7
+    with pytest.raises(DataError, match="may be a smaller copy of"):
+        _source(root, exclude=["another.*"]).ids()
+    assert len(_source(root, exclude=["another.*", f"!{pattern}"]).ids()) == 7
+
+
+def test_the_answer_about_thumbnails_is_whole(tmp_path: Path) -> None:
+    """Without it the pattern of one class would be taken for the answer about all of them."""
+    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    for name in ("cat/0_thumb.bmp", "dog/thumb_1.bmp", "dog/previews/2.bmp"):
+        copy = root / name
+        copy.parent.mkdir(exist_ok=True)
+        Image.open(root / "cat" / "0.bmp").resize((6, 6)).save(copy)
+    with pytest.raises(DataError, match=r"and 2 more like it may be a smaller copy") as caught:
+        _source(root).ids()
+    answer = yaml.safe_load(str(caught.value).split("`")[1])
+    assert sorted(answer["exclude"]) == ["*_thumb.*", "previews", "thumb_*"]
+    assert len(_source(root, **answer).ids()) == 6
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,13 @@ def test_level(level: float) -> None:
         score_interval([(1, 2, 30)], level)
 
 
+def test_small_integers_do_not_wrap_around() -> None:
+    """Without it counts of NumPy's that are more than the queries would get an interval."""
+    small = [tuple(np.array([200, 100, 250], dtype=np.uint8))]
+    with pytest.raises(InputError, match=r"b=200, c=100, n=250"):
+        score_interval(small)
+
+
 def test_no_task() -> None:
     """Without it a mean over no task would divide by 0."""
     with pytest.raises(InputError, match="no task was given"):

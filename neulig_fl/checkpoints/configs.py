@@ -38,8 +38,10 @@ def preprocessing(path: Path) -> tuple[str, Preprocessing] | None:
     """
     for folder in _folders(path):
         said = _read(folder / OPEN_CLIP).get("preprocess_cfg")
-        if isinstance(said, dict) and set(KEYS) & set(said):
-            return OPEN_CLIP, {k: said[k] for k in KEYS if said.get(k) is not None}
+        known = said if isinstance(said, dict) else {}
+        own = {k: known[k] for k in KEYS if known.get(k) is not None}
+        if own:
+            return OPEN_CLIP, own
         found = _of_processor(_read(folder / PROCESSOR))
         if found:
             return PROCESSOR, found
@@ -79,14 +81,21 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _of_processor(said: Mapping[str, Any]) -> Preprocessing:
-    """Hugging Face's words for the same: an image processor of CLIP's or SigLIP's."""
+    """Hugging Face's words for the same: an image processor of CLIP's or SigLIP's.
+
+    Its mean and deviation are in units of pixel * rescale_factor; ours are of pixel / 255.
+    """
+    rescaled = said.get("do_rescale", True)
+    unit = 1.0 / (255.0 * said.get("rescale_factor", 1.0 / 255.0)) if rescaled else 1.0 / 255.0
     found: dict[str, Any] = {}
     if said.get("do_normalize", True):
-        found = {k: said[f"image_{k}"] for k in ("mean", "std") if f"image_{k}" in said}
+        given = {k: said[f"image_{k}"] for k in ("mean", "std") if f"image_{k}" in said}
+        found = {k: [round(unit * v, 9) for v in values] for k, values in given.items()}
     else:
-        found = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
-    if said.get("resample") in _RESAMPLE:
-        found["interpolation"] = _RESAMPLE[said["resample"]]
+        found = {"mean": [0.0, 0.0, 0.0], "std": [round(unit, 9)] * 3}
+    resample = said.get("resample")
+    if isinstance(resample, int) and resample in _RESAMPLE:
+        found["interpolation"] = _RESAMPLE[resample]
     size = said.get("size")
     if isinstance(size, int) or (isinstance(size, dict) and "shortest_edge" in size):
         found["resize_mode"] = "shortest"

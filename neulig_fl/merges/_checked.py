@@ -49,6 +49,9 @@ def require_finite(whose: str, tensors: StateDict) -> None:
 float32; merge without ada, or with other values of it
     """
     for name, value in tensors.items():
+        if not isinstance(value, Tensor) or value.is_complex() or value.layout != torch.strided:
+            kind = f"{value.dtype} {value.layout}" if isinstance(value, Tensor) else type(value)
+            raise InputError(f"{whose}: {name} is {kind}; merging takes dense tensors of reals")
         if value.is_floating_point():
             finite = torch.isfinite(value.float())
             if not finite.all():
@@ -70,6 +73,9 @@ def tied(models: Sequence[StateDict], network: nn.Module | None) -> dict[str, st
     Returns:
         For every such entry but the first, the first one's name.
 
+    Raises:
+        InputError: two names are one in the network and differ in a model.
+
     Example:
         >>> one, two = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0])
         >>> tied([{"in": one, "out": one}, {"in": two, "out": two}], None)
@@ -88,8 +94,13 @@ def tied(models: Sequence[StateDict], network: nn.Module | None) -> dict[str, st
             match = next((other for other in same if _equal(models, other, name)), None)
         if match is None:
             same.append(name)
-        else:
+        elif all(torch.equal(model[match], model[name]) for model in models):
             found[name] = match
+        else:
+            raise InputError(
+                f"{name} is {match} in the architecture, and other numbers in the models; "
+                "give the architecture that they have"
+            )
     return found
 
 

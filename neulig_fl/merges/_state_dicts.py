@@ -46,10 +46,10 @@ class StateDicts:
             raise InputError(f"{len(self.models)} state dicts are given; merging needs 2 or more")
         first, *others = self.models.items()
         start = [] if self.checkpoint is None else [("theta_0", self.checkpoint)]
-        for name, model in (*others, *start):
-            require_alike(*first, name, model)
         for name, model in (first, *others, *start):
             require_finite(name, model)
+        for name, model in (*others, *start):
+            require_alike(*first, name, model)
         for kind, records in self.records.items():
             for name, record in records.items():
                 require_finite(f"{kind} of {name}", record)

@@ -34,6 +34,9 @@ READS = frozenset(
 )
 TEMPLATES = ("a photo of a {}.",)
 
+_TAKEN = "!"
+"""Before a pattern of `exclude`: what looks like thumbnails for that reason is taken."""
+
 
 class _Found(NamedTuple):
     """One image file."""
@@ -100,21 +103,28 @@ class ImageFolder(PictureSource):
         )
 
     def _require_no_copies(self, found: list[_Found]) -> None:
-        """Ask about what looks like thumbnails, unless `exclude` says which files are not meant."""
-        if self._options.exclude is not None:
+        """Ask about all that still looks like thumbnails, until `exclude` says what is meant."""
+        given = self._options.exclude
+        if given == ():
             return
-        for label in range(len(self.label_names)):
-            own = [each.path for each in found if each.label == label]
-            for copies in suspects(self.root, own):
-                example, of = self._walk.name(copies.example), copies.original
-                what = "an image" if of is None else self._walk.name(of)
-                more = f" and {copies.count - 1} more like it" if copies.count > 1 else ""
-                raise DataError(
-                    f"{self.who}: {example}{more} may be a smaller copy of {what}; an expert that "
-                    "is trained on the one would know the other; write `exclude: "
-                    f"['{copies.pattern}']` to leave such files out, or `exclude: []` to take them",
-                    public_reason="its image folder seems to hold images and their thumbnails",
-                )
+        labels = range(len(self.label_names))
+        own = [[each.path for each in found if each.label == label] for label in labels]
+        asked = [c for files in own for c in suspects(self.root, files)]
+        asked = [c for c in asked if f"{_TAKEN}{c.pattern}" not in (given or ())]
+        if not asked:
+            return
+        first = asked[0]
+        patterns = list(dict.fromkeys((*(given or ()), *(c.pattern for c in asked))))
+        example, of = self._walk.name(first.example), first.original
+        what = "an image" if of is None else self._walk.name(of)
+        more = sum(c.count for c in asked) - 1
+        raise DataError(
+            f"{self.who}: {example}{f' and {more} more like it' if more else ''} may be a smaller "
+            f"copy of {what}; an expert that is trained on the one would know the other; write "
+            f"`exclude: {patterns}` to leave such files out, or `exclude: []` to take them (beside "
+            f"other patterns, '{_TAKEN}{first.pattern}')",
+            public_reason="its image folder seems to hold images and their thumbnails",
+        )
 
     @cached_property
     def listing(self) -> Listing:
@@ -160,7 +170,7 @@ class ImageFolder(PictureSource):
         if same:
             name = self._walk.name(same[0])
             yield f"{len(same)} with the name of another image in another format ({name})"
-        for pattern in self._options.exclude or ():
+        for pattern in self._walk.exclude:
             if pattern not in self._walk.matched:
                 yield f"exclude: {pattern!r} matches nothing"
 
@@ -177,7 +187,7 @@ class ImageFolder(PictureSource):
 
 
 def _walk(options: TaskOptions, root: Path) -> Walk:
-    return Walk(root, options.exclude or ())
+    return Walk(root, [p for p in options.exclude or () if not p.startswith(_TAKEN)])
 
 
 def _answers(options: TaskOptions) -> Answers:

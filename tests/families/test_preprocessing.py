@@ -12,6 +12,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from neulig_fl import experts
 from neulig_fl.errors import CheckpointError
@@ -168,14 +169,40 @@ def test_the_config_beside_the_weights_says_it(tmp_path: Path) -> None:
             {"mean": (0.1,) * 3, "std": (0.2,) * 3},
         ),
         ({"do_normalize": False, "size": 8}, {"mean": (0.0,) * 3, "std": (1.0,) * 3}),
+        (
+            {"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [51.0] * 3,
+             "resample": [2]},
+            {"mean": (0.5,) * 3, "std": (0.2,) * 3},
+        ),
+        (
+            {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [0.5] * 3},
+            {"mean": (0.5,) * 3, "std": (0.25,) * 3},
+        ),
     ],
-    ids=["SigLIP", "CLIP", "plain"],
+    ids=["SigLIP", "CLIP", "plain", "in pixels", "in halves"],
 )  # fmt: skip
 def test_hugging_faces_image_processor_says_it(said: Any, expected: Any, tmp_path: Path) -> None:
     """Without it the folder that `save_pretrained` writes would be read in half."""
     _weights(tmp_path, file="model.safetensors")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
     assert _values(_of("tiny-vit", tmp_path)) == {**OPENAI, **expected}
+
+
+def test_nulls_of_one_config_do_not_hide_the_other(tmp_path: Path) -> None:
+    """Without it a config that says nothing would stand before one that says something."""
+    _weights(tmp_path, file="model.safetensors")
+    empty = {"preprocess_cfg": {"mean": None, "std": None}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(empty))
+    said = {"image_mean": [0.1] * 3, "image_std": [0.2] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    assert _of("tiny-vit", tmp_path).mean == (0.1,) * 3
+
+
+@pytest.mark.parametrize("values", [{"mean": [123.7, 116.3, 103.5]}, {"std": [58.0, 57.0, 57.0]}])
+def test_a_mean_of_pixels_is_refused(values: Any) -> None:
+    """Without it images would come out all but black, and every feature wrong."""
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        Preprocess.model_validate(values)
 
 
 def test_a_config_among_other_files_is_not_meant(tmp_path: Path) -> None:

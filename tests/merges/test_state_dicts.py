@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import encoders
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,26 @@ def test_the_architecture_decides_what_is_tied() -> None:
     for tie, wanted in ((True, {"lm_head.weight": "wte.weight"}), (False, {})):
         known = StateDicts(of.models, of.checkpoint, architecture=partial(Language, tie))
         assert known.tied == wanted
+
+
+def test_a_tie_that_the_models_contradict_is_refused() -> None:
+    """The numbers of one of the two names would be dropped."""
+    one, two = experts("dare", file=True, tie=False), experts("dare", file=True)
+    known = StateDicts(one.models, one.checkpoint, architecture=partial(Language, True))
+    with pytest.raises(InputError, match=r"^lm_head\.weight is wte\.weight in the architecture"):
+        assert known.tied is None
+    assert two.tied
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.tensor([1j]), torch.eye(2).to_sparse(), np.ones(2), None],
+    ids=["complex", "sparse", "of NumPy", "none"],
+)
+def test_what_is_no_dense_tensor_of_reals_is_refused(value: Any) -> None:
+    """Complex numbers would be taken of the first model, others end in a library's error."""
+    with pytest.raises(InputError, match=r"^a: w is .*; merging takes dense tensors of reals"):
+        StateDicts({"a": {"w": value}, "b": {"w": value}})
 
 
 def test_a_learnt_weight_of_a_tied_entry_is_one() -> None:
