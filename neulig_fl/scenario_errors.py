@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -199,7 +200,8 @@ def _allowed(schemas: Sequence[_Schema], received: Any) -> str:
     hint = f"allowed: {' or '.join(dict.fromkeys(_words(schema) for schema in schemas))}"
     takes_list = any(schema.get("type") == "array" for schema in schemas)
     if takes_list and isinstance(received, str):
-        return f"{hint}; write [{received}]"
+        listed = yaml.safe_dump([received], default_flow_style=True, allow_unicode=True, width=1e9)
+        return f"{hint}; write {listed.strip()}"
     return hint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from neulig_fl.errors import ScenarioError
 from neulig_fl.scenario import load
@@ -43,6 +44,15 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
 
     told = [line.split(": ")[1] for line in str(caught.value).splitlines()]
     assert told == ["experts.epochs", "stages.0.share.1.kind", "stages.1.rum", "seed"]
+
+
+def test_the_advice_for_a_text_in_the_place_of_a_list_is_yaml(tmp_path: Path) -> None:
+    """A user would write what is advised, and get an error about YAML."""
+    own = "tasks: {own: {source: imagefolder, root: ., exclude: '*_thumb.*'}}\n"
+    with pytest.raises(ScenarioError) as caught:
+        load(write(tmp_path, SCENARIO + own))
+    (line,) = [line for line in str(caught.value).splitlines() if "exclude" in line]
+    assert yaml.safe_load(line.partition("; write ")[2]) == ["*_thumb.*"]
 
 
 def test_the_first_twenty_mistakes_are_told(tmp_path: Path) -> None:

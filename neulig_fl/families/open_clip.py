@@ -226,7 +226,9 @@ class OpenClipFamily:
                 f"{reason(error)}; fetch them where there is a network, call the file "
                 f"{self.pretrained}.safetensors (its name says how images are prepared) and give "
                 "its path as `pretrained`",
-                public_reason="the model's weights cannot be fetched",
+                public_reason=f"weights {self.pretrained!r} of {self.name} cannot be fetched; "
+                f"fetch {self.pretrained}.safetensors where there is a network, and give its path "
+                "as model.pretrained",
             ) from error
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:

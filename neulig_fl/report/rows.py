@@ -343,8 +343,10 @@ def how_to_read(report: Mapping[str, Any]) -> list[str]:
     if margins:
         allowed = " or ".join(f"-{margin:g} and +{margin:g}" for margin in margins)
         sentences.append(
-            f"Equivalent: the gap's 90 % interval lies between {allowed} points. Inconclusive: too "
-            "few queries to tell. '-' is a figure that is missing or does not apply, never 0."
+            f"Equivalent: the gap's 90 % interval lies between {allowed} points. Different: it "
+            "does not, and excludes 0; the 95 % interval beside it is wider and may hold 0. "
+            "Inconclusive: too few queries to tell. '-' is a figure that is missing or does not "
+            "apply, never 0."
         )
     return [*sentences, *_routing(report)]
 

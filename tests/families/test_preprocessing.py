@@ -366,5 +366,7 @@ def test_weights_that_cannot_be_fetched_say_why(monkeypatch: pytest.MonkeyPatch)
         CheckpointError,
         match=r"'laion2b_s32b_b82k' of ViT-L-14 cannot be fetched: Name or service not known; fetch "
         r".*call the file laion2b_s32b_b82k.safetensors .*as `pretrained`$",
-    ):
+    ) as caught:
         open_family(Model(name=AMBIGUOUS, pretrained="laion2b_s32b_b82k"), 0).encoder()
+    reason = caught.value.public_reason or ""  # what the line of a run's error has
+    assert "cannot be fetched; fetch laion2b_s32b_b82k.safetensors where there is" in reason

@@ -105,6 +105,12 @@ def test_long_names(width: int) -> None:
     assert "[-30.61, -26.74]" in text
 
 
+def test_every_verdict_is_explained() -> None:
+    """Without it a verdict beside a 95 % interval that holds 0 would look like a mistake."""
+    text = shown(example(), 160)
+    assert all(f"{word}: " in text for word in ("Equivalent", "Different", "Inconclusive"))
+
+
 def test_layouts() -> None:
     """Without it every terminal would get the layout of the narrowest."""
     narrow, middle, wide = (section(shown(example(), width), "merging") for width in (60, 80, 160))
