@@ -60,6 +60,12 @@ def _threads(pytestconfig: pytest.Config) -> None:
     torch.set_num_threads(pytestconfig.getoption("--threads"))
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """Torch's global generator starts anew in each test, as those of Python and NumPy do."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _tiny_model() -> None:
     """OpenCLIP knows `tiny-vit` in every test."""

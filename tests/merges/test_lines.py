@@ -38,8 +38,13 @@ def around(start: dict[str, Tensor], count: int, seed: int = 0) -> StateDicts:
 
 def ladder(layers: int) -> dict[str, Tensor]:
     """A transformer with so many blocks, an embedding before them and a projection after."""
-    blocks = {f"transformer.resblocks.{i}.mlp.weight": torch.randn(3, 2) for i in range(layers)}
-    return {"class_embedding": torch.randn(3), **blocks, "proj": torch.randn(2)}
+    generator = torch.Generator().manual_seed(layers)
+
+    def values(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    blocks = {f"transformer.resblocks.{i}.mlp.weight": values(3, 2) for i in range(layers)}
+    return {"class_embedding": values(3), **blocks, "proj": values(2)}
 
 
 def slow(source: StateDicts, layers: int, alpha: float, beta: float) -> list[float]:
