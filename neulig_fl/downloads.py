@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -47,6 +48,7 @@ def download() -> Iterator[None]:
     added = json.loads(os.environ.get(SET_ASIDE, "{}"))
     before = {name: os.environ.get(name) for name in added}
     os.environ.update(added)
+    _open_anew(added)
     try:
         yield
     finally:
@@ -55,3 +57,10 @@ def download() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        _open_anew(added)
+
+
+def _open_anew(added: Mapping[str, str]) -> None:
+    """Have `urlopen` read the variables again: it keeps the proxies that it found at first."""
+    if added:
+        urllib.request.install_opener(urllib.request.build_opener())

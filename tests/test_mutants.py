@@ -164,10 +164,11 @@ from mutation import trials
 file, test = "neulig_fl/secure_sum/wire.py", sys.argv[1]
 source = Path(file).read_text()
 known = trials.clean(file, [test])
-trials.TIMES, trials.SECONDS = 2, 0  # of the clean run, measured here
 ends = "without end", source + "\\nwhile True: pass\\n"
 wrong = "wrong", source.replace('(2, "big")', '(2, "little")')
 for name, mutant in (("same", source), wrong, ends):
+    if name == "without end":
+        trials.TIMES, trials.SECONDS = 0, 2
     print(name, trials.trial(file, mutant, [test], known, range(1, 2)))
 print([Path(each).name for each in known.tests], sum(len(lines) for lines in known.lines.values()) > 3)
 """
