@@ -14,7 +14,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from neulig_fl.errors import InputError
-from neulig_fl.flower_io import ClientConfig, answer_message, client_config
+from neulig_fl.flower_io import ClientConfig, answer_message, at_client, client_config
 from neulig_fl.party import Party
 from neulig_fl.scenario import Scenario, load_resolved
 
@@ -54,8 +54,12 @@ def _respond(
     name = _name(scenario, config)
     store = config.store or config.out / "clients" / name
     known = (config.keys, config.policy, config.server)
-    party = Party(scenario, scenario.seed, name, Path(store), *known)
-    return party.answer(action, body, payload)
+    try:
+        party = Party(scenario, scenario.seed, name, Path(store), *known)
+        return party.answer(action, body, payload)
+    except Exception as error:
+        error.add_note(at_client(name))  # for the log; the reply holds no text of an error
+        raise
 
 
 def _name(scenario: Scenario, config: ClientConfig) -> str:

@@ -306,6 +306,16 @@ def answer_message(message: Message, context: Context, respond: Respond) -> Mess
     return reply
 
 
+def at_client(name: str) -> str:
+    """What follows an error in a log that several clients write to: whose it is.
+
+    Example:
+        >>> at_client("north")
+        "at client 'north'"
+    """
+    return f"at client {name!r}"
+
+
 def _error(message: Message, code: int, reason: str) -> Message:
     return Message(Error(code=code, reason=reason), reply_to=message)
 

@@ -121,7 +121,7 @@ def _what(data: Data) -> Iterator[str]:
         for note in each["notes"]:
             notes.setdefault(note, []).append(each["seed"])
     if notes:
-        yield "Departures from the paper in these runs:"
+        yield "Departures from the paper, and choices, in these runs:"
         yield bullets(of_seeds(notes, len(seeds)))
     yield from _experts(data)
 

@@ -124,10 +124,16 @@ def require_sound(opened: OpenedScenario) -> Setting:
 
 
 def _text_problems(setting: Setting) -> Iterator[str]:
+    """What heads are made with may have to be fetched, which is tried again and again."""
+    from rich.console import Console
+
     from neulig_fl.errors import InputError
 
+    console = Console(stderr=True)
+    model = setting.scenario.model.name
     try:
-        setting.family.require_text()
+        with console.status(f"looking for the tokeniser and text tower of {model}"):
+            setting.family.require_text()
     except InputError as error:
         yield str(error)
 

@@ -104,7 +104,8 @@ def _each_line(message: str) -> str:
 def _usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     # Typer and newer versions of Click both add what was probably meant.
-    message = re.sub(r"( Did you mean [^?]*\?)\1+", r"\1", error.format_message())
+    again = r"( Did you mean [^?]*\?)(?:\1+| \(Did you mean [^)]*\))"
+    message = re.sub(again, r"\1", error.format_message())
     say(f"error: {message}")
     if context is not None:
         say(f"see `{context.command_path} --help`")

@@ -1,4 +1,4 @@
-"""Progress on the standard error: bars on a terminal, one line for each finished task anywhere.
+"""Progress on the standard error: bars on a terminal, lines for finished tasks anywhere.
 
 The report goes to the standard output, so `neulig-fl run x.yaml > report.txt` keeps it clean.
 """
@@ -27,6 +27,9 @@ from neulig_fl.progress import Event
 
 _NARROW, _MIDDLE = 50, 80
 
+QUIET_SECONDS = 15.0
+"""Where there is no bar, a line is printed after so long at the next step."""
+
 
 class _Errors(Console):
     """The standard error; where its reader is gone, Rich would end the process."""
@@ -53,6 +56,7 @@ class Live:
         )
         self._running: dict[str, TaskID] = {}
         self._began: dict[str, float] = {}
+        self._said = time.monotonic()
 
     def __enter__(self) -> Live:
         with suppress(OSError):
@@ -86,8 +90,11 @@ class Live:
             self._bars.remove_task(self._running.pop(task))
             seconds = time.monotonic() - self._began.pop(task)
             self._line(f"{task}: {done} of {total}, {seconds:.1f} s")
+        elif self._bars.disable and time.monotonic() - self._said >= QUIET_SECONDS:
+            self._line(f"{task}: {done} of {total}")
 
     def _line(self, text: str) -> None:
+        self._said = time.monotonic()
         self._console.print(Text(_plain(text), overflow="fold"), highlight=False)
 
 

@@ -17,11 +17,15 @@ def model_lines(setting: Setting) -> Iterator[str]:
     Args:
         setting: a scenario whose weights and checkpoints were found to fit.
     """
+    from neulig_fl.scenario_models import PRETRAINED_WORDS, is_path
+
     family, model = setting.family, setting.scenario.model
     size = f"{family.image_size} x {family.image_size}"
     words = f"{family.preprocessing.words}; {', '.join(family.preprocessing.sources)}"
     at = "" if model.prefix is None else f", prefix {model.prefix}"
     yield f"model {model.name}{at}: {family.activation}, images {size} ({words})"
+    if model.pretrained not in PRETRAINED_WORDS and not is_path(model.pretrained):
+        yield f"weights {model.pretrained}: from OpenCLIP's cache, or downloaded by the run"
     for client in setting.scenario.clients:
         lines = [
             f"checkpoint of {client.name}: {_described(setting, client, group, path)}"

@@ -135,7 +135,10 @@ def with_reason(message: str, log: Path) -> str:
     if named is None or not log.is_file():
         return message
     text = log.read_text(encoding="utf-8", errors="replace")[-LOG_END:]
-    said = re.findall(rf"(?:^|[ .]){named[1] or named[2]}: (.+)$", text, re.MULTILINE)
+    raised = rf"(?:^|[ .]){named[1] or named[2]}: (.+)$"
+    client = re.match(r"client ('[^']+')", message)
+    own = rf"(?=\n.*\bat client {re.escape(client[1])}$)" if client else ""
+    said = re.findall(raised + own, text, re.MULTILINE) or re.findall(raised, text, re.MULTILINE)
     if not said:
         return message
     return f"{message[: named.end()]} ({said[-1][:400]}){message[named.end() :]}"

@@ -36,7 +36,7 @@ def verify(
     Each client signs an entry of its ledger for whatever it releases; the server keeps it as a
     receipt. The receipts, the clients' own ledgers where they are here, and the report's releases,
     refusals, bytes and hashes must agree. The exit code is 1 if anything does not, and each file's
-    first entry that fails is named.
+    first entry that fails is named. Accuracies are not computed again: they are the server's word.
 
     [bold]Examples[/]
       neulig-fl verify runs/quickstart/20250101-120000

@@ -65,7 +65,11 @@ def _head(report: Mapping[str, Any]) -> str:
             "## How to read it",
             "",
             *(text(sentence) for sentence in rows.how_to_read(report)),
-            *(["", "Departures from the paper in this run:", "", *notes] if notes else []),
+            *(
+                ["", "Departures from the paper, and choices, in this run:", "", *notes]
+                if notes
+                else []
+            ),
         ]
     )
 

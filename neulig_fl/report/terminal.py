@@ -56,7 +56,7 @@ def _head(report: Mapping[str, Any], console: Console) -> None:
     for sentence in [*rows.experts(report), rows.portland(report)]:
         _say(console, sentence)
     for note in report["notes"]:
-        _say(console, f"Departure: {note}")
+        _say(console, f"Note: {note}")
 
 
 def _stage(stage: Mapping[str, Any], console: Console) -> None:

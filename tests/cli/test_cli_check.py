@@ -269,6 +269,16 @@ def test_which_encoder_and_which_normalisation_is_said(
         assert "prefix: is read beside" in ended.err
 
 
+def test_weights_that_a_run_would_download_are_said(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a run waits for gigabytes, or ends without a network, and `check` said OK."""
+    model = {"name": "RN50-quickgelu", "pretrained": "cc12m"}
+    ended = line("check", tiny.write(tmp_path, data, model=model))
+    assert ended.code == 0, ended.err
+    assert "  weights cc12m: from OpenCLIP's cache, or downloaded by the run\n" in ended.out
+    bundled = line("check", tiny.write(tmp_path, data))
+    assert "downloaded" not in bundled.out
+
+
 def test_all_that_is_wrong_with_weights_is_found_at_once(
     line: Line, data: Path, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_without_a_command_help_is_shown(line: Line) -> None:
     ("arguments", "message"),
     [
         (["rum"], "error: No such command 'rum'. Did you mean 'run'?\n"),
+        (["chek"], "error: No such command 'chek'. Did you mean 'check', 'schema'?\n"),
         (["run"], "error: Missing argument 'SCENARIO'.\n"),
         (["run", "x.yaml", "--engin", "local"], "error: No such option"),
         (["tasks", "--seed", "many"], "error: Invalid value for '--seed'"),

@@ -18,6 +18,7 @@ from command_line import Line
 from neulig_fl import engines, runs
 from neulig_fl.cli.run import with_reason
 from neulig_fl.errors import BadReply
+from neulig_fl.flower_io import at_client
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ def test_a_failed_run_says_who_and_where_the_log_is(
         "ZeroDivisionError (no features of 2); "
     )
     assert f"the log is {out / engines.LOG}\n" in ended.err
+    assert at_client("bob") in (out / engines.LOG).read_text()
     assert "ZeroDivisionError: no features" in (out / engines.LOG).read_text()
     assert "kept in the cache" in ended.err
     assert not list(out.glob("**/report.*"))
@@ -84,6 +86,15 @@ def test_a_class_name_alone_is_no_reason(
     said = with_reason(message, tmp_path / "flower.log")
     assert said.startswith("it: ")
     assert said.endswith(expected)
+
+
+@pytest.mark.parametrize(("client", "reason"), [("b", "of b"), ("a", "of a"), ("c", "of b")])
+def test_the_reason_is_that_of_the_client(tmp_path: Path, client: str, reason: str) -> None:
+    """Without it the error names one client and tells another's reason."""
+    logged = [f"(App pid=3) OSError: of {each}\n(App pid=3) {at_client(each)}" for each in "ab"]
+    (tmp_path / "flower.log").write_text("\n".join(logged) + "\n")
+    message = f"client {client!r}, preparing its expert of group A: unexpected OSError; go"
+    assert f"unexpected OSError ({reason}); go" in with_reason(message, tmp_path / "flower.log")
 
 
 def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept(

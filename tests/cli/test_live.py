@@ -30,6 +30,14 @@ def test_without_a_terminal_each_finished_task_is_a_line() -> None:
     assert len(lines) == 2, "neither what is empty nor what is not finished"
 
 
+def test_long_tasks_are_told_of_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it whoever follows a log hears nothing for as long as the experts train."""
+    monkeypatch.setattr("neulig_fl.cli.live.QUIET_SECONDS", 0.0)
+    parameters = [f"merging: parameters of everybody: {done} of 3" for done in range(4)]
+    lines = _shown(100, terminal=False).splitlines()[1:]
+    assert [line.partition(",")[0] for line in lines] == [*parameters, "[odd] name: 1 of 2"]
+
+
 @pytest.mark.parametrize("width", [20, 50, 80, 200])
 def test_bars_fit_any_terminal(width: int) -> None:
     """Without it a narrow terminal would show a bar on every second line."""

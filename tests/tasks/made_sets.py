@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib.util
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -273,11 +274,18 @@ NAMES: dict[str, tuple[str, ...]] = {
 """The class names that a reader should get of each made set."""
 
 
+def without_the_extra(patch: pytest.MonkeyPatch) -> None:
+    """Have flwr-datasets not found, as where the extra `huggingface` is not installed."""
+    found = importlib.util.find_spec
+    missing = "flwr_datasets"
+    patch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == missing else found(n, *a))
+
+
 def saved(datasets: Any, root: Path, train: int = 40, test: int = 12) -> Any:
     """A data set of three classes as the library `datasets` saves it; made once.
 
     Args:
-        datasets: the library, which is not always installed.
+        datasets: the library.
         root: where it is saved.
         train: images of a class in its split `train`.
         test: the same in `test`.

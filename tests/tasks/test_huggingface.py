@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
 
+import datasets
 import made_sets
 import numpy as np
 import pytest
@@ -17,14 +17,10 @@ from neulig_fl.errors import DataError
 from neulig_fl.scenario import TaskOptions
 from neulig_fl.tasks import Task, huggingface
 
-THERE = importlib.util.find_spec("flwr_datasets") is not None
-needs_extra = pytest.mark.skipif(not THERE, reason=f"not installed; {huggingface.INSTALL}")
-
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The library `datasets`, with a cache of this module's own."""
-    datasets = pytest.importorskip("datasets", reason="the extra is not installed")
     with pytest.MonkeyPatch.context() as patch:
         cache = tmp_path_factory.mktemp("hugging")
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
@@ -376,7 +372,6 @@ def test_flowers_telemetry_is_told_nothing(
 # ---------------------------------------------------------------- options
 
 
-@needs_extra
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -397,8 +392,10 @@ def test_options_that_cannot_be_are_found_before_anything_is_loaded(
         huggingface.source(TaskOptions(source="huggingface", **options))
 
 
-@pytest.mark.skipif(THERE, reason="the extra is installed")
-def test_without_the_extra_the_error_says_what_to_install() -> None:
+def test_without_the_extra_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without it the user would get an ImportError from inside."""
+    made_sets.without_the_extra(monkeypatch)
     with pytest.raises(DataError, match=r"source: .*pip install 'neulig-fl\[huggingface\]'"):
         huggingface.source(TaskOptions(source="huggingface", dataset="x/y"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
+import made_sets
 import pytest
 import tiny
 
@@ -34,7 +34,6 @@ NEEDED: dict[str, dict[str, Any]] = {
     "torchvision": {"dataset": "EMNIST"},
     "huggingface": {"dataset": "someone/pets"},
 }
-THERE = importlib.util.find_spec("flwr_datasets") is not None
 
 
 def _reads(source: str) -> frozenset[str]:
@@ -134,9 +133,9 @@ def test_a_built_in_task_takes_options_under_its_own_name(base: Path) -> None:
     assert problem.startswith("tasks.digits: is a built-in task; give yours another name")
 
 
-@pytest.mark.skipif(THERE, reason="the extra is installed")
-def test_a_missing_extra_is_a_located_error(base: Path) -> None:
+def test_a_missing_extra_is_a_located_error(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it the run would end where the data set is first asked for."""
+    made_sets.without_the_extra(monkeypatch)
     (problem,) = _found(base, source="huggingface", dataset="someone/pets")
     assert problem.startswith("tasks.mine.source: huggingface needs packages")
     assert "pip install 'neulig-fl[huggingface]'" in problem

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
+import datasets
 import made_sets
 import numpy as np
 import pytest
@@ -44,7 +45,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def _source(name: str, made: Made, **options: object) -> Source:
     if name == "huggingface":
-        datasets = pytest.importorskip("datasets", reason="the extra is not installed")
         made_sets.saved(datasets, Path(str(made[name]["root"])))
     module: ModuleType = variants.load("neulig_fl.tasks", name)
     found: Source = module.source(
