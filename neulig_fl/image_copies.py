@@ -1,7 +1,8 @@
 """Files that look like smaller copies of images beside them: thumbnails, previews, web sizes.
 
 A copy in another size has other pixels and so an id of its own; with its original in a training
-half, an evaluated copy would be known. A name proves nothing, so such files are a question.
+half, an evaluated copy would be known. A name proves nothing, so such files are a question. Folders
+of sizes are found by what they hold: files of the same names, all smaller in one of two folders.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
+from itertools import combinations
 from pathlib import Path, PurePath
+
+from PIL import Image
 
 _FOLDERS = frozenset(
     {
@@ -21,6 +26,17 @@ _MARKS = r"thumbs?|thumbnails?|tn|small|preview|resized|min|scaled|lowres|low_re
 _BEHIND = re.compile(
     rf"^(?P<of>.+?)[-_. ](?P<mark>{_MARKS}|\d{{2,4}}x\d{{2,4}}|@\dx)$", re.IGNORECASE
 )
+_SIZE = re.compile(
+    r"full|fullsize|full.size|originals?|orig|large|medium|small|hi.?res|low.?res|tn|"
+    r"\d{2,5}x\d{2,5}|\d{2,5}px",
+    re.IGNORECASE,
+)
+MOST_SIZES = 20
+"""Subfolders beside one another; more are no sizes of the same images."""
+
+_LOOKED_AT = 8
+"""Pairs of files whose sizes are compared."""
+
 _BEFORE = re.compile(rf"^(?P<mark>{_MARKS})[-_. ](?P<of>.+)$", re.IGNORECASE)
 
 
@@ -59,6 +75,97 @@ def suspects(root: Path, files: Sequence[Path]) -> list[Suspects]:
             before = found.get(pattern, Suspects(pattern, file, original, 0))
             found[pattern] = Suspects(pattern, before.example, before.original, before.count + 1)
     return list(found.values())
+
+
+def is_size(name: str) -> bool:
+    """Whether a folder's name is that of a size.
+
+    Example:
+        >>> [is_size(name) for name in ("256x256", "tn", "Original", "thumbs", "big cat")]
+        [True, True, True, True, False]
+    """
+    return name.casefold() in _FOLDERS or _SIZE.fullmatch(name) is not None
+
+
+def copies(mine: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Path] | None:
+    """A smaller and a larger image of one name, if all that are looked at are such pairs.
+
+    Half of the names of the fewer files are the same, every image of the one side is smaller than
+    its like of the other, and their sides have the same ratio: so that images which are merely
+    numbered alike are none.
+    """
+    pairs = _of_one_name(mine, others)
+    step = -(-len(pairs) // _LOOKED_AT) or 1
+    sides = [(_sides(one), _sides(other)) for one, other in pairs[::step]]
+    known = [(one, other) for one, other in sides if one and other]
+    for smaller, turned in ((known, False), ([(b, a) for a, b in known], True)):
+        if known and all(_is_smaller(one, other) for one, other in smaller):
+            first, second = pairs[0]
+            return (second, first) if turned else (first, second)
+    return None
+
+
+def sized_folders(folder: Path, files: Sequence[Path]) -> list[Suspects]:
+    """Subfolders of one class folder that look like other sizes of the same images.
+
+    Args:
+        folder: the class folder.
+        files: its images.
+    """
+    held: dict[Path, list[Path]] = {}
+    for file in files:
+        held.setdefault(file.parent, []).append(file)
+    found: dict[Path, Suspects] = {}
+    for above in dict.fromkeys(each.parent for each in held if each != folder):
+        members = [each for each in held if each == above or each.parent == above != each]
+        if len(members) > MOST_SIZES:
+            continue
+        for one, other in combinations(members, 2):
+            pair = _sizes_of_one(one, other, held, above)
+            if pair is not None:
+                smaller, larger = pair
+                place = smaller.parent if smaller.parent != above else larger.parent
+                found[place] = Suspects(escape(place.name), smaller, larger, len(held[place]))
+    return list(found.values())
+
+
+def _sizes_of_one(
+    one: Path, other: Path, held: dict[Path, list[Path]], above: Path
+) -> tuple[Path, Path] | None:
+    """A smaller and a larger image of two folders that look like sizes of the same images."""
+    named = [each for each in (one, other) if each != above and is_size(each.name)]
+    pairs = _of_one_name(held[one], held[other]) if len(named) == 1 else []
+    if len(named) == 2:
+        pairs = [(held[one][0], held[other][0])]
+    if not pairs:
+        return copies(held[one], held[other])
+    first, second = pairs[0]
+    turned = (_sides(first) or (0, 0)) > (_sides(second) or (0, 0))
+    return (second, first) if turned else (first, second)
+
+
+def _of_one_name(mine: Sequence[Path], others: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Pairs of files of one name; none where fewer than half of the fewer files have one."""
+    by_stem: dict[str, Path] = {}
+    for file in others:
+        by_stem.setdefault(file.stem.casefold(), file)
+    pairs = [(f, by_stem[f.stem.casefold()]) for f in mine if f.stem.casefold() in by_stem]
+    enough = len(pairs) >= 2 and 2 * len(pairs) >= min(len(mine), len(others))
+    return pairs if enough else []
+
+
+def _sides(file: Path) -> tuple[int, int] | None:
+    """The shorter and the longer side of an image; None where it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            return min(image.size), max(image.size)
+    except Exception:  # Pillow's decoders raise anything; making its id says what is wrong
+        return None
+
+
+def _is_smaller(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    ratios = one[0] / one[1], other[0] / other[1]
+    return one < other and abs(ratios[0] - ratios[1]) <= 0.05 * max(ratios)
 
 
 def twins(files: Sequence[Path]) -> list[Path]:

@@ -88,14 +88,18 @@ class Walk:
         """Folders in a folder by NFC name, sorted; nothing is counted.
 
         Raises:
-            ValueError: two names are the same but for the way in which accents are written.
+            DataError: two names are the same but for the way in which accents are written.
         """
         found: dict[str, Path] = {}
         for path, kind in Walk(self.root, self.exclude)._entries(folder):
             if stat.S_ISDIR(kind):
                 name = unicodedata.normalize("NFC", path.name)
                 if name in found:
-                    raise ValueError(name)
+                    raise DataError(
+                        f"imagefolder {folder}: two folders read as {name!r}, their accents "
+                        "written in two ways; move the images of one into the other",
+                        public_reason="two folders of its image folder have the same name",
+                    )
                 found[name] = path
         return dict(sorted(found.items()))
 
@@ -158,7 +162,7 @@ class Walk:
             path = folder / name
             why = self._why_not(path)
             if why is not None:
-                self.left_out.add(why, self.name(path), _images_below(path))
+                self.left_out.add(why, self.name(path), images_below(path))
                 continue
             try:
                 kind = path.stat().st_mode
@@ -200,7 +204,7 @@ class Walk:
 
     def leave(self, reason: str, path: Path) -> None:
         """Count the images of a file or folder that is not walked."""
-        self.left_out.add(reason, self.name(path), _images_below(path))
+        self.left_out.add(reason, self.name(path), images_below(path))
 
 
 _Identity = tuple[int, int]
@@ -221,7 +225,7 @@ def _is_image(path: Path) -> bool:
     return pictures.is_readable(path.name) or pictures.is_other_format(path.name)
 
 
-def _images_below(path: Path) -> int:
+def images_below(path: Path) -> int:
     """How many images by name a file or folder is or holds; links to folders are not followed."""
     if not path.is_dir():
         return int(_is_image(path))

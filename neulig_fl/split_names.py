@@ -6,7 +6,7 @@ A name alone decides nothing: what looks like a split is a question to the user.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 TEST = ("test", "validation", "valid", "val")
 """Names of a part that is evaluated on; the first that is there."""
@@ -44,6 +44,36 @@ def role(name: str) -> str | None:
     return next((kind for kind, known in kinds if len(left) == 1 and left[0] in known), None)
 
 
+def roles(names: Collection[str]) -> dict[str, str]:
+    """The role of each name that has one, also of those that differ in such a word alone.
+
+    Example:
+        >>> roles(["cat_train", "cat_test", "dog train", "val"])
+        {'cat_train': 'train', 'cat_test': 'test', 'val': 'validation'}
+    """
+    parts = {name: part for name in names if (part := _without_role(name))}
+    found = {}
+    for name in names:
+        kind = role(name)
+        if kind is None and name in parts:
+            rest, mine = parts[name]
+            differ = any(rest == other and mine != its for other, its in parts.values())
+            kind = mine if differ else None
+        if kind is not None:
+            found[name] = kind
+    return found
+
+
+def _without_role(name: str) -> tuple[tuple[str, ...], str] | None:
+    """The words of a name without the one that is a role, and that role."""
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    found = [(i, kind) for i, word in enumerate(words) if (kind := role(word))]
+    if len(found) != 1:
+        return None
+    place, kind = found[0]
+    return (*words[:place], *words[place + 1 :]), kind
+
+
 def proposed(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Which of some parts would train, and which would be evaluated on, if they are a split.
 
@@ -51,7 +81,10 @@ def proposed(names: Sequence[str]) -> tuple[list[str], list[str]]:
         >>> proposed(["Test", "Train", "valid"]), proposed(["fold1", "fold2"])
         ((['Train', 'valid'], ['Test']), (['fold1'], ['fold2']))
     """
-    by = {kind: [n for n in names if role(n) == kind] for kind in ("test", "validation", "fold")}
+    known = roles(names)
+    by = {
+        kind: [n for n in names if known.get(n) == kind] for kind in ("test", "validation", "fold")
+    }
     test = by["test"] or by["validation"] or by["fold"][-1:]
     return [name for name in names if name not in test], test
 

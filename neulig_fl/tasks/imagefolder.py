@@ -9,7 +9,7 @@ scaled to the model's size on its short side and cut in the middle, as CLIP does
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,8 +20,9 @@ from PIL import Image
 
 from neulig_fl import pictures
 from neulig_fl.errors import DataError
-from neulig_fl.image_copies import suspects, twins
+from neulig_fl.image_copies import sized_folders, suspects, twins
 from neulig_fl.image_layout import Answers, Layout, layout
+from neulig_fl.image_questions import words
 from neulig_fl.image_walk import Walk
 from neulig_fl.picture_source import Listing, PictureSource, class_faults
 
@@ -79,16 +80,16 @@ class ImageFolder(PictureSource):
 
     @cached_property
     def _files(self) -> list[_Found]:
-        found, empty = [], []
+        found, empty, held = [], [], {}
         for part, folders in self._layout.parts.items():
             for label, folder in enumerate(folders.values()):
-                images = self._walk.images(folder)
+                images = held[folder] = self._walk.images(folder)
                 found += [_Found(each, label, self._layout.held_out[part]) for each in images]
                 empty += [] if images else [folder]
         self._walk.require_reached()
         for folder in empty:
             raise self._empty(folder)
-        self._require_no_copies(found)
+        self._require_no_copies(found, held)
         return found
 
     def _empty(self, folder: Path) -> DataError:
@@ -102,7 +103,7 @@ class ImageFolder(PictureSource):
             public_reason="a class folder of its image folder is empty",
         )
 
-    def _require_no_copies(self, found: list[_Found]) -> None:
+    def _require_no_copies(self, found: list[_Found], held: Mapping[Path, list[Path]]) -> None:
         """Ask about all that still looks like thumbnails, until `exclude` says what is meant."""
         given = self._options.exclude
         if given == ():
@@ -110,6 +111,9 @@ class ImageFolder(PictureSource):
         labels = range(len(self.label_names))
         own = [[each.path for each in found if each.label == label] for label in labels]
         asked = [c for files in own for c in suspects(self.root, files)]
+        named = {c.pattern for c in asked}
+        sized = [c for folder, files in held.items() for c in sized_folders(folder, files)]
+        asked += [c for c in sized if c.pattern not in named]
         asked = [c for c in asked if f"{_TAKEN}{c.pattern}" not in (given or ())]
         if not asked:
             return
@@ -121,8 +125,8 @@ class ImageFolder(PictureSource):
         raise DataError(
             f"{self.who}: {example}{f' and {more} more like it' if more else ''} may be a smaller "
             f"copy of {what}; an expert that is trained on the one would know the other; write "
-            f"`exclude: {patterns}` to leave such files out, or `exclude: []` to take them (beside "
-            f"other patterns, '{_TAKEN}{first.pattern}')",
+            f"`exclude: [{words(patterns)}]` to take one of each, or `exclude: []` to take all "
+            f"(beside other patterns, '{_TAKEN}{first.pattern}')",
             public_reason="its image folder seems to hold images and their thumbnails",
         )
 

@@ -1,0 +1,240 @@
+"""Folders that may be something else than classes: questions to the user, with the YAML to answer.
+
+Structure decides, not a list of names: folders that hold the same subfolders, as the parts of a
+split, clients, domains or sizes do, and a folder that holds what lies beside it. Names help with
+what structure cannot tell, and with the words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from glob import escape
+from pathlib import Path
+
+import yaml
+
+from neulig_fl import split_names
+from neulig_fl.errors import DataError
+from neulig_fl.image_copies import copies, is_size
+from neulig_fl.image_walk import Walk, images_below
+
+Folders = Mapping[str, Path]
+Inside = Mapping[str, Folders]
+"""Subfolders, by the folder that they are in."""
+
+SHOWN = 3
+"""Most names in one error."""
+
+
+def ask_about_root(walk: Walk, found: Folders) -> None:
+    """Ask about folders of the root that may be no classes.
+
+    Args:
+        walk: of the root.
+        found: its folders.
+
+    Raises:
+        DataError: a question, with every answer to it.
+    """
+    inside = {name: walk.folders(folder) for name, folder in found.items()}
+    _ask_about_names(walk, found, inside)
+    _ask_about_sizes(walk, found, inside)
+    _ask_about_same(walk, found, inside)
+    _ask_about_copies_of_the_root(walk, found, inside)
+
+
+def ask_about_classes(walk: Walk, classes: Folders) -> None:
+    """Ask about class folders that hold what looks like the parts of a split.
+
+    Raises:
+        DataError: a question, with every answer to it.
+    """
+    looks = {name: list(split_names.roles(walk.folders(f))) for name, f in classes.items()}
+    for name, parts in looks.items():
+        if len(parts) >= 2 or all(looks.values()):
+            train, test = split_names.proposed(parts)
+            raise unclear(
+                walk,
+                f"class folder {name}/ holds {listed(parts)}, which look like the parts of a "
+                f"split; say what they are: {splits(train, test)}, or {splits(parts, [])} "
+                "to take them together",
+            )
+
+
+def ask_about_spellings(walk: Walk, classes: Folders) -> None:
+    """Ask about folders whose names differ in case, spaces or underscores alone, as a copy's do.
+
+    Raises:
+        DataError: a question, with the answer to it.
+    """
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(plain(name), name)
+        if other != name:
+            raise unclear(
+                walk,
+                f"{other}/ and {name}/ look like one class in two spellings; move the images of "
+                f"one into the other, or name all classes (`classes: {{{_each((other, name))}, "
+                "...}`)",
+            )
+
+
+def _ask_about_names(walk: Walk, found: Folders, inside: Inside) -> None:
+    """Folders whose names look like the parts of a split."""
+    looks = list(split_names.roles(found))
+    holds = [name for name in looks if len(inside[name]) >= 2]
+    if len(looks) >= 2 or (holds and len(found) >= 2):
+        verb = "looks like a part" if len(looks) == 1 else "look like the parts"
+        parts = splits(*split_names.proposed(looks))
+        raise unclear(
+            walk,
+            f"{listed(looks)} {verb} of a split and not like classes; say what they are: {parts} "
+            f"if they hold the class folders, or {as_classes(found)} if each is a class",
+        )
+
+
+def _ask_about_sizes(walk: Walk, found: Folders, inside: Inside) -> None:
+    """Folders whose names are sizes: several of them, or one with copies of images beside it."""
+    sizes = [name for name in found if is_size(name)]
+    others = {name: folder for name, folder in found.items() if name not in sizes}
+    if len(sizes) == 1:
+        sizes = sizes if _copied(walk, found[sizes[0]], others.values()) else []
+    if not sizes:
+        return
+    verb = "looks like a size" if len(sizes) == 1 else "look like sizes"
+    if all(len(inside[name]) >= 2 for name in sizes):
+        largest = max(sizes, key=lambda name: _bytes_below(found[name]))
+        answer = f"{splits([largest], [])} to take {largest}/ alone"
+    elif len(others) >= 2:
+        answer = f"{excluded(sizes)} to leave such folders out"
+    else:
+        answer = "put the images of one size into class folders if they are"
+    raise unclear(
+        walk,
+        f"{listed(sizes)} {verb} of the same images and not like classes; say what they are: "
+        f"{answer}, or {as_classes(found)} if each is a class",
+    )
+
+
+def _copied(walk: Walk, folder: Path, others: Collection[Path]) -> bool:
+    silent = Walk(walk.root, walk.exclude)
+    mine = silent.images(folder)
+    beside = [image for other in others for image in silent.images(other)]
+    return copies(mine, beside) is not None
+
+
+def _ask_about_same(walk: Walk, found: Folders, inside: Inside) -> None:
+    """Folders that hold folders of the same names: parts of a split, clients, domains."""
+    # What looks like a part of a split or a size within every class is asked about elsewhere.
+    held = {
+        name: {
+            plain(each): each
+            for each, path in folders.items()
+            if images_below(path) and not split_names.role(each) and not is_size(each)
+        }
+        for name, folders in inside.items()
+    }
+    count = Counter(each for names in held.values() for each in names)
+    common = {each for each, times in count.items() if times >= 2}
+    alike = [name for name, names in held.items() if 2 * len(common & set(names)) >= len(names) > 1]
+    if len(common) < 2 or len(alike) < 2:
+        return
+    shown = [name for each, name in held[alike[0]].items() if each in common][:2]
+    beyond = [name for name in found if name not in alike]
+    odd = {
+        each for names in (held[n] for n in alike) for each in names if count[each] != len(alike)
+    }
+    raise unclear(
+        walk,
+        f"{listed(alike)} hold folders of the same names ({listed(shown)}), as the parts of a "
+        "split do, or clients, and classes do not; say what they are: "
+        f"{_parts(found, alike, odd, held)}`root: {word(str(found[alike[0]]))}` to take that one "
+        f"alone, or {as_classes([*alike, *beyond])} if each is a class",
+    )
+
+
+def _parts(
+    found: Folders,
+    alike: Sequence[str],
+    odd: Collection[str],
+    held: Mapping[str, Mapping[str, str]],
+) -> str:
+    """The answers that take folders for parts, without classes that only some of them hold."""
+    if len(odd) > SHOWN:  # parts of which each has classes of its own are none of one task
+        return ""
+    names = dict.fromkeys(n for each in held.values() for key, n in each.items() if key in odd)
+    less = f" and {excluded(names)}" if odd else ""
+    smallest = min(reversed(alike), key=lambda name: images_below(found[name]))
+    train = [name for name in alike if name != smallest]
+    return (
+        f"{splits(train, [smallest])}{less} for a split that is evaluated on {smallest}/, "
+        f"{splits(alike, [])}{less} to take all together, "
+    )
+
+
+def _ask_about_copies_of_the_root(walk: Walk, found: Folders, inside: Inside) -> None:
+    """A folder that holds folders called as those beside it, such as a backup."""
+    beside = {plain(name) for name in found}
+    for name, folders in inside.items():
+        same = [each for each, path in folders.items() if plain(each) in beside]
+        same = [each for each in same if images_below(folders[each])]
+        if len(same) >= 2:
+            raise unclear(
+                walk,
+                f"{name}/ holds folders called as those beside it ({listed(same[:2])}) and looks "
+                f"like a copy of them and not like a class; say what it is: "
+                f"{excluded([name])} to leave it out, or {as_classes(found)} if each is a class",
+            )
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def splits(train: Sequence[str], test: Sequence[str]) -> str:
+    """The YAML that names parts."""
+    return f"`train_splits: [{words(train)}]` and `test_splits: [{words(test)}]`"
+
+
+def excluded(names: Iterable[str]) -> str:
+    """The YAML that leaves folders out."""
+    return f"`exclude: [{words([escape(name) for name in names])}]`"
+
+
+def as_classes(names: Collection[str]) -> str:
+    """The YAML that makes every folder a class."""
+    return f"`classes: {{{_each(sorted(names))}}}`"
+
+
+def _each(names: Sequence[str]) -> str:
+    return ", ".join(f"{word(name)}: {word(name)}" for name in names)
+
+
+def words(names: Sequence[str]) -> str:
+    """Names as the items of a list in YAML."""
+    return ", ".join(map(word, names))
+
+
+def word(name: str) -> str:
+    """A name as YAML writes it, in quotes where it would read as something else."""
+    return str(
+        yaml.safe_dump([name], allow_unicode=True, width=10**6, default_flow_style=True)
+    ).strip()[1:-1]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Folders in a sentence."""
+    *most, last = (f"{name}/" for name in names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def plain(name: str) -> str:
+    """A name without case, and with spaces for underscores."""
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def unclear(walk: Walk, what: str) -> DataError:
+    """The error that is a question."""
+    reason = "it is not clear what the folders of its image folder are"
+    return DataError(f"imagefolder {walk.root}: {what}", public_reason=reason)
