@@ -22,6 +22,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_JOINERS = "\u200c\u200d"
+"""Invisible, but part of words in Persian and of Indian scripts."""
+
 
 class NeuligError(Exception):
     """Base of every error of this project.
@@ -99,3 +102,20 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     hint = f"allowed: {', '.join(names)}"
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     return f"{hint}; did you mean {close[0]}?" if close else hint
+
+
+def plain(text: object, most: int | None = None) -> str:
+    r"""Text from elsewhere, such as a file's name, on one line and without control characters.
+
+    Args:
+        text: a name, a path, what a file or a library says.
+        most: characters to keep; None: all.
+
+    Example:
+        >>> plain("a\x1b[2J\nb"), plain("\udce9t\xe9"), plain("abcdef", 3)
+        ('a\\x1b[2J\\nb', '\\udce9té', 'abc...')
+    """
+    whole = str(text)
+    kept = whole if most is None else whole[:most]
+    shown = "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in kept)
+    return shown if len(kept) == len(whole) else f"{shown}..."

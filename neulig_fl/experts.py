@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neulig_fl import source_cache
-from neulig_fl.errors import CheckpointError, InputError, RunError
+from neulig_fl.errors import CheckpointError, InputError, RunError, plain
 from neulig_fl.families import Family, device
 from neulig_fl.files import replace_atomically
 from neulig_fl.randomness import derived_seed, torch_generator
@@ -152,7 +152,7 @@ def given(client: Client, group: str, family: Family) -> dict[str, Tensor]:
         CheckpointError: the client's file or folder cannot be used.
     """
     path = Path(checkpoint(client, group) or "")
-    what = f"checkpoint {path.name} of client {client.name!r}"
+    what = f"checkpoint {plain(path.name)} of client {client.name!r}"
     try:
         return family.fitted(path, what, prefix(client, group))
     except CheckpointError as error:

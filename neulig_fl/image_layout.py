@@ -6,19 +6,22 @@ like one is a question to the user, who answers with `train_splits`, `test_split
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from neulig_fl import split_names
-from neulig_fl.errors import DataError, nearest
+from neulig_fl.errors import DataError, nearest, plain
 from neulig_fl.image_questions import (
     ask_about_classes,
     ask_about_root,
     ask_about_spellings,
     excluded,
-    plain,
+    spelling,
     splits,
+    word,
 )
 from neulig_fl.image_walk import NO_CLASS, NO_PART, Walk
 
@@ -67,12 +70,13 @@ def layout(walk: Walk, answers: Answers) -> Layout:
     """
     if not walk.root.is_dir():
         raise DataError(
-            f"imagefolder {walk.root}: no such folder; `root` must hold one folder per class",
+            f"imagefolder {plain(walk.root)}: no such folder; `root` must hold one folder per "
+            "class",
             public_reason="its image folder is missing",
         )
     walk.count_beside(walk.root, NO_CLASS)
     walk.require_reached()
-    found = walk.folders(walk.root)
+    found = _named(walk, walk.root)
     if answers.train is not None or answers.test is not None:
         return _by_parts(walk, found, answers)
     named = any(name in found for name in answers.classes or ())
@@ -88,9 +92,29 @@ def layout(walk: Walk, answers: Answers) -> Layout:
     return Layout({WHOLE: found}, {WHOLE: False})
 
 
+def _named(walk: Walk, folder: Path) -> dict[str, Path]:
+    """Folders in a folder, whose names can stand in prompts, scenarios and reports.
+
+    Raises:
+        DataError: a name is not UTF-8, or holds a line break or another control character.
+    """
+    found = walk.folders(folder)
+    for name, path in found.items():
+        bad = {unicodedata.category(sign) for sign in name} & {"Cc", "Cs"}
+        if bad:
+            what = "is not UTF-8" if "Cs" in bad else "holds a line break or control character"
+            pattern = "".join("?" if unicodedata.category(c) in bad else escape(c) for c in name)
+            raise DataError(
+                f"imagefolder {plain(walk.root)}: the name of folder {walk.name(path)} {what}; "
+                f"rename it, or leave it out (`exclude: [{word(pattern)}]`)",
+                public_reason="a folder of its image folder has a name that is no text",
+            )
+    return found
+
+
 def _usual_split(walk: Walk, found: Folders) -> Layout | None:
     """The layout of `train/` and `test/`, if both hold folders."""
-    parts = {name: walk.folders(found[name]) for name in _CONVENTION if name in found}
+    parts = {name: _named(walk, found[name]) for name in _CONVENTION if name in found}
     if not (parts.get("train") and parts.get("test")):
         return None
     odd = [name for name in found if name not in parts]
@@ -113,7 +137,7 @@ def _usual_split(walk: Walk, found: Folders) -> Layout | None:
 def _by_parts(walk: Walk, found: Folders, answers: Answers) -> Layout:
     """The layout of the parts that the user names: folders of the root, or of every class."""
     named = (*(answers.train or ()), *(answers.test or ()))
-    inside = {name: walk.folders(folder) for name, folder in found.items()}
+    inside = {name: _named(walk, folder) for name, folder in found.items()}
     within = any(name in each for each in inside.values() for name in named)
     first = not within or any(name in found for name in named)
     there = list(found) if first else sorted({name for each in inside.values() for name in each})
@@ -143,7 +167,7 @@ def _require_alike(walk: Walk, parts: Mapping[str, Folders]) -> None:
     for part in others:
         odd = sorted(set(parts[part]) ^ set(parts[first]))
         if odd:
-            alike = {name for name in odd if plain(name) == plain(odd[0])}
+            alike = {name for name in odd if spelling(name) == spelling(odd[0])}
             hint = (
                 f" ({' and '.join(sorted(alike))} differ in case alone)" if alike > {odd[0]} else ""
             )
@@ -161,13 +185,14 @@ def _require_two(walk: Walk, classes: Folders) -> None:
     hint = ""
     for name, folder in classes.items():
         if len(walk.folders(folder)) >= 2:
-            hint = f"; if the classes lie in {name}/, set root to that folder"
+            hint = f"; if the classes lie in {plain(name)}/, set root to that folder"
     raise DataError(
-        f"imagefolder {walk.root}: {len(classes)} class folder(s); a task needs 2 or more{hint}",
+        f"imagefolder {plain(walk.root)}: {len(classes)} class folder(s); a task needs 2 or "
+        f"more{hint}",
         public_reason="its image folder has fewer than two classes",
     )
 
 
 def _misfit(walk: Walk, what: str) -> DataError:
     reason = "the parts of its image folder do not fit together"
-    return DataError(f"imagefolder {walk.root}: {what}", public_reason=reason)
+    return DataError(f"imagefolder {plain(walk.root)}: {what}", public_reason=reason)

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from neulig_fl import split_names
-from neulig_fl.errors import DataError
+from neulig_fl.errors import DataError, plain
 from neulig_fl.image_copies import copies, is_size
 from neulig_fl.image_walk import Walk, images_below
 
@@ -70,7 +70,7 @@ def ask_about_spellings(walk: Walk, classes: Folders) -> None:
     """
     seen: dict[str, str] = {}
     for name in classes:
-        other = seen.setdefault(plain(name), name)
+        other = seen.setdefault(spelling(name), name)
         if other != name:
             raise unclear(
                 walk,
@@ -129,7 +129,7 @@ def _ask_about_same(walk: Walk, found: Folders, inside: Inside) -> None:
     # What looks like a part of a split or a size within every class is asked about elsewhere.
     held = {
         name: {
-            plain(each): each
+            spelling(each): each
             for each, path in folders.items()
             if images_below(path) and not split_names.role(each) and not is_size(each)
         }
@@ -175,9 +175,9 @@ def _parts(
 
 def _ask_about_copies_of_the_root(walk: Walk, found: Folders, inside: Inside) -> None:
     """A folder that holds folders called as those beside it, such as a backup."""
-    beside = {plain(name) for name in found}
+    beside = {spelling(name) for name in found}
     for name, folders in inside.items():
-        same = [each for each, path in folders.items() if plain(each) in beside]
+        same = [each for each, path in folders.items() if spelling(each) in beside]
         same = [each for each in same if images_below(folders[each])]
         if len(same) >= 2:
             raise unclear(
@@ -225,11 +225,11 @@ def word(name: str) -> str:
 
 def listed(names: Sequence[str]) -> str:
     """Folders in a sentence."""
-    *most, last = (f"{name}/" for name in names)
+    *most, last = (f"{plain(name)}/" for name in names)
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def plain(name: str) -> str:
+def spelling(name: str) -> str:
     """A name without case, and with spaces for underscores."""
     return " ".join(name.casefold().replace("_", " ").split())
 
@@ -237,4 +237,4 @@ def plain(name: str) -> str:
 def unclear(walk: Walk, what: str) -> DataError:
     """The error that is a question."""
     reason = "it is not clear what the folders of its image folder are"
-    return DataError(f"imagefolder {walk.root}: {what}", public_reason=reason)
+    return DataError(f"imagefolder {plain(walk.root)}: {what}", public_reason=reason)

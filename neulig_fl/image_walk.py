@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from neulig_fl import pictures
-from neulig_fl.errors import DataError
+from neulig_fl.errors import DataError, plain
 
 SHOWN = 3
 """Most names in one error."""
@@ -80,9 +80,9 @@ class Walk:
     matched: set[str] = field(default_factory=set)
 
     def name(self, path: Path) -> str:
-        """A path in words, from the root on; bytes that are no text are escaped."""
+        """A path in words, from the root on; what is no text is escaped."""
         words = path.relative_to(self.root).as_posix() if path != self.root else "."
-        return words.encode(errors="backslashreplace").decode()
+        return plain(words)
 
     def folders(self, folder: Path) -> dict[str, Path]:
         """Folders in a folder by NFC name, sorted; nothing is counted.
@@ -93,10 +93,10 @@ class Walk:
         found: dict[str, Path] = {}
         for path, kind in Walk(self.root, self.exclude)._entries(folder):
             if stat.S_ISDIR(kind):
-                name = unicodedata.normalize("NFC", path.name)
+                name = composed(path.name)
                 if name in found:
                     raise DataError(
-                        f"imagefolder {folder}: two folders read as {name!r}, their accents "
+                        f"imagefolder {plain(folder)}: two folders read as {name!r}, their accents "
                         "written in two ways; move the images of one into the other",
                         public_reason="two folders of its image folder have the same name",
                     )
@@ -174,14 +174,14 @@ class Walk:
             yield path, kind
 
     def _why_not(self, path: Path) -> str | None:
-        name, whole = path.name, path.relative_to(self.root).as_posix()
+        name, whole = map(composed, (path.name, path.relative_to(self.root).as_posix()))
         if name.casefold() in SYSTEM:
             return BY_SYSTEM
         if name.startswith("."):
             return HIDDEN
         for pattern in self.exclude:
-            plain = pattern.rstrip("/")
-            if fnmatchcase(name, plain) or fnmatchcase(whole, plain):
+            wanted = composed(pattern.rstrip("/"))
+            if fnmatchcase(name, wanted) or fnmatchcase(whole, wanted):
                 self.matched.add(pattern)
                 return EXCLUDED
         return None
@@ -197,7 +197,7 @@ class Walk:
         more = len(self.unreachable) - SHOWN
         shown = ", ".join(self.unreachable[:SHOWN]) + (f" and {more} more" if more > 0 else "")
         raise DataError(
-            f"imagefolder {self.root}: {len(self.unreachable)} files or folders cannot be "
+            f"imagefolder {plain(self.root)}: {len(self.unreachable)} files or folders cannot be "
             f"reached: {shown}; mend or remove them, or leave them out with `exclude`",
             public_reason="something in its image folder cannot be reached",
         )
@@ -205,6 +205,16 @@ class Walk:
     def leave(self, reason: str, path: Path) -> None:
         """Count the images of a file or folder that is not walked."""
         self.left_out.add(reason, self.name(path), images_below(path))
+
+
+def composed(name: str) -> str:
+    r"""A name with its accents written in one way (NFC): file systems and keyboards differ.
+
+    Example:
+        >>> composed("e\u0301te") == composed("\xe9te")
+        True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 _Identity = tuple[int, int]

@@ -11,7 +11,7 @@ from neulig_fl import checkpoints
 from neulig_fl.checkpoints import Checkpoint, Entry
 from neulig_fl.checkpoints.closeness import Pair, pairs
 from neulig_fl.checkpoints.fitting import beginning, chosen, differences, require_usable
-from neulig_fl.errors import CheckpointError
+from neulig_fl.errors import CheckpointError, plain
 from neulig_fl.families import open_clip
 
 
@@ -80,7 +80,7 @@ def look(path: Path, model: str | None = None, prefix: str | None = None) -> Fin
         InputError: there is no such model.
     """
     held = checkpoints.read(path)
-    like = open_clip.lookalikes(beginning(held.entries, prefix, f"checkpoint {path}"))
+    like = open_clip.lookalikes(beginning(held.entries, prefix, f"checkpoint {plain(path)}"))
     if model is not None:
         fault = _misfit(path, model, prefix)
     elif like.same:
@@ -130,4 +130,4 @@ def compare(found: Sequence[Findings]) -> list[Pair]:
     Raises:
         CheckpointError: a file cannot be read any more.
     """
-    return pairs([f.encoder for f in found], [f"checkpoint {f.held.path}" for f in found])
+    return pairs([f.encoder for f in found], [f"checkpoint {plain(f.held.path)}" for f in found])

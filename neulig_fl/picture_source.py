@@ -19,6 +19,7 @@ from PIL import Image
 
 from neulig_fl import picture_ids, pictures
 from neulig_fl.errors import DataError, nearest
+from neulig_fl.image_walk import composed
 from neulig_fl.pictures import Unreadable
 
 TRAINING_SHARE = 0.8
@@ -157,8 +158,8 @@ class PictureSource(ABC):
     def _labels_of_all(self) -> NDArray[np.int64]:
         if self._classes is None:
             return self.listing.labels
-        order = {name: i for i, name in enumerate(self._classes)}
-        new = [order[name] for name in self.label_names]
+        order = {composed(name): i for i, name in enumerate(self._classes)}
+        new = [order[composed(name)] for name in self.label_names]
         return np.array(new, dtype=np.int64)[self.listing.labels]
 
     def _require_one_class(
@@ -298,10 +299,14 @@ def class_faults(
     classes: Mapping[str, str], known: Sequence[str]
 ) -> Iterator[tuple[str | None, str]]:
     """What is wrong with the option `classes`: each name (None: the mapping) and the words."""
+    there, named = set(map(composed, known)), set()
     for name in classes:
-        if name not in known:
+        if composed(name) not in there:
             yield name, f"no such class (got {name!r}); {nearest(name, known)}"
-    missing = [name for name in known if name not in classes]
+        elif composed(name) in named:
+            yield name, f"{name!r} stands twice, its accents written in two ways; keep one"
+        named.add(composed(name))
+    missing = [name for name in known if composed(name) not in named]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         shown = ", ".join(map(repr, missing[:3]))

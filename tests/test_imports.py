@@ -38,7 +38,7 @@ ORDER = (
     "offset_sum",
     "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
-    "picture_source", "split_names", "image_walk", "image_copies", "image_questions", "image_layout",
+    "split_names", "image_walk", "picture_source", "image_copies", "image_questions", "image_layout",
     # What a scenario says.
     "scenario_values", "method_needs", "method_options", "scenario_methods", "policy_models", "scenario_tasks", "scenario_stages",
     "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario", "machine",

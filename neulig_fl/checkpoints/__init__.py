@@ -19,11 +19,10 @@ from neulig_fl.checkpoints.contents import (
     Checkpoint,
     Contents,
     Entry,
-    plain,
     unusable,
 )
 from neulig_fl.checkpoints.places import identity, sha256
-from neulig_fl.errors import CheckpointError
+from neulig_fl.errors import CheckpointError, plain
 
 __all__ = ["FLOATS", "Checkpoint", "Entry", "identity", "read", "sha256"]
 
@@ -51,7 +50,7 @@ def read(path: Path) -> Checkpoint:
         )
     naming, held = _named(path, held, place.config)
     return Checkpoint(
-        {plain(name): entry for name, entry in held.entries.items()},
+        {plain(name, 1000): entry for name, entry in held.entries.items()},
         held.kind,
         held.notes,
         held.activation or configs.activation(path),
@@ -85,6 +84,6 @@ def _named(path: Path, held: Contents, config: Mapping[str, Any] | None) -> tupl
             try:
                 return module.WORDS, module.rename(held, config)
             except CheckpointError as error:
-                words = f"checkpoint {path}: {error}"
+                words = f"checkpoint {plain(path)}: {error}"
                 raise CheckpointError(words, public_reason=error.public_reason) from error
     return "OpenCLIP", held

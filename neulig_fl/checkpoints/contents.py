@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neulig_fl.errors import CheckpointError
+from neulig_fl.errors import CheckpointError, plain
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """What weights may be stored as; they are cast to float32 when they are loaded."""
@@ -76,17 +76,8 @@ class Checkpoint(Contents):
     naming: str = ""
 
 
-def plain(text: object, most: int = 200) -> str:
-    r"""What a file says, fit to be shown: no line breaks or control characters, and not too long.
-
-    Example:
-        >>> plain("a\x1b[2Jb")
-        'a\\x1b[2Jb'
-    """
-    words = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: most + 1])
-    return words if len(words) <= most else f"{words[:most]}..."
-
-
 def unusable(path: Path, fault: str, advice: str, public_reason: str) -> CheckpointError:
     """The error about a file: what is wrong with it, and what to do."""
-    return CheckpointError(f"checkpoint {path}: {fault}; {advice}", public_reason=public_reason)
+    return CheckpointError(
+        f"checkpoint {plain(path)}: {fault}; {advice}", public_reason=public_reason
+    )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from neulig_fl.checkpoints import foreign
-from neulig_fl.checkpoints.contents import MISSING, UNREADABLE, plain, unusable
-from neulig_fl.errors import CheckpointError
+from neulig_fl.checkpoints.contents import MISSING, UNREADABLE, unusable
+from neulig_fl.errors import CheckpointError, plain
 from neulig_fl.files import sha256 as file_sha256
 
 IN_FOLDER = (
@@ -78,7 +78,9 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(plain(name, 200) for name in names[:5]) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
@@ -91,7 +93,10 @@ def _shards(index: Path) -> tuple[Path, ...]:
     for name in names:
         if not (index.parent / name).is_file():
             raise unusable(
-                index, f"its part {plain(name)} is not there", "copy or download all parts", MISSING
+                index,
+                f"its part {plain(name, 200)} is not there",
+                "copy or download all parts",
+                MISSING,
             )
     return tuple(index.parent / name for name in names)
 

@@ -13,12 +13,11 @@ from neulig_fl.checkpoints.contents import (
     UNREADABLE,
     Contents,
     Entry,
-    plain,
     unusable,
 )
 from neulig_fl.checkpoints.pickle_rules import Refused, StandIn
 from neulig_fl.checkpoints.storages import Malformed
-from neulig_fl.errors import CheckpointError
+from neulig_fl.errors import CheckpointError, plain
 
 KEYS = ("state_dict", "model_state_dict", "model", "image_encoder", "visual", "net", "module")
 """Where training programs put a model's state dict among other things, in this order."""
@@ -56,7 +55,7 @@ def contents(path: Path, held: Any, kind: str) -> Contents:
         found = _Found()
         _collect(inner, "", 0, found)
         if found.entries:
-            words = f"{kind} of a whole model ({plain(inner.kind)})"
+            words = f"{kind} of a whole model ({plain(inner.kind, 200)})"
             return Contents(found.entries, words, tuple(notes), _activation(found.kinds))
     if _is_state_dict(inner):
         return Contents({str(k): v for k, v in inner.items()}, kind, tuple(notes))
@@ -164,7 +163,7 @@ def _what(held: Any) -> str:
     if isinstance(held, Entry):
         return "one tensor"
     if isinstance(held, StandIn):
-        return f"an object {plain(held.kind)}".rstrip()
+        return f"an object {plain(held.kind, 200)}".rstrip()
     if isinstance(held, dict):
         names = [plain(k, 60) for k in held][:6]
         return f"a dict ({', '.join(names)})" if names else "an empty dict"
@@ -175,7 +174,7 @@ def refused(path: Path, refusal: Refused) -> CheckpointError:
     """The error about a pickle that names what weights do not need."""
     return unusable(
         path,
-        f"asks for {plain(refusal)}, which weights do not need",
+        f"asks for {plain(refusal, 200)}, which weights do not need",
         "nothing of it was run; do not load this file elsewhere either, and ask its maker for "
         "safetensors",
         RUNS_CODE,
@@ -186,7 +185,7 @@ def damaged(path: Path, fault: object) -> CheckpointError:
     """The error about a file that breaks off or contradicts itself."""
     return unusable(
         path,
-        f"cannot be read: it is truncated or damaged ({plain(fault)})",
+        f"cannot be read: it is truncated or damaged ({plain(fault, 200)})",
         "copy or download it again",
         UNREADABLE,
     )

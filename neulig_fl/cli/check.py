@@ -36,7 +36,7 @@ def check(
     from neulig_fl.cli import taken
     from neulig_fl.cli.exits import BAD_INPUT, say_error
     from neulig_fl.cli.model_lines import model_lines
-    from neulig_fl.errors import InputError
+    from neulig_fl.errors import InputError, plain
     from neulig_fl.scenario import open_scenario
 
     bad = False
@@ -49,9 +49,9 @@ def check(
             say_error(error)
             bad = True
         else:
-            typer.echo(f"OK: {opened.name}: {summary(setting)}")
+            typer.echo(plain(f"OK: {opened.name}: {summary(setting)}"))
             for line in (*taken.lines(setting), *model_lines(setting), *warnings(setting)):
-                typer.echo(f"  {line}")
+                typer.echo(f"  {plain(line)}")
     if bad:
         raise typer.Exit(BAD_INPUT)
 

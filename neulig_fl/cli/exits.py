@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from neulig_fl.cli import streams
-from neulig_fl.errors import InputError, NeuligError
+from neulig_fl.errors import InputError, NeuligError, plain
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _BROKEN_PIPE = 141
@@ -87,7 +87,8 @@ def say(text: str, error: BaseException | None = None) -> None:
     """Write a line, and the notes of an exception, to the standard error."""
     with suppress(OSError):  # Nobody listens any more; the exit code tells.
         for line in (text, *getattr(error, "__notes__", ())):
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            shown = "\n".join(map(plain, line.split("\n")))
+            print(shown, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def say_error(error: NeuligError) -> None:
@@ -97,7 +98,7 @@ def say_error(error: NeuligError) -> None:
 
 def _each_line(message: str) -> str:
     """`error: ` before every line that is a finding of its own; indented lines belong to theirs."""
-    lines = message.splitlines() or [""]
+    lines = message.split("\n")
     return "\n".join(line if line.startswith(" ") else f"error: {line}" for line in lines)
 
 

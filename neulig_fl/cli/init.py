@@ -23,7 +23,7 @@ def init(
       neulig-fl run scenarios/quickstart.yaml
     """
     from neulig_fl.cli.exits import say
-    from neulig_fl.errors import InputError
+    from neulig_fl.errors import InputError, plain
     from neulig_fl.files import write_atomically
 
     source = bundled()
@@ -35,7 +35,7 @@ def init(
     for name in names:
         if not (folder / name).exists():
             write_atomically(folder / name, (source / name).read_bytes())
-        typer.echo(folder / name)
+        typer.echo(plain(folder / name))
     say(f"next: neulig-fl run {folder / 'quickstart.yaml'}")
 
 

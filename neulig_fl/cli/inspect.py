@@ -56,7 +56,7 @@ def inspect(
     from rich.console import Console
 
     from neulig_fl.cli.exits import BAD_INPUT, say_error
-    from neulig_fl.errors import CheckpointError
+    from neulig_fl.errors import CheckpointError, plain
     from neulig_fl.inspection import look
 
     if model is not None:
@@ -72,7 +72,9 @@ def inspect(
             continue
         _print(findings, console)
         if findings.fault is not None:
-            say_error(CheckpointError(f"checkpoint {path}: cannot be used: {findings.fault}"))
+            say_error(
+                CheckpointError(f"checkpoint {plain(path)}: cannot be used: {findings.fault}")
+            )
             bad = True
         if findings.fault is None or not findings.like.same:
             found.append(findings)
@@ -96,7 +98,9 @@ def _print(findings: Findings, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console.print(Text(str(findings.held.path), style="bold", overflow="fold"))
+    from neulig_fl.errors import plain
+
+    console.print(Text(plain(findings.held.path), style="bold", overflow="fold"))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -205,5 +209,7 @@ def _print_distances(rows: Sequence[tuple[str, str, float, float]], console: Con
 
 def _short(paths: Sequence[Path]) -> list[str]:
     """File names where they tell the files apart, else whole paths."""
-    names = [path.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+    from neulig_fl.errors import plain
+
+    names = [plain(path.name) for path in paths]
+    return names if len(set(names)) == len(names) else [plain(path) for path in paths]

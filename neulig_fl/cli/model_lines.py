@@ -36,9 +36,10 @@ def model_lines(setting: Setting) -> Iterator[str]:
 
 def _described(setting: Setting, client: Client, group: str, path: str) -> str:
     from neulig_fl import experts
+    from neulig_fl.errors import plain
 
     held, at = setting.family.encoder_in(Path(path), experts.prefix(client, group))
     notes = [f"encoder under {at.rstrip('.')!r}"] if at else []
     return "; ".join(
-        (Path(path).name, held.kind, f"names as in {held.naming}", *held.notes, *notes)
+        (plain(Path(path).name), held.kind, f"names as in {held.naming}", *held.notes, *notes)
     )

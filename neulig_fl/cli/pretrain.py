@@ -43,7 +43,7 @@ def pretrain(
       neulig-fl pretrain micro-vit
       neulig-fl pretrain micro-rn --steps 200 --out /tmp/micro-rn.safetensors
     """
-    from neulig_fl.errors import InputError, nearest
+    from neulig_fl.errors import InputError, nearest, plain
     from neulig_fl.scenario import MICRO_MODELS
 
     if model not in MICRO_MODELS:
@@ -62,7 +62,7 @@ def pretrain(
     recipe = Recipe(model, seed) if steps is None else Recipe(model, seed, steps)
     _train(recipe, target)
     digest = sha256(target)
-    typer.echo(f"{target}\nSHA-256 {digest}")
+    typer.echo(f"{plain(target)}\nSHA-256 {digest}")
 
 
 def _train(recipe: Recipe, target: Path) -> None:

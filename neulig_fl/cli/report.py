@@ -64,6 +64,7 @@ def show_seeds(found: dict[str, Any], folder: Path, console: Console) -> None:
     """
     from rich.text import Text
 
+    from neulig_fl.errors import plain
     from neulig_fl.report import summary, terminal
 
     summary.show(found, console)
@@ -71,4 +72,4 @@ def show_seeds(found: dict[str, Any], folder: Path, console: Console) -> None:
     files = [folder / summary.FILE_NAME]
     files += [folder / f"seed-{seed}" / "report.md" for seed in found["seeds"]]
     for file in files:
-        console.print(Text(str(file), overflow="fold"), style="cyan")
+        console.print(Text(plain(file), overflow="fold"), style="cyan")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from neulig_fl.checkpoints.contents import plain
+from neulig_fl.errors import plain
 
 _LOGGERS = ("", "huggingface_hub", "transformers")
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from neulig_fl import checkpoints
 from neulig_fl.checkpoints import Checkpoint, configs
 from neulig_fl.checkpoints.contents import MISFIT
-from neulig_fl.errors import CheckpointError
+from neulig_fl.errors import CheckpointError, plain
 from neulig_fl.families import _published
 from neulig_fl.scenario_models import Preprocess, is_path
 
@@ -103,7 +103,7 @@ def of_model(model: Model) -> Preprocessing:
     if chosen.unknown and path.exists():
         chosen = _chosen(model.name, own, of_file(path, model.name, checkpoints.read(path)))
     if chosen.unknown:
-        raise unsettled(model.name, f"the weights {path.name}", chosen.unknown)
+        raise unsettled(model.name, f"the weights {plain(path.name)}", chosen.unknown)
     return chosen
 
 
@@ -256,7 +256,7 @@ def _valid(said: Mapping[str, Any], path: Path, source: str) -> dict[str, Any]:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"])
         raise CheckpointError(
-            f"checkpoint {path}: its {source} says {place}: {first['input']!r}: {first['msg']}; "
-            "mend it, or write model.preprocess",
+            f"checkpoint {plain(path)}: its {source} says {place}: {first['input']!r}: "
+            f"{first['msg']}; mend it, or write model.preprocess",
             public_reason="a config beside its checkpoint cannot be used",
         ) from error

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from neulig_fl import checkpoints, source_cache
 from neulig_fl.checkpoints.fitting import chosen
 from neulig_fl.downloads import download
-from neulig_fl.errors import CheckpointError, InputError, nearest
+from neulig_fl.errors import CheckpointError, InputError, nearest, plain
 from neulig_fl.families import _preprocessing, _published, _text, _weights
 from neulig_fl.families._hub import quiet, reason
 from neulig_fl.families._lookalikes import Lookalikes as Lookalikes
@@ -196,7 +196,7 @@ class OpenClipFamily:
             CheckpointError: as `fitted`.
         """
         held, shapes = checkpoints.read(path), _weights.shapes(self._meta_visual)
-        return held, chosen(held.entries, shapes, f"checkpoint {path.name}", prefix)[0]
+        return held, chosen(held.entries, shapes, f"checkpoint {plain(path.name)}", prefix)[0]
 
     @property
     def activation(self) -> str:
@@ -206,7 +206,7 @@ class OpenClipFamily:
 
     def _whole(self, path: Path) -> dict[str, Tensor]:
         """A checkpoint as the state dict of both towers."""
-        held, what = checkpoints.read(path), f"checkpoint {path.name} of model {self.name}"
+        held, what = checkpoints.read(path), f"checkpoint {plain(path.name)} of model {self.name}"
         _weights.require_text(held, self._meta_model, what)
         return _weights.fit(held, self._meta_model, self.name, what, self._prefix)
 

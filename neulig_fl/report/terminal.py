@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neulig_fl.errors import plain
 from neulig_fl.report import figures, rows, settings
 
 _VERDICT = {"equivalent": "green", "different": "red", "inconclusive": "yellow"}
@@ -44,7 +45,7 @@ def show(report: Mapping[str, Any], console: Console, path: Path | None) -> None
     if path is not None:
         heading(console, "The whole report")
         for name in ("report.md", path.name):
-            console.print(Text(str(path.with_name(name)), overflow="fold"), style="cyan")
+            console.print(Text(plain(path.with_name(name)), overflow="fold"), style="cyan")
 
 
 def _head(report: Mapping[str, Any], console: Console) -> None:

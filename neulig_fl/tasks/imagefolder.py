@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from neulig_fl import pictures
-from neulig_fl.errors import DataError
+from neulig_fl.errors import DataError, plain
 from neulig_fl.image_copies import sized_folders, suspects, twins
 from neulig_fl.image_layout import Answers, Layout, layout
 from neulig_fl.image_questions import words
-from neulig_fl.image_walk import Walk
+from neulig_fl.image_walk import Walk, composed
 from neulig_fl.picture_source import Listing, PictureSource, class_faults
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class ImageFolder(PictureSource):
     @property
     def who(self) -> str:
         """As `PictureSource`."""
-        return f"imagefolder {self.root}"
+        return f"imagefolder {plain(self.root)}"
 
     @cached_property
     def _layout(self) -> Layout:
@@ -114,7 +114,8 @@ class ImageFolder(PictureSource):
         named = {c.pattern for c in asked}
         sized = [c for folder, files in held.items() for c in sized_folders(folder, files)]
         asked += [c for c in sized if c.pattern not in named]
-        asked = [c for c in asked if f"{_TAKEN}{c.pattern}" not in (given or ())]
+        taken = {composed(pattern) for pattern in given or ()}
+        asked = [c for c in asked if f"{_TAKEN}{composed(c.pattern)}" not in taken]
         if not asked:
             return
         first = asked[0]
@@ -195,7 +196,8 @@ def _walk(options: TaskOptions, root: Path) -> Walk:
 
 
 def _answers(options: TaskOptions) -> Answers:
-    return Answers(options.train_splits, options.test_splits, options.classes)
+    given = (options.train_splits, options.test_splits, options.classes)
+    return Answers(*(None if names is None else [*map(composed, names)] for names in given))
 
 
 def faults(options: TaskOptions) -> Iterator[Fault]:
@@ -204,8 +206,9 @@ def faults(options: TaskOptions) -> Iterator[Fault]:
     Args:
         options: with an absolute `root`.
     """
+    trained = set(map(composed, options.train_splits or ()))
     for part in options.test_splits or ():
-        if part in (options.train_splits or ()):
+        if composed(part) in trained:
             yield ("test_splits",), f"{part!r} is in train_splits as well; keep it in one of them"
     if options.root is None:
         yield ("root",), "is missing; imagefolder reads a folder that holds one folder per class"

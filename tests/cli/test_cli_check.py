@@ -73,6 +73,31 @@ def test_what_was_taken_and_left_out_is_shown(line: Line, tmp_path: Path) -> Non
     assert lines.count("    left out: nothing") == 1, "of the other task"
 
 
+ODD = "\x1b[2Jx\nerror: forged\x9b\u202e"
+SHOWN = "\\x1b[2Jx\\nerror: forged\\x9b\\u202e"
+
+
+def test_names_with_control_characters_reach_no_terminal(line: Line, tmp_path: Path) -> None:
+    """Without it the name of a file could clear the screen, or forge a line of the program's."""
+    for name, seed in (("first", 1), ("second", 2)):
+        tiny.pictures(tmp_path / name, ("dark", "light"), seed=seed)
+    (tmp_path / "first" / "dark" / f"{ODD}.heic").touch()
+    given = torch.nn.Linear(2, 2).state_dict()
+    torch.save(given, tmp_path / f"{ODD}.pt")
+    ended = line("check", tiny.write(tmp_path, tmp_path))
+    assert ended.code == 0
+    assert f"(dark/{SHOWN}.heic)" in ended.out
+    path = str(tmp_path / f"{ODD}.pt")
+    bad = tiny.write(tmp_path, tmp_path, clients=clients("ada", checkpoint=path))
+    (tmp_path / "second" / "dark" / f"{ODD}.png").write_bytes(b"no image")
+    failed = line("check", bad)
+    assert failed.code == 2
+    assert failed.err.count(SHOWN) == 2
+    for words in (ended.out, failed.err):
+        assert all(each.isprintable() for each in words.split("\n"))
+        assert not any(each.startswith("error: forged") for each in words.split("\n"))
+
+
 def test_of_many_classes_the_smallest_are_shown(line: Line, tmp_path: Path) -> None:
     """Without it a data set of a thousand classes would fill many screens."""
     tiny.pictures(tmp_path / "second", ("dark", "light"), seed=2)

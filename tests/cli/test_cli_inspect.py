@@ -140,6 +140,24 @@ def test_what_cannot_be_used_is_an_error_beside_the_rest(line: Line, tmp_path: P
     assert "none that OpenCLIP knows" in _flat(ended.out)
 
 
+def test_names_with_control_characters_reach_no_terminal(line: Line, tmp_path: Path) -> None:
+    """Without it the name of a file, or of an entry in it, could clear the screen or forge a line."""
+    odd, shown = "\x1b[2Jx\nerror: forged", "\\x1b[2Jx\\nerror: forged"
+    fine, other = _expert(tmp_path / f"{odd}.pt"), tmp_path / f"{odd}.bin"
+    torch.save({f"{odd}.w": torch.ones(2), f"{odd}.b": torch.ones(2)}, other)
+    folder = tmp_path / odd
+    folder.mkdir()
+    for name in (f"{odd}.pt", "second.pt"):
+        _expert(folder / name)
+    ended = line("inspect", fine, other, folder)
+    assert ended.code == 2
+    assert ended.err.count(f"{shown}: a folder of several checkpoints ({shown}.pt, second.pt)") == 1
+    assert shown in ended.out
+    for words in (ended.out, ended.err):
+        assert all(each.isprintable() for each in words.split("\n"))
+        assert not any(each.startswith("error: forged") for each in words.split("\n"))
+
+
 def test_a_model_that_it_has_to_fit(line: Line, tmp_path: Path) -> None:
     """Without it a user who knows the model would have to read shapes."""
     path = _expert(tmp_path / "own.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import unicodedata
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from neulig_fl import picture_source
 from neulig_fl.errors import DataError
 from neulig_fl.scenario import TaskOptions, load
 from neulig_fl.tasks import Task, imagefolder
@@ -401,6 +404,80 @@ def test_names_with_accents_are_the_same_however_they_are_written(tmp_path: Path
         mine = {name: name.upper() for name in ("été", "eta", "猫", "å")}
         assert len(_source(root, classes=mine).ids()) == 8
     assert sources[0].class_names == sources[1].class_names == ("eta", "å", "été", "猫")
+
+
+@pytest.mark.parametrize(("typed", "disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_the_scenario_are_those_on_the_disk_however_accents_are_written(
+    typed: str, disk: str, tmp_path: Path
+) -> None:
+    """Without it what the user typed would not be found in a folder that a Mac has written."""
+    there = [unicodedata.normalize(disk, name) for name in ("été", "é [alt]", "mû")]
+    root = tmp_path / "own"
+    for seed, part in enumerate(there[:2]):
+        tiny.pictures(root / part, ("dog", there[2]), each=3, seed=seed)
+        (root / part / "dog" / f"{there[2]}.png").write_bytes(b"nothing")
+    first, second, third = (unicodedata.normalize(typed, name) for name in there)
+    options: dict[str, Any] = {
+        "train_splits": [first],
+        "test_splits": [second],
+        "classes": {third: "wall", "dog": "dog"},
+        "exclude": [f"{third}.*"],
+    }
+    source = _source(root, **options)
+    assert source.class_names == ("wall", "dog")
+    held_out = source.held_out()
+    assert held_out is not None
+    assert (len(source.ids()), int(held_out.sum())) == (12, 6)
+    assert source.labels().tolist() == [1, 1, 1, 0, 0, 0] * 2
+    assert not [each for each in source.remarks() if "matches nothing" in each]
+    task = TaskOptions(source="imagefolder", root=str(root), **options)
+    assert list(imagefolder.faults(task)) == []
+    alone = task.model_copy(update={"exclude": None, "test_splits": (first,)})
+    assert next(keys for keys, _ in imagefolder.faults(alone)) == ("test_splits",)
+
+
+def test_the_answer_about_a_folder_of_copies_is_known_in_both_ways(tmp_path: Path) -> None:
+    """Without it a user who takes such a folder would be asked again and again."""
+    root = tiny.pictures(tmp_path / "own", ("cat", "dog"), each=3)
+    copies = root / "cat" / unicodedata.normalize("NFD", "réduit")
+    copies.mkdir()
+    for number in range(3):
+        Image.open(root / "cat" / f"{number}.bmp").resize((6, 6)).save(copies / f"{number}.bmp")
+    with pytest.raises(DataError, match=r"may be a smaller copy of cat/0\.bmp"):
+        _source(root, exclude=["x"]).ids()
+    assert len(_source(root, exclude=[unicodedata.normalize("NFC", "!réduit")]).ids()) == 9
+
+
+def test_one_class_in_two_spellings_of_its_accents_is_an_error(root: Path) -> None:
+    """Without it the first of two names that a user gave to one class would be lost."""
+    twice = {unicodedata.normalize(form, "é"): form for form in ("NFC", "NFD")}
+    faults = dict(picture_source.class_faults({"a": "a", **twice}, ["a", "é"]))
+    assert list(faults) == [unicodedata.normalize("NFD", "é")]
+    assert "stands twice, its accents written in two ways; keep one" in next(iter(faults.values()))
+
+
+@pytest.mark.parametrize("below", ["", "train", "test"])
+@pytest.mark.parametrize(
+    ("name", "shown", "what"),
+    [
+        (os.fsdecode(b"caf\xe9"), r"caf\\udce9", "is not UTF-8"),
+        ("big\ncat", r"big\\ncat", "holds a line break or control character"),
+        ("\x1b[2Jcat", r"\\x1b\[2Jcat", "holds a line break or control character"),
+    ],
+)
+def test_a_class_folder_whose_name_is_no_text_is_an_error(
+    name: str, shown: str, what: str, below: str, tmp_path: Path
+) -> None:
+    """Without it `check` would say OK, and the run fail where the class's name is written."""
+    root = tmp_path / "own"
+    for part in ("train", "test") if below else ("",):
+        tiny.pictures(root / part, ("a", "b", *([name] if part == below else [])), each=2)
+    with pytest.raises(DataError, match=f"folder {below and f'{below}/'}{shown} {what}") as caught:
+        _source(root).ids()
+    assert str(caught.value).isprintable()
+    assert caught.value.public_reason == "a folder of its image folder has a name that is no text"
+    leave = yaml.safe_load(str(caught.value).split("`")[1])
+    assert _source(root, **leave).class_names == ("a", "b")
 
 
 def test_two_ways_to_write_one_name_are_an_error(root: Path) -> None:
