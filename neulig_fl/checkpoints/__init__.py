@@ -15,6 +15,7 @@ from neulig_fl import variants
 from neulig_fl.checkpoints import configs, foreign, places
 from neulig_fl.checkpoints.contents import (
     FLOATS,
+    MISFIT,
     UNREADABLE,
     Checkpoint,
     Contents,
@@ -49,6 +50,14 @@ def read(path: Path) -> Checkpoint:
             kind=f"{held.kind}, in {len(parts)} files",
         )
     naming, held = _named(path, held, place.config)
+    if held.activation and configs.contradicts(path, held.activation):
+        raise unusable(
+            path,
+            f"the weights or {places.CONFIG} say that its activation is {held.activation}, and "
+            f"{configs.OPEN_CLIP} says another",
+            "remove the config that is not of these weights",
+            MISFIT,
+        )
     return Checkpoint(
         {plain(name, 1000): entry for name, entry in held.entries.items()},
         held.kind,

@@ -26,7 +26,7 @@ IN_FOLDER = (
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _INDEX = ".index.json"
-_CONFIG = "config.json"
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 def _config(folder: Path, *, required: bool) -> Mapping[str, Any] | None:
     """What config.json says; beside a file that was named it may be about something else."""
-    path = folder / _CONFIG
+    path = folder / CONFIG
     if not path.is_file():
         return None
     try:

@@ -7,7 +7,7 @@ scenario, the file's name, the config beside it, OpenCLIP's tags of the model wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,10 +48,13 @@ class Claim:
     Args:
         source: who says it, in words.
         values: by OpenCLIP's keys; those that it is silent about are left out.
+        meant: False where it may be about other weights; then it decides nothing, and what it says
+            otherwise is an error.
     """
 
     source: str
     values: Mapping[str, Any]
+    meant: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Preprocessing:
         sources: who says so; the scenario first.
         unknown: keys of which OpenCLIP's tags for the model say different things, and nobody else
             anything; their values are OpenCLIP's own.
+        own: keys that the scenario says.
     """
 
     mean: tuple[float, ...]
@@ -74,6 +78,7 @@ class Preprocessing:
     resize_mode: str
     sources: tuple[str, ...] = field(default=(), compare=False)
     unknown: tuple[str, ...] = field(default=(), compare=False)
+    own: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def words(self) -> str:
@@ -99,29 +104,34 @@ def of_model(model: Model) -> Preprocessing:
         tags = _published.of(model.name)
         return _chosen(model.name, own, [_tagged(w) for w in tags if w.tag == model.pretrained])
     path = Path(model.pretrained)
-    chosen = _chosen(model.name, own, of_file(path, model.name))
+    claims = of_file(path, model.name, own=own.values)
+    chosen = _chosen(model.name, own, claims)
     if chosen.unknown and path.exists():
-        chosen = _chosen(model.name, own, of_file(path, model.name, checkpoints.read(path)))
+        claims = of_file(path, model.name, checkpoints.read(path), own.values)
+        chosen = _chosen(model.name, own, claims)
     if chosen.unknown:
-        raise unsettled(model.name, f"the weights {plain(path.name)}", chosen.unknown)
+        doubtful = [f" ({c.source}, says {shown(c.values)})" for c in claims if not c.meant]
+        what = f"the weights {plain(path.name)}{''.join(doubtful)}"
+        raise unsettled(model.name, what, chosen.unknown)
     return chosen
 
 
-def of_file(path: Path, name: str, held: Checkpoint | None = None) -> list[Claim]:
+def of_file(
+    path: Path, name: str, held: Checkpoint | None = None, own: Collection[str] = ()
+) -> list[Claim]:
     """What a checkpoint's name, its format and the files beside it say.
 
     Args:
         path: the file or folder, as the user gave it.
         name: the model's.
         held: what was read of it; OpenAI's own format says OpenAI's mean.
+        own: keys that the scenario says; what cannot be there in a file is left out.
 
     Raises:
         CheckpointError: a file beside it cannot be read or says what cannot be.
     """
-    claims = []
-    beside = configs.preprocessing(path)
-    if beside:
-        claims.append(Claim(beside[0], _valid(beside[1], path, beside[0])))
+    beside = [] if set(own) >= set(KEYS) else configs.preprocessing(path)
+    claims = [Claim(s.source, _valid(s, path, own), s.meant) for s in beside]
     claims += [_tagged(weights) for weights in _published.named(path, name)]
     if held is not None and held.naming == "OpenAI's CLIP":
         claims.append(Claim("OpenAI's format", OPENAI))
@@ -136,14 +146,17 @@ def require_alike(chosen: Preprocessing, claims: Sequence[Claim], name: str, wha
     """
     for claim in claims:
         known = {key: getattr(chosen, key) for key in KEYS}
-        if not _same(claim.values, known, tuple(claim.values)):
+        keys = [key for key in claim.values if claim.meant or key not in chosen.own]
+        if not _same(claim.values, known, keys):
             raise CheckpointError(
                 f"{what} was trained on images of {shown(claim.values)} ({claim.source}), and "
                 f"{name} gets {shown(known)} ({', '.join(chosen.sources)}); if the checkpoint is "
-                f"right, write model.preprocess: {{{shown(claim.values)}}}",
+                f"right, write model.preprocess: {{{shown(claim.values)}}}"
+                + ("" if claim.meant else f", else {{{shown(known)}}}"),
                 public_reason=MISFIT,
             )
-    unknown = [key for key in chosen.unknown if not any(key in c.values for c in claims)]
+    meant = [claim for claim in claims if claim.meant]
+    unknown = [key for key in chosen.unknown if not any(key in c.values for c in meant)]
     if unknown:
         raise unsettled(name, what, unknown)
 
@@ -206,8 +219,9 @@ def _chosen(name: str, own: Claim, claims: Sequence[Claim]) -> Preprocessing:
     unknown: list[str] = []
     tags = [_tagged(weights) for weights in _published.of(name)]
     for key in KEYS:
-        said = [c for c in ((own,) if key in own.values else claims) if key in c.values]
-        if said and not _agree(said, key):
+        every = [c for c in ((own,) if key in own.values else claims) if key in c.values]
+        said = [claim for claim in every if claim.meant]
+        if not _agree(said, key):
             raise _contradiction(name, key, said)
         unknown += [] if said or _agree(tags, key) else [key]
         if said:
@@ -216,10 +230,14 @@ def _chosen(name: str, own: Claim, claims: Sequence[Claim]) -> Preprocessing:
             claim = Claim(f"as all of OpenCLIP's weights of {name}", tags[0].values)
         else:
             claim = Claim("OpenCLIP's own choice", OPENAI)
+        if key not in unknown and not _agree([claim, *every], key):
+            raise _contradiction(name, key, [claim, *(c for c in every if not c.meant)])
         sources[claim.source] = None
         value = claim.values[key]
         found[key] = value if isinstance(value, str) else tuple(value)
-    return Preprocessing(**found, sources=tuple(sources), unknown=tuple(unknown))
+    return Preprocessing(
+        **found, sources=tuple(sources), unknown=tuple(unknown), own=tuple(own.values)
+    )
 
 
 def _agree(claims: Sequence[Claim], key: str) -> bool:
@@ -244,19 +262,25 @@ def _rounded(value: Any) -> Any:
     return value if isinstance(value, str) else tuple(round(float(v), 4) for v in value)
 
 
-def _valid(said: Mapping[str, Any], path: Path, source: str) -> dict[str, Any]:
-    """What a config says, as a scenario could say it.
+def _valid(said: configs.Said, path: Path, own: Collection[str]) -> dict[str, Any]:
+    """What a config says, as a scenario could say it, without what the scenario says in its place.
 
     Raises:
         CheckpointError: a mean of two numbers, an unknown interpolation, and the like.
     """
     try:
-        return Preprocess.model_validate(dict(said)).model_dump(exclude_none=True)
+        return Preprocess.model_validate(dict(said.values)).model_dump(exclude_none=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        raise CheckpointError(
-            f"checkpoint {plain(path)}: its {source} says {place}: {first['input']!r}: "
-            f"{first['msg']}; mend it, or write model.preprocess",
-            public_reason="a config beside its checkpoint cannot be used",
-        ) from error
+        faults = error.errors()
+    bad = {str(fault["loc"][0]) for fault in faults}
+    if not said.meant or bad <= set(own):
+        left = {key: value for key, value in said.values.items() if key not in bad}
+        return Preprocess.model_validate(left).model_dump(exclude_none=True)
+    first = next(fault for fault in faults if fault["loc"][0] not in own)
+    place, key = ".".join(map(str, first["loc"])), str(first["loc"][0])
+    raise CheckpointError(
+        f"checkpoint {plain(path)}: its {said.source} says {place}: {first['input']!r}: "
+        f"{first['msg']}; mend it, or write what is right in its place, such as model.preprocess: "
+        f"{{{shown({key: OPENAI[key]})}}} (OpenCLIP's own choice)",
+        public_reason="a config beside its checkpoint cannot be used",
+    )

@@ -185,7 +185,7 @@ class OpenClipFamily:
         held = checkpoints.read(path)
         state = _weights.fit(held, self._meta_visual, self.name, what, prefix)
         _require_activation_of(self.name, _published.named(path, self.name), what)
-        claims = _preprocessing.of_file(path, self.name, held)
+        claims = _preprocessing.of_file(path, self.name, held, self.preprocessing.own)
         _preprocessing.require_alike(self.preprocessing, claims, self.name, what)
         return state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import open_clip as library
 import pytest
 import tiny
 import torch
+import yaml
 from PIL import Image
 from pydantic import ValidationError
 
-from neulig_fl import experts
+from neulig_fl import checkpoints, experts
 from neulig_fl.errors import CheckpointError
 from neulig_fl.families import _preprocessing, _published, open_clip, open_family
 from neulig_fl.families._preprocessing import KEYS, OPENAI, Preprocessing, of_model
@@ -171,7 +173,7 @@ def test_the_config_beside_the_weights_says_it(tmp_path: Path) -> None:
         ({"do_normalize": False, "size": 8}, {"mean": (0.0,) * 3, "std": (1.0,) * 3}),
         (
             {"do_rescale": False, "image_mean": [127.5] * 3, "image_std": [51.0] * 3,
-             "resample": [2]},
+             "resample": "BICUBIC"},
             {"mean": (0.5,) * 3, "std": (0.2,) * 3},
         ),
         (
@@ -186,6 +188,109 @@ def test_hugging_faces_image_processor_says_it(said: Any, expected: Any, tmp_pat
     _weights(tmp_path, file="model.safetensors")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
     assert _values(_of("tiny-vit", tmp_path)) == {**OPENAI, **expected}
+
+
+def test_the_newer_processor_config_is_read(tmp_path: Path) -> None:
+    """Without it what newer versions of Hugging Face's library write would be left out."""
+    _weights(tmp_path, file="model.safetensors")
+    said = {"image_processor": {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(said))
+    found = _of("tiny-vit", tmp_path)
+    assert _values(found) == {**OPENAI, **HALF, "interpolation": "bilinear"}
+    assert found.sources[0] == "processor_config.json"
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "answer"),
+    [
+        ({"resample": 1}, "interpolation: 'lanczos'", {"interpolation": "bicubic"}),
+        ({"resample": 0}, "interpolation: 'nearest'", {"interpolation": "bicubic"}),
+        ({"resample": 9}, "interpolation: 'resample 9'", {"interpolation": "bicubic"}),
+        ({"resample": True}, "interpolation: True", {"interpolation": "bicubic"}),
+        ({"resample": "Lanczos"}, "interpolation: 'lanczos'", {"interpolation": "bicubic"}),
+        ({"resample": [2]}, r"interpolation: \[2\]", {"interpolation": "bicubic"}),
+        (
+            {"size": {"longest_edge": 8}},
+            "resize_mode: \"size {'longest",
+            {"resize_mode": "shortest"},
+        ),
+        ({"image_mean": 0.5}, "mean: 0.5", {"mean": list(OPENAI["mean"])}),
+        ({"image_mean": ["0.5"] * 3}, "mean.0: '0.5'", {"mean": list(OPENAI["mean"])}),
+        ({"rescale_factor": "1/255"}, 'std: "rescale_factor', {"std": list(OPENAI["std"])}),
+        ({"rescale_factor": 0}, "std: 'rescale_factor 0'", {"std": list(OPENAI["std"])}),
+    ],
+)
+def test_what_a_processor_says_and_nobody_does_here_is_an_error_whose_answer_works(
+    said: Any, message: str, answer: Any, tmp_path: Path
+) -> None:
+    """Without it images would silently be resized otherwise, or the advice not help."""
+    path = _weights(tmp_path, file="model.safetensors").parent
+    (path / "preprocessor_config.json").write_text(json.dumps(said))
+    words = f"its preprocessor_config.json says {message}.*model.preprocess: .* own choice"
+    with pytest.raises(CheckpointError, match=words) as caught:
+        _of("tiny-vit", path)
+    advice = re.search(r"model.preprocess: (\{.*\}) \(", str(caught.value))
+    assert advice is not None
+    proposed = yaml.safe_load(advice[1])
+    assert set(proposed) == set(answer)
+    given = {key: tuple(v) if isinstance(v, list) else v for key, v in proposed.items()}
+    assert getattr(_of("tiny-vit", path, **given), next(iter(answer))) == next(iter(given.values()))
+    family = open_family(
+        Model(name="tiny-vit", pretrained="none", preprocess=Preprocess(**given)), 0
+    )
+    assert family.fitted(path, "it")
+    with pytest.raises(CheckpointError, match=message):
+        open_family(Model(name="tiny-vit", pretrained="none"), 0).fitted(path, "it")
+
+
+def test_a_scenario_that_says_all_needs_no_config_that_can_be_read(tmp_path: Path) -> None:
+    """Without it a broken file would stand in the way of who knows what is right."""
+    _weights(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text("<html>")
+    assert _of("tiny-vit", tmp_path, **{**OPENAI, **HALF}).mean == (0.5, 0.5, 0.5)
+
+
+def test_configs_that_contradict_each_other_are_an_error_that_names_both(tmp_path: Path) -> None:
+    """Without it the first of two files would win, whichever is wrong."""
+    folder = _weights(tmp_path / "a", file="model.safetensors").parent
+    _config(folder, **HALF)
+    processor = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    words = (
+        r"std is said in different ways: std: \[0.5, 0.5, 0.5\] \(open_clip_config.json\); std: "
+        r"\[0.25, 0.25, 0.25\] \(preprocessor_config.json\); write what is right as model"
+    )
+    with pytest.raises(CheckpointError, match=words):
+        _of(AMBIGUOUS, folder)
+    found = _of(AMBIGUOUS, folder, std=(0.25, 0.25, 0.25))
+    assert (found.mean, found.std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    (folder / "preprocessor_config.json").unlink()
+    link = tmp_path / "b" / "open_clip_model.safetensors"
+    link.parent.mkdir()
+    link.symlink_to(folder / "model.safetensors")
+    _config(link.parent, mean=[0.25] * 3)
+    with pytest.raises(
+        CheckpointError, match=r"\(open_clip_config.json\); .*config.json in /.*/a\)"
+    ):
+        _of(AMBIGUOUS, link)
+
+
+def test_activations_that_contradict_each_other_are_an_error_that_names_both(
+    tmp_path: Path,
+) -> None:
+    """Without it the pickled model's activation would win over its config's without a word."""
+    state = open_clip.create("tiny-vit-quickgelu", 1).state_dict()
+    for key, value in (("input_resolution", 32), ("context_length", 32), ("vocab_size", 49408)):
+        state[key] = torch.tensor(value)
+    torch.save(state, tmp_path / "model.pt")
+    for said, fits in (({}, True), ({"quick_gelu": True}, True), ({"quick_gelu": False}, False)):
+        config = tmp_path / "open_clip_config.json"
+        config.write_text(json.dumps({"model_cfg": {"vision_cfg": {}, **said}}))
+        if fits:
+            assert checkpoints.read(tmp_path).activation == "quick_gelu"
+        else:
+            with pytest.raises(CheckpointError, match=r"is quick_gelu, and open_clip_config\.json"):
+                checkpoints.read(tmp_path)
 
 
 def test_nulls_of_one_config_do_not_hide_the_other(tmp_path: Path) -> None:
@@ -205,12 +310,32 @@ def test_a_mean_of_pixels_is_refused(values: Any) -> None:
         Preprocess.model_validate(values)
 
 
-def test_a_config_among_other_files_is_not_meant(tmp_path: Path) -> None:
-    """Without it the config of one download would be taken for that of another."""
+def test_a_config_among_other_files_is_a_question(tmp_path: Path) -> None:
+    """Without it the config of one download would be taken for another's, or dropped in silence."""
     file = _weights(tmp_path)
     _config(tmp_path, **HALF)
     assert _of("tiny-vit", file).mean == (0.5, 0.5, 0.5), "it is alone"
     _weights(tmp_path, file="other.pt")
+    whose = r"open_clip_config.json, which may be of other weights in its folder"
+    with pytest.raises(
+        CheckpointError, match=rf"mean is said in different ways: .*\({whose}\); write"
+    ):
+        _of("tiny-vit", file)
+    for given in (HALF, {key: OPENAI[key] for key in HALF}):
+        assert _of("tiny-vit", file, **given).mean == given["mean"]
+    with pytest.raises(CheckpointError, match=rf"own.pt \({whose}, says mean: .*: nothing says"):
+        _of(AMBIGUOUS, file)
+    started = Model(name="tiny-vit", pretrained="none")
+    with pytest.raises(
+        CheckpointError, match=rf"\({whose}\), .*model.preprocess: .*, else \{{mean"
+    ):
+        open_family(started, 0).fitted(file, "it")
+    for given in (HALF, {key: OPENAI[key] for key in HALF}):
+        family = open_family(started.model_copy(update={"preprocess": Preprocess(**given)}), 0)
+        assert family.fitted(file, "it")
+    _config(tmp_path, **{key: OPENAI[key] for key in HALF})
+    assert _of("tiny-vit", file).sources == ("OpenCLIP's own choice",), "it says the same"
+    (tmp_path / "open_clip_config.json").write_text("<html>")
     assert _of("tiny-vit", file).mean == OPENAI["mean"]
 
 
