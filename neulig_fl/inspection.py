@@ -10,7 +10,7 @@ from pathlib import Path
 from neulig_fl import checkpoints
 from neulig_fl.checkpoints import Checkpoint, Entry
 from neulig_fl.checkpoints.closeness import Pair, pairs
-from neulig_fl.checkpoints.fitting import beginning, chosen, differences, require_usable
+from neulig_fl.checkpoints.fitting import beginning, chosen, differences, require_usable, some
 from neulig_fl.errors import CheckpointError, plain
 from neulig_fl.families import open_clip
 
@@ -86,8 +86,20 @@ def look(path: Path, model: str | None = None, prefix: str | None = None) -> Fin
     elif like.same:
         fault = _unfit(held, like, prefix)
     else:
-        fault = "no model that OpenCLIP knows has an image encoder of these names and shapes"
+        fault = _unknown(held)
     return Findings(held, like, checkpoints.sha256(path), fault)
+
+
+def _unknown(held: Checkpoint) -> str:
+    """Why it is no model's, with what it begins with and what to do."""
+    tops = dict.fromkeys(name.partition(".")[0] for name in held.entries)
+    return (
+        "no model that OpenCLIP knows has an image encoder of these names and shapes; its names "
+        f"begin with: {some(list(tops), 8)}; give the whole state dict of a CLIP or of its image "
+        "encoder, under OpenCLIP's, OpenAI's or Hugging Face's names, or say what it should be "
+        "(`neulig-fl inspect --model NAME`), to see what differs; `neulig-fl models --all` lists "
+        "the names"
+    )
 
 
 def _misfit(path: Path, model: str, prefix: str | None) -> str | None:

@@ -15,6 +15,9 @@ from neulig_fl.errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+VISUAL = "visual."
+"""Where a CLIP has its image encoder."""
+
 COUNTER = "num_batches_tracked"
 """What BatchNorm calls the number of batches that it has seen."""
 
@@ -88,13 +91,37 @@ def chosen(
     """
     kept = beginning(entries, prefix, what)
     found = [p for p in whole(kept, wanted) if prefix is None or _begins(p, prefix)]
-    if prefix is not None and prefix.rstrip(".") + "." in found:
-        found = [prefix.rstrip(".") + "."]
-    if prefix == "" and "" in found:
-        found = [""]
+    start = "" if not prefix else f"{prefix.rstrip('.')}."
+    for own in (start, f"{start}{VISUAL}"):
+        if prefix is not None and own in found:
+            found = [own]
     if len(found) > 1 and not _alike(kept, wanted, found):
         raise several(found, what)
     return _part(entries, found[0], wanted) if found else under(kept, wanted)
+
+
+def clip_around(entries: Mapping[str, Entry], at: str, wanted: Shapes) -> dict[str, Entry]:
+    """The entries of the CLIP whose image encoder stands under a prefix, without other encoders'.
+
+    Args:
+        entries: the checkpoint's.
+        at: the image encoder's prefix.
+        wanted: the image encoder's entries.
+
+    Example:
+        >>> one = Entry((2,), torch.float32, Tensor)
+        >>> held = dict.fromkeys(["clip.visual.w", "clip.logit_scale", "clip.ema.w", "ema.w"], one)
+        >>> list(clip_around(held, "clip.visual.", {"w": (2,)}))
+        ['clip.visual.w', 'clip.logit_scale']
+    """
+    top = at.removesuffix(VISUAL)
+    others = {p: p.removesuffix(VISUAL) for p in whole(entries, wanted) if p != at}
+    apart = tuple(o if top.startswith(outer) else outer for o, outer in others.items())
+    return {
+        name: entry
+        for name, entry in entries.items()
+        if name.startswith(top) and not (apart and name.startswith(apart))
+    }
 
 
 def plainest(entries: Mapping[str, Entry], wanted: Shapes) -> tuple[str, dict[str, Entry]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,17 +80,37 @@ def _within(held: Any, notes: list[str]) -> Any:
     return held
 
 
-def _places(held: Any, at: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """State dicts and models within dicts, with the keys that lead to them, at most three deep."""
-    if not isinstance(held, dict) or depth == _MOST_NESTED:
-        return
-    for key, inner in held.items():
-        if not isinstance(key, str):
-            continue  # an optimiser's, which numbers the parameters
-        if isinstance(inner, StandIn) or _is_state_dict(inner):
-            yield f"{at}{key}.", inner
-        else:
-            yield from _places(inner, f"{at}{key}.", depth + 1)
+def _places(held: Any) -> Iterator[tuple[str, Any]]:
+    """State dicts and models within dicts and lists, with the keys that lead to them.
+
+    Deep down, and where parts are numbered, as an optimiser's are, only what has names of modules
+    in modules counts.
+
+    Raises:
+        Malformed: dicts within dicts without end.
+    """
+    waiting: list[tuple[str, Any, bool]] = [("", held, True)]
+    for _ in range(_MOST_ENTRIES):
+        if not waiting:
+            return
+        at, outer, plain_keys = waiting.pop()
+        below = []
+        for key, inner in _items(outer):
+            place, named = f"{at}{key}.", plain_keys and isinstance(key, str)
+            if isinstance(inner, StandIn) or _is_state_dict(inner):
+                near = named and place.count(".") <= _MOST_NESTED
+                if near or (isinstance(inner, dict) and any("." in str(name) for name in inner)):
+                    yield place, inner
+            elif place.count(".") < _MOST_DEPTH:
+                below.append((place, inner, named))
+        waiting += reversed(below)
+    raise Malformed("dicts within dicts without end")
+
+
+def _items(held: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(held, dict):
+        return held.items()
+    return enumerate(held) if isinstance(held, list | tuple) else ()
 
 
 def _side_by_side(held: Any) -> tuple[list[str], _Found]:

@@ -22,8 +22,7 @@ def model_lines(setting: Setting) -> Iterator[str]:
     family, model = setting.family, setting.scenario.model
     size = f"{family.image_size} x {family.image_size}"
     words = f"{family.preprocessing.words}; {', '.join(family.preprocessing.sources)}"
-    at = "" if model.prefix is None else f", prefix {model.prefix}"
-    yield f"model {model.name}{at}: {family.activation}, images {size} ({words})"
+    yield f"model {model.name}{_start(setting)}: {family.activation}, images {size} ({words})"
     if model.pretrained not in PRETRAINED_WORDS and not is_path(model.pretrained):
         yield f"weights {model.pretrained}: from OpenCLIP's cache, or downloaded by the run"
     for client in setting.scenario.clients:
@@ -32,6 +31,17 @@ def model_lines(setting: Setting) -> Iterator[str]:
             for group, path in (client.checkpoint or {}).items()
         ]
         yield from dict.fromkeys(lines)
+
+
+def _start(setting: Setting) -> str:
+    """Which part of a file of the user's own the model starts from."""
+    from neulig_fl.scenario_models import is_path
+
+    model = setting.scenario.model
+    if not is_path(model.pretrained):
+        return ""
+    _, at = setting.family.encoder_in(Path(model.pretrained), model.prefix)
+    return f", encoder under {at.rstrip('.')!r}" if at else ""
 
 
 def _described(setting: Setting, client: Client, group: str, path: str) -> str:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from neulig_fl.checkpoints import Checkpoint
 from neulig_fl.checkpoints.contents import MISFIT
-from neulig_fl.checkpoints.fitting import chosen, differences, load, under
+from neulig_fl.checkpoints.fitting import (
+    VISUAL,
+    beginning,
+    chosen,
+    clip_around,
+    differences,
+    load,
+    whole,
+)
 from neulig_fl.errors import CheckpointError
 from neulig_fl.families import _lookalikes
 
@@ -108,18 +117,33 @@ def _require_heads(held: Checkpoint, module: nn.Module, name: str, what: str) ->
         )
 
 
-def require_text(held: Checkpoint, model: Any, what: str) -> None:
-    """An image encoder alone cannot be started from: heads are text features.
+def clip_in(held: Checkpoint, model: Any, what: str, prefix: str | None) -> Checkpoint:
+    """The whole CLIP that a checkpoint holds; of several image encoders the user's choice says it.
+
+    Args:
+        held: what was read.
+        model: a whole CLIP; may be on the meta device.
+        what: whose checkpoint it is, for errors.
+        prefix: with what the names of the CLIP, or of its image encoder, begin.
 
     Raises:
-        CheckpointError: the image encoder is there and the text tower is not.
+        CheckpointError: several image encoders are whole; or the one that is meant stands alone:
+            heads are text features, so that nothing can be started from it.
     """
-    _, visual = under(held.entries, shapes(model.visual))
-    _, entries = under(held.entries, shapes(model))
-    if differences(entries, shapes(model)) and not differences(visual, shapes(model.visual)):
+    visual = shapes(model.visual)
+    at, encoder = chosen(held.entries, visual, what, prefix)
+    if differences(encoder, visual):
+        return replace(held, entries=beginning(held.entries, prefix, what))
+    if prefix is None and not at.endswith(VISUAL):  # the same encoder may stand in a CLIP as well
+        at = next((p for p in whole(held.entries, visual) if p.endswith(VISUAL)), at)
+    entries = clip_around(held.entries, at, visual)
+    text = [name for name in shapes(model) if not name.startswith(VISUAL)]
+    top = at.removesuffix(VISUAL)
+    if top == at or not any(top + name in entries for name in text):
         raise CheckpointError(
-            f"{what} holds the image encoder, and not the text tower, from which heads are made; "
-            "give the whole CLIP that it was fine-tuned from (Hugging Face: CLIPModel), and this "
-            "one as a client's checkpoint",
+            f"{what} holds the image encoder{f' {at[:-1]!r}' if at else ''}, and not the text "
+            "tower, from which heads are made; give the whole CLIP that it was fine-tuned from "
+            "(Hugging Face: CLIPModel), and this one as a client's checkpoint",
             public_reason=MISFIT,
         )
+    return replace(held, entries=entries)

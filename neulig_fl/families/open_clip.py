@@ -207,8 +207,8 @@ class OpenClipFamily:
     def _whole(self, path: Path) -> dict[str, Tensor]:
         """A checkpoint as the state dict of both towers."""
         held, what = checkpoints.read(path), f"checkpoint {plain(path.name)} of model {self.name}"
-        _weights.require_text(held, self._meta_model, what)
-        return _weights.fit(held, self._meta_model, self.name, what, self._prefix)
+        own = _weights.clip_in(held, self._meta_model, what, self._prefix)
+        return _weights.fit(own, self._meta_model, self.name, what)
 
     def _download(self) -> Any:
         tags = open_clip.list_pretrained_tags_by_model(self.name)

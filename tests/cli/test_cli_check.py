@@ -284,7 +284,7 @@ def test_which_encoder_and_which_normalisation_is_said(
     assert (ended.code, ended.err) == (0, "")
     said = ended.out.splitlines()
     assert said[-2:] == [
-        "  model tiny-vit-quickgelu, prefix ema: QuickGELU, images 32 x 32 (mean: [0.5, 0.5, 0.5], "
+        "  model tiny-vit-quickgelu, encoder under 'ema.visual': QuickGELU, images 32 x 32 (mean: [0.5, 0.5, 0.5], "
         "std: [0.26863, 0.261303, 0.275777], interpolation: bicubic, resize_mode: squash; "
         "model.preprocess, OpenCLIP's own choice)",
         "  checkpoint of bob: q.pt; PyTorch file; names as in OpenCLIP; encoder under 'encoder_q'",

@@ -138,6 +138,10 @@ def test_what_cannot_be_used_is_an_error_beside_the_rest(line: Line, tmp_path: P
     ):
         assert words in error
     assert "none that OpenCLIP knows" in _flat(ended.out)
+    assert "its names begin with: w; give the whole state dict of a CLIP" in errors[2]
+    assert "`neulig-fl inspect --model NAME`" in errors[2]
+    named = line("inspect", odd, "--model", "tiny-vit")
+    assert "does not fit the model tiny-vit; missing: class_embedding" in named.err
 
 
 def test_names_with_control_characters_reach_no_terminal(line: Line, tmp_path: Path) -> None:

@@ -113,6 +113,104 @@ def test_two_encoders_are_a_question(kind: str, tmp_path: Path) -> None:
     assert len({identity(path, prefix) for prefix in (None, first, second)}) == 3
 
 
+def _wrapped(depth: int) -> Callable[[], Any]:
+    def make() -> Any:
+        inner: Any = _state(2)
+        for _ in range(depth):
+            inner = {"x": inner}
+        return {"model": _state(1), "a": inner}
+
+    return make
+
+
+DEEP = {
+    "ten dicts down": (_wrapped(10), "a" + 10 * ".x"),
+    "in a list": (lambda: {"model": _state(1), "averages": [_state(2)]}, "averages.0"),
+    "in a tuple": (lambda: {"model": _state(1), "old": {"best": (3, _state(2))}}, "old.best.1"),
+    "by number": (lambda: {"model": _state(1), "average": {0.999: _state(2)}}, "average.0.999"),
+    "a name in names": (
+        lambda: {**_under("model.", _state(1)), **_under("a.b.c.d.e.f.", _state(2))},
+        "a.b.c.d.e.f",
+    ),
+    "within the first": (
+        lambda: {**_under("model.", _state(1)), **_under("model.transformer.old.", _state(2))},
+        "model.transformer.old",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_a_second_encoder_is_found_wherever_it_stands(kind: str, tmp_path: Path) -> None:
+    """Without it the first of two would be taken without a word if the other stands deeper."""
+    make, second = DEEP[kind]
+    path = _saved(tmp_path, make())
+    assert f"under 'model' and {second!r}" in str(look(path).fault)
+    with pytest.raises(CheckpointError, match="2 whole encoders"):
+        _fitted(path)
+    assert _same(_fitted(path, second), _state(2))
+    assert _same(_fitted(path, "model"), _state(1))
+
+
+def test_what_an_optimiser_numbers_is_no_state_dict(tmp_path: Path) -> None:
+    """Without it every parameter of an optimiser would be called a state dict of its own."""
+    moments = {i: {"exp_avg": torch.zeros(2)} for i in range(30)}
+    logs = [{"loss": torch.zeros(1)} for _ in range(30)]
+    path = _saved(tmp_path, {"model": _state(1), "optimizer": {"state": moments}, "logs": logs})
+    assert read(path).notes == ("taken from under 'model'",)
+
+
+def test_dicts_without_end_are_damaged(tmp_path: Path) -> None:
+    """Without it a file of a few bytes would keep the program busy for ever."""
+    many: Any = {}
+    for _ in range(40):
+        many = {"a": many, "b": many, "c": many}
+    with pytest.raises(CheckpointError, match=r"damaged \(dicts within dicts without end"):
+        read(_saved(tmp_path, {"model": _state(1), "x": many}))
+
+
+WHOLE = {
+    "at the top": ("", "ema."),
+    "under a name": ("model.", "ema."),
+    "the other order": ("model.", "ema."),
+    "within the other": ("model.", "model.ema."),
+    "another whole": ("model.", "ema.visual."),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_clip_beside_another_encoder_is_a_question(kind: str, tmp_path: Path) -> None:
+    """Without it a run would start from one of two encoders without a word, or from none."""
+    top, at = WHOLE[kind]
+    clip = dict(open_clip.create("tiny-vit", 1).state_dict())
+    parts = [_under(top, clip), _under(at, _state(2))]
+    held = {**parts[1], **parts[0]} if kind == "the other order" else {**parts[0], **parts[1]}
+    path = _saved(tmp_path, held)
+
+    def encoder(prefix: str | None = None) -> State:
+        start = Model(name="tiny-vit", pretrained=str(path), prefix=prefix)
+        return dict(open_family(start, 0).encoder().state_dict())
+
+    with pytest.raises(CheckpointError) as caught:
+        encoder()
+    for prefix in (f"{top}visual", at[:-1]):
+        assert repr(prefix) in str(caught.value)
+    assert str(look(path).fault)[2:] in str(caught.value), "one rule"
+    for prefix in (f"{top}visual", top.rstrip(".")):
+        assert _same(encoder(prefix), _state(1))
+    with pytest.raises(CheckpointError, match=f"the image encoder {at[:-1]!r}, and not the text"):
+        encoder(at[:-1])
+
+
+@pytest.mark.parametrize("at", ["a.", "z."])
+def test_a_clip_beside_the_same_encoder_is_taken(at: str, tmp_path: Path) -> None:
+    """Without it a copy of the encoder would be a question, or hide the text tower."""
+    clip = _under("model.", dict(open_clip.create("tiny-vit", 1).state_dict()))
+    copy = _under(at, _state(1))
+    path = _saved(tmp_path, {**copy, **clip} if at == "a." else {**clip, **copy})
+    start = Model(name="tiny-vit", pretrained=str(path))
+    assert _same(dict(open_family(start, 0).encoder().state_dict()), _state(1))
+
+
 def test_the_first_part_of_a_prefix_is_enough(tmp_path: Path) -> None:
     """Without it a user would have to know how the encoder is called within the student."""
     whole = [dict(open_clip.create("tiny-vit", seed).state_dict()) for seed in (1, 2)]
@@ -120,7 +218,7 @@ def test_the_first_part_of_a_prefix_is_enough(tmp_path: Path) -> None:
     assert _same(_fitted(path, "teacher"), _state(2))
     start = Model(name="tiny-vit", pretrained=str(path), prefix="teacher")
     assert _same(dict(open_family(start, 0).encoder().state_dict()), _state(2))
-    with pytest.raises(CheckpointError, match="under 'student' and 'teacher'"):
+    with pytest.raises(CheckpointError, match=r"under 'student\.visual' and 'teacher\.visual'"):
         open_family(Model(name="tiny-vit", pretrained=str(path)), 0).encoder()
 
 
