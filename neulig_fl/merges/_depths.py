@@ -19,14 +19,15 @@ _STAGED = tuple(
 _PLAIN = re.compile(
     _WHERE + r"(?:(?:resblocks|blocks|block|layers|layer|h)\.|encoder_layer_)(?P<block>\d+)\."
 )
+_PARTS = re.compile(_WHERE + r"(?:blocks|layers)\.(?P<block>\d+)\.(?P<part>\d+)\.(?P<rest>.+)")
 _STAGE = re.compile(_WHERE + r"(?:stages|layers|blocks)\.(?P<stage>\d+)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)patch_embed\.")
 
 KNOWN = (
-    "resblocks.N, blocks.N, block.N, layers.N, layer.N, h.N, encoder_layer_N, layerS.N, "
-    "stages.S.N, stages.S.blocks.N, stages.S.layers.N, layers.S.blocks.N, blocks.S.N"
+    "resblocks.N, blocks.N, block.N, layers.N, layer.N, h.N, encoder_layer_N, layers.N.P, "
+    "layerS.N, stages.S.N, stages.S.blocks.N, stages.S.layers.N, layers.S.blocks.N, blocks.S.N"
 )
-"""The names of blocks that are known; S counts stages."""
+"""The names of blocks that are known; S counts stages, P parts within a block."""
 
 
 @dataclass(frozen=True, order=True)
@@ -98,11 +99,27 @@ def depths(entries: Iterable[str]) -> dict[str, float]:
 
 def _matches(names: list[str]) -> dict[str, re.Match[str]]:
     """Matches of the first of the patterns that has any."""
-    for pattern in (*_STAGED, _PLAIN):
+    staged = () if _are_parts(names) else _STAGED
+    for pattern in (*staged, _PLAIN):
         found = {name: match for name in names if (match := pattern.match(name))}
         if found:
             return found
     return {}
+
+
+def _are_parts(names: list[str]) -> bool:
+    """Whether `layers.N.M.` is part M of block N (attention, MLP), and not block M of stage N.
+
+    Of two parts of a block each has entries that the other lacks. Two blocks of a stage have the
+    same entries, or one has some more, as of a downsampling.
+    """
+    held: dict[tuple[str, int], dict[int, set[str]]] = {}
+    for match in filter(None, map(_PARTS.match, names)):
+        parts = held.setdefault((match["where"], int(match["block"])), {})
+        parts.setdefault(int(match["part"]), set()).add(match["rest"])
+    sets = [list(parts.values()) for parts in held.values()]
+    differ = all(not a <= b for parts in sets for a in parts for b in parts if a is not b)
+    return differ and any(len(parts) > 1 for parts in sets)
 
 
 def _block(match: re.Match[str]) -> Block:

@@ -30,13 +30,13 @@ def merge(given: Given, *, alpha: Alpha = None, beta: Beta = 0.5) -> Entries:
     The sum of the task vectors is T times the difference of the experts' mean to theta_0, so sums
     of parameters are enough. Blocks are counted from 0 in the order in which they run, which is
     read from the entries' names: `resblocks.N.`, `blocks.N.`, `encoder.layer.N.`, `h.N.` and so on
-    of a transformer; `layers.S.blocks.N.` of a Swin, `layerS.N.` or `stages.S.blocks.N.` of a
-    convolutional network in order of S and then N, which the paper does not speak of; downsampling
-    between blocks counts to a block beside it. A model whose blocks are not known by their names,
-    or stand in several places (a text tower beside an image tower), is refused. Every entry outside
-    of the blocks, before or after them, has depth 0, as in the paper's code: embeddings, the stem,
-    the last norm, the projection, attention pooling. BatchNorm's running statistics are averaged,
-    not scaled.
+    of a transformer, whose parts can be numbered within a block (`layers.N.0.` and `layers.N.1.`);
+    `layers.S.blocks.N.` of a Swin, `layerS.N.` or `stages.S.blocks.N.` of a convolutional network
+    in order of S and then N, which the paper does not speak of; downsampling between blocks counts
+    to a block beside it. A model whose blocks are not known by their names, or stand in several
+    places (a text tower beside an image tower), is refused. Every entry outside of the blocks,
+    before or after them, has depth 0, as in the paper's code: embeddings, the stem, the last norm,
+    the projection, attention pooling. BatchNorm's running statistics are averaged, not scaled.
 
     alpha is 1/T as in the paper. The paper chooses beta on validation data, from 0.1 to 1; 0.5 is
     the middle.

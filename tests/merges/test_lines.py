@@ -104,6 +104,48 @@ def test_more_than_ten_blocks_are_in_order() -> None:
     assert list(found.values()) == pytest.approx([i / 11 for i in range(12)])
 
 
+VIT_PYTORCH = {
+    0: ("norm.weight", "norm.bias", "to_qkv.weight", "to_out.0.weight"),
+    1: ("net.0.weight", "net.0.bias", "net.1.weight", "net.4.weight"),
+}
+PRE_NORM = {
+    0: ("norm.weight", "norm.bias", "fn.to_qkv.weight", "fn.to_out.0.weight"),
+    1: ("norm.weight", "norm.bias", "fn.net.0.weight", "fn.net.3.weight"),
+}
+X_TRANSFORMERS = {0: ("0.weight",), 1: ("to_q.weight", "to_k.weight", "to_out.weight")}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("where", ["transformer.layers.", "attn_layers.layers.", "vit.blocks."])
+@pytest.mark.parametrize("parts", [VIT_PYTORCH, PRE_NORM, X_TRANSFORMERS])
+def test_numbered_parts_of_a_block_have_its_depth(
+    parts: dict[int, tuple[str, ...]], where: str, order: int
+) -> None:
+    """Attention and MLP of one block would have two depths, as if they were blocks of a stage."""
+    wanted = {
+        f"{where}{block}.{part}.{name}": block / 11
+        for block in range(12)
+        for part, names in parts.items()
+        for name in names
+    }
+    wanted |= {"cls_token": 0.0, "to_patch_embedding.1.weight": 0.0, "mlp_head.weight": 0.0}
+    entries = sorted(wanted)[::order]
+    assert depths(entries) == pytest.approx({name: wanted[name] for name in entries})
+    assert extension(dict.fromkeys(entries, ())) is None
+
+
+@pytest.mark.parametrize("counts", [(2, 2, 2, 2), (1, 2, 3), (1, 1, 2)])
+def test_numbered_blocks_of_a_stage_have_their_own_depths(counts: tuple[int, ...]) -> None:
+    """A small network's second block of a stage would be taken for a part of the first."""
+    blocks = [(stage, block) for stage, count in enumerate(counts) for block in range(count)]
+    wanted = {}
+    for place, (stage, block) in enumerate(blocks):
+        more = ("downsample.weight",) if block == 0 else ()
+        for name in ("conv1.weight", "conv2.weight", *more):
+            wanted[f"layers.{stage}.{block}.{name}"] = place / (len(blocks) - 1)
+    assert depths(wanted) == pytest.approx(wanted)
+
+
 def in_order(*blocks: str) -> dict[str, float]:
     """Blocks in the order in which they run, with their depths."""
     return {name: place / (len(blocks) - 1) for place, name in enumerate(blocks)}
