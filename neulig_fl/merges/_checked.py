@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from neulig_fl.checkpoints import FLOATS
 from neulig_fl.errors import InputError
 
 StateDict = Mapping[str, Tensor]
+
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def require_alike(first: str, wanted: StateDict, name: str, model: StateDict) -> None:
@@ -39,7 +42,7 @@ def require_finite(whose: str, tensors: StateDict) -> None:
         tensors: by name.
 
     Raises:
-        InputError: one is not.
+        InputError: one is not, or is no tensor of a kind that can be merged.
 
     Example:
         >>> require_finite("ada", {"w": torch.tensor([1.0, float("nan")])})
@@ -49,15 +52,71 @@ def require_finite(whose: str, tensors: StateDict) -> None:
 float32; merge without ada, or with other values of it
     """
     for name, value in tensors.items():
-        if not isinstance(value, Tensor) or value.is_complex() or value.layout != torch.strided:
-            kind = f"{value.dtype} {value.layout}" if isinstance(value, Tensor) else type(value)
-            raise InputError(f"{whose}: {name} is {kind}; merging takes dense tensors of reals")
+        _require_kind(whose, name, value)
         if value.is_floating_point():
             finite = torch.isfinite(value.float())
             if not finite.all():
                 bad = f"{int((~finite).sum())} of {value.numel()} values"
                 what = f"{whose}: {name} holds {bad} that are not finite numbers in float32"
                 raise InputError(f"{what}; merge without {whose}, or with other values of it")
+
+
+def require_state_dict(whose: str, model: object) -> None:
+    """Check that something is a state dict: names, and tensors of which some are floating.
+
+    Args:
+        whose: it is, for the error.
+        model: what was given.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(model, Mapping):
+        hint = "pass its `state_dict()`" if isinstance(model, nn.Module) else "pass a state dict"
+        raise InputError(f"{whose} is {_kind(model)}, not names and tensors; {hint}")
+    odd = [name for name in model if not isinstance(name, str)]
+    if odd:
+        raise InputError(f"{whose}: {odd[0]!r} is no name; pass what `model.state_dict()` gives")
+    inner = next((name for name, v in model.items() if isinstance(v, Mapping)), None)
+    if inner is not None and not any(isinstance(v, Tensor) for v in model.values()):
+        raise InputError(f"{whose} holds dicts and no tensors; pass what is under {inner!r}")
+    if all(isinstance(v, Tensor) and v.dtype in _WHOLE for v in model.values()):
+        raise InputError(
+            f"{whose} has no floating tensor, so that nothing can be merged; pass a state dict"
+        )
+
+
+def _require_kind(whose: str, name: str, value: object) -> None:
+    """Numbers of a quantised model, without a device, or none at all have no mean."""
+    if not isinstance(value, Tensor):
+        advice = "leave it out of all state dicts, and put it back into the merged one"
+    elif value.is_complex() or value.layout != torch.strided:
+        advice = "give it as a dense tensor of reals, or leave it out"
+    elif value.is_quantized or (value.is_floating_point() and value.dtype not in FLOATS):
+        advice = "take the float weights that it was made from, or cast it before (`.float()`)"
+    elif value.is_meta:
+        advice = "load the model's numbers first"
+    else:
+        return
+    floats = ", ".join(str(each).removeprefix("torch.") for each in FLOATS)
+    raise InputError(
+        f"{whose}: {name} is {_kind(value)}; merging takes dense tensors of reals ({floats}, or "
+        f"whole numbers, which are not merged); {advice}"
+    )
+
+
+def _kind(value: object) -> str:
+    """What something is, in words.
+
+    Example:
+        >>> _kind({}), _kind(torch.zeros(1, device="meta"))
+        ('dict', 'torch.float32 without numbers (device meta)')
+    """
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.layout != torch.strided:
+        return f"{value.dtype} {value.layout}"
+    return f"{value.dtype} without numbers (device meta)" if value.is_meta else str(value.dtype)
 
 
 def tied(models: Sequence[StateDict], network: nn.Module | None) -> dict[str, str]:
@@ -87,7 +146,7 @@ def tied(models: Sequence[StateDict], network: nn.Module | None) -> dict[str, st
     for name in (name for name, value in models[0].items() if value.is_floating_point()):
         if name not in known:
             continue
-        same = first.setdefault(_key(known[name], network is not None), [])
+        same = first.setdefault(_key(known[name].detach(), network is not None), [])
         if network is not None:
             match = next(iter(same), None)
         else:

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from neulig_fl import method_options, variants
 from neulig_fl.errors import InputError
-from neulig_fl.merges._checked import StateDict, require_alike, require_finite, tied
+from neulig_fl.merges._checked import (
+    StateDict,
+    require_alike,
+    require_finite,
+    require_state_dict,
+    tied,
+)
 from neulig_fl.merges._given import PARAMETERS, Entries, Given, Queries
 from neulig_fl.superposition.batch_norm import CALIBRATION_QUERIES, is_statistic, recalibrated
 
@@ -47,6 +53,7 @@ class StateDicts:
         first, *others = self.models.items()
         start = [] if self.checkpoint is None else [("theta_0", self.checkpoint)]
         for name, model in (first, *others, *start):
+            require_state_dict(name, model)
             require_finite(name, model)
         for name, model in (*others, *start):
             require_alike(*first, name, model)
@@ -88,14 +95,14 @@ class StateDicts:
     def own(self, kind: str, name: str) -> Tensor:
         """One array of every expert's, (experts, *shape), float32."""
         found = self._of(kind)
-        return torch.stack([found[expert][name].float() for expert in self.experts])
+        return torch.stack([_numbers(found[expert][name]) for expert in self.experts])
 
     def mean(self, kind: str, name: str) -> Tensor:
         """The mean of one array over the experts, float32."""
         found = self._of(kind)
         total = torch.zeros(self.arrays(kind)[name])
         for expert in self.experts:
-            total += found[expert][name].float()
+            total += _numbers(found[expert][name])
         return total / len(self.experts)
 
     def start(self, name: str) -> Tensor:
@@ -106,7 +113,7 @@ class StateDicts:
         """
         if self.checkpoint is None:
             raise InputError("this method needs theta_0, the checkpoint that all start from")
-        return self.checkpoint[name].float()
+        return _numbers(self.checkpoint[name])
 
     def network(self) -> nn.Module:
         """The architecture.
@@ -149,8 +156,9 @@ def merged(method: str, source: StateDicts, **options: Any) -> dict[str, Tensor]
     unlabelled queries, as a run does.
 
     Returns:
-        The merged model's state dict: floating entries of the experts' dtypes; other entries (such
-        as BatchNorm's counters) are those of theta_0, or else of the first expert.
+        The merged model's state dict, with memory of its own: floating entries of the experts'
+        dtypes; other entries (such as BatchNorm's counters) are those of theta_0, or else of the
+        first expert.
 
     Raises:
         InputError: no such method or option; what it needs is not given; or it merges other
@@ -175,6 +183,11 @@ def merged(method: str, source: StateDicts, **options: Any) -> dict[str, Tensor]
     return _whole(method, source, values)
 
 
+def _numbers(value: Tensor) -> Tensor:
+    """A tensor in float32, without what it was computed from; parameters may be given."""
+    return value.detach().float()
+
+
 def _whole(method: str, source: StateDicts, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state dict with merged values, of the experts' dtypes, under all of their names.
 
@@ -182,13 +195,17 @@ def _whole(method: str, source: StateDicts, values: dict[str, Tensor]) -> dict[s
         InputError: a value is not finite in that dtype.
     """
     first = next(iter(source.models.values()))
-    found = dict(first if source.checkpoint is None else source.checkpoint)
+    kept = first if source.checkpoint is None else source.checkpoint
+    lent = {v.data_ptr() for model in (kept, *source.models.values()) for v in model.values()}
+    found = {name: kept[name].detach().clone() for name in kept if name not in values}
     for name, value in values.items():
-        found[name] = value.to(first[name].dtype)
+        own = value.detach().to(first[name].dtype)
+        found[name] = own.clone() if own.data_ptr() in lent else own
         if not torch.isfinite(found[name]).all():
             what = f"{method}: {name} of the merged model is not finite in {found[name].dtype}"
             raise InputError(f"{what}; try other options, or experts in float32")
-    return found | {name: found[other] for name, other in source.tied.items()}
+    found |= {name: found[other] for name, other in source.tied.items()}
+    return {name: found[name] for name in kept}
 
 
 def _require_calibration(method: str, source: StateDicts) -> None:

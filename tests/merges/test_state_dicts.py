@@ -117,6 +117,74 @@ def test_what_is_no_dense_tensor_of_reals_is_refused(value: Any) -> None:
         StateDicts({"a": {"w": value}, "b": {"w": value}})
 
 
+FLOAT8 = [name for name in dir(torch) if name.startswith("float8_")]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        *((torch.zeros(2).to(getattr(torch, each)), f"torch.{each}; .*cast it") for each in FLOAT8),
+        (torch.zeros(2, device="meta"), r"torch.float32 without numbers \(device meta\); .*load"),
+        ({"scale": 1}, "dict; .*leave it out of all state dicts, and put it back"),
+        (None, "NoneType; .*leave it out"),
+        (torch.zeros(2).to_sparse(), "torch.float32 torch.sparse_coo; .*dense tensor of reals, or"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("which", ["a", "theta_0"])
+@pytest.mark.parametrize("method", ["simple-average", "ties"])
+def test_what_has_no_mean_is_refused_with_what_to_do(
+    value: Any, words: str, which: str, method: str
+) -> None:
+    """Without it a quantised model, or a layer's extra state, would end in a library's error."""
+    good = {"fc.w": torch.ones(2), "fc._extra_state": torch.ones(2)}
+    bad = good | {"fc._extra_state": value}
+    models = {"a": bad if which == "a" else good, "b": good}
+    with pytest.raises(InputError, match=rf"^{which}: fc\._extra_state is {words}"):
+        merged(method, StateDicts(models, checkpoint=bad if which == "theta_0" else good))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (nn.Linear(2, 2), r"is Linear, not names and tensors; pass its `state_dict\(\)`"),
+        ([torch.ones(2)], "is list, not names and tensors; pass a state dict"),
+        ({0: torch.ones(2)}, "0 is no name; pass what"),
+        ({}, "has no floating tensor, so that nothing can be merged; pass a state dict"),
+        ({"model": {"w": torch.ones(2)}}, "holds dicts and no tensors; pass what is under 'model'"),
+        ({"steps": torch.ones(2).long()}, "has no floating tensor"),
+    ],
+    ids=str,
+)
+def test_what_is_no_state_dict_is_refused_with_what_to_pass(model: Any, words: str) -> None:
+    """Without it a model in place of its state dict would end in an AttributeError."""
+    with pytest.raises(InputError, match=f"^b:? {words}"):
+        merged("simple-average", StateDicts({"b": model, "a": model}))
+
+
+@pytest.mark.parametrize("method", FREE)
+def test_the_merged_model_has_memory_of_its_own(method: str) -> None:
+    """Without it training the merged model would change an expert's counters, or theta_0."""
+    every = [
+        {f"h.{i}.w": torch.full((2, 2), 1.0 + i) for i in range(2)} | {"n": torch.tensor(5 + seed)}
+        for seed in range((merges.load(method).NEEDS.experts or 3) + 1)
+    ]
+    start, *models = every
+    source = StateDicts({f"client-{i}": m for i, m in enumerate(models)}, checkpoint=start)
+    before = [copied(model) for model in every]
+    for value in merged(method, source).values():
+        value.zero_()
+    for model, same in zip(every, before, strict=True):
+        assert all(torch.equal(model[name], same[name]) for name in same)
+
+
+def test_parameters_can_be_merged_and_give_no_graph() -> None:
+    """Without it the merged model would hold on to all experts, and could not be saved as it is."""
+    models = {name: dict(nn.Linear(2, 2).named_parameters()) for name in "ab"}
+    found = merged("task-arithmetic", StateDicts(models, checkpoint=models["a"]))
+    assert not any(value.requires_grad for value in found.values())
+
+
 def test_a_learnt_weight_of_a_tied_entry_is_one() -> None:
     """Layer-wise AdaMerging would learn one weight for the embedding, another for the output layer."""
     of = experts("adamerging", file=True)
