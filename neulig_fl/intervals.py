@@ -8,6 +8,7 @@ What is in percentage points has a name that ends in `_pp`.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
@@ -24,6 +25,10 @@ Counts = NDArray[np.float64]
 
 ALLOWANCE = 0.2
 """What a skewness of 1 adds to the normal quantile."""
+
+MOST_ALLOWANCE = 10.0
+MOST_QUERIES = 10**8
+"""Of a task; beyond, the solution in float64 would have too few digits."""
 
 STEPS = 100
 """Of Newton's method at most; a dozen do."""
@@ -54,16 +59,17 @@ def score_interval(
 
     Args:
         discordant: (b, c, n) for each task: queries that only the first model gets right, those
-            that only the second does, and all queries, at least 1.
-        level: coverage, between 0 and 1.
-        allowance: what a skewness of 1 adds to z.
+            that only the second does, and all queries, 1 to `MOST_QUERIES`.
+        level: coverage, between 0 and 1, and so far from 1 that z is finite.
+        allowance: what a skewness of 1 adds to z, 0 to `MOST_ALLOWANCE`.
 
     Returns:
         Both ends, as fractions in [-1, 1], with m between them, and a width also where no query is
         discordant. Swapping every b and c mirrors them exactly.
 
     Raises:
-        InputError: no task, counts that cannot be counts of n queries, or a level outside (0, 1).
+        InputError: no task, counts that cannot be counts of n queries, a level outside (0, 1), or
+            an allowance that is none.
 
     Example:
         >>> [round(end, 4) for end in score_interval([(6, 16, 161)], allowance=0.0)]
@@ -77,7 +83,11 @@ def score_interval(
         docs/method.md has what it does to the coverage.
     """
     _check_tasks(discordant)
-    z = float(ndtri((1.0 + _check_level(level)) / 2.0))
+    z = _quantile(level)
+    if not _is_number(allowance) or not 0.0 <= allowance <= MOST_ALLOWANCE:
+        raise InputError(
+            f"allowance: {allowance!r} is none; allowed: a number from 0 to {MOST_ALLOWANCE:g}"
+        )
     b, c, n = np.array(discordant, dtype=np.float64).T
     return _lower_end(b, c, n, z, allowance), -_lower_end(c, b, n, z, allowance)
 
@@ -167,7 +177,7 @@ def equivalence(ci90_pp: tuple[float, float], margin_pp: float) -> Verdict:
         not inside. "inconclusive": neither, there are too few queries to tell.
 
     Raises:
-        InputError: a margin that is not above 0, or an interval with its ends swapped.
+        InputError: a margin that is not above 0 and finite, or an interval with its ends swapped.
 
     Example:
         >>> [equivalence(ci90, 1.0) for ci90 in [(-0.4, 0.7), (-3.0, -1.2), (-2.0, 0.5)]]
@@ -176,7 +186,7 @@ def equivalence(ci90_pp: tuple[float, float], margin_pp: float) -> Verdict:
     Source: Schuirmann 1987, J. Pharmacokinetics and Biopharmaceutics 15:657-680.
     """
     low, high = ci90_pp
-    if not margin_pp > 0.0:
+    if not 0.0 < margin_pp < math.inf:
         raise InputError(f"margin_pp: {margin_pp} is not a margin; allowed: a number above 0")
     if not low <= high:
         raise InputError(f"ci90_pp: [{low}, {high}] is not an interval; its lower end comes first")
@@ -195,7 +205,7 @@ def spread(values: Sequence[float]) -> Spread:
         The three in the values' unit; sd and ci95 are None for a single seed.
 
     Raises:
-        InputError: no value.
+        InputError: no value, or one that is not finite.
 
     Example:
         >>> three = spread([90.0, 92.0, 94.0])
@@ -206,6 +216,10 @@ def spread(values: Sequence[float]) -> Spread:
     """
     if not values:
         raise InputError("spread over seeds: no value was given; run at least one seed")
+    if not all(map(math.isfinite, values)):
+        raise InputError(
+            f"spread over seeds: {list(values)} are not all finite; leave out the rest"
+        )
     mean = math.fsum(values) / len(values)
     if len(values) == 1:
         return {"mean": mean, "sd": None, "ci95": None}
@@ -220,16 +234,39 @@ def _check_counts(b: int, c: int, n: int) -> None:
         raise InputError(
             f"paired counts b={b}, c={c}, n={n}: allowed: n >= 1, b >= 0, c >= 0 and b + c <= n"
         )
+    if n > MOST_QUERIES:
+        raise InputError(
+            f"paired counts: n={n}; allowed: at most {MOST_QUERIES:,} queries, as float64 resolves"
+        )
 
 
 def _check_tasks(discordant: Sequence[Discordant]) -> None:
     if not discordant:
         raise InputError("paired counts: no task was given; evaluate at least one task")
-    for b, c, n in discordant:
-        _check_counts(int(b), int(c), int(n))  # NumPy's small integers would wrap around
+    for counts in discordant:
+        if len(counts) != 3 or not all(_is_number(each) and each % 1 == 0 for each in counts):
+            raise InputError(
+                f"paired counts {tuple(counts)}: allowed: b, c and n, three whole numbers"
+            )
+        b, c, n = map(int, counts)  # NumPy's small integers would wrap around
+        _check_counts(b, c, n)
 
 
-def _check_level(level: float) -> float:
-    if not 0.0 < level < 1.0:
-        raise InputError(f"level: {level} is not a coverage; allowed: a number between 0 and 1")
-    return level
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _quantile(level: float) -> float:
+    """Of the standard normal distribution: z with P(|x| <= z) = level.
+
+    Raises:
+        InputError: the level is not one, or float64 does not tell it from 1.
+    """
+    if not _is_number(level) or not 0.0 < level < 1.0:
+        raise InputError(f"level: {level!r} is not a coverage; allowed: a number between 0 and 1")
+    z = float(ndtri((1.0 + level) / 2.0))
+    if not math.isfinite(z):
+        raise InputError(
+            f"level: {level!r} is 1 in float64; allowed: a number between 0 and 1, such as 0.95"
+        )
+    return z

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,11 +204,73 @@ def test_impossible_counts(b: int, c: int, n: int) -> None:
         score_interval([(3, 4, 10), (b, c, n)])
 
 
-@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, math.nan])
-def test_level(level: float) -> None:
-    """Without it a level of 95 would be read as a share."""
-    with pytest.raises(InputError, match="allowed: a number between 0 and 1"):
-        score_interval([(1, 2, 30)], level)
+COUNTS: list[list[Task]] = [
+    [(1, 0, 300)],
+    [(0, 0, 1)],
+    [(1, 0, 1)],
+    [(150, 150, 300)],
+    [(0, 300, 300)],
+    [(5, 2, 300), (0, 0, 10**8)],
+]
+
+
+@pytest.mark.parametrize("tasks", COUNTS, ids=str)
+@pytest.mark.parametrize(
+    "level",
+    [0.0, -0.0, -0.95, 1.0, 1 - 1e-17, 1 - 1e-16, 95.0, math.nan, math.inf, True, None, "0.95"],
+)
+def test_level(level: Any, tasks: list[Task]) -> None:
+    """Without it a level of 95 would be read as a share, or one near 1 end in a library's error."""
+    with pytest.raises(InputError, match=f"^level: {level!r} .*allowed: a number between 0 and 1"):
+        score_interval(tasks, level)
+
+
+@pytest.mark.parametrize("tasks", COUNTS, ids=str)
+@pytest.mark.parametrize("level", [5e-324, 1e-17, 1e-9, 1 - 1e-9, 1 - 1e-15, 1 - 2.0**-52])
+def test_extreme_levels_have_intervals_in_order(level: float, tasks: list[Task]) -> None:
+    """Without it a level that is allowed could end in a library's error, or lose the estimate."""
+    low, high = score_interval(tasks, level)
+    estimate = sum((b - c) / n for b, c, n in tasks) / len(tasks)
+    assert -1.0 <= low <= estimate + 1e-12
+    assert estimate - 1e-12 <= high <= 1.0
+    half = score_interval(tasks, 0.5)
+    assert (high - low > half[1] - half[0]) == (level > 0.5)
+
+
+@pytest.mark.parametrize("allowance", [-0.1, 10.1, math.nan, math.inf, None, "0.2", True])
+def test_what_is_no_allowance(allowance: Any) -> None:
+    """Without it an allowance of no number would end in a library's error."""
+    with pytest.raises(InputError, match=r"allowance: .* allowed: a number from 0 to 10"):
+        score_interval([(1, 2, 30)], 0.95, allowance)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (1.5, 0, 3),
+        (math.nan, 0, 3),
+        (0, 0, math.inf),
+        ("1", 0, 3),
+        (1, 0),
+        (True, 0, 3),
+        (1, 0, None),
+    ],
+    ids=str,
+)
+def test_counts_that_are_no_whole_numbers(counts: Any) -> None:
+    """Without it a share in place of a count would have an interval, or a library's error."""
+    with pytest.raises(InputError, match=r"paired counts .*: allowed: b, c and n, three whole"):
+        score_interval([(3, 4, 10), counts])
+
+
+def test_more_queries_than_the_solution_resolves() -> None:
+    """Without it the interval of 10^12 queries would be a point, and not around the estimate."""
+    with pytest.raises(InputError, match="at most 100,000,000"):
+        score_interval([(1, 0, 10**8 + 1)])
+    with pytest.raises(InputError, match="at most 100,000,000"):
+        score_interval([(1, 0, 10**400)])
+    scaled = [[n * end for end in score_interval([(1, 0, n)])] for n in (10**5, 10**8)]
+    assert scaled[0] == pytest.approx(scaled[1], rel=0.05)
 
 
 def test_small_integers_do_not_wrap_around() -> None:
@@ -244,8 +307,9 @@ def test_equivalence_nonsense() -> None:
     """Without it swapped ends or a margin of 0 would give a verdict."""
     with pytest.raises(InputError, match="lower end comes first"):
         equivalence((1.0, -1.0), 1.0)
-    with pytest.raises(InputError, match="a number above 0"):
-        equivalence((-1.0, 1.0), 0.0)
+    for margin in (0.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="a number above 0"):
+            equivalence((-1.0, 1.0), margin)
 
 
 def test_spread() -> None:
@@ -263,3 +327,6 @@ def test_spread_few() -> None:
     assert spread([1.5]) == {"mean": 1.5, "sd": None, "ci95": None}
     with pytest.raises(InputError, match="at least one seed"):
         spread([])
+    for bad in (math.nan, math.inf):
+        with pytest.raises(InputError, match="are not all finite"):
+            spread([1.0, bad])
