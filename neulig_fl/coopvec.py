@@ -78,7 +78,7 @@ class CoopVecMap:
 
 def histogram(values: Tensor, bins: int = BINS) -> Tensor:
     """Counts of values in equal bins on [0, 1]."""
-    index = (values * bins).long().clamp(0, bins - 1)
+    index = (values * bins).long().clamp(max=bins - 1)
     return torch.bincount(index, minlength=bins)
 
 
@@ -89,8 +89,8 @@ def peak(values: Tensor, bins: int = BINS) -> Tensor:
         >>> round(float(peak(torch.tensor([0.11, 0.12, 0.13, 0.9]), bins=5)), 2)
         0.12
     """
-    index = (values * bins).long().clamp(0, bins - 1)
-    fullest = torch.bincount(index, minlength=bins).argmax()
+    index = (values * bins).long().clamp(max=bins - 1)
+    fullest = torch.bincount(index).argmax()
     return values[index == fullest].mean()
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from neulig_fl import intervals
 from neulig_fl.coopvec import effective_experts, interior_share
+from neulig_fl.intervals import Discordant
 
 MARGIN_PP = 1.0
 """Equivalence margin for merge and ensemble, percentage points."""
@@ -56,7 +57,7 @@ def percent(right: Tensor | None) -> float | None:
     return None if right is None or not len(right) else float(100.0 * right.double().mean())
 
 
-def discordant(first: Tensor, second: Tensor) -> tuple[int, int, int]:
+def discordant(first: Tensor, second: Tensor) -> Discordant:
     """(only the first is right, only the second is right, queries)."""
     return int((first & ~second).sum()), int((second & ~first).sum()), len(first)
 
@@ -79,12 +80,12 @@ def task_record(score: TaskScore) -> dict[str, Any]:
     if score.coopvecs is not None and len(score.coopvecs):
         record["effective_experts"] = float(effective_experts(score.coopvecs).mean())
         record["interior"] = interior_share(score.coopvecs)
-    if merge is not None and ensemble is not None and len(merge):
-        b, c, n = discordant(merge, ensemble)
-        record["gap"] = 100.0 * (b - c) / n
-        record["gap_ci95"] = list(interval_pp([(b, c, n)], 0.95))
-        if score.merged is not None and score.ensembled is not None:
-            record["agreement"] = float((score.merged == score.ensembled).double().mean())
+    counts = _paired([(merge, ensemble)])
+    if counts is not None:
+        record["gap"] = _difference(counts)
+        record["gap_ci95"] = list(interval_pp(counts, 0.95))
+    if score.merged is not None and score.ensembled is not None and len(score.targets):
+        record["agreement"] = float((score.merged == score.ensembled).double().mean())
     return record
 
 
@@ -99,13 +100,12 @@ def average_record(scores: Sequence[TaskScore]) -> dict[str, Any]:
         "mean_absolute_gap": None,
         "equivalence": None,
     }
-    gaps = [t["gap"] for t in tasks]
-    if gaps and all(g is not None for g in gaps):
-        counts = [_counts(s.merge_right, s.ensemble_right) for s in scores]
+    counts = _paired([(s.merge_right, s.ensemble_right) for s in scores])
+    if counts is not None:
         ci90 = interval_pp(counts, 0.90)
-        record["gap_of_means"] = _mean(gaps)
+        record["gap_of_means"] = _difference(counts)
         record["gap_of_means_ci95"] = list(interval_pp(counts, 0.95))
-        record["mean_absolute_gap"] = _mean([abs(g) for g in gaps])
+        record["mean_absolute_gap"] = _mean([abs(t["gap"]) for t in tasks])
         record["equivalence"] = {
             "margin_pp": MARGIN_PP,
             "ci90": list(ci90),
@@ -129,23 +129,27 @@ def comparison(
     """
     side = {"merge_accuracy": "merge_right", "ensemble_accuracy": "ensemble_right"}[quantity]
     pairs = [(getattr(s, side), getattr(b, side)) for s, b in zip(scores, base, strict=True)]
-    if not pairs or any(one is None or two is None or not len(one) for one, two in pairs):
+    counts = _paired(pairs)
+    if counts is None:
         return None
-    counts = [_counts(one, two) for one, two in pairs]
-    difference = float(np.mean([100.0 * (b - c) / n for b, c, n in counts]))
-    return {"difference": difference, "ci95": list(interval_pp(counts, 0.95))}
+    return {"difference": _difference(counts), "ci95": list(interval_pp(counts, 0.95))}
 
 
-def interval_pp(counts: Sequence[intervals.Discordant], level: float) -> tuple[float, float]:
+def interval_pp(counts: Sequence[Discordant], level: float) -> tuple[float, float]:
     """The score interval of the mean difference over tasks, percentage points."""
     low, high = intervals.score_interval(counts, level)
     return 100.0 * low, 100.0 * high
 
 
-def _counts(first: Tensor | None, second: Tensor | None) -> tuple[int, int, int]:
-    if first is None or second is None:
-        return 0, 0, 0
-    return discordant(first, second)
+def _paired(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> list[Discordant] | None:
+    """Counts for each pair; None when a side is missing, a task has no query, or there is none."""
+    found = [discordant(a, b) for a, b in pairs if a is not None and b is not None and len(a)]
+    return found if found and len(found) == len(pairs) else None
+
+
+def _difference(counts: Sequence[Discordant]) -> float:
+    """The mean over tasks of the differences, percentage points."""
+    return float(np.mean([100.0 * (b - c) / n for b, c, n in counts]))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -171,7 +171,7 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_NAME
 
 
-def admit(side: Side, request: Request, fault: Fault = lambda: None) -> None:
+def admit(side: Side, request: Request, fault: Fault) -> None:
     """Let a request pass, or refuse it and note that; no data are touched.
 
     The node's policy is asked after the scenario's, so that nobody learns its rules by asking for

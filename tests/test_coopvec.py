@@ -129,8 +129,8 @@ def test_a_histogram_counts_what_numpy_counts() -> None:
 
 def test_the_mean_coopvec_gives_every_task_the_same_weight() -> None:
     """Without it a task with more queries would decide the global merge."""
-    many, one = torch.tensor([[1.0, 0.0]]).repeat(9, 1), torch.tensor([[0.0, 1.0]])
-    assert coopvec.mean_coopvec([many, one]).tolist() == [0.5, 0.5]
+    many, one = torch.tensor([[1.0, 0.0, 0.0]]).repeat(9, 1), torch.tensor([[0.0, 1.0, 0.0]])
+    assert coopvec.mean_coopvec([many, one]).tolist() == [0.5, 0.5, 0.0]
 
 
 def test_one_hot_gives_one_expert_everything() -> None:

@@ -73,11 +73,15 @@ def test_what_is_missing_is_null_and_never_zero(merged: bool, ensembled: bool) -
     found = evaluate.task_record(score)
     assert found["merge_accuracy"] == (100.0 if merged else None)
     assert found["ensemble_accuracy"] == (50.0 if ensembled else None)
-    assert [found[key] for key in ("gap", "gap_ci95", "agreement")] == [None] * 3
+    nulls = ("gap", "gap_ci95", "agreement", "effective_experts", "interior", "reason")
+    assert [found[key] for key in nulls] == [None] * 6
+    both = evaluate.task_record(_score(rows, coopvecs=torch.eye(2)))
+    assert list(found) == list(both), "an entry has the same keys whatever is missing"
     average = evaluate.average_record([score, score])
     assert average["merge_accuracy"] == (100.0 if merged else None)
-    nulls = ("gap_of_means", "gap_of_means_ci95", "mean_absolute_gap", "equivalence")
-    assert [average[key] for key in nulls] == [None] * 4
+    nulls_of_means = ("gap_of_means", "gap_of_means_ci95", "mean_absolute_gap", "equivalence")
+    assert [average[key] for key in nulls_of_means] == [None] * 4
+    assert list(average) == list(evaluate.average_record([_score(rows)]))
 
 
 def test_one_missing_task_leaves_no_average() -> None:
@@ -161,6 +165,15 @@ def test_a_comparison_is_paired_by_query() -> None:
         )
         is None
     )
+
+
+def test_a_comparison_is_of_the_same_tasks() -> None:
+    """Without it a method with fewer tasks would be compared on some of them."""
+    one = _score([(0, 0, 1)])
+    assert evaluate.comparison([], [], "merge_accuracy") is None
+    for pair in (([one], [one, one]), ([one, one], [one])):
+        with pytest.raises(ValueError, match=r"shorter|longer"):
+            evaluate.comparison(*pair, "merge_accuracy")
 
 
 AVERAGE95, AVERAGE90 = (-3.90893, 2.67076), (-3.28844, 2.03463)

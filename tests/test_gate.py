@@ -23,17 +23,21 @@ from neulig_fl.client_store import ClientStore, Released
 from neulig_fl.engines import local
 from neulig_fl.errors import BadReply, ClientRefused, RunError
 from neulig_fl.flower_io import client_config
+from neulig_fl.keys import Identity
 from neulig_fl.limits import Claims
 from neulig_fl.party import Party
 from neulig_fl.policy import Layer
 from neulig_fl.policy_files import PRESETS
-from neulig_fl.protections import Case, Stated, none
+from neulig_fl.protections import Case, Stated, Way, none, sealed
+from neulig_fl.recipients import Recipient
 from neulig_fl.records import KINDS, OUTPUT_KINDS, PER_QUERY, Dimensions, Request
 from neulig_fl.scenario import QUERY_SETS, Policy, Scenario
+from neulig_fl.sealing import Seen
 
 CONFIG: dict[str, Any] = {"scenario": "s.json", "out": "out"}
 SIZES = Dimensions(dim=2, classes=3, image_size=2, entries={"w": (2,)})
 ROWS = 2
+RUN = "c" * 32
 MODEL = ("parameters", "task-vector", "trimmed-task-vector")
 TELLING = {kind: (kind, *MODEL) for kind in (*MODEL, "gram", "fisher")}
 """Kinds that tell the model, and which rules keep each of them in."""
@@ -435,6 +439,55 @@ def test_a_protection_hears_of_all_that_left_of_the_expert(
     _ask(scenario, Request("two", "B", "labels", "pool"), store, Holdings(), expert="first")
     _ask(scenario, Request("two", "B", "features", "evaluation"), store, Holdings(), expert="other")
     assert heard == [["parameters"], ["parameters", "features"], ["parameters"]]
+
+
+def test_a_protection_is_told_what_leaves_and_on_which_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it noise would be of another record's size, or a record sealed to nobody."""
+    cases: list[Case] = []
+    ways: list[Way] = []
+
+    def told(case: Case) -> Stated:
+        cases.append(case)
+        return Stated()
+
+    def treated(arrays: records.Arrays, case: Case) -> records.Arrays:
+        cases.append(case)
+        return arrays
+
+    def wrapped(payload: bytes, way: Way) -> bytes:
+        ways.append(way)
+        return payload
+
+    for name, spy in (("stated", told), ("treated", treated), ("wrapped", wrapped)):
+        monkeypatch.setattr(none, name, spy)
+    scenario, server = _scenario([PAIR]), Recipient(Identity.new().public)
+    store, holdings = ClientStore(tmp_path, RUN), Holdings()
+    request = Request("two", "B", "features", "pool", 0.5)
+    _ask(scenario, request, store, holdings, server=server)
+    stated, share = cases[0], scenario.stages[0].share[0]
+    assert cases == [stated, stated]
+    assert (stated.kind, stated.rows, stated.share) == ("features", ROWS, share)
+    assert (list(stated.before), stated.start) == ([], holdings.start)
+    bound = records.binding(request, ROWS, SIZES, client="ada", run=RUN)
+    assert ways == [Way(bound, server.agreement)]
+
+
+def test_a_sealed_record_opens_for_the_server_that_asked_alone(tmp_path: Path) -> None:
+    """Without it whoever carries the message could read it, or nobody could."""
+    share = {"kind": "features", "queries": ["pool"], "protection": "sealed"}
+    scenario, store = _scenario([{"name": "two", "share": [share]}]), ClientStore(tmp_path, RUN)
+    request, key = Request("two", "A", "features", "pool", protection="sealed"), Identity.new()
+    with pytest.raises(ClientRefused, match="nothing can be sealed to it"):
+        _ask(scenario, request, store, Holdings())
+    found = _ask(scenario, request, store, Holdings(), server=Recipient(key.public))
+    way = Way(records.binding(request, ROWS, SIZES, client="ada", run=RUN), key.agreement)
+    plain = np.ones((ROWS, SIZES.dim), "<f4").tobytes()
+    assert sealed.opened(found.payload, way, key, Seen()) == plain
+    assert found.entry["bytes"] == len(found.payload) == len(plain) + sealed.OVERHEAD
+    with pytest.raises(BadReply):
+        sealed.opened(found.payload, way, Identity.new(), Seen())
 
 
 def test_what_a_protection_adds_counts_as_well(

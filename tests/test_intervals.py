@@ -15,7 +15,14 @@ from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 
 from neulig_fl.errors import InputError
-from neulig_fl.intervals import equivalence, mean_moments, score_interval, spread, tilted
+from neulig_fl.intervals import (
+    _share,
+    equivalence,
+    mean_moments,
+    score_interval,
+    spread,
+    tilted,
+)
 
 
 @st.composite
@@ -278,6 +285,18 @@ def test_small_integers_do_not_wrap_around() -> None:
     small = [tuple(np.array([200, 100, 250], dtype=np.uint8))]
     with pytest.raises(InputError, match=r"b=200, c=100, n=250"):
         score_interval(small)
+    fitting = [tuple(np.array(each, dtype=np.uint8)) for each in TWO[0][1:] * 2]
+    assert score_interval(fitting) == score_interval(TWO[0][1:] * 2)
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_a_share_of_nothing_is_nothing(size: int) -> None:
+    """Without it a probability of what never happened would be whatever lay in the memory."""
+    part, whole = np.ones(size), np.zeros(size)
+    whole[1:] = 4.0
+    for _ in range(3):
+        np.full(size, 7.0)  # freed at once: what an array without values would begin with
+        assert _share(part, whole).tolist() == [0.0, *[0.25] * (size - 1)]
 
 
 def test_no_task() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -375,6 +376,27 @@ def test_the_papers_training_is_this_loop_to_the_last_bit(outputs: str, labelled
     assert torch.equal(fit.portland.weight, layer.weight)
     assert torch.equal(fit.portland.bias, layer.bias)
     assert fit.trajectory[-1]["loss"] == pytest.approx(sum(losses[-5:]) / 14, rel=1e-12)
+
+
+@pytest.mark.parametrize("objective_on", ["merge", "both"])
+@pytest.mark.parametrize("labelled", [True, False], ids=["supervised", "semi"])
+def test_merged_models_that_answer_as_the_ensemble_does_teach_the_same(
+    objective_on: str, labelled: bool
+) -> None:
+    """Without it merged models could be asked about other queries, or with other labels."""
+    plain = [_single(_queries("features", labelled, seed, rows)) for seed, rows in ((1, 5), (2, 9))]
+
+    def merged(task: TrainingQueries) -> portland.MergedLogits:
+        return lambda rows, beta: portland.to_logits(
+            portland.mix(beta, task.outputs[rows]), task.head, task.columns
+        )
+
+    tasks = [replace(task, merged=merged(task)) for task in plain]
+    ensemble, found = _trained(0, plain), _trained(0, tasks, objective_on=objective_on)
+    assert torch.allclose(found.portland.weight, ensemble.portland.weight, atol=1e-4)
+    for one, two in zip(found.trajectory, ensemble.trajectory, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+    assert found.seconds > 0.0
 
 
 def test_semi_never_looks_at_labels() -> None:

@@ -87,6 +87,8 @@ def test_an_honest_server_gets_the_sum_and_no_more(
     asked = FEATURES if kind == "features" else replace(FEATURES, kind=kind, queries=None)
     hand = Hand(scenario, tmp_path, parts, asked).until("reveal")
     assert np.abs(hand.told["sum"] - _plain(hand)).max() <= hand.terms.quantisation
+    payloads = {step: {bool(sent) for _, sent in hand.replies[step].values()} for step in STEPS}
+    assert payloads == {step: {step == "mask"} for step in STEPS}, "the vector alone is a payload"
     for name in CLIENTS:
         sent = np.frombuffer(hand.replies["mask"][name][1], "<u4")
         assert len(sent) == hand.terms.entries

@@ -17,6 +17,7 @@ from neulig_fl import secure_sum
 from neulig_fl.errors import ClientRefused, RunError
 from neulig_fl.secure_sum import ClientState
 from neulig_fl.secure_sum.messages import Advert, Delivery, Roster, Shares
+from neulig_fl.secure_sum.state import Step
 from neulig_fl.secure_sum.unmasking import MASK, SELF, Confirmation, Outcome, Request, Reveal
 from neulig_fl.secure_sum.wire import (
     Reader,
@@ -142,8 +143,10 @@ def test_a_damaged_state_is_a_run_error(data: st.DataObject) -> None:
     changed = _changed(right, data)
     if changed == right:
         return
-    with pytest.raises(RunError, match="its stored state of a secure sum is damaged; leave the"):
+    problem = "its stored state of a secure sum is damaged"
+    with pytest.raises(RunError, match=f"{problem}; leave the") as caught:
         ClientState.from_bytes(changed)
+    assert caught.value.public_reason == problem
 
 
 @pytest.mark.parametrize("step", ["advertise", "share", "mask", "confirm"])
@@ -158,6 +161,12 @@ def test_a_state_is_read_as_it_was_stored(step: str) -> None:
 def test_what_lies_on_the_wire() -> None:
     """Without it two versions that read themselves alone would not read one another."""
     assert (SELF, MASK) == (0, 1)
+    assert [(step.name, int(step)) for step in Step] == [
+        ("ADVERTISED", 1),
+        ("SHARED", 2),
+        ("MASKED", 3),
+        ("CONFIRMED", 4),
+    ]
     assert pack_count(0x0102) == b"\1\2"
     assert pack_name("\u00fc") == b"\2\xc3\xbc"
     assert pack_names(("a", "bc")) == b"\0\2\1a\2bc"

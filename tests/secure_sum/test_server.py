@@ -81,11 +81,25 @@ def test_phases_and_who_is_expected_are_told() -> None:
     """Without it whoever carries the messages would ask clients that have gone."""
     drops = {"c-000": "advertise", "c-001": "share", "c-002": "mask", "c-003": "confirm"}
     made = Round(sum_round.terms(9, threshold=5), drops=drops)
+    assert made.server.survivors == ()
     seen = [(made.server.phase, len(made.server.expected))]
     for step in sum_round.STEPS[:4]:
         getattr(made, step)()
         seen.append((made.server.phase, len(made.server.expected)))
     assert seen == list(zip(list(Phase)[:5], [9, 8, 7, 6, 6], strict=True))
+    assert made.server.survivors == made.terms.clients[3:]
+
+
+def test_too_few_are_an_error_that_names_the_missing() -> None:
+    """Without it nobody would know which client to look after."""
+    made = Round(sum_round.terms(4, threshold=3), drops=dict.fromkeys(("c-000", "c-002"), "share"))
+    with pytest.raises(RunError) as caught:
+        made.until("share")
+    assert str(caught.value) == (
+        "secure sum: 2 clients sent shares, below the threshold of 3; nothing was summed; "
+        "missing: c-000, c-002; begin a new round when they can be reached"
+    )
+    assert made.server.phase is Phase.SHARES
 
 
 def test_shares_must_be_for_all_others() -> None:
@@ -130,8 +144,9 @@ def test_a_wrong_share_is_found(owner: str) -> None:
         bad = tuple((n, k, bytes(16) if n == owner else s) for n, k, s in right.shares)
         sent = replace(right, shares=bad if name == "c-001" else right.shares)
         made.server.add_reveal(name, sent.to_bytes(made.terms.digest))
-    with pytest.raises(BadReply, match=f"the shares of {owner} do not restore its seed"):
+    with pytest.raises(BadReply, match=f"the shares of {owner} do not restore its seed") as caught:
         made.server.total()
+    assert caught.value.public_reason == f"the shares of {owner} do not restore its seed"
 
 
 def test_a_changed_vector_is_found() -> None:
@@ -143,7 +158,7 @@ def test_a_changed_vector_is_found() -> None:
     made.told["outcome"] = made.server.outcome()
     made.confirm()
     made.reveal()
-    with pytest.raises(BadReply, match="masks did not cancel") as caught:
+    with pytest.raises(BadReply, match=r"^secure sum: .* masks did not cancel") as caught:
         made.server.total()
     assert "no sum within the clip" in str(caught.value.public_reason)
 
@@ -156,7 +171,7 @@ def test_a_vector_of_another_size_is_a_bad_reply() -> None:
         with pytest.raises(BadReply, match=f"client c-000: {len(lie)} bytes instead of 40"):
             made.server.add_masked("c-000", lie)
     cuts = {
-        "16 bytes": [sent[:16], sent[16:32], sent[32:], sent[:16]],
+        "16 bytes in a chunk instead of 0": [sent[:16], sent[16:32], sent[32:], sent[:16]],
         "2 chunks instead of 3": [sent[:16], sent[16:32]],
         "24 bytes in a chunk instead of 16": [sent[:16], sent[16:]],
         "8 bytes in a chunk instead of 16": [sent[:8]],
