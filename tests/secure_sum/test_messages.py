@@ -152,7 +152,8 @@ def test_a_damaged_state_is_a_run_error(data: st.DataObject) -> None:
 @pytest.mark.parametrize("step", ["advertise", "share", "mask", "confirm"])
 def test_a_state_is_read_as_it_was_stored(step: str) -> None:
     """Without it the next message, which may reach a new process, would be refused."""
-    _, state = _stopped(step)
+    made, state = _stopped(step)
+    assert state.to_bytes() == made.stored["c-000"]
     again = ClientState.from_bytes(state.to_bytes())
     assert again == state
     assert again.terms.digest == state.terms.digest

@@ -145,11 +145,13 @@ def test_no_repr_shows_a_secret() -> None:
     made = Round(sum_round.terms(3)).until("share")
     hidden = _secrets(made)
     assert len(hidden) == 15
+    told = [repr(made.state(name)) for name in made.terms.clients]
     made.mask()
     hidden += _secrets(made)
+    told += [repr(made.state(name)) for name in made.terms.clients]
     made.confirm()
     made.reveal()
-    told = [repr(made.state(name)) for name in made.terms.clients]
+    told += [repr(made.state(name)) for name in made.terms.clients]
     told += [repr(Mask(secret, 1)) for secret in hidden]
     readers = ((Shares.read, "share"), (Delivery.read, "deliveries"), (Reveal.read, "reveal"))
     for read, step in readers:
@@ -159,6 +161,7 @@ def test_no_repr_shows_a_secret() -> None:
     text = "\n".join(told)
     for secret in hidden:
         assert not [spelling for spelling in _spellings(secret) if spelling in text]
+    assert repr(made.told["roster"])[2:-1] not in text, "a log line does not hold everyone's keys"
 
 
 def test_no_error_shows_a_secret_or_a_value() -> None:
