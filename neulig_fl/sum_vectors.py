@@ -43,11 +43,11 @@ def weighted(
     """
     arrays, starts = build(), _starts(rows_by_task)
     for part, fields in zip(asked.parts, asked.fields(sizes, rows_by_task), strict=True):
-        weight, start = part.weights.get(client, 0.0), starts.get(part.task or "", 0)
+        weight = part.weights.get(client, 0.0)
         for name, _, shape in fields:
             whole = shape if part.task is None else (sum(rows_by_task.values()), *shape[1:])
             array = _checked(arrays.get(name), name, whole)
-            piece = array if part.task is None else array[start : start + shape[0]]
+            piece = array if part.task is None else array[starts[part.task] :][: shape[0]]
             _require_within(piece, clip, name)
             yield np.multiply(piece, weight, dtype=np.float64)
 
