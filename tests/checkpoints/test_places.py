@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
@@ -9,8 +10,11 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from checkpoint_files import WRITERS, clip, hugging_face_folder
 from safetensors.torch import save_file
@@ -26,10 +30,24 @@ def _tar() -> bytes:
     return held.getvalue()
 
 
-def _zip() -> bytes:
+def _zip(*names: str) -> bytes:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:
-        archive.writestr("weights.npy", b"x")
+        for name in names:
+            archive.writestr(name, b"x")
+    return held.getvalue()
+
+
+def _numpy(save: Callable[..., None], *arrays: Any, **named: Any) -> bytes:
+    held = io.BytesIO()
+    save(held, *arrays, **named)
+    return held.getvalue()
+
+
+def _exported() -> bytes:
+    held = io.BytesIO()
+    model = torch.nn.Linear(2, 2)
+    torch.export.save(torch.export.export(model, (torch.ones(1, 2),)), held)
     return held.getvalue()
 
 
@@ -46,7 +64,23 @@ NONE = {
     "GGUF": (b"GGUF\x03\x00\x00\x00", "is a GGUF file .quantised weights."),
     "gzip": (gzip.compress(b"weights"), "is compressed .gzip.; unpack it first"),
     "tar": (_tar(), "is a tar archive; unpack it first"),
-    "another zip": (_zip(), "a zip without data.pkl, so not one that torch.save wrote"),
+    "a NumPy array": (_numpy(np.save, np.ones(2)), r"NumPy file of one array \(.npy\).*torch.save"),
+    "NumPy arrays": (_numpy(np.savez, a=np.ones(2)), r"NumPy archive \(.npz\) of a; write them"),
+    "arrays without a name": (
+        _numpy(np.savez_compressed, *[np.ones(2)] * 5),
+        r"NumPy archive \(.npz\) of arr_0, arr_1, arr_2 and 2 more; write",
+    ),
+    "an empty zip": (_zip(), "is an empty zip archive; copy or download"),
+    "weights in a zip": (_zip("a/own.pt", "a/x"), r"zip archive \(a/own.pt, a/x\); unpack it, and"),
+    "another zip": (
+        _zip("x\x1b[2J.md"),
+        r"zip archive \(x\\x1b\[2J.md\), not one of torch.save's; all",
+    ),
+    "two of torch's": (_zip("a/data.pkl", "b/data.pkl"), "a zip with a/data.pkl, where torch.save"),
+    "Keras": (_zip("config.json", "model.weights.h5"), "is a Keras model; ask for the PyTorch"),
+    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(20), "is an image, not the weights; give the file"),
+    "ONNX": (b"\x08\x07\x12\x07pytorch\x1a\x05", "is an ONNX model; ask for the PyTorch weights"),
+    "bzip2": (bz2.compress(b"weights"), r"is compressed \(bzip2\); unpack it first"),
 }
 
 
@@ -63,6 +97,29 @@ def test_what_is_no_checkpoint_is_named(what: str, ending: str, tmp_path: Path) 
         checkpoints.read(path)
     assert c.value.public_reason == "its checkpoint file cannot be read"
     assert str(c.value).isprintable()
+
+
+def test_a_program_of_torch_export_is_named(tmp_path: Path) -> None:
+    """Without it such a file would be called damaged, and be downloaded again."""
+    (tmp_path / "own.pt2").write_bytes(_exported())
+    with pytest.raises(CheckpointError, match=r"program of torch.export.*model.state_dict\(\)"):
+        checkpoints.read(tmp_path / "own.pt2")
+
+
+def test_numpys_arrays_can_be_read_after_what_the_error_says(tmp_path: Path) -> None:
+    """Without it the next step that an error names would be another error."""
+    np.savez(tmp_path / "own.npz", **{k: v.numpy() for k, v in clip().visual.state_dict().items()})
+    with pytest.raises(CheckpointError, match="NumPy archive") as caught:
+        checkpoints.read(tmp_path / "own.npz")
+    command = str(caught.value).split("`")[1]
+    place = {"FILE": str(tmp_path / "own.npz"), "'own.": f"'{tmp_path}/own."}
+    for word, real in place.items():
+        command = command.replace(word, repr(real) if word == "FILE" else real)
+    eval(command, {"safetensors": safetensors, "numpy": np})
+    found = checkpoints.read(tmp_path / "own.safetensors").entries
+    assert {k: e.shape for k, e in found.items()} == {
+        k: tuple(v.shape) for k, v in clip().visual.state_dict().items()
+    }
 
 
 def _truncations() -> list[tuple[str, float]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.checkpoints import pickle_rules, pickles
-from neulig_fl.checkpoints.contents import Contents
+from neulig_fl.checkpoints import foreign, pickle_rules, pickles
+from neulig_fl.checkpoints.contents import UNREADABLE, Contents, unusable
 from neulig_fl.checkpoints.pickle_rules import Refused
 from neulig_fl.checkpoints.state_dicts import contents, damaged, refused
 from neulig_fl.checkpoints.storages import Malformed, Storage, from_file
@@ -35,6 +35,9 @@ def read(path: Path) -> Contents:
     """
     try:
         with zipfile.ZipFile(path) as opened:
+            if not any(name.endswith("/data.pkl") for name in opened.namelist()):
+                fault, advice = foreign.zipped(opened.namelist())
+                raise unusable(path, f"cannot be read: it {fault}", advice, UNREADABLE)
             archive = _Archive(path, opened)
             held = archive.held()
             kind = "PyTorch file"
@@ -57,7 +60,7 @@ class _Archive:
     def __post_init__(self) -> None:
         names = [name for name in self.opened.namelist() if name.endswith("/data.pkl")]
         if len(names) != 1 or names[0].count("/") != 1:
-            raise Malformed("a zip without data.pkl, so not one that torch.save wrote")
+            raise Malformed(f"a zip with {names[0]}, where torch.save writes one folder")
         self._root = names[0].removesuffix("data.pkl")
 
     def has(self, name: str) -> bool:
