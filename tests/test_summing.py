@@ -198,6 +198,21 @@ def test_limits_count_what_left_within_sums(data: Path, tmp_path: Path) -> None:
     _refused(again, "advertise", "ada", "limit max_rows 20: 14 rows of this expert have left, and")
 
 
+@pytest.mark.parametrize("limit", ["max_bytes", "max_rows"])
+def test_limits_are_asked_again_as_the_vector_leaves(
+    limit: str, scenario: Scenario, data: Path, tmp_path: Path
+) -> None:
+    """Without it what left while the keys were exchanged would not count."""
+    parts = [Part("first", MEAN)]
+    most = {"max_rows": 7, "max_bytes": 4 * Hand(scenario, tmp_path, parts, FEATURES).terms.entries}
+    rules = {"ada": {"limits": {limit: most[limit]}}}
+    strict = tiny_sums.scenario(tmp_path / "strict", data, policies=rules)
+    hand = Hand(strict, tmp_path / "strict", parts, FEATURES).until("share")
+    hand.store("ada").charge(b"x", 1, {"client": "ada", "kind": "labels"})
+    _refused(hand, "mask", "ada", f"limit {limit} {most[limit]}: 1 {limit[4:]} of this expert have")
+    assert hand.say("bob", hand.body("mask", "bob"))[1]
+
+
 ASKED: dict[str, tuple[Callable[[SumRequest], SumRequest], str]] = {
     "two clients": (
         lambda a: replace(a, parts=(Part(None, {"ada": 0.5, "bob": 0.5}),)),
