@@ -249,6 +249,8 @@ def test_what_is_no_allowance(allowance: Any) -> None:
     """Without it an allowance of no number would end in a library's error."""
     with pytest.raises(InputError, match=r"allowance: .* allowed: a number from 0 to 10"):
         score_interval([(1, 2, 30)], 0.95, allowance)
+    widths = [high - low for low, high in (score_interval([(1, 2, 30)], 0.95, a) for a in (0, 10))]
+    assert widths[0] < widths[1], "both ends of what is allowed have an interval"
 
 
 @pytest.mark.parametrize(
