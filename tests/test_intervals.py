@@ -291,6 +291,15 @@ def test_small_integers_do_not_wrap_around() -> None:
     assert score_interval(fitting) == score_interval(TWO[0][1:] * 2)
 
 
+def test_many_cells_at_once_are_each_cell_alone() -> None:
+    """Without it the table of coverage would mix its cells."""
+    p, q = np.array([[0.1, 0.3], [0.02, 0.0]]), np.array([[0.2, 0.05], [0.0, 0.01]])
+    n = np.array([50.0, 200.0])
+    whole = np.stack(mean_moments(p, q, n), axis=1)
+    alone = [mean_moments(*row, n) for row in zip(p, q, strict=True)]
+    assert whole == pytest.approx(np.array(alone))
+
+
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_a_share_of_nothing_is_nothing(size: int) -> None:
     """Without it a probability of what never happened would be whatever lay in the memory."""
