@@ -193,7 +193,11 @@ class FlowerParties:
                 pending[message_id] = ask
         yield from self._collect(pending, timeout)
         for ask in pending.values():
-            reason = f"client {ask.client} did not answer {ask.action} within {timeout:g} s"
+            key = ask.action if ask.action in ("hello", "prepare") else "answer"
+            reason = (
+                f"client {ask.client} did not answer {ask.action} within {timeout:g} s "
+                f"(timeouts.{key} gives it longer)"
+            )
             yield _without_content(ask, "missing", reason)
         for ask in unsent:
             reason = f"Flower could not send {ask.action} to client {ask.client}"

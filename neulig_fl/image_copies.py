@@ -115,9 +115,13 @@ def sized_folders(folder: Path, files: Sequence[Path]) -> list[Suspects]:
     held: dict[Path, list[Path]] = {}
     for file in files:
         held.setdefault(file.parent, []).append(file)
+    beside: dict[Path, list[Path]] = {}
+    for each in held:
+        if each != folder:
+            beside.setdefault(each.parent, []).append(each)
     found: dict[Path, Suspects] = {}
-    for above in dict.fromkeys(each.parent for each in held if each != folder):
-        members = [each for each in held if each == above or each.parent == above != each]
+    for above, below in beside.items():
+        members = [above, *below] if above in held else below
         if len(members) > MOST_SIZES:
             continue
         for one, other in combinations(members, 2):

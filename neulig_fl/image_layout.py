@@ -125,7 +125,7 @@ def _usual_split(walk: Walk, found: Folders) -> Layout | None:
         raise _misfit(
             walk,
             f"{odd[0]}/ lies beside train/ and test/; say which folders are the parts "
-            f"({splits(train, test)}), or leave it out ({excluded(odd[:1])})",
+            f"({splits(train, test)}), or leave out what is none ({excluded(walk, odd)})",
         )
     _require_alike(walk, parts)
     _require_two(walk, parts["train"])

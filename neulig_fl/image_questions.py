@@ -7,6 +7,7 @@ what structure cannot tell, and with the words.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from glob import escape
@@ -26,6 +27,8 @@ Inside = Mapping[str, Folders]
 SHOWN = 3
 """Most names in one error."""
 
+_MASKS = frozenset({"mask", "masks", "segmentation", "segmentations", "annotations", "labels"})
+
 
 def ask_about_root(walk: Walk, found: Folders) -> None:
     """Ask about folders of the root that may be no classes.
@@ -40,8 +43,8 @@ def ask_about_root(walk: Walk, found: Folders) -> None:
     inside = {name: walk.folders(folder) for name, folder in found.items()}
     _ask_about_names(walk, found, inside)
     _ask_about_sizes(walk, found, inside)
-    _ask_about_same(walk, found, inside)
     _ask_about_copies_of_the_root(walk, found, inside)
+    _ask_about_same(walk, found, inside)
 
 
 def ask_about_classes(walk: Walk, classes: Folders) -> None:
@@ -51,15 +54,45 @@ def ask_about_classes(walk: Walk, classes: Folders) -> None:
         DataError: a question, with every answer to it.
     """
     looks = {name: list(split_names.roles(walk.folders(f))) for name, f in classes.items()}
+    _ask_about_parts_of_parts(walk, classes, looks)
     for name, parts in looks.items():
         if len(parts) >= 2 or all(looks.values()):
             train, test = split_names.proposed(parts)
+            apart = f"{splits(train, test)}, or " if train else ""
             raise unclear(
                 walk,
                 f"class folder {name}/ holds {listed(parts)}, which look like the parts of a "
-                f"split; say what they are: {splits(train, test)}, or {splits(parts, [])} "
-                "to take them together",
+                f"split; say what they are: {apart}{splits(parts, [])} to take them together",
             )
+
+
+def _ask_about_parts_of_parts(
+    walk: Walk, classes: Folders, looks: Mapping[str, Sequence[str]]
+) -> None:
+    """Folders with a split of their own, each of the same classes: clients, domains, sizes."""
+    held = {
+        name: {
+            spelling(each): each
+            for part in parts
+            for each in walk.folders(walk.folders(classes[name])[part])
+        }
+        for name, parts in looks.items()
+    }
+    count = Counter(each for names in held.values() for each in names)
+    common = {each for each, times in count.items() if times >= 2}
+    alike = [name for name, names in held.items() if common & set(names)]
+    if len(common) < 2 or len(alike) < 2:
+        return
+    one = alike[0]
+    shown = [name for each, name in held[one].items() if each in common][:2]
+    parts = list(dict.fromkeys(part for name in alike for part in looks[name]))
+    raise unclear(
+        walk,
+        f"{listed(alike)} hold parts of a split ({listed(looks[one])}) and below these folders of "
+        f"the same names ({listed(shown)}), as clients or domains do; say what they are: "
+        f"`root: {word(str(classes[one]))}` to take that one alone (or a task "
+        f"for each), or {splits(parts, [])} if each of them is a class",
+    )
 
 
 def ask_about_spellings(walk: Walk, classes: Folders) -> None:
@@ -75,8 +108,7 @@ def ask_about_spellings(walk: Walk, classes: Folders) -> None:
             raise unclear(
                 walk,
                 f"{other}/ and {name}/ look like one class in two spellings; move the images of "
-                f"one into the other, or name all classes (`classes: {{{_each((other, name))}, "
-                "...}`)",
+                f"one into the other, or name all classes ({as_classes(classes)})",
             )
 
 
@@ -86,12 +118,21 @@ def _ask_about_names(walk: Walk, found: Folders, inside: Inside) -> None:
     holds = [name for name in looks if len(inside[name]) >= 2]
     if len(looks) >= 2 or (holds and len(found) >= 2):
         verb = "looks like a part" if len(looks) == 1 else "look like the parts"
-        parts = splits(*split_names.proposed(looks))
         raise unclear(
             walk,
-            f"{listed(looks)} {verb} of a split and not like classes; say what they are: {parts} "
-            f"if they hold the class folders, or {as_classes(found)} if each is a class",
+            f"{listed(looks)} {verb} of a split and not like classes; say what they are: "
+            f"{_as_parts(walk, looks, holds, inside)}{as_classes(found)} if each is a class",
         )
+
+
+def _as_parts(walk: Walk, looks: Sequence[str], holds: Sequence[str], inside: Inside) -> str:
+    """The answer that takes folders for parts; only what holds class folders can be one."""
+    train, test = split_names.proposed(holds)
+    others = [name for name in inside if name not in looks and len(inside[name]) >= 2]
+    train = train or others
+    if train:
+        return f"{splits(train, test)} if they hold the class folders, or "
+    return f"{excluded(walk, looks)} to leave out what is no class, or " if holds else ""
 
 
 def _ask_about_sizes(walk: Walk, found: Folders, inside: Inside) -> None:
@@ -107,7 +148,7 @@ def _ask_about_sizes(walk: Walk, found: Folders, inside: Inside) -> None:
         largest = max(sizes, key=lambda name: _bytes_below(found[name]))
         answer = f"{splits([largest], [])} to take {largest}/ alone"
     elif len(others) >= 2:
-        answer = f"{excluded(sizes)} to leave such folders out"
+        answer = f"{excluded(walk, sizes)} to leave such folders out"
     else:
         answer = "put the images of one size into class folders if they are"
     raise unclear(
@@ -133,13 +174,17 @@ def _ask_about_same(walk: Walk, found: Folders, inside: Inside) -> None:
             for each, path in folders.items()
             if images_below(path) and not split_names.role(each) and not is_size(each)
         }
-        for name, folders in inside.items()
+        for name, folders in ((name, _choice(walk, found[name])) for name in inside)
     }
     count = Counter(each for names in held.values() for each in names)
     common = {each for each, times in count.items() if times >= 2}
     alike = [name for name, names in held.items() if 2 * len(common & set(names)) >= len(names) > 1]
+    if len(held) > 2 and all(common & set(names) for names in held.values()):
+        alike = list(held)  # clients of which each has some of the classes
     if len(common) < 2 or len(alike) < 2:
         return
+    masks = [name for each in alike for key, name in held[each].items() if key in _MASKS]
+    less = f"{excluded(walk, dict.fromkeys(masks))} to leave such folders out, " if masks else ""
     shown = [name for each, name in held[alike[0]].items() if each in common][:2]
     beyond = [name for name in found if name not in alike]
     odd = {
@@ -149,12 +194,26 @@ def _ask_about_same(walk: Walk, found: Folders, inside: Inside) -> None:
         walk,
         f"{listed(alike)} hold folders of the same names ({listed(shown)}), as the parts of a "
         "split do, or clients, and classes do not; say what they are: "
-        f"{_parts(found, alike, odd, held)}`root: {word(str(found[alike[0]]))}` to take that one "
-        f"alone, or {as_classes([*alike, *beyond])} if each is a class",
+        f"{less}{_parts(walk, found, alike, odd, held)}`root: {word(str(found[alike[0]]))}` to "
+        "take that one alone (or a task for each), "
+        f"or {as_classes([*alike, *beyond])} if each is a class",
     )
 
 
+def _choice(walk: Walk, folder: Path) -> Folders:
+    """The folders in a folder; where there is one alone and no image, those in that one."""
+    folders = walk.folders(folder)
+    while len(folders) == 1:
+        (only,) = folders.values()
+        below = walk.folders(only)
+        if not below:
+            break
+        folders = below
+    return folders
+
+
 def _parts(
+    walk: Walk,
     found: Folders,
     alike: Sequence[str],
     odd: Collection[str],
@@ -164,7 +223,7 @@ def _parts(
     if len(odd) > SHOWN:  # parts of which each has classes of its own are none of one task
         return ""
     names = dict.fromkeys(n for each in held.values() for key, n in each.items() if key in odd)
-    less = f" and {excluded(names)}" if odd else ""
+    less = f" and {excluded(walk, names)}" if odd else ""
     smallest = min(reversed(alike), key=lambda name: images_below(found[name]))
     train = [name for name in alike if name != smallest]
     return (
@@ -184,7 +243,8 @@ def _ask_about_copies_of_the_root(walk: Walk, found: Folders, inside: Inside) ->
                 walk,
                 f"{name}/ holds folders called as those beside it ({listed(same[:2])}) and looks "
                 f"like a copy of them and not like a class; say what it is: "
-                f"{excluded([name])} to leave it out, or {as_classes(found)} if each is a class",
+                f"{excluded(walk, [name])} to leave it out, or {as_classes(found)} if each is a "
+                "class",
             )
 
 
@@ -197,9 +257,10 @@ def splits(train: Sequence[str], test: Sequence[str]) -> str:
     return f"`train_splits: [{words(train)}]` and `test_splits: [{words(test)}]`"
 
 
-def excluded(names: Iterable[str]) -> str:
-    """The YAML that leaves folders out."""
-    return f"`exclude: [{words([escape(name) for name in names])}]`"
+def excluded(walk: Walk, names: Iterable[str]) -> str:
+    """The YAML that leaves folders out, beside what is left out already."""
+    own = [re.sub("^!", "?", escape(name)) for name in names]  # a ! would take it
+    return f"`exclude: [{words([*walk.exclude, *own])}]`"
 
 
 def as_classes(names: Collection[str]) -> str:
@@ -217,9 +278,21 @@ def words(names: Sequence[str]) -> str:
 
 
 def word(name: str) -> str:
-    """A name as YAML writes it, in quotes where it would read as something else."""
+    r"""A name as YAML writes it, in quotes where it would read as something else.
+
+    Example:
+        >>> print(word("a cat"), word("yes"), word("b\xa0"))
+        a cat 'yes' "b\_"
+    """
+    style = None if name.isprintable() else '"'
     return str(
-        yaml.safe_dump([name], allow_unicode=True, width=10**6, default_flow_style=True)
+        yaml.safe_dump(
+            [name],
+            allow_unicode=style is None,
+            width=10**6,
+            default_flow_style=True,
+            default_style=style,
+        )
     ).strip()[1:-1]
 
 

@@ -248,7 +248,7 @@ class MergingOptions(Section):
 class Timeouts(Section):
     """How long the server waits for the clients, in seconds."""
 
-    hello: Positive = Field(60.0, description="Seconds until every client has said hello.")
+    hello: Positive = Field(180.0, description="Seconds until every client has said hello.")
     prepare: Positive = Field(3600.0, description="Seconds for training or loading an expert.")
     answer: Positive = Field(600.0, description="Seconds for one release.")
 

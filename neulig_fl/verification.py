@@ -338,9 +338,11 @@ def _compared(
 ) -> str | None:
     """Where a report's list departs from the receipts; None where it does not."""
     for number, (each, (index, entry)) in enumerate(zip(told, kept, strict=False)):
-        problem = receipts.difference(dict(entry), each)
+        beyond = [fact for fact in each if fact not in entry]
+        problem = f"tells of {beyond[0]}, which was not signed" if beyond else None
+        problem = problem or receipts.difference(each, {fact: entry[fact] for fact in each})
         if problem is not None:
-            return f"{kind} {number} is not what it says: entry {index} of the receipts {problem}"
+            return f"{kind} {number} {problem}, by entry {index} of the receipts"
     if len(told) != len(kept):
         return f"tells of {len(told)} {kind} where the receipts hold {len(kept)}"
     return None

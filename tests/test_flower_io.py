@@ -278,7 +278,7 @@ def test_silence_ends_at_the_timeout() -> None:
     (answer,) = parties.ask([Ask("c0", "release")], 0.05)
     assert (answer.status, answer.reason) == (
         "missing",
-        "client c0 did not answer release within 0.05 s",
+        "client c0 did not answer release within 0.05 s (timeouts.answer gives it longer)",
     )
 
 

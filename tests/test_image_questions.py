@@ -109,12 +109,66 @@ def test_names_that_differ_in_a_part_of_a_split_alone_are_a_question(
     names: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Without it `X_train/` and `X_test/` would be two classes."""
-    root = tiny.pictures(tmp_path / "own", names, each=2)
     pair = [name for name in sorted(names) if "dog" not in name]
-    parts, classes = _asked(root, f"{pair[0]}/ and {pair[1]}/ look like the parts of a split")
+    question = f"{pair[0]}/ and {pair[1]}/ look like the parts of a split"
+    (classes,) = _asked(tiny.pictures(tmp_path / "flat", names, each=2), question)
+    assert len(_source(tmp_path / "flat", **classes).class_names) == len(names)
+    for name in names:
+        tiny.pictures(tmp_path / "own" / name, CLASSES, each=2)
+    parts, classes = _asked(tmp_path / "own", question)
     tested, trained = pair
     assert parts == {"train_splits": [trained], "test_splits": [tested]}
-    assert len(_source(root, **classes).class_names) == len(names)
+    assert _sizes(_source(tmp_path / "own", **parts))[0] == CLASSES
+    assert len(_source(tmp_path / "own", **classes).class_names) == len(names)
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("Training", "valid")])
+def test_clients_with_a_split_of_their_own_are_asked_about(
+    parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Without it each answer would make the clients the classes, with 100 % for who knows them."""
+    for client in ("client_1", "client_2"):
+        for seed, part in enumerate(parts):
+            tiny.pictures(tmp_path / "own" / client / part, CLASSES, each=2, seed=seed)
+    question = "client_1/ and client_2/ hold parts of a split .*as clients or domains do"
+    alone, classes = _asked(tmp_path / "own", question)
+    assert alone == {"root": str(tmp_path / "own/client_1")}
+    assert _source(tmp_path / "own", **classes).class_names == ("client 1", "client 2")
+
+
+def test_domains_whose_classes_lie_one_folder_down_are_asked_about(tmp_path: Path) -> None:
+    """Without it Office-31 as published would be three classes: amazon, dslr, webcam."""
+    for seed, domain in enumerate(("amazon", "dslr", "webcam")):
+        tiny.pictures(tmp_path / "own" / domain / "images", CLASSES, each=2, seed=seed)
+    answers = _asked(tmp_path / "own", "amazon/, dslr/ and webcam/ hold folders of the same names")
+    assert _source(tmp_path / "own", **answers[-1]).class_names == ("amazon", "dslr", "webcam")
+
+
+def test_masks_beside_images_can_be_left_out(tmp_path: Path) -> None:
+    """Without it masks would be half of the images, and no answer would say so."""
+    for seed, name in enumerate(("ill", "well")):
+        tiny.pictures(tmp_path / "own" / name, ("images", "masks"), each=3, seed=seed)
+    leave, *_ = _asked(tmp_path / "own", r"ill/ and well/ hold folders of the same names")
+    assert leave == {"exclude": ["masks"]}
+    assert _sizes(_source(tmp_path / "own", **leave)) == (("ill", "well"), 6, None)
+
+
+def test_a_part_alone_is_no_split(tmp_path: Path) -> None:
+    """Without it the error would advise `train_splits: []`, which is none."""
+    tiny.pictures(tmp_path / "own", ("cat", "dog"), each=2)
+    tiny.pictures(tmp_path / "own/test", ("x", "y"), each=2, seed=5)
+    leave, classes = _asked(tmp_path / "own", "test/ looks like a part of a split")
+    assert _source(tmp_path / "own", **leave).class_names == ("cat", "dog")
+    assert _source(tmp_path / "own", **classes).class_names == ("cat", "dog", "test")
+
+
+def test_what_is_excluded_stays_excluded_in_an_answer(tmp_path: Path) -> None:
+    """Without it two backups would be asked about in turn, each answer forgetting the other."""
+    root = _held(tmp_path, "own", "own/!backup", "own/old")
+    first, _ = _asked(root / "own", "!backup/ holds folders called as those beside it")
+    second, _ = _asked(root / "own", "old/ holds folders called as those beside it", **first)
+    assert second == {"exclude": ["?backup", "old"]}
+    assert _sizes(_source(root / "own", **second))[0] == CLASSES
 
 
 def test_a_folder_that_holds_what_lies_beside_it_is_a_question(tmp_path: Path) -> None:

@@ -138,10 +138,15 @@ def _of_processor(said: Mapping[str, Any]) -> Preprocessing:
         found["interpolation"] = _RESAMPLE.get(resample, f"resample {resample}")
     elif resample is not None:
         found["interpolation"] = resample.lower() if isinstance(resample, str) else resample
-    if isinstance(size, int) or (isinstance(size, dict) and "shortest_edge" in size):
+    edge = size.get("shortest_edge") if isinstance(size, dict) else size
+    crop = said.get("crop_size")
+    sides = crop.values() if isinstance(crop, dict) else [crop]
+    if said.get("do_resize", True) is False or (isinstance(edge, int) and {*sides} - {edge, None}):
+        found["resize_mode"] = f"size {size} and crop_size {crop}"  # ours has one size
+    elif isinstance(edge, int):
         found["resize_mode"] = "shortest"
     elif isinstance(size, dict) and {"height", "width"} <= set(size):
-        found["resize_mode"] = "shortest" if said.get("do_center_crop") else "squash"
+        found["resize_mode"] = "squash"  # a crop of the same size takes nothing away
     elif size is not None:
         found["resize_mode"] = f"size {size}"
     return found
@@ -149,11 +154,12 @@ def _of_processor(said: Mapping[str, Any]) -> Preprocessing:
 
 def _normalisation(said: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and deviation of pixel / 255."""
-    factor = said.get("rescale_factor", 1.0 / 255.0) if said.get("do_rescale", True) else 1.0
+    known = {key: value for key, value in said.items() if value is not None}
+    factor = known.get("rescale_factor", 1.0 / 255.0) if known.get("do_rescale", True) else 1.0
     if isinstance(factor, bool) or not isinstance(factor, int | float) or factor <= 0:
         return {"std": f"rescale_factor {factor!r}"}
     unit = 1.0 / (255.0 * factor)
-    if not said.get("do_normalize", True):
+    if not known.get("do_normalize", True):
         return {"mean": [0.0, 0.0, 0.0], "std": [round(unit, 9)] * 3}
     given = {k: said[f"image_{k}"] for k in ("mean", "std") if f"image_{k}" in said}
     return {k: _times(unit, values) for k, values in given.items()}

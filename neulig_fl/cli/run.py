@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LOG_END = 200_000
 """Characters at the end of a log in which a reason is looked for."""
 
+_MARK = re.compile(r"\bat client '([^']+)'$")
+"""What `flower_io.at_client` writes below an error."""
+
 KEPT = "trained experts are kept in the cache; the same command goes on from there"
 
 
@@ -136,12 +139,25 @@ def with_reason(message: str, log: Path) -> str:
         return message
     text = log.read_text(encoding="utf-8", errors="replace")[-LOG_END:]
     raised = rf"(?:^|[ .]){named[1] or named[2]}: (.+)$"
-    client = re.match(r"client ('[^']+')", message)
-    own = rf"(?=\n.*\bat client {re.escape(client[1])}$)" if client else ""
-    said = re.findall(raised + own, text, re.MULTILINE) or re.findall(raised, text, re.MULTILINE)
+    client = re.match(r"client '([^']+)'", message)
+    if client is not None and any(_MARK.search(line) for line in text.splitlines()):
+        text = _of_client(text, client[1])
+    said = re.findall(raised, text, re.MULTILINE)
     if not said:
         return message
     return f"{message[: named.end()]} ({said[-1][:400]}){message[named.end() :]}"
+
+
+def _of_client(text: str, name: str) -> str:
+    """What a log holds up to a client's marks, from the mark of another before each of them."""
+    found, since = [], 0
+    lines = text.splitlines()
+    for at, line in enumerate(lines):
+        mark = _MARK.search(line)
+        if mark is not None:
+            found += lines[since:at] if mark[1] == name else []
+            since = at + 1
+    return "\n".join(found)
 
 
 def _log(folder: Path) -> Path:

@@ -254,12 +254,16 @@ def _contradiction(name: str, key: str, said: Sequence[Claim]) -> CheckpointErro
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]) -> bool:
-    """Whether two say the same, to four digits: configs round differently."""
-    return all(_rounded(one[key]) == _rounded(other[key]) for key in keys)
+    """Whether two say the same, numbers within 1e-4: configs round differently."""
+    return all(_alike(one[key], other[key]) for key in keys)
 
 
-def _rounded(value: Any) -> Any:
-    return value if isinstance(value, str) else tuple(round(float(v), 4) for v in value)
+def _alike(one: Any, other: Any) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return bool(one == other)
+    return len(one) == len(other) and all(
+        abs(float(a) - float(b)) <= 1e-4 for a, b in zip(one, other, strict=True)
+    )
 
 
 def _valid(said: configs.Said, path: Path, own: Collection[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import open_clip
 
+from neulig_fl.downloads import download
 from neulig_fl.errors import CheckpointError
 from neulig_fl.families._hub import quiet, reason
 
@@ -75,7 +76,7 @@ def tokeniser(name: str, folder: Path | None) -> Any:
     said = _text(name)
     source = str(folder or said["hf_tokenizer_name"])
     try:
-        with quiet():
+        with quiet(), download():
             return open_clip.tokenizer.HFTokenizer(
                 source,
                 context_length=said.get(
@@ -101,7 +102,7 @@ def own_config(name: str, folder: Path | None) -> dict[str, Any]:
     from transformers import AutoConfig
 
     try:
-        with quiet():
+        with quiet(), download():
             AutoConfig.from_pretrained(str(folder or source))
     except Exception as error:
         raise _unfetched(name, "text tower", source, folder, error) from error

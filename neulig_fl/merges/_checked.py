@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -88,7 +89,9 @@ def require_state_dict(whose: str, model: object) -> None:
 
 def _require_kind(whose: str, name: str, value: object) -> None:
     """Numbers of a quantised model, without a device, or none at all have no mean."""
-    if not isinstance(value, Tensor):
+    if isinstance(value, np.ndarray):
+        advice = "make tensors of all arrays (`torch.from_numpy`)"
+    elif not isinstance(value, Tensor):
         advice = "leave it out of all state dicts, and put it back into the merged one"
     elif value.is_complex() or value.layout != torch.strided:
         advice = "give it as a dense tensor of reals, or leave it out"

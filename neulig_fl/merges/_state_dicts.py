@@ -48,6 +48,10 @@ class StateDicts:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.models, Mapping):
+            raise InputError(
+                "the state dicts are no dict; give each a name: StateDicts({'a': ..., 'b': ...})"
+            )
         if len(self.models) < 2:
             raise InputError(f"{len(self.models)} state dicts are given; merging needs 2 or more")
         first, *others = self.models.items()
@@ -112,7 +116,9 @@ class StateDicts:
             InputError: no theta_0 is given.
         """
         if self.checkpoint is None:
-            raise InputError("this method needs theta_0, the checkpoint that all start from")
+            raise InputError(
+                "this method needs theta_0, the checkpoint that all start from: pass checkpoint="
+            )
         return _numbers(self.checkpoint[name])
 
     def network(self) -> nn.Module:
@@ -143,13 +149,17 @@ class StateDicts:
         return self.records[kind]
 
 
-def merged(method: str, source: StateDicts, **options: Any) -> dict[str, Tensor]:
+def merged(
+    method: str, source: StateDicts | Mapping[str, StateDict], **options: Any
+) -> dict[str, Tensor]:
     """Merge state dicts.
 
     Args:
         method: name of the method.
-        source: the state dicts, and what else the method needs.
-        **options: of the method, by their names in YAML.
+        source: the state dicts, by the experts' names; as `StateDicts` with what else the method
+            needs.
+        **options: of the method, by their names in YAML; of what is random, the seed is that of
+            `StateDicts`.
 
     Entries that are one tensor under several names are merged once and stay one. Where the rule
     makes BatchNorm's running statistics void (git-rebasin, zipit), they are estimated again on
@@ -166,9 +176,10 @@ def merged(method: str, source: StateDicts, **options: Any) -> dict[str, Tensor]
 
     Example:
         >>> experts = {"a": {"w": torch.tensor([1.0])}, "b": {"w": torch.tensor([3.0])}}
-        >>> merged("simple-average", StateDicts(experts))
+        >>> merged("simple-average", experts)
         {'w': tensor([2.])}
     """
+    source = source if isinstance(source, StateDicts) else StateDicts(source)
     module = variants.load("neulig_fl.merges", method)
     if not hasattr(module, "merge"):
         raise InputError(f"{method} gives a model and no state dict; call its `model`")

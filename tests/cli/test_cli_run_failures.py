@@ -88,13 +88,25 @@ def test_a_class_name_alone_is_no_reason(
     assert said.endswith(expected)
 
 
-@pytest.mark.parametrize(("client", "reason"), [("b", "of b"), ("a", "of a"), ("c", "of b")])
-def test_the_reason_is_that_of_the_client(tmp_path: Path, client: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("client", "told"), [("a", " (of a)"), ("b", " (of b)"), ("c", ""), ("d", "")]
+)
+def test_the_reason_is_that_of_the_client(tmp_path: Path, client: str, told: str) -> None:
     """Without it the error names one client and tells another's reason."""
-    logged = [f"(App pid=3) OSError: of {each}\n(App pid=3) {at_client(each)}" for each in "ab"]
+    logged = [
+        "(App pid=3) OSError: of a",
+        "(App pid=3) with a second line",
+        f"(App pid=3) {at_client('a')}",
+        "(App pid=4) OSError: of b",
+        "(App pid=4) a note of its own",
+        f"(App pid=4) {at_client('b')}",
+        "(App pid=5) OSError",
+        f"(App pid=5) {at_client('d')}",
+    ]
     (tmp_path / "flower.log").write_text("\n".join(logged) + "\n")
     message = f"client {client!r}, preparing its expert of group A: unexpected OSError; go"
-    assert f"unexpected OSError ({reason}); go" in with_reason(message, tmp_path / "flower.log")
+    expected = message.replace("; go", f"{told}; go")
+    assert with_reason(message, tmp_path / "flower.log") == expected
 
 
 def test_an_unexpected_error_is_one_line_and_its_traceback_is_kept(

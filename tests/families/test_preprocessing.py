@@ -180,8 +180,16 @@ def test_the_config_beside_the_weights_says_it(tmp_path: Path) -> None:
             {"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [0.5] * 3},
             {"mean": (0.5,) * 3, "std": (0.25,) * 3},
         ),
+        (
+            {"size": {"height": 8, "width": 8}, "do_center_crop": True,
+             "crop_size": {"height": 8, "width": 8}, "rescale_factor": None},
+            {"resize_mode": "squash"},
+        ),
+        ({"size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}}, {}),
+        ({"image_mean": [0.48145, 0.45783, 0.40821], "do_normalize": None}, {
+            "mean": (0.48145, 0.45783, 0.40821)}),
     ],
-    ids=["SigLIP", "CLIP", "plain", "in pixels", "in halves"],
+    ids=["SigLIP", "CLIP", "plain", "in pixels", "in halves", "cropped", "CLIP 2", "rounded"],
 )  # fmt: skip
 def test_hugging_faces_image_processor_says_it(said: Any, expected: Any, tmp_path: Path) -> None:
     """Without it the folder that `save_pretrained` writes would be read in half."""
@@ -214,6 +222,12 @@ def test_the_newer_processor_config_is_read(tmp_path: Path) -> None:
             "resize_mode: \"size {'longest",
             {"resize_mode": "shortest"},
         ),
+        (
+            {"size": {"shortest_edge": 9}, "crop_size": {"height": 8, "width": 8}},
+            "resize_mode: .*crop_size",
+            {"resize_mode": "shortest"},
+        ),
+        ({"size": 8, "do_resize": False}, 'resize_mode: "?.size 8', {"resize_mode": "shortest"}),
         ({"image_mean": 0.5}, "mean: 0.5", {"mean": list(OPENAI["mean"])}),
         ({"image_mean": ["0.5"] * 3}, "mean.0: '0.5'", {"mean": list(OPENAI["mean"])}),
         ({"rescale_factor": "1/255"}, 'std: "rescale_factor', {"std": list(OPENAI["std"])}),
@@ -248,6 +262,16 @@ def test_a_scenario_that_says_all_needs_no_config_that_can_be_read(tmp_path: Pat
     _weights(tmp_path)
     (tmp_path / "open_clip_config.json").write_text("<html>")
     assert _of("tiny-vit", tmp_path, **{**OPENAI, **HALF}).mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("digits", [4, 5, 6, 7])
+def test_a_mean_that_is_rounded_is_no_contradiction(digits: int, tmp_path: Path) -> None:
+    """Without it 0.48145 and 0.48145466 would be two means: 0.4814 and 0.4815."""
+    folder = _weights(tmp_path, file="model.safetensors").parent
+    _config(folder, mean=list(OPENAI["mean"]), std=list(OPENAI["std"]))
+    said = {"image_mean": [round(v, digits) for v in OPENAI["mean"]]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    assert _of("tiny-vit", folder).mean == OPENAI["mean"]
 
 
 def test_configs_that_contradict_each_other_are_an_error_that_names_both(tmp_path: Path) -> None:

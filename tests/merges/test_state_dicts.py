@@ -262,3 +262,17 @@ def test_a_sum_that_half_precision_cannot_hold_is_refused() -> None:
         InputError, match="a: w holds 1 of 1 values that are not finite numbers in float32"
     ):
         StateDicts({"a": wide, "b": wide})
+
+
+def test_the_first_try_from_python_works_or_says_what_to_write() -> None:
+    """Without it a dict of state dicts ends in an AttributeError from inside."""
+    experts = {"a": {"w": torch.tensor([1.0])}, "b": {"w": torch.tensor([3.0])}}
+    assert merged("simple-average", experts)["w"].tolist() == [2.0]
+    listed: Any = list(experts.values())
+    with pytest.raises(InputError, match=r"are no dict; give each a name: StateDicts\({'a': "):
+        merged("simple-average", listed)
+    with pytest.raises(InputError, match="pass checkpoint="):
+        merged("task-arithmetic", experts)
+    arrays: Any = {name: {"w": np.ones(2)} for name in "ab"}
+    with pytest.raises(InputError, match=r"torch\.from_numpy"):
+        merged("simple-average", arrays)
