@@ -340,7 +340,7 @@ def _compared(
     for number, (each, (index, entry)) in enumerate(zip(told, kept, strict=False)):
         beyond = [fact for fact in each if fact not in entry]
         problem = f"tells of {beyond[0]}, which was not signed" if beyond else None
-        problem = problem or receipts.difference(each, {fact: entry[fact] for fact in each})
+        problem = problem or receipts.difference(dict(each), {fact: entry[fact] for fact in each})
         if problem is not None:
             return f"{kind} {number} {problem}, by entry {index} of the receipts"
     if len(told) != len(kept):
