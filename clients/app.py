@@ -54,8 +54,8 @@ def _respond(
     name = _name(scenario, config)
     store = config.store or config.out / "clients" / name
     known = (config.keys, config.policy, config.server)
+    party = Party(scenario, scenario.seed, name, Path(store), *known)
     try:
-        party = Party(scenario, scenario.seed, name, Path(store), *known)
         return party.answer(action, body, payload)
     except Exception as error:
         error.add_note(at_client(name))  # for the log; the reply holds no text of an error
