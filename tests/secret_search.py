@@ -88,8 +88,10 @@ def _windows(content: bytes) -> Iterator[bytes]:
         if len(set(content)) > len(content) // 2:
             yield content
         return
-    for start in (0, len(content) // 16 * 8, (len(content) - WINDOW) // 8 * 8):
-        for at in range(start, len(content) - WINDOW + 1, 8):
+    last = (len(content) - WINDOW) // 8 * 8
+    middle = min(len(content) // 16 * 8, last)
+    for places in (range(0, last + 1, 8), range(middle, last + 1, 8), range(last, -1, -8)):
+        for at in places:
             window = content[at : at + WINDOW]
             if len(set(window)) >= DISTINCT:
                 yield window

@@ -418,7 +418,7 @@ PLANTS: dict[str, tuple[str, Callable[[Party], Any]]] = {
         _to_file("trace.txt", lambda p: encoded((p.root / "keys" / "store.key").read_bytes()).encode()),
     ),
     "a record": ("dump.bin", _to_file("dump.bin", lambda p: b"12345" + _record(p))),
-    "a record's end": ("dump.bin", _to_file("dump.bin", lambda p: _record(p)[-40:])),
+    "a record's end": ("dump.bin", _to_file("dump.bin", lambda p: _record(p)[-800:])),
     "a record as base64": (
         "dump.json",
         _to_file("dump.json", lambda p: base64.b64encode(b"1" + _record(p))),
