@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +29,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The tiny scenarios' seed is set before a test file reads it."""
+    """What must be set before a test file is read.
+
+    A shell's background jobs ignore Ctrl-C, and nohup's a lost terminal; what the tests start
+    would ignore them too.
+    """
     tiny.SEED = config.getoption("--training-seed")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
 
 
 def pytest_terminal_summary(
