@@ -15,7 +15,7 @@ import pytest
 import tiny
 import yaml
 from flwr.app import Context, RecordDict
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neulig_fl import gate, ledger, limits, policy, policy_files, records
@@ -738,6 +738,51 @@ def request_fits(request: Request) -> Callable[[dict[str, Any]], bool]:
 
 @settings(deadline=None)  # each example writes a folder of signed entries
 @given(SCENES, st.just({}) | POLICY, PRESETS_OR_NONE, st.none() | POLICY)
+@example(
+    scene=(
+        [
+            {
+                "name": "s0",
+                "group": "A",
+                "share": [
+                    {"kind": "inputs", "queries": ["pool", "evaluation", "train"], "fraction": 0.25}
+                ],
+            },
+            {
+                "name": "s1",
+                "group": "B",
+                "share": [{"queries": [], "kind": "fisher", "fraction": 0.25}],
+            },
+        ],
+        [
+            (
+                0,
+                Request(
+                    stage="s0",
+                    group="A",
+                    kind="inputs",
+                    queries="pool",
+                    fraction=0.25,
+                    protection="none",
+                ),
+            ),
+            (
+                0,
+                Request(
+                    stage="s1",
+                    group="B",
+                    kind="fisher",
+                    queries=None,
+                    fraction=0.25,
+                    protection="none",
+                ),
+            ),
+        ],
+    ),
+    own={},
+    preset=None,
+    node={"never": [], "limits": {"max_bytes": 40}},
+).via("discovered failure")
 def test_whatever_is_asked_only_what_all_three_allow_is_released(
     scene: tuple[list[dict[str, Any]], list[tuple[int, Request]]],
     own: dict[str, Any],
@@ -780,13 +825,13 @@ def _judge(
     before, made = len(store.entries()), len(holdings.made)
     files = len(list(store.root.rglob("*.bin")))
     if referee.allows(run, request):
-        released = _ask(scenario, request, store, holdings, node=node)
+        released = _ask(scenario, request, store, holdings, expert=request.group, node=node)
         assert released.entry["kind"] == request.kind
         size = records.byte_count(request.kind, released.rows, SIZES, request.fraction)
         assert len(released.payload) == size
         return
     with pytest.raises(ClientRefused):
-        _ask(scenario, request, store, holdings, node=node)
+        _ask(scenario, request, store, holdings, expert=request.group, node=node)
     entries = store.entries()
     assert len(entries) == before + 1
     assert (entries[-1]["event"], bool(entries[-1]["reason"])) == ("refusal", True)
