@@ -53,8 +53,9 @@ def ask_about_classes(walk: Walk, classes: Folders) -> None:
     Raises:
         DataError: a question, with every answer to it.
     """
-    looks = {name: list(split_names.roles(walk.folders(f))) for name, f in classes.items()}
-    _ask_about_parts_of_parts(walk, classes, looks)
+    inside = {name: walk.folders(folder) for name, folder in classes.items()}
+    looks = {name: list(split_names.roles(folders)) for name, folders in inside.items()}
+    _ask_about_parts_of_parts(walk, classes, inside, looks)
     for name, parts in looks.items():
         if len(parts) >= 2 or all(looks.values()):
             train, test = split_names.proposed(parts)
@@ -67,19 +68,14 @@ def ask_about_classes(walk: Walk, classes: Folders) -> None:
 
 
 def _ask_about_parts_of_parts(
-    walk: Walk, classes: Folders, looks: Mapping[str, Sequence[str]]
+    walk: Walk, classes: Folders, inside: Inside, looks: Mapping[str, Sequence[str]]
 ) -> None:
     """Folders with a split of their own, each of the same classes: clients, domains, sizes."""
     held = {
-        name: {
-            spelling(each): each
-            for part in parts
-            for each in walk.folders(walk.folders(classes[name])[part])
-        }
+        name: {spelling(each): each for part in parts for each in walk.folders(inside[name][part])}
         for name, parts in looks.items()
     }
-    count = Counter(each for names in held.values() for each in names)
-    common = {each for each, times in count.items() if times >= 2}
+    common = _common(held)
     alike = [name for name, names in held.items() if common & set(names)]
     if len(common) < 2 or len(alike) < 2:
         return
@@ -93,6 +89,12 @@ def _ask_about_parts_of_parts(
         f"`root: {word(str(classes[one]))}` to take that one alone (or a task "
         f"for each), or {splits(parts, [])} if each of them is a class",
     )
+
+
+def _common(held: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """The spellings that two folders or more hold."""
+    count = Counter(each for names in held.values() for each in names)
+    return {each for each, times in count.items() if times >= 2}
 
 
 def ask_about_spellings(walk: Walk, classes: Folders) -> None:
@@ -174,10 +176,9 @@ def _ask_about_same(walk: Walk, found: Folders, inside: Inside) -> None:
             for each, path in folders.items()
             if images_below(path) and not split_names.role(each) and not is_size(each)
         }
-        for name, folders in ((name, _choice(walk, found[name])) for name in inside)
+        for name, folders in ((name, _choice(walk, below)) for name, below in inside.items())
     }
-    count = Counter(each for names in held.values() for each in names)
-    common = {each for each, times in count.items() if times >= 2}
+    common = _common(held)
     alike = [name for name, names in held.items() if 2 * len(common & set(names)) >= len(names) > 1]
     if len(held) > 2 and all(common & set(names) for names in held.values()):
         alike = list(held)  # clients of which each has some of the classes
@@ -188,7 +189,10 @@ def _ask_about_same(walk: Walk, found: Folders, inside: Inside) -> None:
     shown = [name for each, name in held[alike[0]].items() if each in common][:2]
     beyond = [name for name in found if name not in alike]
     odd = {
-        each for names in (held[n] for n in alike) for each in names if count[each] != len(alike)
+        each
+        for name in alike
+        for each in held[name]
+        if sum(each in names for names in held.values()) != len(alike)
     }
     raise unclear(
         walk,
@@ -200,9 +204,8 @@ def _ask_about_same(walk: Walk, found: Folders, inside: Inside) -> None:
     )
 
 
-def _choice(walk: Walk, folder: Path) -> Folders:
-    """The folders in a folder; where there is one alone and no image, those in that one."""
-    folders = walk.folders(folder)
+def _choice(walk: Walk, folders: Folders) -> Folders:
+    """Some folders; where there is one alone, those in that one, if there are any."""
     while len(folders) == 1:
         (only,) = folders.values()
         below = walk.folders(only)
