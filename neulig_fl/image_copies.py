@@ -1,19 +1,22 @@
-"""Files that look like smaller copies of images beside them: thumbnails, previews, web sizes.
+"""Files that look like smaller copies of images beside them, or like their masks.
 
-A copy in another size has other pixels and so an id of its own; with its original in a training
-half, an evaluated copy would be known. A name proves nothing, so such files are a question. Folders
-of sizes are found by what they hold: files of the same names, all smaller in one of two folders.
+Copies are thumbnails, previews, web sizes; masks come from segmentation. A copy in another size has
+other pixels and so an id of its own; with its original in a training half, an evaluated copy would
+be known. A name proves nothing, so such files are a question. Folders of sizes are found by what
+they hold: files of the same names that look alike, all smaller in one of two folders.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from itertools import combinations
 from pathlib import Path, PurePath
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 _FOLDERS = frozenset(
@@ -23,8 +26,10 @@ _FOLDERS = frozenset(
     }
 )  # fmt: skip
 _MARKS = r"thumbs?|thumbnails?|tn|small|preview|resized|min|scaled|lowres|low_res"
+_MASKS = r"masks?|seg|segm|segmentation|annotations?|labels?|trimap|gt|depth|matte|overlay"
 _BEHIND = re.compile(
-    rf"^(?P<of>.+?)[-_. ](?P<mark>{_MARKS}|\d{{2,4}}x\d{{2,4}}|@\dx)$", re.IGNORECASE
+    rf"^(?P<of>.+?)[-_. ](?P<mark>(?P<mask>{_MASKS})|{_MARKS}|\d{{2,4}}x\d{{2,4}}|@\dx)$",
+    re.IGNORECASE,
 )
 _SIZE = re.compile(
     r"full|fullsize|full.size|originals?|orig|large|medium|small|hi.?res|low.?res|tn|"
@@ -37,7 +42,10 @@ MOST_SIZES = 20
 _LOOKED_AT = 8
 """Pairs of files whose sizes are compared."""
 
-_BEFORE = re.compile(rf"^(?P<mark>{_MARKS})[-_. ](?P<of>.+)$", re.IGNORECASE)
+_ALIKE = 12
+"""Mean difference, in 255 grey levels, up to which two pictures of 16 x 16 are of one image."""
+
+_BEFORE = re.compile(rf"^(?P<mark>(?P<mask>{_MASKS})|{_MARKS})[-_. ](?P<of>.+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -49,16 +57,30 @@ class Suspects:
         example: one of them.
         original: what it looks like a copy of; None: its folder's name says it.
         count: how many.
+        mask: whether they look like masks, and not like copies.
     """
 
     pattern: str
     example: Path
     original: Path | None
     count: int
+    mask: bool = False
+
+    @property
+    def what(self) -> str:
+        """What they may be."""
+        return "the mask" if self.mask else "a smaller copy"
+
+    @property
+    def why(self) -> str:
+        """Why they should not be taken."""
+        if self.mask:
+            return "an expert would be trained on masks as on images"
+        return "an expert that is trained on the one would know the other"
 
 
 def suspects(root: Path, files: Sequence[Path]) -> list[Suspects]:
-    """Files that look like smaller copies, by what would exclude them.
+    """Files that look like smaller copies or masks, by what would exclude them.
 
     Args:
         root: folders above it do not count.
@@ -71,9 +93,9 @@ def suspects(root: Path, files: Sequence[Path]) -> list[Suspects]:
     for file in files:
         seen = _in_folder(file.relative_to(root)) or _beside(file, by_stem)
         if seen is not None:
-            pattern, original = seen
-            before = found.get(pattern, Suspects(pattern, file, original, 0))
-            found[pattern] = Suspects(pattern, before.example, before.original, before.count + 1)
+            pattern, original, mask = seen
+            before = found.get(pattern, Suspects(pattern, file, original, 0, mask))
+            found[pattern] = replace(before, count=before.count + 1)
     return list(found.values())
 
 
@@ -91,15 +113,15 @@ def copies(mine: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Path] | 
     """A smaller and a larger image of one name, if all that are looked at are such pairs.
 
     Half of the names of the fewer files are the same, every image of the one side is smaller than
-    its like of the other, and their sides have the same ratio: so that images which are merely
-    numbered alike are none.
+    its like of the other, their sides have the same ratio, and they look alike: so that images
+    which are merely numbered alike are none.
     """
     pairs = _of_one_name(mine, others)
     step = -(-len(pairs) // _LOOKED_AT) or 1
-    sides = [(_sides(one), _sides(other)) for one, other in pairs[::step]]
-    known = [(one, other) for one, other in sides if one and other]
+    looks = [(_look(one), _look(other)) for one, other in pairs[::step]]
+    known = [(one, other) for one, other in looks if one and other]
     for smaller, turned in ((known, False), ([(b, a) for a, b in known], True)):
-        if known and all(_is_smaller(one, other) for one, other in smaller):
+        if known and all(_is_smaller_copy(one, other) for one, other in smaller):
             first, second = pairs[0]
             return (second, first) if turned else (first, second)
     return None
@@ -167,9 +189,28 @@ def _sides(file: Path) -> tuple[int, int] | None:
         return None
 
 
-def _is_smaller(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    ratios = one[0] / one[1], other[0] / other[1]
-    return one < other and abs(ratios[0] - ratios[1]) <= 0.05 * max(ratios)
+@dataclass(frozen=True)
+class _Look:
+    """The shorter and the longer side of an image, and its grey levels at 16 x 16."""
+
+    sides: tuple[int, int]
+    grey: NDArray[np.float32]
+
+
+def _look(file: Path) -> _Look | None:
+    """What is compared of an image; None where it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            grey = image.convert("L").resize((16, 16), Image.Resampling.BOX)
+            return _Look((min(image.size), max(image.size)), np.asarray(grey, dtype=np.float32))
+    except Exception:  # as for `_sides`
+        return None
+
+
+def _is_smaller_copy(one: _Look, other: _Look) -> bool:
+    ratios = one.sides[0] / one.sides[1], other.sides[0] / other.sides[1]
+    alike = abs(ratios[0] - ratios[1]) <= 0.05 * max(ratios)
+    return one.sides < other.sides and alike and abs(one.grey - other.grey).mean() <= _ALIKE
 
 
 def twins(files: Sequence[Path]) -> list[Path]:
@@ -183,15 +224,19 @@ def twins(files: Sequence[Path]) -> list[Path]:
     return [file for file in files if first[file.with_suffix("")] != file]
 
 
-def _in_folder(file: PurePath) -> tuple[str, Path | None] | None:
+_Seen = tuple[str, Path | None, bool]
+"""What would exclude a file, what it belongs to, and whether it looks like a mask."""
+
+
+def _in_folder(file: PurePath) -> _Seen | None:
     for folder in file.parts[:-1]:
         if folder.casefold() in _FOLDERS:
-            return folder, None
+            return folder, None, False
     return None
 
 
-def _beside(file: Path, by_stem: dict[str, Path]) -> tuple[str, Path | None] | None:
-    """The original of a file by its name, and the pattern of its mark."""
+def _beside(file: Path, by_stem: dict[str, Path]) -> _Seen | None:
+    """The original of a file by its name."""
     stem = file.stem
     behind, before = _BEHIND.match(stem), _BEFORE.match(stem)
     for match in (behind, before):
@@ -201,5 +246,5 @@ def _beside(file: Path, by_stem: dict[str, Path]) -> tuple[str, Path | None] | N
         mark = re.sub(r"\d+", "[0-9]*", match["mark"])
         start, end = match.span("mark")
         kept = f"*{stem[start - 1]}{mark}.*" if match is behind else f"{mark}{stem[end]}*"
-        return kept, original
+        return kept, original, match["mask"] is not None
     return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from neulig_fl import split_names
 from neulig_fl.errors import DataError, nearest, plain
 from neulig_fl.image_questions import (
+    as_classes,
     ask_about_classes,
     ask_about_root,
     ask_about_spellings,
@@ -174,9 +175,15 @@ def _require_alike(walk: Walk, parts: Mapping[str, Folders]) -> None:
             raise _misfit(
                 walk,
                 f"{part}/ and {first}/ differ in the class folder {odd[0]!r}{hint}; every part of "
-                "a split has the same class folders; for classes of that name, give the folders "
-                "other names",
+                f"a split has the same class folders; leave it out ({excluded(walk, [odd[0]])})"
+                f"{_as_classes(walk, parts)}",
             )
+
+
+def _as_classes(walk: Walk, parts: Mapping[str, Folders]) -> str:
+    """The answer that takes parts for classes, where they lie in the root."""
+    beside = set(parts) <= set(walk.folders(walk.root))
+    return f", or if parts are classes, name them ({as_classes(parts)})" if beside else ""
 
 
 def _require_two(walk: Walk, classes: Folders) -> None:

@@ -298,7 +298,7 @@ def test_an_empty_class_folder_is_bad_input(
     error = broken(DataError, tasks=tasks)
     assert error.exit_code == 2
     assert "class folder 'emu' holds no image" in str(error)
-    assert "add some or remove the folder" in str(error)
+    assert "add some, or leave it out" in str(error)
 
 
 def test_an_unreadable_image_is_bad_input_before_anything_runs(

@@ -274,6 +274,23 @@ def test_what_looks_like_a_thumbnail_is_a_question(name: str, pattern: str, tmp_
     assert len(_source(root, exclude=["another.*", f"!{pattern}"]).ids()) == 7
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("0_mask.bmp", "*_mask.*"), ("0-seg.bmp", "*-seg.*"), ("GT_0.bmp", "GT_*")],
+)
+def test_what_looks_like_a_mask_is_a_question(name: str, pattern: str, tmp_path: Path) -> None:
+    """Without it an expert would be trained on outlines as on images."""
+    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    Image.new("L", (12, 12), 255).save(root / "cat" / name)
+    with pytest.raises(DataError, match=rf"cat/{name} may be the mask of cat/0\.bmp") as caught:
+        _source(root).ids()
+    assert "as on images" in str(caught.value)
+    answer = yaml.safe_load(str(caught.value).split("`")[1])
+    assert answer == {"exclude": [pattern]}
+    assert len(_source(root, **answer).ids()) == 6
+    assert len(_source(root, exclude=[]).ids()) == 7
+
+
 def test_the_answer_about_thumbnails_is_whole(tmp_path: Path) -> None:
     """Without it the pattern of one class would be taken for the answer about all of them."""
     root = tiny.pictures(tmp_path / "own", CLASSES, each=3)

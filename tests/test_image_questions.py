@@ -270,7 +270,7 @@ def test_subfolders_of_sizes_within_classes_leave_the_largest(tmp_path: Path) ->
     assert len(_source(root, **take).ids()) == 18
 
 
-@pytest.mark.parametrize(("wide", "high"), [(12, 12), (30, 12)])
+@pytest.mark.parametrize(("wide", "high"), [(12, 12), (30, 12), (24, 24), (8, 8)])
 def test_images_that_are_only_numbered_alike_make_no_question(
     wide: int, high: int, tmp_path: Path
 ) -> None:
@@ -281,3 +281,18 @@ def test_images_that_are_only_numbered_alike_make_no_question(
         image = Image.new("RGB", (wide, high), (number, 9, 9))
         image.save(root / "cat" / "second" / f"{number}.bmp")
     assert len(_source(root).ids()) == 9
+
+
+@pytest.mark.parametrize("folder", ["second", "64x64"])
+def test_frames_of_two_clips_are_no_copies_of_one_another(folder: str, tmp_path: Path) -> None:
+    """Without it two clips of one class, numbered alike and of two sizes, would lose one."""
+    root = tiny.pictures(tmp_path / "own", ("dog", "fox"), each=3)
+    for clip, (side, level) in {"first": (32, 60), folder: (16, 200)}.items():
+        (root / "dog" / clip).mkdir()
+        for frame in range(4):
+            image = Image.new("RGB", (side, side), (level + frame, 9, 9))
+            image.save(root / "dog" / clip / f"{frame}.png")
+    if folder == "second":
+        assert len(_source(root).ids()) == 14
+    else:  # its name says a size
+        _asked(root, "may be a smaller copy of")

@@ -15,14 +15,15 @@ from neulig_fl.errors import CheckpointError, plain
 from neulig_fl.files import sha256 as file_sha256
 
 IN_FOLDER = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
     "model.safetensors",
     "model.safetensors.index.json",
-    "open_clip_model.safetensors",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
-    "open_clip_pytorch_model.bin",
 )
-"""What a folder's weights are called, the preferred first."""
+"""What a folder's weights are called, the preferred first: OpenCLIP's own, where timm's or Hugging
+Face's lie beside them."""
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _INDEX = ".index.json"
@@ -73,7 +74,7 @@ def _in_folder(folder: Path) -> Path:
         fault, advice = "a folder of TensorFlow or Flax weights", "ask for the PyTorch weights"
     else:
         fault = f"a folder without weights ({_few(names) or 'it is empty'})"
-        advice = f"it should hold {IN_FOLDER[0]} or {IN_FOLDER[3]}, or give a file"
+        advice = f"it should hold {IN_FOLDER[2]} or {IN_FOLDER[4]}, or give a file"
     raise unusable(folder, fault, advice, MISSING)
 
 

@@ -21,6 +21,8 @@ _PLAIN = re.compile(
 )
 _PARTS = re.compile(_WHERE + r"(?:blocks|layers)\.(?P<block>\d+)\.(?P<part>\d+)\.(?P<rest>.+)")
 _STAGE = re.compile(_WHERE + r"(?:stages|layers|blocks)\.(?P<stage>\d+)\.")
+_BRANCHES = re.compile(r"(?:^|\.)blocks\.\d+\.blocks\.\d+\.\d+\.")
+_OTHERS = re.compile(_WHERE + r"(?P<list>\w+_blocks(?:_\w+)?|blocks_\w+)\.\d+\.")
 _EMBEDDING = re.compile(r"(?:^|\.)patch_embed\.")
 
 KNOWN = (
@@ -67,6 +69,9 @@ def blocks(entries: Iterable[str]) -> dict[str, Block]:
     places: dict[str, str] = {}
     for name, match in matches.items():
         places.setdefault(match["where"], name)
+    for name in names:
+        if other := _OTHERS.match(name):
+            places.setdefault(other["where"] + other["list"], name)  # CaiT's, XCiT's
     found = {name: _block(match) for name, match in matches.items()}
     if len(set(found.values())) < 2:
         raise InputError(f"no two blocks are known by the names of its entries: {_some(names)}")
@@ -75,6 +80,8 @@ def blocks(entries: Iterable[str]) -> dict[str, Block]:
             "its blocks stand in several places, and names do not tell which of them runs first: "
             f"{_some(list(places.values()))}"
         )
+    if branched := next(filter(_BRANCHES.search, names), None):  # CrossViT's
+        raise InputError(f"its blocks hold branches, which run side by side: {branched}")
     if any(block.stage >= 0 for block in found.values()):
         found |= _between(names, found)
     return {name: found[name] for name in names if name in found}

@@ -14,13 +14,14 @@ def is_matrix(shape: tuple[int, ...]) -> bool:
 
     These are linear layers, attention's packed projections as one matrix, the last projection and
     positions, as in the official codes, which average all others, convolutions among them. The
-    official codes average a two-dimensional `text_projection` too; an image encoder has none.
+    official codes average a two-dimensional `text_projection` too; an image encoder has none. One
+    without numbers has no singular values.
 
     Example:
-        >>> is_matrix((8, 2)), is_matrix((8, 3, 4, 4)), is_matrix((8,))
-        (True, False, False)
+        >>> is_matrix((8, 2)), is_matrix((8, 3, 4, 4)), is_matrix((8,)), is_matrix((0, 2))
+        (True, False, False, False)
     """
-    return len(shape) == 2
+    return len(shape) == 2 and min(shape) > 0
 
 
 def factors(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

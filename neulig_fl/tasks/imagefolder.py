@@ -22,7 +22,7 @@ from neulig_fl import pictures
 from neulig_fl.errors import DataError, plain
 from neulig_fl.image_copies import sized_folders, suspects, twins
 from neulig_fl.image_layout import Answers, Layout, layout
-from neulig_fl.image_questions import words
+from neulig_fl.image_questions import excluded, words
 from neulig_fl.image_walk import Walk, composed
 from neulig_fl.picture_source import Listing, PictureSource, class_faults
 
@@ -75,8 +75,8 @@ class ImageFolder(PictureSource):
 
     @cached_property
     def readable(self) -> tuple[str, ...]:
-        """The folders' names; underscores read as spaces."""
-        return tuple(name.replace("_", " ") for name in self.label_names)
+        """The folders' names; underscores read as spaces, several as one."""
+        return tuple(" ".join(name.replace("_", " ").split()) or name for name in self.label_names)
 
     @cached_property
     def _files(self) -> list[_Found]:
@@ -98,8 +98,8 @@ class ImageFolder(PictureSource):
         left = f"; left out: {', '.join(out)}" if out else ""
         endings = ", ".join(sorted(pictures.readable_endings()))
         return DataError(
-            f"{self.who}: class folder {name!r} holds no image ({endings}){left}; add some or "
-            "remove the folder",
+            f"{self.who}: class folder {name!r} holds no image ({endings}){left}; add some, "
+            f"or leave it out ({excluded(self._walk, [name])})",
             public_reason="a class folder of its image folder is empty",
         )
 
@@ -124,8 +124,8 @@ class ImageFolder(PictureSource):
         what = "an image" if of is None else self._walk.name(of)
         more = sum(c.count for c in asked) - 1
         raise DataError(
-            f"{self.who}: {example}{f' and {more} more like it' if more else ''} may be a smaller "
-            f"copy of {what}; an expert that is trained on the one would know the other; write "
+            f"{self.who}: {example}{f' and {more} more like it' if more else ''} may be "
+            f"{first.what} of {what}; {first.why}; write "
             f"`exclude: [{words(patterns)}]` to take one of each, or `exclude: []` to take all "
             f"(beside other patterns, '{_TAKEN}{first.pattern}')",
             public_reason="its image folder seems to hold images and their thumbnails",

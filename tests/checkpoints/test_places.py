@@ -209,6 +209,15 @@ def test_a_folder_with_one_checkpoint_means_that(tmp_path: Path) -> None:
     assert list(checkpoints.read(tmp_path).entries) == ["a"]
 
 
+def test_openclips_weights_are_preferred_to_those_beside_them(tmp_path: Path) -> None:
+    """Without it a folder as timm and OpenCLIP publish it would be read as another model's."""
+    folder = hugging_face_folder(tmp_path / "a", clip())
+    save_file(clip().state_dict(), folder / "open_clip_model.safetensors")
+    assert "visual.class_embedding" in checkpoints.read(folder).entries
+    (folder / "open_clip_model.safetensors").unlink()
+    assert "class_embedding" in " ".join(checkpoints.read(folder).entries)
+
+
 def test_a_configuration_of_something_else_does_not_matter(tmp_path: Path) -> None:
     """Without it an expert could not lie beside a file that happens to be called config.json."""
     torch.save(clip().visual.state_dict(), tmp_path / "a.pt")

@@ -201,6 +201,18 @@ UNKNOWN: dict[str, tuple[list[str], str]] = {
         ["visual.transformer.resblocks.0.w", "transformer.resblocks.0.w", "transformer.resblocks.1.w"],
         "several places.*: visual.transformer.resblocks.0.w, transformer.resblocks.0.w; known",
     ),
+    "class attention": (
+        ["blocks.0.w", "blocks.1.w", "blocks_token_only.0.w"],
+        "several places.*: blocks.0.w, blocks_token_only.0.w",
+    ),
+    "class attention by another name": (
+        ["blocks.0.w", "blocks.1.w", "cls_attn_blocks.0.w", "cls_attn_blocks.1.w"],
+        "several places.*: blocks.0.w, cls_attn_blocks.0.w",
+    ),
+    "branches": (
+        ["blocks.0.blocks.0.0.w", "blocks.0.blocks.1.0.w", "blocks.1.blocks.0.0.w"],
+        "side by side: blocks.0.blocks.0.0.w",
+    ),
     "encoder and decoder": (
         ["encoder.block.0.w", "encoder.block.1.w", "decoder.block.0.w"],
         "several places.*: encoder.block.0.w, decoder.block.0.w",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import subjects
+import three_matrices
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,9 @@ from neulig_fl.merges import Needs, StateDicts, merged
 METHODS = merges.names()
 STATES = [name for name in METHODS if hasattr(merges.load(name), "merge")]
 BOTH = [(method, name) for method in METHODS for name in subjects.ARCHITECTURES]
+NAMED_OR_MEASURED = {"adamerging", "fisher", "git-rebasin", "lines", "regmean", "zipit"}
+"""Methods that need an architecture's names, or more of an expert than its parameters."""
+
 WANTED = {
     "simple-average", "task-arithmetic", "ties", "regmean", "adamerging", "wemoe", "fisher", "dare",
     "iso-c", "tsv-m", "pcb", "consensus", "model-stock", "lines", "magmax", "slerp", "git-rebasin",
@@ -151,6 +155,15 @@ def test_dtypes_and_counters_are_kept(method: str) -> None:
     counters = [k for k, v in first.items() if not v.is_floating_point()]
     assert counters
     assert all(torch.equal(found[k], first[k]) for k in counters)
+
+
+@pytest.mark.parametrize("method", [m for m in STATES if m not in NAMED_OR_MEASURED])
+def test_an_entry_without_numbers_stays_one(method: str) -> None:
+    """A model with an empty head or buffer would end in an IndexError."""
+    shapes = {**three_matrices.LINEAR, "head.weight": (0, 5), "head.bias": (0,)}
+    found = merged(method, three_matrices.source(shapes, 2))
+
+    assert {k: tuple(v.shape) for k, v in found.items()} == shapes
 
 
 def _as(model: Any, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -155,7 +155,7 @@ def _make(root: Path, how: str) -> None:
         ("a file", "no such folder"),
         ("one class", r"1 class folder\(s\); a task needs 2 or more"),
         ("no class", r"0 class folder\(s\)"),
-        ("empty class", "class folder 'dog' holds no image .*add some or remove the folder"),
+        ("empty class", "class folder 'dog' holds no image .*add some, or leave it out"),
         ("class of texts", "class folder 'zoo' holds no image"),
         (
             "in two classes",
@@ -329,6 +329,37 @@ def test_parts_that_do_not_fit_together_are_an_error(
         DataError, match=f"^imagefolder {published}: {message}; (every part of|say which)"
     ):
         _source(published).ids()
+
+
+@pytest.mark.parametrize("how", ["class", "val"])
+def test_a_class_of_one_part_alone_can_be_left_out(how: str, published: Path) -> None:
+    """Without it the question would have no answer but to move files."""
+    _odd(published, how)
+    with pytest.raises(DataError, match="differ in the class folder") as caught:
+        _source(published).ids()
+    answer = yaml.safe_load(str(caught.value).split("`")[1])
+    assert answer == {"exclude": ["emu" if how == "class" else "dog"]}
+    classes = yaml.safe_load(str(caught.value).split("`")[3])["classes"]
+    assert set(classes) == {"test", "train"} | ({"val"} if how == "val" else set())
+    if how == "class":
+        assert _source(published, **answer).class_names == ("cat", "dog")
+
+
+def test_an_empty_class_folder_can_be_left_out(tmp_path: Path) -> None:
+    """Without it the metadata that comes with a data set would have to be deleted."""
+    root = tiny.pictures(tmp_path / "own", ("cat", "dog"), each=2)
+    (root / "imdb").mkdir()
+    (root / "imdb" / "ages.mat").write_bytes(b"x")
+    with pytest.raises(DataError, match="class folder 'imdb' holds no image") as caught:
+        _source(root).ids()
+    answer = yaml.safe_load(str(caught.value).split("`")[1])
+    assert _source(root, **answer).class_names == ("cat", "dog")
+
+
+def test_several_underscores_read_as_one_space(tmp_path: Path) -> None:
+    """Without it prompts would hold runs of spaces."""
+    root = tiny.pictures(tmp_path / "own", ("big__cat", "_dog", "__"), each=2)
+    assert _source(root).class_names == ("__", "dog", "big cat")
 
 
 def test_classes_called_train_and_test_are_classes_once_the_user_says_so(tmp_path: Path) -> None:
