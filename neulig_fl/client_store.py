@@ -233,6 +233,11 @@ class ClientStore:
         """What `keep_sum` kept last; None when there is nothing."""
         return self._sum_file.read_bytes() if self._sum_file.is_file() else None
 
+    def forget_sum(self) -> None:
+        """Erase the state of a sum that is over: its shares are of use to thieves alone."""
+        with self.exclusive():
+            self._sum_file.unlink(missing_ok=True)
+
     @property
     def _sum_file(self) -> Path:
         return self.root / "sum.state"

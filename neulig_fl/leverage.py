@@ -17,10 +17,10 @@ What it does not say.
   without their columns count.
 - Likeness. Vectors that resemble one another are known from their mean alone, at leverage 1 / T.
 - Combinations. theta_1 - theta_2 may be determined while both leverages are 0.5.
-- Other statistics of the same model: features tell of parameters. Each has a history of its own,
-  and none is safe by the other's.
-- Rows that a client never heard of. A sum without client t still helps to solve for t. So a server
-  tells every client every row, and clients who take part refuse for those who do not.
+- Answers to other images. Answers to many images tell of a model, and so of its answers to others;
+  only those to the same images, and parameters with all of them, count together (`joint`).
+- Rows that no client of a sum ever heard of. A sum without client t still helps to solve for t. So
+  every client guards every vector that it knows of, whoever takes part.
 
 Rounding. Rows that differ very little determine a vector only through a tiny singular value s, and
 what a sum loses by rounding is amplified by 1 / s. The diagonal is that of
@@ -37,8 +37,10 @@ variance that the sums explain when entries and errors are independent.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,15 +54,27 @@ ROUNDING = 1e-9
 """A leverage above the limit by no more than this is at the limit: two clients' mean gives 0.5."""
 
 
+NEGLIGIBLE = 1e-6
+"""Share of the largest |weight| of a sum below which a client's part is lost in its rounding."""
+
+MODEL = "model"
+"""The statistic of parameters, and of whatever single ones of which give parameters away."""
+
+OUTPUTS = "outputs"
+"""What the statistic of answers begins with; the name of their images follows."""
+
+
 @dataclass(frozen=True)
 class WeightedSum:
     """One sum that a server asked for or got.
 
     Args:
-        statistic: names the vectors that are summed: which expert's, of which group, what of it.
-            What follows from the same vectors by adding what the server knows (parameters and task
-            vectors) has the same name.
+        statistic: names the vectors that are summed: `MODEL`, or `OUTPUTS` and their images. What
+            follows from the same vectors by adding what the server knows has the same name.
         weights: each client's, by its stable name; who is not in it took no part.
+        label: what is summed, in words.
+        versions: which of its vectors each client put into it, where that is known: another tag for
+            another expert of the same client.
 
     Raises:
         InputError: a weight that is not finite.
@@ -68,19 +82,65 @@ class WeightedSum:
 
     statistic: str
     weights: Mapping[str, float]
+    label: str = field(default="", compare=False)
+    versions: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for client, weight in self.weights.items():
             if not math.isfinite(weight):
                 raise InputError(
-                    f"weight of client {client!r} in a sum over {self.statistic} is {weight}; "
+                    f"weight of client {client!r} in a sum over {self.words} is {weight}; "
                     "allowed: a finite number"
                 )
 
     @property
+    def words(self) -> str:
+        """What is summed."""
+        return self.label or self.statistic
+
+    @property
     def participants(self) -> tuple[str, ...]:
-        """Clients whose weight is not 0, by name."""
-        return tuple(sorted(c for c, w in self.weights.items() if w))
+        """Clients whose vectors move the sum, by name.
+
+        Example:
+            >>> WeightedSum(MODEL, {"a": 0.5, "b": 0.5, "c": 1e-300, "d": 0.0}).participants
+            ('a', 'b')
+        """
+        return participants(self.weights)
+
+    @property
+    def group_size(self) -> int:
+        """How many clients with equal weights hide one another as well: (sum |w|)^2 / sum w^2.
+
+        Rounded to the nearest whole number.
+
+        Example:
+            >>> row = {"a": 0.4, "b": 0.3, "c": 0.3, "d": 1e-300}
+            >>> WeightedSum(MODEL, row).group_size
+            3
+
+        Source: the effective sample size of weights; L. Kish, Survey Sampling, 1965, section 11.7.
+        """
+        largest = max(map(abs, self.weights.values()), default=0.0)
+        if not largest:
+            return 0
+        sizes = [abs(weight) / largest for weight in self.weights.values()]
+        return math.floor(math.fsum(sizes) ** 2 / math.fsum(x * x for x in sizes) + 0.5)
+
+    def among(self, clients: Collection[str]) -> WeightedSum:
+        """The sum with the vectors of these clients alone."""
+        kept = {name: weight for name, weight in self.weights.items() if name in clients}
+        return replace(self, weights=kept)
+
+    def record(self) -> dict[str, Any]:
+        """As a ledger's entry holds it."""
+        return {"of": self.statistic, "weights": dict(self.weights)}
+
+
+def participants(weights: Mapping[str, float]) -> tuple[str, ...]:
+    """Clients whose |weight| is not negligible beside the largest, by name."""
+    largest = max(map(abs, weights.values()), default=0.0)
+    return tuple(sorted(c for c, w in weights.items() if w and abs(w) >= NEGLIGIBLE * largest))
 
 
 def leverages(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -121,24 +181,95 @@ def _unit_rows(rows: Sequence[Mapping[str, float]], clients: Sequence[str]) -> N
     return unit
 
 
-def predicted(sums: Sequence[WeightedSum]) -> dict[str, dict[str, float]]:
-    """Every client's leverage after some sums, for each statistic.
+Overlap = Callable[[str, str], bool]
+"""Whether two sets of images may share one, by their names."""
+
+
+def joint(
+    sums: Sequence[WeightedSum], overlap: Overlap = operator.eq
+) -> dict[str, list[WeightedSum]]:
+    """Sums that count together, because their vectors give one another away.
+
+    Answers to images that overlap are taken for the same vectors, whatever kind they are of and
+    whatever the images are called. Parameters determine all answers, so they count with each set of
+    images. Answers to other images are other vectors.
+
+    Args:
+        sums: of one expert of each client.
+        overlap: whether two sets of images share one.
+
+    Returns:
+        By set of images, in the order of their first sums; of `MODEL` parameters alone.
+
+    Example:
+        >>> rows = [WeightedSum(name, {"a": 1.0}) for name in ("outputs x", "model", "outputs y")]
+        >>> for name, found in joint(rows).items():
+        ...     print(name, [s.statistic for s in found])
+        outputs x ['outputs x', 'model']
+        model ['model']
+        outputs y ['model', 'outputs y']
+    """
+    return {
+        anchor: [s for s in sums if s.statistic == MODEL or _together(anchor, s, overlap)]
+        for anchor in dict.fromkeys(s.statistic for s in sums)
+    }
+
+
+def _together(anchor: str, other: WeightedSum, overlap: Overlap) -> bool:
+    if MODEL in (anchor, other.statistic):
+        return anchor == other.statistic
+    prefix = f"{OUTPUTS} "
+    names = [each.removeprefix(prefix) for each in (anchor, other.statistic)]
+    return anchor == other.statistic or overlap(names[0], names[1])
+
+
+def known(sums: Sequence[WeightedSum], asked: Sequence[WeightedSum] = ()) -> dict[str, float]:
+    """Every client's leverage under sums that count together: the larger of two countings.
+
+    A client may have another vector in another sum, as its `versions` say. Vectors that are taken
+    for the same determine more in most cases, and less where two unlike ones would have cancelled.
+    So a client's vectors are counted as one, in the sums that do not contradict the versions in
+    `asked`; and each version by itself, in all sums.
+
+    Args:
+        sums: of `joint`.
+        asked: those among them that are asked for now.
+
+    Returns:
+        By client's name.
+    """
+    now = {client: version for s in asked for client, version in s.versions.items()}
+    same = [s for s in sums if all(s.versions.get(c, now[c]) == now[c] for c in now)]
+    found = leverages([s.weights for s in same])
+    if not any(s.versions for s in sums):
+        return found
+    apart = leverages(
+        [{f"{s.versions.get(c, '')}\n{c}": w for c, w in s.weights.items()} for s in sums]
+    )
+    for column, value in apart.items():
+        client = column.partition("\n")[2]
+        found[client] = max(found.get(client, 0.0), value)
+    return dict(sorted(found.items()))
+
+
+def predicted(
+    sums: Sequence[WeightedSum], overlap: Overlap = operator.eq
+) -> dict[str, dict[str, float]]:
+    """Every client's leverage after some sums.
 
     Args:
         sums: those that were given and those that are planned; the order is free.
+        overlap: whether two sets of images share one.
 
     Returns:
-        By statistic, in the order of their first sums, and client.
+        By what counts together, as `joint` names it, and client.
 
     Example:
-        >>> plan = [WeightedSum("features A", {"a": 0.5, "b": 0.5})]
-        >>> {c: round(v, 6) for c, v in predicted(plan)["features A"].items()}
+        >>> plan = [WeightedSum("model", {"a": 0.5, "b": 0.5})]
+        >>> {c: round(v, 6) for c, v in predicted(plan)["model"].items()}
         {'a': 0.5, 'b': 0.5}
     """
-    return {
-        statistic: leverages([s.weights for s in sums if s.statistic == statistic])
-        for statistic in dict.fromkeys(s.statistic for s in sums)
-    }
+    return {name: known(rows) for name, rows in joint(sums, overlap).items()}
 
 
 def refusal(
@@ -146,21 +277,27 @@ def refusal(
     asked: Sequence[WeightedSum],
     client: str,
     max_leverage: float,
+    overlap: Overlap = operator.eq,
+    agreed: Sequence[WeightedSum] | None = None,
 ) -> str | None:
     """Why a client takes no part in some sums; None when it does. Needs no data.
 
-    A client guards its own vector, and the vectors of those who take no part in what is asked: they
-    are not there to refuse, and a sum without them can still single them out. Those who take part
-    guard their own.
+    A client guards its own vector and every other one that the rows it knows name. Those who take
+    no part are not there to refuse, and a sum without them can still single them out. Those who
+    take part may not know the sums that were made without them: it is told for them what the rows
+    before add to what is asked. What is asked by itself is theirs to judge, before their vectors
+    leave; afterwards nobody can take one back, so what is added by who drops out is refused by all.
 
     Args:
-        history: every sum that the client heard of, whether or not it took part; all statistics.
+        history: every sum that the client heard of, whether or not it took part.
         asked: the sums asked for now, which count together.
         client: who is asked.
         max_leverage: above 0, at most 1; at 1 nothing is refused.
+        overlap: whether two sets of images share one.
+        agreed: the sums as those who take part let their vectors go into them; None: as `asked`.
 
     Returns:
-        One line that names the statistic, the client whose vector would be singled out, the
+        One line that names what is summed, the client whose vector would be singled out, the
         leverage, the limit, and how many sums count. It holds no weights and no values.
 
     Raises:
@@ -168,31 +305,38 @@ def refusal(
 
     Example:
         >>> both, one = {"a": 0.5, "b": 0.5}, {"b": 1.0}
-        >>> refusal([], [WeightedSum("features A", both)], "a", 0.5)
-        >>> refusal([WeightedSum("features A", both)], [WeightedSum("features A", one)], "b", 0.5)
-        "leverage of client 'a' in sums over features A would be 1.000, above max_leverage 0.5: \
+        >>> refusal([], [WeightedSum("model", both)], "a", 0.5)
+        >>> refusal([WeightedSum("model", both)], [WeightedSum("model", one)], "b", 0.5)
+        "leverage of client 'a' in sums over model would be 1.000, above max_leverage 0.5: \
 1 sum asked for, 1 before"
     """
     if not 0.0 < max_leverage <= 1.0:
         raise InputError(f"max_leverage is {max_leverage}; allowed: above 0, at most 1")
-    for statistic in dict.fromkeys(s.statistic for s in asked):
-        new = [s for s in asked if s.statistic == statistic]
-        old = [s for s in history if s.statistic == statistic]
-        before = leverages([s.weights for s in old])
-        after = leverages([s.weights for s in (*old, *new)])
-        present = {name for s in new for name in s.participants}
+    for rows in joint([*history, *asked], overlap).values():
+        new = [s for s in rows if any(s is each for each in asked)]
+        if not new:
+            continue
+        old = [s for s in rows if not any(s is each for each in new)]
+        theirs = new if agreed is None else _like(new, agreed)
+        before, alone, after = (known(each, asked) for each in (old, theirs, rows))
         for name, value in after.items():
-            rises = value > before.get(name, 0.0) + ROUNDING
-            guarded = name == client or (name not in present and rises)
+            most = max(before.get(name, 0.0), alone.get(name, 0.0))
+            guarded = name == client or value > most + ROUNDING
             if guarded and value > max_leverage + ROUNDING:
-                return _reason(name, statistic, value, max_leverage, len(new), len(old))
+                return _reason(name, new[0].words, value, max_leverage, len(new), len(old))
     return None
 
 
-def _reason(client: str, statistic: str, value: float, most: float, asked: int, before: int) -> str:
+def _like(rows: Sequence[WeightedSum], others: Sequence[WeightedSum]) -> list[WeightedSum]:
+    """Those among others that are over the same vectors."""
+    of = {row.statistic for row in rows}
+    return [other for other in others if other.statistic in of]
+
+
+def _reason(client: str, what: str, value: float, most: float, asked: int, before: int) -> str:
     # Rounded up: a refusal must not print a leverage equal to its limit.
     shown = math.ceil(value * 1000.0 - 1e-6) / 1000.0
     return (
-        f"leverage of client {client!r} in sums over {statistic} would be {shown:.3f}, above "
+        f"leverage of client {client!r} in sums over {what} would be {shown:.3f}, above "
         f"max_leverage {most:g}: {asked} sum{'' if asked == 1 else 's'} asked for, {before} before"
     )

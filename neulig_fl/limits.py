@@ -29,12 +29,15 @@ class Claims:
         epsilon: what all releases of the expert come to, together with this one, by the
             protection's accountant.
         leverage: the record's largest leverage in the sums that it goes into, in [0, 1].
-        group_size: clients in the smallest of these sums.
+        group_size: clients with equal weights that would hide one another as well, in the smallest
+            of these sums.
+        sums: of the expert's vectors that tell of one another, this record's among them.
     """
 
     epsilon: float | None = None
     leverage: float | None = None
     group_size: int | None = None
+    sums: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def refusal(limits: Limits, entries: Sequence[Entry], candidate: Candidate) -> s
         for entry in entries
         if entry["event"] == "release" and entry.get("expert") in (candidate.expert, None)
     ]
-    checks: tuple[_Check, ...] = (_rows, _bytes, _epsilon, _leverage, _group_size)
+    checks: tuple[_Check, ...] = (_rows, _bytes, _epsilon, _leverage, _group_size, _sums)
     found = (check(limits, spent, candidate) for check in checks)
     return next((reason for reason in found if reason is not None), None)
 
@@ -154,5 +157,16 @@ def _group_size(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str
     if size is None:
         return f"limit min_group_size {least}: how many clients the sum has is not known"
     if size < least:
-        return f"limit min_group_size {least}: the sum has {size} clients"
+        return f"limit min_group_size {least}: the sum has {size} clients by their weights"
+    return None
+
+
+def _sums(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
+    """What a sum loses by rounding is lost anew in each: many sums of the same tell of it."""
+    found, limit = candidate.claims.sums, f"limit max_sums {limits.max_sums}"
+    if found is None:
+        known = candidate.protection not in SUMS
+        return None if known else f"{limit}: how many sums it has been in is not known"
+    if found > limits.max_sums:
+        return f"{limit}: with this one, {found} sums of its vectors would have been made"
     return None

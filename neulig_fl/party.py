@@ -32,7 +32,7 @@ from neulig_fl import (
     trimming,
 )
 from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import NeuligError
+from neulig_fl.errors import NeuligError, RunError
 from neulig_fl.files import write_atomically
 from neulig_fl.gate import Side
 from neulig_fl.greeting import greeting, run_of
@@ -50,6 +50,8 @@ from neulig_fl.records import (
     share_of,
 )
 from neulig_fl.scenario import Client, Scenario
+from neulig_fl.sum_requests import image_ids
+from neulig_fl.sum_state import SumInProgress
 from neulig_fl.summing import Summing
 
 REFERENCE_FILE = "reference.json"
@@ -120,9 +122,21 @@ class Party:
     def _hello(self, body: dict[str, Any]) -> dict[str, Any]:
         """Say who this is, and sign that for the run that asks, so that it is nobody else's."""
         run, rest = run_of(body)
+        if run is not None:
+            self._forget_sums_of_others(run)
         if run is not None and rest.get(SERVER) is not None:
             recipients.remember(self._store(run).root, run, rest[SERVER])
         return greeting(self._store().identity, self.name, __version__, run)
+
+    def _forget_sums_of_others(self, run: str) -> None:
+        """A sum of another run goes on no more, however it ended."""
+        store = self._store(run)
+        kept = store.kept_sum()
+        try:
+            if kept is not None and SumInProgress.from_bytes(kept).run != run:
+                store.forget_sum()
+        except RunError:
+            store.forget_sum()
 
     def _server(self, run: str | None) -> Recipient:
         """Who asks in this run, and who that must be."""
@@ -246,6 +260,11 @@ class PartyHoldings:
     def rows_by_task(self) -> dict[str, int]:
         """Queries of each task, in the order of the record's rows; none without queries."""
         return {block.task.name: block.rows for block in self._blocks if block.owner is None}
+
+    @property
+    def images_by_task(self) -> dict[str, list[str] | None]:
+        """Content ids of each task's images; None where the server sends what it likes."""
+        return image_ids(self._party.scenario, [b for b in self._blocks if b.owner is None])
 
     @property
     def sizes(self) -> Dimensions:

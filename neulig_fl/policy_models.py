@@ -65,7 +65,14 @@ class Limits(Section):
         "give it away.",
     )
     min_group_size: Annotated[Count, Field(ge=2)] | None = Field(
-        None, description="Fewest clients in a sum that a record goes into. null: any."
+        None,
+        description="Fewest clients in a sum that a record goes into; by their weights, (sum of "
+        "|w|)^2 / sum of w^2, so that a client with little weight counts little. null: any.",
+    )
+    max_sums: Count = Field(
+        64,
+        description="Most sums of vectors of one expert that tell of one another: of the same "
+        "images' answers, and of its parameters; sums under the same weights count as well.",
     )
     not_after: Moment | None = Field(
         None,

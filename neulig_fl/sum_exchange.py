@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import sum_keys
+from neulig_fl import sum_keys, sum_peers
 from neulig_fl.collect import ERRORS, Collector, received, released
 from neulig_fl.errors import BadReply, NeuligError, RunError
 from neulig_fl.fitted import NotAvailable
@@ -24,6 +24,7 @@ from neulig_fl.receipts import Receipts
 from neulig_fl.records import Request
 from neulig_fl.secure_sum import Server, Terms
 from neulig_fl.secure_sum.fixed_point import WORD
+from neulig_fl.sum_peers import Statement
 from neulig_fl.sum_requests import SumRequest
 
 STEPS = 5
@@ -46,6 +47,7 @@ class Exchange:
         asked: what is summed; all its clients are asked.
         terms: of the round.
         rows: rows of a client's vector.
+        images: names of each task's set of images.
         releases: where the report's records of masked vectors go.
         refusals: where those of clients who are left out go.
         size: bytes of all masked vectors so far.
@@ -56,6 +58,7 @@ class Exchange:
     asked: SumRequest
     terms: Terms
     rows: int
+    images: Mapping[str, str]
     releases: list[Record]
     refusals: list[Record]
     size: int = field(init=False, default=0)
@@ -63,6 +66,7 @@ class Exchange:
     _server: Server = field(init=False)
     _bar: Bar = field(init=False)
     _peers: tuple[str, ...] = field(init=False, default=())
+    _histories: dict[str, Statement] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._server = Server(self.terms, sum_keys.verifier(self.collector.book.known))
@@ -90,13 +94,13 @@ class Exchange:
             RunError: a client refused, failed, is missing or answered wrongly, and the scenario
                 says stop.
         """
-        server = self._server
-        self._ask(
-            "advertise", lambda _: {"sum": self.asked.to_body()}, self._took(server.add_advert)
-        )
+        server, book = self._server, self.collector.book
+        known = {name: book.known[name].record() for name in self.asked.clients}
+        first = {"sum": self.asked.to_body(), "identities": known}
+        self._ask("advertise", lambda _: first, self._take_advert)
         roster = self._closed(server.roster).hex()
-        known = {name: self.collector.book.known[name].record() for name in server.expected}
-        said = {"message": roster, "identities": known}
+        histories = {name: self._histories[name] for name in server.expected}
+        said = {"message": roster, "histories": sum_peers.packed(histories)}
         self._ask("share", lambda _: said, self._took(server.add_shares))
         boxes = self._closed(server.deliveries)
         self._peers = server.expected
@@ -198,17 +202,24 @@ class Exchange:
 
         return take
 
+    def _take_advert(self, client: str, answer: Answer) -> None:
+        """Take a client's keys, and what it remembers of sums, which the others are told."""
+        statement = Statement.read(answer.body.get("history"))
+        self._took(self._server.add_advert)(client, answer)
+        self._histories[client] = statement
+
     def _take_masked(self, client: str, answer: Answer) -> Record:
         """Check a masked vector and the entry that charges it, then add it to the sum."""
         facts, size = received(answer, self.rows), WORD.itemsize * self.terms.entries
         if facts["bytes"] != size:
             raise BadReply(f"{facts['bytes']} bytes instead of {size}")
-        sums = self.asked.restricted(self._peers).statistics()
+        book, entry = self.collector.book, answer.body.get("entry")
+        sums = self.asked.restricted(self._peers).statistics(self.images)
         rest = {
             "round": self.asked.round,
-            "sums": [{"of": each.statistic, "weights": dict(each.weights)} for each in sums],
+            "sums": [each.record() for each in sums],
+            "who": {name: sum_peers.column(book.known[name]) for name in self._peers},
         }
-        book, entry = self.collector.book, answer.body.get("entry")
         signed = book.check(client, self._request, {**facts, **rest}, entry)
         self._server.add_masked(client, answer.payload)
         self.size += size

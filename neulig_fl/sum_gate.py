@@ -1,9 +1,9 @@
 """The gate for secure sums: a client's part in one is a release, and is made here alone.
 
 What `gate` asks of every request holds for a sum too. Besides, the sum must leave the client's
-vector, and those of clients who take no part, undetermined: with who was invited, with who is still
-there when the vector leaves, and with who survived when its masks are taken off. The vector is
-charged on the disk before it leaves; it is not stored, so a reply that is lost is lost.
+vector, and all others, undetermined by what the clients in it remember together: with who is
+still there when the vector leaves, and with who survived when its masks are taken off. The vector
+is charged on the disk before it leaves; it is not stored, so a reply that is lost is lost.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from neulig_fl import gate, policy, records, secure_sum, sum_history
 from neulig_fl.client_store import Released
-from neulig_fl.errors import RunError
+from neulig_fl.errors import NeuligError
 from neulig_fl.gate import Fault, Held, Side
-from neulig_fl.limits import Candidate, Claims
+from neulig_fl.image_sets import ImageSets
+from neulig_fl.leverage import WeightedSum
+from neulig_fl.limits import Candidate
+from neulig_fl.sum_history import Sums
+from neulig_fl.sum_peers import Peers, Statement
 from neulig_fl.sum_requests import SumRequest
 from neulig_fl.sum_state import SumInProgress
 from neulig_fl.sum_vectors import weighted
@@ -30,6 +34,11 @@ class SumHoldings(Held, Protocol):
     @property
     def rows_by_task(self) -> Mapping[str, int]:
         """Queries of each task in the query set, in the order of the record's rows."""
+        ...
+
+    @property
+    def images_by_task(self) -> Mapping[str, Sequence[str] | None]:
+        """Content ids of each task's images; None where the server sends what it likes."""
         ...
 
 
@@ -52,27 +61,40 @@ def refusing(side: Side, asked: SumRequest) -> Iterator[None]:
     """What goes wrong in a sum is refused, and noted.
 
     Raises:
-        ClientRefused: for any RunError.
+        ClientRefused: for any error of ours.
     """
     try:
         yield
-    except RunError as error:
+    except NeuligError as error:
         reason = error.public_reason or type(error).__name__
         gate.refuse(side, reason, asked.request)
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """A client's vector on its way into a sum.
+
+    Args:
+        size: bytes of the masked vector.
+        rows: rows of the vector.
+        expert: tag of the expert, whose sums add up.
+    """
+
+    size: int
+    rows: int
+    expert: str
+
+
 def join(
-    side: Side, asked: SumRequest, present: Collection[str], *, size: int, rows: int, expert: str
+    side: Side, held: SumInProgress, present: Collection[str], vector: Weighed
 ) -> dict[str, Any]:
     """Let a client's vector into a sum with these clients, or refuse it and note that.
 
     Args:
         side: who is asked.
-        asked: what is summed.
-        present: whose vectors can be in the sum.
-        size: bytes of the masked vector.
-        rows: rows of the vector.
-        expert: identifies the expert, whose sums add up.
+        held: the sum.
+        present: whose vectors can be in it.
+        vector: the client's own.
 
     Returns:
         What the ledger's entry of the vector says of the sum.
@@ -80,19 +102,21 @@ def join(
     Raises:
         ClientRefused: a limit of a policy, or the round is over.
     """
-    store, request, name = side.store, asked.request, side.client.name
-    sums = asked.restricted(present).statistics()
+    store, asked, request = side.store, held.asked, held.asked.request
     with store.exclusive():
         admit(side, asked)
-        entries, tag = store.entries(), store.tag("expert", expert)
-        past = sum_history.history(entries, tag)
-        claims = sum_history.claims(past, sums, name)
-        counted = rows if request.kind in records.PER_QUERY else None
-        candidate = Candidate(tag, request.kind, request.protection, counted, size, claims)
+        with refusing(side, asked):
+            sums = _sums(side, held, present, vector.expert)
+        claims = sums.claims()
+        counted = vector.rows if request.kind in records.PER_QUERY else None
+        candidate = Candidate(
+            vector.expert, request.kind, request.protection, counted, vector.size, claims
+        )
         reason = (
             _over(side, asked)
-            or sum_history.refusal(side.layers, past, sums, name)
-            or policy.over_limit(side.layers, entries, candidate)
+            or asked.restricted(present).too_few()
+            or sums.refusal(side.layers)
+            or policy.over_limit(side.layers, store.entries(), candidate)
         )
         if reason is not None:
             gate.refuse(side, reason, request)
@@ -100,11 +124,69 @@ def join(
         side,
         request,
         round=asked.round,
-        expert=tag,
+        expert=vector.expert,
         leverage=claims.leverage,
         group_size=claims.group_size,
-        sums=[{"of": each.statistic, "weights": dict(each.weights)} for each in sums],
+        sums=[each.record() for each in sums.asked],
+        who={name: column for name, column in held.columns.items() if name in present},
     )
+
+
+def meet(side: Side, held: SumInProgress, statements: Mapping[str, Statement]) -> SumInProgress:
+    """Hear what the others in the roster remember, or refuse the sum and note that.
+
+    Args:
+        side: who is asked.
+        held: the sum, with the roster.
+        statements: of all in the roster, by client; may be any.
+
+    Returns:
+        The sum, with the experts whose vectors the others put in.
+
+    Raises:
+        ClientRefused: a history is missing, is not the one that its owner signed, or is shorter or
+            other than one before; or with what they remember, the sum would tell too much.
+    """
+    asked, columns, own = held.asked, held.columns, side.client.name
+    signed = held.state.said
+    for name, digest in signed.items():
+        if name not in statements or statements[name].digest != digest:
+            gate.refuse(side, f"the history of {name!r} is not the one it signed", asked.request)
+    others = {columns[n]: statements[n] for n in signed if n != own}
+    with side.store.exclusive(), refusing(side, asked):
+        Peers(side.store.root).hear(others)
+    experts = {**{n: statements[n].expert for n in signed}, own: held.experts[own]}
+    return replace(held, experts=experts)
+
+
+def statement(side: Side, expert: str) -> Statement:
+    """What a client tells the others of a sum: its history, and which expert it puts in."""
+    return Statement(expert, tuple(sum_history.events(side.store.entries())))
+
+
+def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str) -> Sums:
+    """What is asked for, beside all sums that this client knows of.
+
+    Raises:
+        InputError: what it heard of others is damaged.
+    """
+    store, asked, name, columns = side.store, held.asked, side.client.name, held.columns
+    met = [other for other in held.experts if other != name]
+    own = columns[name]
+    mine, heard = sum_history.events(store.entries()), Peers(store.root).known()
+    if not met:  # whether an open round went on without it, others will say
+        mine, heard = sum_history.settled(mine), {}
+    histories = {**heard, own: mine}
+    before = {
+        column: [event for event in said if event["round"] != asked.round]
+        for column, said in histories.items()
+    }
+    labels = sum_history.names(store.entries())
+    labels |= {column: client for client, column in columns.items()}
+    past = sum_history.accounts(before, own, [columns[other] for other in met], labels)
+    images = ImageSets(store.root)
+    new = asked.restricted(present).statistics(held.images, {**held.experts, name: expert})
+    return Sums(past, new, name, images.overlap)
 
 
 def _over(side: Side, asked: SumRequest) -> str | None:
@@ -136,9 +218,10 @@ def contribute(side: Side, held: SumInProgress, delivery: bytes, holdings: SumHo
     room = io.BytesIO(bytes(size))  # written in place, and taken as bytes without a copy
     with side.store.exclusive():
         with refusing(side, asked):
-            most = asked.most_weight(name)
+            most = asked.most_share(name)
             after, chunks = secure_sum.mask(held.state, delivery, vector, most, room.getbuffer())
-        fact = join(side, asked, after.peers, size=size, rows=rows, expert=holdings.expert)
+        tag = side.store.tag("expert", holdings.expert)
+        fact = join(side, held, after.peers, Weighed(size, rows, tag))
         fact["data"] = side.store.tag("data", holdings.data_hash)
         problem = gate.other_pictures(side, request, fact)
         if problem is not None:
@@ -152,43 +235,46 @@ def contribute(side: Side, held: SumInProgress, delivery: bytes, holdings: SumHo
         return side.store.charge(payload, rows, fact)
 
 
-def witness(side: Side, asked: SumRequest, survivors: Sequence[str]) -> None:
+def witness(side: Side, held: SumInProgress, survivors: Sequence[str]) -> None:
     """Let a client confirm who survived, or refuse it; what it confirms is in its ledger on return.
 
     Args:
         side: who is asked.
-        asked: what was summed.
-        survivors: whose vectors are said to be in the sum.
+        held: the sum.
+        survivors: whose vectors are said to be in it.
 
     Raises:
         ClientRefused: with these alone, the sum would tell too much; or others were confirmed.
     """
-    store, request = side.store, asked.request
+    store, asked, request = side.store, held.asked, held.asked.request
     with store.exclusive():
         entries = store.entries()
         said = sum_history.confirmed(entries, asked.round)
         if said is not None and said["survivors"] == list(survivors):
             return
         reason = "it has confirmed other survivors" if said else None
-        reason = reason or _with_survivors(side, asked, survivors)
+        with refusing(side, asked):
+            reason = reason or _with_survivors(side, held, survivors)
         if reason is not None:
             gate.refuse(side, reason, request)
         said = gate.fact(side, request, round=asked.round, survivors=list(survivors))
         store.note_outcome(said)
 
 
-def _with_survivors(side: Side, asked: SumRequest, survivors: Sequence[str]) -> str | None:
+def _with_survivors(side: Side, held: SumInProgress, survivors: Sequence[str]) -> str | None:
     """Why the sum of these vectors would tell too much; its rows and bytes are charged already."""
-    entries = side.store.entries()
-    own = sum_history.released(entries, asked.round)
+    asked = held.asked
+    own = sum_history.released(side.store.entries(), asked.round)
     if own is None:
         return "in this round no vector of its own has left"
-    sums, name = asked.restricted(survivors).statistics(), side.client.name
-    past = sum_history.history([e for e in entries if e is not own], own["expert"])
-    reason = sum_history.refusal(side.layers, past, sums, name)
+    reason = asked.restricted(survivors).too_few()
     if reason is not None:
         return reason
-    claims: Claims = sum_history.claims(past, sums, name)
+    agreed = [WeightedSum(row["of"], row["weights"]) for row in own["sums"]]
+    sums = replace(_sums(side, held, survivors, own["expert"]), agreed=agreed)
+    reason = sums.refusal(side.layers)
+    if reason is not None:
+        return reason
     request = asked.request
-    again = Candidate(own["expert"], request.kind, request.protection, 0, 0, claims)
+    again = Candidate(own["expert"], request.kind, request.protection, 0, 0, sums.claims())
     return policy.over_limit(side.layers, [], again)

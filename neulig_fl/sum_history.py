@@ -1,43 +1,187 @@
-"""The sums that a client took part in, from its own ledger, and what one more would tell of it.
+"""The sums that a server knows of, as clients remember them, and what one more would tell of them.
 
-A release within a sum names the weights of all whose vectors could be in it. Once the client has
-confirmed who survived, these alone count. Sums of another expert are other vectors' sums.
+A client's history is a part of its own ledger: the weights under which its vectors left within
+sums, and who survived. Clients name one another by columns there, short fingerprints of their
+oldest keys, so that a client has one column in all scenarios. What the clients of a sum remember is
+put together (`sum_peers`): a row that any of them knows counts for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from neulig_fl import leverage, policy
-from neulig_fl.ledger import OUTCOME, RELEASE, Entry
-from neulig_fl.leverage import WeightedSum
+from neulig_fl.ledger import OUTCOME, RELEASE, Entry, canonical
+from neulig_fl.leverage import Overlap, WeightedSum
 from neulig_fl.limits import Claims
 from neulig_fl.policy import Layer
 
+Event = Mapping[str, Any]
+"""`{event: left, round, expert, sums}` or `{event: outcome, round, survivors}`."""
 
-def history(entries: Sequence[Entry], expert: str) -> list[WeightedSum]:
-    """Every sum that one expert's vectors went into, as far as this client knows.
+LEFT = "left"
+
+
+def events(entries: Iterable[Entry]) -> list[Event]:
+    """A client's history: what its ledger says of sums, oldest first, in columns.
 
     Args:
         entries: its own ledger.
-        expert: tag of the expert, as in the entries; what names none counts for every one.
 
     Example:
-        >>> row = {"of": "parameters", "weights": {"ada": 0.5, "bob": 0.5}}
-        >>> left = {"event": "release", "expert": "e", "round": "r", "sums": [row]}
+        >>> row = {"of": "model", "weights": {"ada": 0.5, "bob": 0.5}}
+        >>> left = {"event": "release", "expert": "e", "round": "r", "sums": [row],
+        ...         "who": {"ada": "A", "bob": "B"}}
         >>> known = {"event": "outcome", "round": "r", "survivors": ["ada"]}
-        >>> [dict(s.weights) for e in ([left], [left, known]) for s in history(e, "e")]
-        [{'ada': 0.5, 'bob': 0.5}, {'ada': 0.5}]
+        >>> [e.get("survivors", e.get("sums")) for e in events([left, known])]
+        [[{'of': 'model', 'weights': {'A': 0.5, 'B': 0.5}}], ['A']]
     """
-    survivors = {e["round"]: e["survivors"] for e in entries if e["event"] == OUTCOME}
-    found = []
+    found: list[Event] = []
+    who: dict[str, Mapping[str, str]] = {}
     for entry in entries:
-        counts = entry["event"] == RELEASE and entry.get("expert") in (expert, None)
-        for row in entry.get("sums") or () if counts else ():
-            kept = survivors.get(entry["round"], row["weights"])
-            weights = {name: w for name, w in row["weights"].items() if name in kept}
-            found.append(WeightedSum(row["of"], weights))
+        if entry["event"] == RELEASE and entry.get("sums"):
+            columns = who[entry["round"]] = entry.get("who") or {}
+            rows = [
+                {"of": row["of"], "weights": _in_columns(row["weights"], columns)}
+                for row in entry["sums"]
+            ]
+            left = {"event": LEFT, "round": entry["round"], "expert": entry.get("expert") or ""}
+            found.append({**left, "sums": rows})
+        elif entry["event"] == OUTCOME:
+            columns = who.get(entry["round"], {})
+            survivors = sorted(columns.get(name, name) for name in entry["survivors"])
+            found.append({"event": OUTCOME, "round": entry["round"], "survivors": survivors})
     return found
+
+
+def settled(said: Sequence[Event]) -> list[Event]:
+    """The rounds of a history whose outcomes its client confirmed."""
+    known = {event["round"] for event in said if event["event"] == OUTCOME}
+    return [event for event in said if event["round"] in known]
+
+
+def names(entries: Iterable[Entry]) -> dict[str, str]:
+    """What clients were called, by column, as far as a ledger says it."""
+    said = (entry.get("who") or {} for entry in entries)
+    return {column: name for who in said for name, column in who.items()}
+
+
+def _in_columns(weights: Mapping[str, float], columns: Mapping[str, str]) -> dict[str, float]:
+    return {columns.get(name, name): weight for name, weight in weights.items()}
+
+
+@dataclass
+class _Round:
+    """What is remembered of one round of a sum."""
+
+    views: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    outcomes: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+    """Clients whose histories go on after it: they confirm it no more."""
+
+    @property
+    def invited(self) -> set[str]:
+        rows = [row for view in self.views.values() for row in view]
+        return {column for row in rows for column in row["weights"]}
+
+    def settled(self, own: str) -> tuple[str, ...] | None:
+        """Who survived, if that is certain.
+
+        Masks come off once more than half of the invited have confirmed an outcome, each one only.
+        So what this client confirmed, or more than half, is so.
+        """
+        for named, said in self.outcomes.items():
+            if own in said or 2 * len(said) > len(self.invited):
+                return named
+        return None
+
+    def possible(self, own: str, sure: Collection[str]) -> list[tuple[str, ...] | None]:
+        """Who survived, by every account that may be so; None: nobody says, so all may have.
+
+        Args:
+            own: this client.
+            sure: whose histories are told to their ends; its own among them.
+        """
+        certain = self.settled(own)
+        if certain is not None:
+            return [certain]
+        silent = self.invited - set(sure) - self.over
+        may_be = [o for o, said in self.outcomes.items() if self._enough(said | silent)]
+        return [*may_be, None] if self._enough(silent) else list(may_be)
+
+    def _enough(self, clients: Collection[str]) -> bool:
+        return 2 * len(clients) > len(self.invited)
+
+
+def rows(
+    histories: Mapping[str, Sequence[Event]],
+    own: str,
+    whole: Collection[str] = (),
+    labels: Mapping[str, str] | None = None,
+    *,
+    certain: bool = False,
+) -> list[WeightedSum]:
+    """The sums that some clients remember, each once.
+
+    Args:
+        histories: `events` by column.
+        own: the column of the client that asks.
+        whole: columns whose histories are told to their ends. Whoever of them does not remember a
+            round was not in its sum, and who does not remember its outcome has confirmed none.
+        labels: what to call clients in words, by column.
+        certain: only those that were made for certain; else all that may have been.
+
+    Returns:
+        In the order in which they are first remembered.
+    """
+    rounds: dict[str, _Round] = {}
+    for column, said in histories.items():
+        for place, event in enumerate(said):
+            known = rounds.setdefault(event["round"], _Round())
+            _note(known, column, event)
+            if any(later["round"] != event["round"] for later in said[place + 1 :]):
+                known.over.add(column)
+    found, sure = [], {*whole, own}
+    for each in rounds.values():
+        out = sure - set(each.versions)
+        settled = each.settled(own)
+        ends = each.possible(own, sure) if not certain else [settled] if settled else []
+        for view in each.views.values():
+            for survivors in ends:
+                found += [_row(row, survivors, out, each.versions, labels or {}) for row in view]
+    keys = [canonical([s.statistic, dict(s.weights), dict(s.versions)]) for s in found]
+    return list(dict(zip(keys, found, strict=True)).values())
+
+
+def _note(known: _Round, column: str, event: Event) -> None:
+    if event["event"] == OUTCOME:
+        known.outcomes.setdefault(tuple(event["survivors"]), set()).add(column)
+        return
+    known.versions[column] = str(event["expert"])
+    known.views.setdefault(canonical(event["sums"]), list(event["sums"]))
+
+
+def _row(
+    row: Mapping[str, Any],
+    survivors: Collection[str] | None,
+    out: Collection[str],
+    versions: Mapping[str, str],
+    labels: Mapping[str, str],
+) -> WeightedSum:
+    """One row with those alone whose vectors were in it."""
+    kept = {
+        column: weight
+        for column, weight in row["weights"].items()
+        if column not in out and (survivors is None or column in survivors)
+    }
+    return WeightedSum(
+        row["of"],
+        {labels.get(column, column): weight for column, weight in kept.items()},
+        versions={labels.get(c, c): v for c, v in versions.items() if v and c in kept},
+    )
 
 
 def released(entries: Sequence[Entry], number: str) -> Entry | None:
@@ -55,38 +199,95 @@ def _of_round(entries: Sequence[Entry], number: str, event: str) -> Entry | None
     return next(mine, None)
 
 
-def claims(past: Sequence[WeightedSum], asked: Sequence[WeightedSum], client: str) -> Claims:
-    """What a client's vectors would be worth in the sums asked for, for limits.
+@dataclass(frozen=True)
+class Sums:
+    """Sums that are asked for, beside those that are known.
+
+    What others say may be false, and a sum that never was can seem to have told already what one
+    more would tell. So the sums that are known are several accounts, and each is held against
+    limits by itself.
 
     Args:
-        past: `history`.
-        asked: the sums asked for now, which count together.
-        client: whose vectors.
-    """
-    after = leverage.predicted([*past, *asked])
-    highest = max(after[each.statistic].get(client, 0.0) for each in asked)
-    return Claims(
-        leverage=round(highest, 12), group_size=min(len(each.participants) for each in asked)
-    )
-
-
-def refusal(
-    layers: Sequence[Layer],
-    past: Sequence[WeightedSum],
-    asked: Sequence[WeightedSum],
-    client: str,
-) -> str | None:
-    """Why a client takes no part in sums; None when it does.
-
-    Beside its own vectors it guards those of clients who take no part (`leverage.refusal`).
-
-    Args:
-        layers: every policy that counts, each with its `max_leverage`.
-        past: `history`.
-        asked: the sums asked for now, which count together.
+        past: accounts of the sums before: such as the client's own alone, and all that it heard of.
+        asked: those asked for now, which count together.
         client: who is asked.
+        overlap: whether two sets of images share one.
+        agreed: the sums as vectors left for them, before others dropped out; None: as `asked`.
     """
-    return policy.first_refusal(
-        layers,
-        lambda rules: leverage.refusal(past, asked, client, rules.limits.max_leverage),
-    )
+
+    past: Sequence[Sequence[WeightedSum]]
+    asked: Sequence[WeightedSum]
+    client: str
+    overlap: Overlap
+    agreed: Sequence[WeightedSum] | None = None
+
+    def claims(self) -> Claims:
+        """What the client's vectors would be worth in them, for limits."""
+        found = [self._claims(account) for account in self.past or [()]]
+        return Claims(
+            leverage=round(max(highest for highest, _ in found), 12),
+            group_size=min(each.group_size for each in self.asked),
+            sums=max(count for _, count in found),
+        )
+
+    def _claims(self, past: Sequence[WeightedSum]) -> tuple[float, int]:
+        """Its largest leverage, and how many sums of its vectors count together."""
+        highest, most = 0.0, 0
+        for together in leverage.joint([*past, *self.asked], self.overlap).values():
+            if any(s is each for s in together for each in self.asked):
+                known = leverage.known(together, self.asked)
+                highest = max(highest, known.get(self.client, 0.0))
+                own = [s for s in together if self.client in s.weights]
+                most = max(most, len(own))
+        return highest, most
+
+    def refusal(self, layers: Sequence[Layer]) -> str | None:
+        """Why the client takes no part; None when it does.
+
+        Beside its own vectors it guards those of all others (`leverage.refusal`).
+
+        Args:
+            layers: every policy that counts, each with its `max_leverage`.
+        """
+        reasons = (self._refusal(layers, account) for account in self.past or [()])
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def _refusal(self, layers: Sequence[Layer], past: Sequence[WeightedSum]) -> str | None:
+        return policy.first_refusal(
+            layers,
+            lambda rules: leverage.refusal(
+                past,
+                self.asked,
+                self.client,
+                rules.limits.max_leverage,
+                self.overlap,
+                self.agreed,
+            ),
+        )
+
+
+def accounts(
+    histories: Mapping[str, Sequence[Event]],
+    own: str,
+    whole: Collection[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> list[list[WeightedSum]]:
+    """The sums before, by several accounts.
+
+    The client's own; those that are certain, and those that may be, by all that any client
+    remembers; and these two once more as if the server knew the vectors of all who are not there:
+    what they did among themselves, nobody tells.
+
+    Args:
+        histories: `events` by column.
+        own: the column of the client that asks.
+        whole: columns whose histories are told to their ends.
+        labels: what to call clients in words, by column.
+    """
+    mine = {own: settled(histories.get(own, ()))}
+    found = [rows(mine, own, (), labels)]
+    if whole:
+        heard = [rows(histories, own, whole, labels, certain=each) for each in (True, False)]
+        there = {(labels or {}).get(column, column) for column in (*whole, own)}
+        found += [*heard, *([each.among(there) for each in account] for account in heard)]
+    return found

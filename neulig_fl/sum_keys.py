@@ -59,8 +59,8 @@ def believed(
         own: this client's name and identity, which must be among them.
 
     Raises:
-        InputError: an identity is none, is not the pinned one, or is of somebody uninvited, or this
-            client's own is not there as it is.
+        InputError: an identity is none, is missing, is not the pinned one, is another client's too,
+            or is of somebody uninvited, or this client's own is not there as it is.
     """
     if not isinstance(records, dict):
         raise _wrong("the clients' keys are missing")
@@ -72,6 +72,11 @@ def believed(
         pin = pins.get(name)
         if pin is not None and pin not in found[name].lineage:
             raise _wrong(f"the key of {name} is {found[name].key} and not the pinned one, {pin}")
+    missing = [name for name in invited if name not in found]
+    if missing:
+        raise _wrong(f"the keys of {missing[0]} are missing")
+    if len({known.lineage[0] for known in found.values()}) < len(found):
+        raise _wrong("two clients have the same key")
     if found.get(own[0]) != own[1]:
         raise _wrong("its own keys are missing, or are not its own there")
     return found

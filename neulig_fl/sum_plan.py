@@ -7,18 +7,20 @@ client is anything from one over the clients to 1, and the clients decide when t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from neulig_fl import gate, policy, records, sum_history
-from neulig_fl.ledger import RELEASE, Entry
-from neulig_fl.leverage import WeightedSum, predicted
+from neulig_fl.ledger import OUTCOME, RELEASE, Entry
+from neulig_fl.leverage import MODEL, OUTPUTS, WeightedSum, predicted
 from neulig_fl.limits import Candidate, Claims
 from neulig_fl.plan import Setting
 from neulig_fl.records import PER_QUERY, Request
 from neulig_fl.scenario import Client, Stage
 from neulig_fl.scenario_values import LEAST_SUMMED, SUMS
+from neulig_fl.sum_history import Sums
 
 Row = tuple[str, str | None]
 """Method and granularity."""
@@ -134,11 +136,10 @@ class SumPlan:
             return forbidden
         layers, entries = policy.of_client(name, client.policy), self._entries(client, request)
         expert, new = _expert(client, request.group), asked.sums(taking)
-        past = sum_history.history(entries, expert)
-        claims = Claims(leverage=0.0, group_size=len(taking))
+        claims = Claims(leverage=0.0, group_size=len(taking), sums=asked.count)
         if new:
-            claims = sum_history.claims(past, new, name)
-            told = sum_history.refusal(layers, past, new, name)
+            sums = Sums([self._past(request.group)], new, name, operator.eq)
+            claims, told = sums.claims(), sums.refusal(layers)
             if told is not None:
                 return told
         counted = asked.rows if request.kind in PER_QUERY else None
@@ -160,16 +161,19 @@ class SumPlan:
         ]
         return found + self._books.get(client.name, [])
 
+    def _past(self, group: str) -> list[WeightedSum]:
+        """The sums of one group's experts that the clients will remember together."""
+        known = {}
+        for client in self.setting.scenario.clients:
+            own, tag = self._books.get(client.name, []), _expert(client, group)
+            known[client.name] = sum_history.events(e for e in own if e["expert"] == tag)
+        return sum_history.rows(known, "", list(known))
+
     def _leverage(self, asked: _Asked, taking: Sequence[str]) -> tuple[float, float]:
         """The largest leverage of a client after it, at least and at most."""
-        own = [0.0 if not taking else 1.0 / len(taking)]
-        for client in self.setting.scenario.clients:
-            if client.name in taking:
-                expert = _expert(client, asked.request.group)
-                past = sum_history.history(self._books.get(client.name, []), expert)
-                after = predicted([*past, *asked.sums(taking)])
-                own += [after.get(name, {}).get(client.name, 0.0) for name in asked.statistics]
-        group = asked.request.group
+        own, group = [0.0 if not taking else 1.0 / len(taking)], asked.request.group
+        for after in predicted([*self._past(group), *asked.sums(taking)]).values():
+            own += [after.get(name, 0.0) for name in taking]
         known = asked.certain and not any((group, s) in self._unknown for s in asked.statistics)
         return max(own), max(own) if known else 1.0
 
@@ -182,12 +186,14 @@ class SumPlan:
 
     def _enter(self, asked: _Asked, taking: Sequence[str]) -> None:
         request = asked.request
-        rows = [{"of": s.statistic, "weights": s.weights} for s in asked.sums(taking)]
+        rows = [each.record() for each in asked.sums(taking)]
+        number = f"planned {len(self._given)}"
         for client in self.setting.scenario.clients:
             if client.name in taking:
                 entry = _entry(client, request, asked.rows, asked.bytes)
-                said = {**entry, "round": "planned", "sums": rows}
-                self._books.setdefault(client.name, []).append(said)
+                said = {**entry, "round": number, "sums": rows}
+                word = {**entry, "event": OUTCOME, "round": number, "survivors": list(taking)}
+                self._books.setdefault(client.name, []).extend([said, word])
         if not asked.certain:
             self._unknown |= {(request.group, statistic) for statistic in asked.statistics}
 
@@ -231,9 +237,9 @@ class _Asked:
 
     @property
     def statistics(self) -> list[str]:
-        """Names of the vectors that are summed: each task's answers are vectors of their own."""
-        kind, queries = self.record
-        return [f"{kind} {queries} {t}" for t in self.tasks] if queries else [kind]
+        """Names of the vectors that are summed, as far as they are known before images are read."""
+        queries = self.record[1]
+        return [f"{OUTPUTS} {queries} {t}" for t in self.tasks] if queries else [MODEL]
 
     @property
     def count(self) -> int:
@@ -256,7 +262,12 @@ class _Asked:
         if not self.certain:
             return []
         weights = dict.fromkeys(taking, 1.0 / len(taking)) if taking else {}
-        return [WeightedSum(statistic, weights) for statistic in self.statistics]
+        kind, queries = self.record
+        words = [f"{kind} of {queries} queries of {t}" for t in self.tasks] if queries else [kind]
+        return [
+            WeightedSum(statistic, weights, label)
+            for statistic, label in zip(self.statistics, words, strict=True)
+        ]
 
 
 def _expert(client: Client, group: str) -> str:

@@ -12,16 +12,17 @@ import hashlib
 import math
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from neulig_fl import records
 from neulig_fl.errors import InputError
 from neulig_fl.greeting import RUN
+from neulig_fl.image_sets import ANY, named
 from neulig_fl.ledger import canonical
-from neulig_fl.leverage import WeightedSum
-from neulig_fl.queries import task_names
+from neulig_fl.leverage import MODEL, OUTPUTS, WeightedSum, participants
+from neulig_fl.queries import Block, task_names
 from neulig_fl.records import PER_QUERY, Dimensions, Field, Request
 from neulig_fl.scenario import Scenario
 from neulig_fl.scenario_stages import SecureSumOptions
@@ -74,8 +75,24 @@ class Part:
 
     @property
     def participants(self) -> tuple[str, ...]:
-        """Clients whose weight is not 0, sorted."""
-        return tuple(sorted(name for name, weight in self.weights.items() if weight))
+        """Clients whose vectors move the sum, sorted."""
+        return participants(self.weights)
+
+    def share(self, client: str) -> float:
+        """What a client's vector is multiplied by: its weight over the sum of all |weights|.
+
+        So every part is summed on the same grid, whatever its weights are: a part with larger ones
+        would have the others rounded coarsely.
+
+        Example:
+            >>> Part("digits", {"ada": 3.0, "bob": -1.0}).share("ada")
+            0.75
+        """
+        largest = max(map(abs, self.weights.values()), default=0.0)  # so that no sum overflows
+        if not largest:
+            return 0.0
+        whole = math.fsum(abs(weight / largest) for weight in self.weights.values())
+        return self.weights.get(client, 0.0) / largest / whole
 
     def restricted(self, clients: Collection[str]) -> Part:
         """The part without the weights of others."""
@@ -142,7 +159,7 @@ class SumRequest:
             return "not every part of the sum has a weight for each client that is invited"
         return (
             self._wrong_tasks(scenario)
-            or self._too_few()
+            or self.too_few()
             or self._too_long()
             or self._too_many(len(known))
         )
@@ -152,7 +169,8 @@ class SumRequest:
         wrong = [part.task for part in self.parts if part.task not in allowed]
         return f"task {wrong[0]!r} is not one that {self.request.kind} are of" if wrong else None
 
-    def _too_few(self) -> str | None:
+    def too_few(self) -> str | None:
+        """Why its vectors are too few to hide one another; None when they are not."""
         fewest = min(len(part.participants) for part in self.parts)
         if fewest >= LEAST_CLIENTS:
             return None
@@ -178,15 +196,23 @@ class SumRequest:
             self.request, self.round, tuple(part.restricted(clients) for part in self.parts)
         )
 
-    def statistics(self) -> list[WeightedSum]:
+    def statistics(
+        self, images: Mapping[str, str], versions: Mapping[str, str] | None = None
+    ) -> list[WeightedSum]:
         """What it adds to the sums that a server knows, a row for each part.
 
-        Of which experts they are is not in the names: a history is kept for each expert.
+        Args:
+            images: names of the sets of images that each task's queries are.
+            versions: tags of the experts whose vectors they are, by client.
         """
         kind, queries = self.request.kind, self.request.queries
+        tags = versions or {}
         return [
             WeightedSum(
-                kind if part.task is None else f"{kind} {queries} {part.task}", part.weights
+                MODEL if part.task is None else f"{OUTPUTS} {images[part.task]}",
+                part.weights,
+                kind if part.task is None else f"{kind} of {queries} queries of {part.task}",
+                {name: tags[name] for name in part.weights if name in tags},
             )
             for part in self.parts
         ]
@@ -214,9 +240,9 @@ class SumRequest:
             for part in self.parts
         ]
 
-    def most_weight(self, client: str) -> float:
-        """The largest |weight| of one client."""
-        return max(abs(part.weights.get(client, 0.0)) for part in self.parts)
+    def most_share(self, client: str) -> float:
+        """The largest |share| of one client."""
+        return max(abs(part.share(client)) for part in self.parts)
 
     def terms(
         self, scenario: Scenario, sizes: Dimensions, rows_by_task: Mapping[str, int], run: str
@@ -234,20 +260,40 @@ class SumRequest:
         """
         options, names = scenario.secure_sum, self.clients
         fields = self.fields(sizes, rows_by_task)
-        weights = [sum(abs(w) for w in part.weights.values()) for part in self.parts]
         return Terms(
             context=self._context(run),
             clients=names,
             threshold=threshold(options, len(names)),
             entries=sum(math.prod(shape) for part in fields for _, _, shape in part),
             clip=options.clip,
-            headroom=max(weights, default=0.0),
         )
 
     def _context(self, run: str) -> bytes:
         parts = hashlib.sha256(canonical(self.to_body()["parts"]).encode()).hexdigest()
         said = {RUN: run, "round": self.round, **asdict(self.request), "parts": parts}
         return canonical(said).encode()
+
+
+def image_ids(scenario: Scenario, blocks: Sequence[Block]) -> dict[str, list[str] | None]:
+    """Content ids of each task's images; None where a server sends what it likes.
+
+    Args:
+        scenario: this side's own copy.
+        blocks: the queries that are answered.
+    """
+    if scenario.queries.travel == "value":
+        return {block.task.name: None for block in blocks}
+    found: dict[str, list[str] | None] = {}
+    for block in blocks:
+        ids = block.task.source.ids()
+        found[block.task.name] = [ids[int(i)] for i in block.indices]
+    return found
+
+
+def image_names(scenario: Scenario, blocks: Sequence[Block]) -> dict[str, str]:
+    """Names of each task's set of images, as every client makes them."""
+    ids = image_ids(scenario, blocks)
+    return {task: ANY if known is None else named(known) for task, known in ids.items()}
 
 
 def threshold(options: SecureSumOptions, clients: int) -> int:

@@ -19,7 +19,7 @@ from neulig_fl.scenario import Stage
 from neulig_fl.scenario_values import SUMS
 from neulig_fl.secure_sum import Terms
 from neulig_fl.sum_exchange import Exchange, described, put_on_record
-from neulig_fl.sum_requests import Part, SumRequest, new_round
+from neulig_fl.sum_requests import Part, SumRequest, image_names, new_round
 from neulig_fl.sum_vectors import divided
 
 Record = dict[str, Any]
@@ -115,16 +115,17 @@ class SumRounds:
         asked = whole.restricted([name for name in whole.clients if name not in left_out])
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         self._require(asked, f" ({reasons})" if reasons else "")
-        by_task = {}
+        by_task, images = {}, {}
         if whole.request.kind in PER_QUERY:
-            by_task = {block.task.name: block.rows for block in setting.blocks(whole.request)}
+            blocks = setting.blocks(whole.request)
+            by_task = {block.task.name: block.rows for block in blocks}
+            images = image_names(setting.scenario, blocks)
         try:
             terms: Terms = asked.terms(setting.scenario, setting.sizes, by_task, run)
         except InputError as error:
             raise NotAvailable(f"{described(whole.request)}: {error}") from error
-        round_ = Exchange(
-            self._collector, asked, terms, asked.rows(by_task), self._releases, self._refusals
-        )
+        records = self._releases, self._refusals
+        round_ = Exchange(self._collector, asked, terms, asked.rows(by_task), images, *records)
         total = round_.total()
         try:
             values = divided(total, asked, round_.survivors, setting.sizes, by_task)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neulig_fl.errors import InputError, RunError
+from neulig_fl.keys import PublicIdentity
 from neulig_fl.ledger import canonical
 from neulig_fl.secure_sum import ClientState
+from neulig_fl.sum_peers import column
 from neulig_fl.sum_requests import SumRequest
 
 _LENGTH_BYTES = 4
@@ -23,17 +25,30 @@ class SumInProgress:
         run: the run's id.
         asked: what is summed, as the first message said it.
         state: the protocol's.
-        identities: the long-term keys of those in the roster, as the second message said them.
+        identities: the long-term keys of all who are invited, as the first message said them.
+        images: the name of each task's set of images.
+        experts: tags of the experts whose vectors the clients put in, by client; of all others once
+            they have said it.
     """
 
     run: str
     asked: SumRequest
     state: ClientState = field(repr=False)
     identities: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    images: Mapping[str, str] = field(default_factory=dict)
+    experts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What each client is called in histories."""
+        return {n: column(PublicIdentity.read(said)) for n, said in self.identities.items()}
 
     def to_bytes(self) -> bytes:
         """For a file that nobody else can read."""
-        said = {"run": self.run, "asked": self.asked.to_body(), "identities": self.identities}
+        said = {
+            "run": self.run, "asked": self.asked.to_body(), "identities": self.identities,
+            "images": self.images, "experts": self.experts,
+        }  # fmt: skip
         text = canonical(said).encode()
         return len(text).to_bytes(_LENGTH_BYTES, "big") + text + self.state.to_bytes()
 
@@ -48,11 +63,11 @@ class SumInProgress:
         try:
             said = json.loads(data[_LENGTH_BYTES:end])
             asked = SumRequest.from_body(said["asked"])
-            run, identities = said["run"], said["identities"]
+            run, more = said["run"], (said["identities"], said["images"], said["experts"])
         except (ValueError, KeyError, TypeError, InputError):
             problem = "its stored state of a secure sum is damaged"
             raise RunError(
                 f"secure sum: {problem}; leave the file aside and begin a new round",
                 public_reason=problem,
             ) from None
-        return cls(run, asked, ClientState.from_bytes(data[end:]), identities)
+        return cls(run, asked, ClientState.from_bytes(data[end:]), *more)

@@ -17,6 +17,9 @@ from neulig_fl.errors import BadReply, InputError
 from neulig_fl.records import Arrays, Dimensions, Field
 from neulig_fl.sum_requests import SumRequest
 
+LEAST_SHARE = 2.0**-20
+"""Below it the shares of those who are left cancel, and dividing by their sum gives noise."""
+
 
 def weighted(
     build: Callable[[], Arrays],
@@ -26,7 +29,7 @@ def weighted(
     rows_by_task: Mapping[str, int],
     clip: float,
 ) -> Iterator[NDArray[np.float64]]:
-    """A client's vector, tensor by tensor, each times the client's weight in its part.
+    """A client's vector, tensor by tensor, each times the client's share in its part.
 
     Args:
         build: makes the record of which the vector consists; called when the first tensor is asked
@@ -43,13 +46,13 @@ def weighted(
     """
     arrays, starts = build(), _starts(rows_by_task)
     for part, fields in zip(asked.parts, asked.fields(sizes, rows_by_task), strict=True):
-        weight = part.weights.get(client, 0.0)
+        share = part.share(client)
         for name, _, shape in fields:
             whole = shape if part.task is None else (sum(rows_by_task.values()), *shape[1:])
             array = _checked(arrays.get(name), name, whole)
             piece = array if part.task is None else array[starts[part.task] :][: shape[0]]
             _require_within(piece, clip, name)
-            yield np.multiply(piece, weight, dtype=np.float64)
+            yield np.multiply(piece, share, dtype=np.float64)
 
 
 def _starts(rows_by_task: Mapping[str, int]) -> dict[str, int]:
@@ -92,7 +95,7 @@ def divided(
     sizes: Dimensions,
     rows_by_task: Mapping[str, int],
 ) -> tuple[dict[str, NDArray[np.float32]], ...]:
-    """Each part's arrays, over the survivors' weights in it.
+    """Each part's arrays, over the survivors' shares in it.
 
     Args:
         total: (entries,) the sum; it is divided in place.
@@ -105,16 +108,16 @@ def divided(
         One mapping a part, of views of `total`: parameters by name, or `{kind: rows}`.
 
     Raises:
-        InputError: the survivors' weights in a part sum to 0.
+        InputError: the survivors' weights in a part sum to 0, or nearly so.
     """
     found, start = [], 0
     for part, fields in zip(asked.parts, asked.fields(sizes, rows_by_task), strict=True):
-        weight = sum(part.weights[name] for name in survivors)
-        if not weight:
+        whole = math.fsum(part.share(name) for name in survivors)
+        if abs(whole) < LEAST_SHARE:
             raise InputError("the weights of those who are left sum to 0")
         arrays, start = _cut(total, start, fields)
         for array in arrays.values():
-            np.divide(array, np.float32(weight), out=array)
+            np.divide(array, np.float32(whole), out=array)
         found.append(arrays)
     return tuple(found)
 

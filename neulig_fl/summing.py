@@ -10,18 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from neulig_fl import gate, secure_sum, sum_gate, sum_keys
+from neulig_fl import gate, secure_sum, sum_gate, sum_keys, sum_peers
 from neulig_fl.errors import InputError
 from neulig_fl.gate import Side
+from neulig_fl.image_sets import ANY, ImageSets
 from neulig_fl.keys import PublicIdentity
 from neulig_fl.records import Request
 from neulig_fl.secure_sum import ClientState, Terms
 from neulig_fl.secure_sum.unmasking import Outcome
-from neulig_fl.sum_gate import SumHoldings
+from neulig_fl.sum_gate import SumHoldings, Weighed
 from neulig_fl.sum_requests import SumRequest
 from neulig_fl.sum_state import SumInProgress
 
-FIRST = {"step", "sum"}
+FIRST = {"step", "sum", "identities"}
 """What the body of the first message holds; those of the others hold `LATER`."""
 
 LATER = {"step", "round", "message"}
@@ -61,7 +62,7 @@ class Summing:
                 return self._advertise(body)
             held, message = self._held(body)
             if step == "share":
-                return self._share(held, message, body.get("identities"))
+                return self._share(held, message, body.get("histories"))
             if step == "mask":
                 return self._mask(held, message)
             if step == "confirm":
@@ -69,25 +70,43 @@ class Summing:
             return self._reveal(held, message)
 
     def _advertise(self, body: Mapping[str, Any]) -> Reply:
-        asked = self._asked(body)
+        asked, store = self._asked(body), self.side.store
         sum_gate.admit(self.side, asked, lambda: self._uninvited(asked))
+        known = self._believed(asked, body.get("identities"))
         holdings = self.holdings(asked.request)
-        terms = self._terms(asked, holdings)
-        rows, expert = asked.rows(holdings.rows_by_task), holdings.expert
-        size = 4 * terms.entries
-        sum_gate.join(self.side, asked, asked.clients, size=size, rows=rows, expert=expert)
-        sign = sum_keys.signer(self.side.store.identity)
-        state, sent = secure_sum.advertise(terms, self.side.client.name, sign)
-        self._keep(SumInProgress(self.side.store.run or "", asked, state))
-        return {"message": sent.hex()}, b""
+        terms, tag = self._terms(asked, holdings), store.tag("expert", holdings.expert)
+        vector = Weighed(4 * terms.entries, asked.rows(holdings.rows_by_task), tag)
+        said = sum_gate.statement(self.side, tag)
+        sign = sum_keys.signer(store.identity)
+        state, sent = secure_sum.advertise(terms, self.side.client.name, sign, said.digest)
+        held = SumInProgress(
+            store.run or "",
+            asked,
+            state,
+            identities={name: found.record() for name, found in known.items()},
+            images=self._images(holdings),
+            experts={self.side.client.name: tag},
+        )
+        sum_gate.join(self.side, held, asked.clients, vector)
+        self._keep(held)
+        return {"message": sent.hex(), "history": said.to_body()}, b""
 
-    def _share(self, held: SumInProgress, message: bytes, identities: object) -> Reply:
+    def _images(self, holdings: SumHoldings) -> dict[str, str]:
+        """Names of each task's set of images; its members are on the disk on return."""
+        sets, found = ImageSets(self.side.store.root), holdings.images_by_task
+        return {task: ANY if ids is None else sets.remember(ids) for task, ids in found.items()}
+
+    def _share(self, held: SumInProgress, message: bytes, histories: object) -> Reply:
         sum_gate.admit(self.side, held.asked)
-        known = self._believed(held.asked, identities)
+        holdings = self.holdings(held.asked.request)
         with sum_gate.refusing(self.side, held.asked):
-            state, sent = secure_sum.share(held.state, message, sum_keys.verifier(known))
-        said = {name: found.record() for name, found in known.items()}
-        self._keep(replace(held, state=state, identities=said))
+            state, sent = secure_sum.share(held.state, message, sum_keys.verifier(_known(held)))
+            statements = sum_peers.unpacked(histories)
+        held = sum_gate.meet(self.side, replace(held, state=state), statements)
+        rows, tag = held.asked.rows(holdings.rows_by_task), held.experts[self.side.client.name]
+        vector = Weighed(4 * state.terms.entries, rows, tag)
+        sum_gate.join(self.side, held, [*state.said], vector)
+        self._keep(held)
         return {"message": sent.hex()}, b""
 
     def _mask(self, held: SumInProgress, message: bytes) -> Reply:
@@ -104,15 +123,14 @@ class Summing:
         sign = sum_keys.signer(self.side.store.identity)
         with sum_gate.refusing(self.side, held.asked):
             state, sent = secure_sum.confirm(held.state, message, sign)
-        sum_gate.witness(self.side, held.asked, _survivors(state))
+        sum_gate.witness(self.side, held, _survivors(state))
         self._keep(replace(held, state=state))
         return {"message": sent.hex()}, b""
 
     def _reveal(self, held: SumInProgress, message: bytes) -> Reply:
         sum_gate.admit(self.side, held.asked)
-        known = {name: PublicIdentity.read(said) for name, said in held.identities.items()}
         with sum_gate.refusing(self.side, held.asked):
-            state, sent = secure_sum.reveal(held.state, message, sum_keys.verifier(known))
+            state, sent = secure_sum.reveal(held.state, message, sum_keys.verifier(_known(held)))
         self._keep(replace(held, state=state))
         return {"message": sent.hex()}, b""
 
@@ -135,7 +153,7 @@ class Summing:
 
     def _held(self, body: Mapping[str, Any]) -> tuple[SumInProgress, bytes]:
         """The sum in progress, if the message is of it, and what the message brings."""
-        extra = {"identities"} if body.get("step") == "share" else set()
+        extra = {"histories"} if body.get("step") == "share" else set()
         number, message = body.get("round"), _bytes(body.get("message"))
         known = body.get("step") in STEPS and set(body) == LATER | extra
         if not known or not isinstance(number, str) or message is None:
@@ -174,6 +192,10 @@ def _bytes(text: object) -> bytes | None:
         return bytes.fromhex(text) if isinstance(text, str) else None
     except ValueError:
         return None
+
+
+def _known(held: SumInProgress) -> dict[str, PublicIdentity]:
+    return {name: PublicIdentity.read(said) for name, said in held.identities.items()}
 
 
 def _survivors(state: ClientState) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ ORDER = (
     "offset_sum",
     "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
-    "split_names", "image_walk", "picture_source", "image_copies", "image_questions", "image_layout",
+    "image_sets", "split_names", "image_walk", "picture_source", "image_copies", "image_questions", "image_layout",
     # What a scenario says.
     "scenario_values", "method_needs", "method_options", "scenario_methods", "policy_models", "scenario_tasks", "scenario_stages",
     "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario", "machine",
@@ -46,8 +46,8 @@ ORDER = (
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
     "layer_inputs", "gram", "fisher", "trimming", "merges",
     # What leaves a client.
-    "records", "protections", "sum_requests", "sum_keys", "sum_state", "sum_vectors",
-    "sum_history", "client_store", "gate", "sum_gate", "plan", "sum_plan", "summing", "party",
+    "records", "protections", "sum_requests", "sum_keys", "sum_history", "sum_peers", "sum_state", "sum_vectors",
+    "client_store", "gate", "sum_gate", "plan", "sum_plan", "summing", "party",
     # What a server makes of it.
     "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings",
     "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "method_source", "method_tuning", "method_rows", "stages", "study",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -134,6 +135,9 @@ def test_a_record_that_goes_into_no_sum_needs_no_leverage() -> None:
         ({}, Claims(leverage=0.6), False),
         ({"min_group_size": 3}, Claims(leverage=0.1, group_size=3), True),
         ({"min_group_size": 3}, Claims(leverage=0.1, group_size=2), False),
+        ({}, Claims(leverage=0.1, sums=64), True),
+        ({"max_sums": 64}, Claims(leverage=0.1, sums=65), False),
+        ({"max_sums": 3}, Claims(leverage=0.1, sums=4), False),
     ],
 )
 def test_claims_are_held_against_their_limits(
@@ -141,6 +145,8 @@ def test_claims_are_held_against_their_limits(
 ) -> None:
     """Without it a protection could be weaker than what its owner asks for."""
     guard = "gaussian" if claims.leverage is None else "secure-sum"
+    if claims.leverage is not None and claims.sums is None:
+        claims = replace(claims, sums=1)
     found = limits.refusal(Limits(**said), [], _record(protection=guard, claims=claims))
     assert (found is None) == fits
     assert fits or f"limit {next(iter(said), 'max_leverage')} " in str(found)

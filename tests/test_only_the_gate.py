@@ -41,9 +41,11 @@ MAKES = {"build", "pack"}
 KEEPS = {"keep", "find", "receipted", "charge"}
 """What in a client's store writes or reads released bytes."""
 
-UNOPENED = {"fault", "rows", "rows_by_task", "sizes", "data_hash", "expert", "start"}
+UNOPENED = {
+    "fault", "rows", "rows_by_task", "images_by_task", "sizes", "data_hash", "expert", "start"
+}  # fmt: skip
 """What may be asked of a client's holdings besides its records; none of it loads the expert, and
-`start` is the checkpoint that everybody has."""
+`start` is the checkpoint that everybody has, `images_by_task` the content ids of public queries."""
 
 REPLIES = {
     (PARTY, "Party"): {
@@ -61,12 +63,12 @@ REPLIES = {
     (SUMMING, "Summing"): {
         "answer": {
             "self._advertise(body)",
-            "self._share(held, message, body.get('identities'))",
+            "self._share(held, message, body.get('histories'))",
             "self._mask(held, message)",
             "self._confirm(held, message)",
             "self._reveal(held, message)",
         },
-        "_advertise": {"({'message': sent.hex()}, b'')"},
+        "_advertise": {"({'message': sent.hex(), 'history': said.to_body()}, b'')"},
         "_share": {"({'message': sent.hex()}, b'')"},
         "_confirm": {"({'message': sent.hex()}, b'')"},
         "_reveal": {"({'message': sent.hex()}, b'')"},
@@ -82,6 +84,7 @@ SOURCES = {
     "entry": {"released.entry"},
     "reply": {"{'rows': released.rows, 'sha256': entry['sha256'], 'entry': entry}"},
     "summing": {"Summing"},
+    "said": {"sum_gate.statement"},
     "sent": {f"secure_sum.{step}" for step in ("advertise", "share", "confirm", "reveal")},
 }
 """Where the words of those replies come from: the expression, or what is called."""
@@ -505,9 +508,9 @@ PLANTED = {
         "released comes from self._other",
     ),
     "the stored state in a message of a sum": (
-        "neulig_fl/summing.py", 'return {"message": sent.hex()}, b""\n\n    def _share',
-        'return {"message": sent.hex()}, self.side.store.kept_sum()\n\n    def _share',
-        "_advertise says ({'message': sent.hex()}, self.side.store.kept_sum())",
+        "neulig_fl/summing.py", 'return {"message": sent.hex()}, b""\n\n    def _mask',
+        'return {"message": sent.hex()}, self.side.store.kept_sum()\n\n    def _mask',
+        "_share says ({'message': sent.hex()}, self.side.store.kept_sum())",
     ),
     "something else as a message of a sum": (
         "neulig_fl/summing.py", "state, sent = secure_sum.reveal(", "state, sent = self._other(",

@@ -16,11 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_sums import CLIENTS, MEAN, RUN
 
-from neulig_fl import ledger, sum_history, sum_vectors
+from neulig_fl import ledger, sum_vectors
 from neulig_fl.errors import BadReply, InputError
-from neulig_fl.ledger import OUTCOME, RELEASE
-from neulig_fl.policy import Layer
-from neulig_fl.policy_models import Limits, Policy
 from neulig_fl.records import Dimensions, Request
 from neulig_fl.scenario import Scenario
 from neulig_fl.sum_requests import MOST_CHARACTERS, Part, SumRequest, new_round
@@ -137,9 +134,8 @@ def test_who_takes_part_with_which_weight() -> None:
     asked = _asked({"cyd": -3.0, "ada": 2.0, "bob": 0.0}, {"cyd": 1.0, "ada": -2.5, "bob": 0.0})
     assert asked.clients == ("ada", "bob", "cyd")
     assert [part.participants for part in asked.parts] == [("ada", "cyd")] * 2
-    assert {n: asked.most_weight(n) for n in ("ada", "bob", "cyd", "eve")} == {
-        "ada": 2.5, "bob": 0.0, "cyd": 3.0, "eve": 0.0
-    }  # fmt: skip
+    shares = {n: asked.most_share(n) for n in ("ada", "bob", "cyd", "eve")}
+    assert shares == pytest.approx({"ada": 2.5 / 3.5, "bob": 0.0, "cyd": 3.0 / 5.0, "eve": 0.0})
     fewer = asked.restricted(("cyd", "eve"))
     assert [dict(part.weights) for part in fewer.parts] == [{"cyd": -3.0}, {"cyd": 1.0}]
     assert (fewer.request, fewer.round) == (asked.request, asked.round)
@@ -164,11 +160,19 @@ def test_the_terms_follow_from_each_sides_own_copy(data: Path, tmp_path: Path) -
     assert plain.digest != strict.digest
 
 
-def test_entries_and_headroom_are_those_of_all_parts(scenario: Scenario) -> None:
+@given(WEIGHTS)
+def test_every_part_is_on_the_same_grid(weights: dict[str, float]) -> None:
+    """Without it one part's large weights would have the others rounded coarsely."""
+    part = Part(None, weights)
+    shares = [abs(part.share(name)) for name in weights]
+    assert math.fsum(shares) == pytest.approx(1.0 if any(weights.values()) else 0.0)
+
+
+def test_entries_are_those_of_all_parts(scenario: Scenario) -> None:
     """Without it a sum of several parts would wrap, or have the wrong length."""
     uneven = {"ada": 2.0, "bob": -1.0, "cyd": 0.5, "dan": 0.5}
     two = _asked(MEAN, uneven).terms(scenario, SIZES, {}, RUN)
-    assert (two.entries, two.headroom) == (18, 4.0)
+    assert (two.entries, two.headroom) == (18, 1.0)
     parts = (Part("second", MEAN), Part("first", MEAN), Part("second", uneven))
     features = SumRequest(FEATURES, ROUND, parts)
     assert features.terms(scenario, SIZES, ROWS, RUN).entries == (3 + 2 + 3) * 2
@@ -277,13 +281,13 @@ def _vector(asked: SumRequest, arrays: dict[str, Any], clip: float = 10.0) -> li
     return list(sum_vectors.weighted(lambda: arrays, asked, "ada", SIZES, ROWS, clip))
 
 
-def test_a_vector_is_part_after_part_each_times_its_weight() -> None:
+def test_a_vector_is_part_after_part_each_times_its_share() -> None:
     """Without it the server would cut the sum in other places than the clients put it together."""
     arrays = {"features": np.arange(10.0, dtype=np.float32).reshape(5, 2)}
-    parts = (Part("second", {**MEAN, "ada": 0.5}), Part("first", {**MEAN, "ada": 2.0}))
+    parts = (Part("second", {**MEAN, "ada": 0.25}), Part("first", {**MEAN, "ada": 2.25}))
     first, second = _vector(SumRequest(FEATURES, ROUND, parts), arrays)
-    assert np.array_equal(first, arrays["features"][2:] * 0.5)
-    assert np.array_equal(second, arrays["features"][:2] * 2.0)
+    assert np.array_equal(first, arrays["features"][2:] * 0.25)
+    assert np.array_equal(second, arrays["features"][:2] * 0.75)
 
 
 def test_the_sum_is_divided_by_the_weights_of_those_in_it() -> None:
@@ -293,7 +297,7 @@ def test_the_sum_is_divided_by_the_weights_of_those_in_it() -> None:
     first, second = sum_vectors.divided(total, asked, ["ada", "dan"], SIZES, {})
     assert {k: v.shape for k, v in first.items()} == {"w": (2, 3), "b": (3,)}
     assert set(first["w"].ravel()) == {2.0}
-    assert set(second["b"]) == {np.float32(0.2)}
+    assert set(second["b"]) == {2.0}
     none = _asked({"ada": 1.0, "bob": -1.0, "cyd": 1.0, "dan": 1.0})
     with pytest.raises(InputError, match="sum to 0"):
         sum_vectors.divided(np.ones(9, np.float32), none, ["ada", "bob"], SIZES, {})
@@ -312,14 +316,16 @@ def test_who_is_in_no_sum_adds_nothing() -> None:
 def test_an_entry_may_be_as_large_as_the_clip(dtype: type) -> None:
     """Without it a client that clips its own vector would be left out for it."""
     arrays = {"w": np.zeros((2, 3), dtype), "b": np.array([-10.0, 0.0, 10.0], dtype)}
-    assert _vector(_asked({"ada": 0.5}), arrays)[1].tolist() == [-5.0, 0.0, 5.0]
+    assert _vector(_asked({"ada": 0.5, "bob": -0.5}), arrays)[1].tolist() == [-5.0, 0.0, 5.0]
 
 
 def test_a_single_number_is_an_array_too() -> None:
     """Without it a model with a learnt scale could not be summed."""
     sizes = replace(SIZES, entries={"scale": ()})
     arrays = {"scale": np.array(3.0, np.float32)}
-    (found,) = sum_vectors.weighted(lambda: arrays, _asked({"ada": 0.5}), "ada", sizes, {}, 4.0)
+    (found,) = sum_vectors.weighted(
+        lambda: arrays, _asked({"ada": 3.0, "bob": 3.0}), "ada", sizes, {}, 4.0
+    )
     assert (found.shape, float(found)) == ((), 1.5)
     (back,) = sum_vectors.divided(np.ones(1, np.float32), _asked(MEAN), CLIENTS, sizes, {})
     assert back["scale"].shape == ()
@@ -332,7 +338,7 @@ def test_answers_are_cut_out_of_the_sum_task_by_task() -> None:
     asked = SumRequest(FEATURES, ROUND, parts)
     second, first = sum_vectors.divided(total.copy(), asked, CLIENTS, SIZES, ROWS)
     assert np.array_equal(second["features"], total[:6].reshape(3, 2))
-    assert np.array_equal(first["features"], total[6:].reshape(2, 2) / 2)
+    assert np.array_equal(first["features"], total[6:].reshape(2, 2))
 
 
 def test_an_array_without_entries_is_one() -> None:
@@ -381,78 +387,13 @@ def test_an_entry_that_cannot_be_summed_is_an_error_without_its_value(bad: float
     assert "10.5" not in str(caught.value)
 
 
-# ---------------------------------------------------------------- history
-
-
-def _left(number: str, expert: str = "e", **weights: float) -> dict[str, Any]:
-    row = {"of": "parameters", "weights": weights}
-    return {"event": RELEASE, "expert": expert, "round": number, "sums": [row]}
-
-
-def test_a_history_is_of_one_expert_and_of_those_who_survived() -> None:
-    """Without it another expert's sums would count, or those of clients who had dropped out."""
-    entries = [
-        _left("1", ada=0.5, bob=0.5),
-        _left("2", ada=0.2, bob=0.4, cyd=0.4),
-        {"event": OUTCOME, "round": "2", "survivors": ["ada", "cyd"]},
-        _left("3", expert="another", ada=1.0),
-        {"event": RELEASE, "expert": "e", "kind": "features"},
-        {"event": "refusal", "round": "4", "expert": "e"},
-        {**_left("4", ada=1.0), "event": "repeat"},
-    ]
-    found = sum_history.history(entries, "e")
-    assert [dict(s.weights) for s in found] == [
-        {"ada": 0.5, "bob": 0.5}, {"ada": 0.2, "cyd": 0.4}
-    ]  # fmt: skip
-    assert sum_history.released(entries, "2") == entries[1]
-    assert sum_history.confirmed(entries, "1") is None
-
-
-def test_a_sum_that_names_no_expert_counts_for_every_one() -> None:
-    """Without it sums of an older version of neulig-fl would be forgotten."""
-    old = {k: v for k, v in _left("1", ada=0.5, bob=0.5).items() if k != "expert"}
-    assert [dict(s.weights) for s in sum_history.history([old], "e")] == [{"ada": 0.5, "bob": 0.5}]
-
-
-def test_a_round_is_known_by_its_number_and_event() -> None:
-    """Without it a second vector could leave in a round, or another outcome be confirmed."""
-    one, two = _left("1", ada=1.0), _left("2", ada=1.0)
-    word = {"event": OUTCOME, "round": "2", "survivors": ["ada"]}
-    single = {"event": RELEASE, "expert": "e", "kind": "features"}
-    entries = [single, one, two, word]
-    assert [sum_history.released(entries, n) for n in "123"] == [one, two, None]
-    assert [sum_history.confirmed(entries, n) for n in "123"] == [None, word, None]
-
-
-def test_what_is_claimed_counts_all_sums_that_there_were() -> None:
-    """Without it a limit would be asked about one sum at a time, of which each tells little."""
-    past = _asked({"ada": 0.5, "bob": 0.5, "cyd": 0.0}).statistics()
-    asked = _asked({"ada": 0.5, "bob": 0.0, "cyd": 0.5}, {"ada": 1.0, "bob": 1.0, "cyd": 1.0})
-    one, both = (sum_history.claims(past, asked.statistics()[:n], "ada") for n in (1, 2))
-    assert (one.leverage, one.group_size) == (pytest.approx(2 / 3), 2)
-    assert (both.leverage, both.group_size) == (1.0, 2)  # three sums of three vectors
-    assert sum_history.claims([], past, "ada").leverage == 0.5  # 12 digits: no 0.4999...
-    assert sum_history.claims(past, past, "eve").leverage == 0.0
-
-
-def test_the_least_limit_of_all_policies_holds() -> None:
-    """Without it a node's stricter limit would be overruled by the scenario's."""
-    layers = [
-        Layer(name, Policy(limits=Limits(max_leverage=most)))
-        for name, most in (("wide", 0.9), ("narrow", 0.3), ("middle", 0.5))
-    ]
-    asked = _asked({"ada": 0.4, "bob": 0.4, "cyd": 0.4}).statistics()
-    reason = sum_history.refusal(layers, [], asked, "ada")
-    assert str(reason).startswith("narrow: leverage of client 'ada' in sums over parameters would")
-    assert sum_history.refusal(layers[:1], [], asked, "ada") is None
-    assert "cannot be read" in str(sum_history.refusal([Layer("node", None)], [], asked, "ada"))
-    claims = sum_history.claims([], asked, "ada")
-    assert (claims.leverage, claims.group_size) == (pytest.approx(1 / 3), 3)
-
-
-def test_statistics_are_told_apart_by_kind_queries_and_task() -> None:
-    """Without it sums of different vectors would count as sums of the same ones."""
-    parts = (Part("first", MEAN), Part("second", MEAN))
-    names = [s.statistic for s in SumRequest(FEATURES, ROUND, parts).statistics()]
-    assert names == ["features pool first", "features pool second"]
-    assert [s.statistic for s in _asked(MEAN, MEAN).statistics()] == ["parameters"] * 2
+def test_statistics_are_known_by_what_they_tell_of() -> None:
+    """Without it the same images under two names, or in two kinds, would count by themselves."""
+    parts, images = (Part("first", MEAN), Part("second", MEAN)), {"first": "x", "second": "y"}
+    for kind in ("features", "logits"):
+        asked = SumRequest(replace(FEATURES, kind=kind), ROUND, parts)
+        found = asked.statistics(images, {"ada": "e"})
+        assert [s.statistic for s in found] == ["outputs x", "outputs y"]
+        assert [s.label for s in found] == [f"{kind} of pool queries of {t}" for t in images]
+        assert [dict(s.versions) for s in found] == [{"ada": "e"}] * 2
+    assert [s.statistic for s in _asked(MEAN, MEAN).statistics({})] == ["model"] * 2

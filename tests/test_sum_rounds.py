@@ -99,8 +99,14 @@ Make = Callable[..., Server]
 
 @pytest.fixture
 def make(data: Path, tmp_path: Path) -> Make:
-    """A server with four clients."""
-    return lambda **changes: Server(tmp_path, data, **changes)
+    """Servers with four clients each, whose stores are new."""
+    made: list[Server] = []
+
+    def make(**changes: Any) -> Server:
+        made.append(Server(tmp_path / str(len(made)) if made else tmp_path, data, **changes))
+        return made[-1]
+
+    return make
 
 
 # ---------------------------------------------------------------- honest clients
@@ -447,7 +453,7 @@ def test_masks_that_do_not_cancel_are_seen(make: Make, tmp_path: Path) -> None:
     with pytest.raises(NotAvailable, match="holds an entry that no sum within the clip can have"):
         server.mean()
     assert len(server.releases) == 4
-    stopped = make(spoil=_masked_otherwise(tmp_path))
+    stopped = make(spoil=_masked_otherwise(tmp_path / "1"))
     with pytest.raises(
         BadReply, match=r"^stage 'sums', a secure sum of parameters: secure sum: the"
     ):

@@ -25,7 +25,7 @@ def _kept(identities: dict[str, str] | None = None) -> SumInProgress:
     state, _ = secure_sum.advertise(TERMS, "ada")
     if identities is None:
         return SumInProgress(RUN, ASKED, state)
-    return SumInProgress(RUN, ASKED, state, identities)
+    return SumInProgress(RUN, ASKED, state, identities, {"first": "0f"}, {"ada": "e"})
 
 
 @pytest.mark.parametrize("identities", [None, {}, {"bob": "ü" * 40_000, "cyd": SECRET}])
@@ -46,7 +46,7 @@ def _with(said: object) -> bytes:
     return len(text).to_bytes(4, "big") + text + _kept().state.to_bytes()
 
 
-SAID = {"run": RUN, "asked": ASKED.to_body(), "identities": {}}
+SAID = {"run": RUN, "asked": ASKED.to_body(), "identities": {}, "images": {}, "experts": {}}
 
 
 @pytest.mark.parametrize(

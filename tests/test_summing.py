@@ -16,7 +16,7 @@ import tiny_sums
 import torch
 from tiny_sums import CLIENTS, MEAN, RUN, STEPS, Hand
 
-from neulig_fl import ledger, secure_sum
+from neulig_fl import ledger, secure_sum, sum_peers
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import ClientRefused, RunError
 from neulig_fl.keys import Identity
@@ -101,12 +101,13 @@ def test_what_a_sum_leaves_in_the_ledger(hand: Hand) -> None:
     released, outcome = hand.store("ada").entries()
     body, payload = hand.replies["mask"]["ada"]
     assert body == {"rows": 1, "sha256": released["sha256"], "entry": released}
-    row = {"of": "parameters", "weights": MEAN}
+    row = {"of": "model", "weights": MEAN}
+    who = {n: sum_peers.column(hand.store(n).identity.public) for n in CLIENTS}
     wanted = {
         "event": "release", "run": RUN, "stage": "sums", "group": "A", "kind": "parameters",
         "queries": None, "protection": "secure-sum", "fraction": 1.0, "rows": 1,
         "bytes": len(payload), "round": hand.asked.round, "leverage": 0.25, "group_size": 4,
-        "sums": [row], "epsilon": None,
+        "sums": [row], "who": who, "epsilon": None,
     }  # fmt: skip
     assert {k: released[k] for k in wanted} == wanted
     assert (outcome["event"], outcome["round"]) == ("outcome", hand.asked.round)
@@ -241,9 +242,9 @@ ASKED: dict[str, tuple[Callable[[SumRequest], SumRequest], str]] = {
     "a task's parameters": (
         lambda a: replace(a, parts=(Part("first", MEAN),)), "task 'first' is not one",
     ),
-    "weights that do not fit the grid": (
-        lambda a: replace(a, parts=(Part(None, dict.fromkeys(CLIENTS, 1e30)),)),
-        "does not fit 32 bits",
+    "guests of hardly any weight": (
+        lambda a: replace(a, parts=(Part(None, {**MEAN, "ada": 1e-300, "bob": 1e-7}),)),
+        "a sum over 2 clients tells too much of each",
     ),
     "no protection": (
         lambda a: replace(a, request=replace(a.request, protection="none")),
@@ -335,7 +336,7 @@ def test_a_step_out_of_turn_is_refused(done: str, hand: Hand) -> None:
     full = hand.again([Part(None, MEAN)]).until("reveal")
     hand.until(done)
     hand.told = {**full.told, **hand.told}
-    repeatable = {"confirm": ["confirm"], "reveal": ["confirm", "reveal"]}.get(done, [])
+    repeatable = {"confirm": ["confirm"]}.get(done, [])
     following = STEPS[STEPS.index(done) + 1 : STEPS.index(done) + 2]
     for step in STEPS[1:]:
         if step in (*repeatable, *following):
@@ -431,15 +432,13 @@ WRONG_KEYS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "its own keys are missing, or are not its own there",
     ),
     "without its own": (
-        lambda known: {n: r for n, r in known.items() if n != "ada"}, "its own keys are missing",
+        lambda known: {n: r for n, r in known.items() if n != "ada"}, "the keys of ada are missing",
     ),
-    "without another's": (
-        lambda known: {n: r for n, r in known.items() if n != "bob"},
-        "the signature on the keys of bob is wrong",
+    "a part of them": (
+        lambda known: {n: k for n, k in known.items() if n != "bob"}, "the keys of bob are missing"
     ),
-    "another's": (
-        lambda known: {**known, "bob": Identity.new().public.record()},
-        "the signature on the keys of bob is wrong",
+    "one key for two": (
+        lambda known: {**known, "bob": known["cyd"]}, "two clients have the same key"
     ),
     "a stranger's": (
         lambda known: {**known, "eve": Identity.new().public.record()},
@@ -457,11 +456,23 @@ WRONG_KEYS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 def test_wrong_long_term_keys_are_refused(how: str, hand: Hand) -> None:
     """Without it a server could sign for the others itself."""
     change, reason = WRONG_KEYS[how]
+    lie = change(hand.identities())
+    _refused(hand, "advertise", "ada", reason, identities=lie)
+    assert hand.until("share").told["deliveries"], "the honest ones still are good"
+
+
+def test_keys_that_are_not_those_of_the_first_message_are_refused(hand: Hand) -> None:
+    """Without it a server could invent the others, and be the one who signs for them."""
+    honest, forged = hand.body, Identity.new().public.record()
+
+    def told(step: str, name: str, /, **changes: Any) -> dict[str, Any]:
+        if (step, name) == ("advertise", "ada"):
+            changes = {"identities": {**hand.identities(), "bob": forged}}
+        return honest(step, name, **changes)
+
+    hand.__dict__["body"] = told
     hand.until("advertise")
-    _refused(hand, "share", "ada", reason, identities=change(hand.identities()))
-    assert hand.say("ada", hand.body("share", "ada"))[0]["message"], (
-        "the honest ones still are good"
-    )
+    _refused(hand, "share", "ada", "the signature on the keys of bob is wrong")
 
 
 def test_a_pin_of_the_scenario_holds_in_sums(data: Path, tmp_path: Path) -> None:
@@ -471,8 +482,7 @@ def test_a_pin_of_the_scenario_holds_in_sums(data: Path, tmp_path: Path) -> None
     good.until("reveal")
     pin = Identity.new().key
     hand = Hand(tiny_sums.scenario(tmp_path / "bad", data, trust={"bob": pin}), tmp_path)
-    hand.until("advertise")
-    _refused(hand, "share", "ada", f"the key of bob is {key} and not the pinned one, {pin}")
+    _refused(hand, "advertise", "ada", f"the key of bob is {key} and not the pinned one, {pin}")
 
 
 def test_a_pinned_server_alone_can_ask_for_sums(data: Path, tmp_path: Path) -> None:
@@ -494,7 +504,7 @@ def test_weights_are_those_of_the_first_message(hand: Hand) -> None:
     told, _ = lie.say("dan", lie.body("advertise", "dan"))
     with pytest.raises(ValueError, match="other terms"):
         Advert.read(bytes.fromhex(told["message"]), hand.terms.digest)
-    lie.told = hand.told
+    lie.told, lie.replies = hand.told, hand.replies
     _refused(lie, "share", "dan", "the roster is not what it must be: .* other terms")
     hand.until("share")
     _refused(hand, "mask", "ada", "none of a secure sum", sum=lie.asked.to_body())
@@ -508,12 +518,7 @@ def test_no_client_is_subtracted_out_of_two_sums(hand: Hand) -> None:
     three = {name: 0.25 for name in CLIENTS if name != "dan"}
     without = hand.again([Part(None, three)])
     for name in three:
-        _refused(
-            without,
-            "advertise",
-            name,
-            "leverage of client 'dan' in sums over parameters would be 1",
-        )
+        _refused(without, "advertise", name, "leverage of client 'dan' in sums over parameters")
 
 
 def test_a_pretended_drop_out_subtracts_nobody(hand: Hand) -> None:
@@ -547,7 +552,20 @@ def test_without_a_word_on_who_survived_all_who_could_be_in_it_count(hand: Hand)
     """Without it a server could keep the outcome of a sum to itself and ask for the difference."""
     three = {name: 0.25 for name in CLIENTS if name != "dan"}
     hand.until("mask")
-    _refused(hand.again([Part(None, three)]), "advertise", "ada", "leverage of client 'dan'")
+    for name in ("bob", "cyd", "dan"):
+        hand.say(name, hand.body("confirm", name))
+    again = hand.again([Part(None, three)])
+    for name in ("bob", "cyd"):
+        _refused(again, "advertise", name, "leverage of client 'dan'")
+    told = again.say("ada", again.body("advertise", "ada"))[0]
+    assert told["message"], "it does not know yet whether the round went on"
+
+
+def test_a_round_that_was_given_up_does_not_count(hand: Hand) -> None:
+    """Without it one lost message would end all sums."""
+    three = {name: 0.25 for name in CLIENTS if name != "dan"}
+    hand.until("mask")
+    hand.again([Part(None, three)]).until("reveal")
 
 
 def test_different_lists_of_survivors_are_of_no_use(hand: Hand) -> None:

@@ -18,7 +18,8 @@ from neulig_fl.plan import Setting, open_setting
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario
 from neulig_fl.secure_sum import Server, Terms
-from neulig_fl.sum_requests import Part, SumRequest, new_round
+from neulig_fl.sum_peers import Statement, packed
+from neulig_fl.sum_requests import Part, SumRequest, image_names, new_round
 
 RUN = "ab" * 16
 CLIENTS = ("ada", "bob", "cyd", "dan")
@@ -114,6 +115,13 @@ class Hand:
         return {b.task.name: b.rows for b in self.setting.blocks(self.asked.request)}
 
     @property
+    def images(self) -> dict[str, str]:
+        """Names of each task's set of images."""
+        if self.asked.request.queries is None:
+            return {}
+        return image_names(self.scenario, self.setting.blocks(self.asked.request))
+
+    @property
     def terms(self) -> Terms:
         """The round's terms."""
         return self.asked.terms(self.scenario, self.setting.sizes, self.by_task, self.run)
@@ -133,10 +141,11 @@ class Hand:
     def body(self, step: str, name: str, /, **changes: Any) -> dict[str, Any]:
         """An honest message, with changes."""
         if step == "advertise":
-            return {"step": step, "sum": self.asked.to_body(), **changes}
+            said = {"sum": self.asked.to_body(), "identities": self.identities()}
+            return {"step": step, **said, **changes}
         body: dict[str, Any] = {"step": step, "round": self.asked.round}
         if step == "share":
-            body |= {"identities": self.identities()}
+            body |= {"histories": packed(self.histories())}
         body["message"] = self.message(step, name).hex()
         return {**body, **changes}
 
@@ -149,6 +158,11 @@ class Hand:
     def identities(self) -> dict[str, Any]:
         """The long-term keys of all who are invited."""
         return {n: self.store(n).identity.public.record() for n in self.asked.clients}
+
+    def histories(self) -> dict[str, Statement]:
+        """What those in the roster said of the sums that they remember."""
+        said = self.replies["advertise"].items()
+        return {name: Statement.read(body["history"]) for name, (body, _) in said}
 
     def until(self, last: str, drops: Mapping[str, str] | None = None) -> Hand:
         """Every step up to this one, closed, with those who do not drop out.

@@ -27,15 +27,20 @@ from neulig_fl.secure_sum.state import ClientState, Step
 from neulig_fl.secure_sum.terms import Terms
 from neulig_fl.secure_sum.unmasking import MASK, SELF, Confirmation, Outcome, Request, Reveal
 from neulig_fl.secure_sum.vectors import masked_chunks
+from neulig_fl.secure_sum.wire import DIGEST_BYTES
 
 
-def advertise(terms: Terms, client: str, sign: Sign | None = None) -> tuple[ClientState, bytes]:
+def advertise(
+    terms: Terms, client: str, sign: Sign | None = None, said: bytes = bytes(DIGEST_BYTES)
+) -> tuple[ClientState, bytes]:
     """Step 1: new keys for this sum alone.
 
     Args:
         terms: of the sum, made by this client from what it knows itself.
         client: its name.
         sign: its long-term key. Without it a server that lies about keys reads everything.
+        said: SHA-256 of what else it says to the others, 32 bytes. It is in the roster, so that
+            clients who are told different things get masks that do not cancel.
 
     Returns:
         The first state, and the Advert.
@@ -49,7 +54,7 @@ def advertise(terms: Terms, client: str, sign: Sign | None = None) -> tuple[Clie
         )
     sealing, seed = shares.new_key(), shares.new_seed()
     mask_key = shares.public_key(shares.mask_key(seed, terms.digest))
-    advert = Advert(client, shares.public_key(sealing), mask_key)
+    advert = Advert(client, shares.public_key(sealing), mask_key, said)
     if sign is not None:
         advert = replace(advert, signature=sign(advert.signed(terms.digest)))
     sent = advert.to_bytes(terms.digest)
@@ -175,13 +180,16 @@ def reveal(
 ) -> tuple[ClientState, bytes]:
     """Step 5: of each survivor the share of the self seed, of each dropped client that of the mask.
 
+    The new state has forgotten all shares: who gets hold of it, and of what was sent, cannot undo
+    the masks of one vector.
+
     Args:
         state: after step 4.
         request: the server's message.
         verify: checks the survivors' signatures; without it they are only counted.
 
     Returns:
-        The state as it was, and the Reveal; the same request has the same answer.
+        The last state, and the Reveal.
 
     Raises:
         ClientRefused: another outcome than this client confirmed, fewer confirmations than the
@@ -198,7 +206,8 @@ def reveal(
         survived = name in asked.outcome.survivors
         part = pair[:SHARE_BYTES] if survived else pair[SHARE_BYTES:]
         found.append((name, SELF if survived else MASK, part))
-    return state, Reveal(state.client, tuple(found)).to_bytes(digest)
+    after = replace(state, step=Step.REVEALED, held=())
+    return after, Reveal(state.client, tuple(found)).to_bytes(digest)
 
 
 def _room(terms: Terms, into: memoryview) -> Words:

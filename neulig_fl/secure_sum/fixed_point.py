@@ -1,14 +1,20 @@
 """Fixed-point arithmetic modulo 2^32: weighted vectors as integers that masks can hide.
 
-An entry x becomes rint(x scale) as a 32-bit word, two's complement. The scale is the largest power
-of two at which the sum of all clients' entries stays within 2^30, so that multiplying by it is
-exact and a sum never wraps. Half of the 32-bit words are no possible sum: where masks did not
-cancel, every entry falls among those with a probability of about one half, and the sum is refused.
+An entry x becomes floor(x scale + u) as a 32-bit word, two's complement, u drawn uniformly from
+[0, 1) for this entry of this sum alone: the expectation is x scale. Rounding to the nearest would
+be the same in every sum, and sums of the same vectors on grids of other sizes would tell digit
+after digit of one of them. The scale is the largest power of two at which the sum of all clients'
+entries stays within 2^30, so that multiplying by it is exact and a sum never wraps. Half of the
+32-bit words are no possible sum: where masks did not cancel, every entry falls among those with a
+probability of about one half, and the sum is refused.
+
+Source: stochastic rounding, M. P. Connolly, N. J. Higham, T. Mary, doi:10.1137/20M1334796.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +33,16 @@ _SPAN_BITS = 30
 _LEAST, _LARGEST = 2.0**-60, 2.0**60
 _BLOCK = 2**15
 """Entries worked on at once, so that they stay in the processor's cache."""
+_UNIT = 2.0**-32
+"""Takes a word to [0, 1)."""
 _ROUNDING = 1.0 + 2.0**-22
 """How far a weighted entry can come out beyond clip x |weight| by float32's rounding alone."""
 
 
 def quantisation(clip: float, clients: int, headroom: float = 1.0) -> float:
-    """The largest error of one entry of a sum: half a step for each vector in it.
+    """The largest error of one entry of a sum: less than a step for each vector in it.
+
+    Its standard deviation is at most sqrt(clients) / (2 scale).
 
     Args:
         clip: the largest |entry| of an unweighted vector.
@@ -40,13 +50,13 @@ def quantisation(clip: float, clients: int, headroom: float = 1.0) -> float:
         headroom: the largest sum of |weights|; 1 for convex combinations.
 
     Returns:
-        clients / (2 scale), in the units of the entries.
+        clients / scale, in the units of the entries.
 
     Example:
-        >>> quantisation(clip=1.0, clients=4) == 2 * 2.0**-30
+        >>> quantisation(clip=1.0, clients=4) == 4 * 2.0**-30
         True
     """
-    return clients / (2 * FixedPoint(clip, clients, headroom).scale)
+    return clients / FixedPoint(clip, clients, headroom).scale
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,22 @@ class FixedPoint:
     def limit(self) -> int:
         """The largest |entry| of a sum, in steps; rounding included."""
         reach = self.clip * self.headroom * self.scale * _ROUNDING
-        return math.ceil(reach) + (self.clients + 1) // 2
+        return math.ceil(reach) + self.clients
 
-    def encode(self, values: NDArray[Any], out: Words, weight: float, who: str) -> None:
+    def encode(
+        self,
+        values: NDArray[Any],
+        noise: Callable[[int], Words],
+        out: Words,
+        weight: float,
+        who: str,
+    ) -> None:
         """Write weighted entries as words.
 
         Args:
             values: (entries,) float32 or float64, already multiplied by `weight`.
+            noise: gives so many uniform words, secret and used once: they decide which way an
+                entry is rounded.
             out: (entries,) where the words go.
             weight: this client's weight.
             who: whose vector it is, for errors.
@@ -113,8 +132,9 @@ class FixedPoint:
         for start in range(0, len(values), _BLOCK):
             block = values[start : start + _BLOCK]
             _require_within(block, allowed, who)
-            steps = block * block.dtype.type(self.scale)
-            np.rint(steps, out=steps)
+            steps = np.multiply(block, self.scale, dtype=np.float64)
+            steps += noise(len(block)) * _UNIT
+            np.floor(steps, out=steps)
             out[start : start + _BLOCK].view(_SIGNED)[...] = steps
 
     def decode(self, words: Words, who: str) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ be made without the ones before it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -40,6 +41,19 @@ class Mask:
     def inverse(self) -> Mask:
         """The mask that takes this one off."""
         return Mask(self.key, -self.sign)
+
+
+class Noise:
+    """Uniform words that nobody can predict or repeat: their key is drawn here and kept nowhere."""
+
+    def __init__(self) -> None:
+        self._stream = _keystream(secrets.token_bytes(32), 0)
+
+    def words(self, size: int) -> Words:
+        """The next words, of shape (size,); at most 2^15."""
+        found = np.empty(size, WORD)
+        self._stream.update_into(memoryview(_ZEROS)[: found.nbytes], found.view(np.uint8).data)
+        return found
 
 
 def apply(masks: Sequence[Mask], index: int, chunk: Words) -> None:

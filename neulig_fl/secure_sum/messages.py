@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from neulig_fl.secure_sum.shares import SEALED_BYTES
 from neulig_fl.secure_sum.wire import (
+    DIGEST_BYTES,
     KEY_BYTES,
     Reader,
     body,
@@ -44,17 +45,20 @@ class Advert:
         client: whose they are.
         sealing_key: X25519, 32 bytes, for the shares that others send it.
         mask_key: X25519, 32 bytes, for pairwise masks.
+        said: SHA-256 of whatever else the client says to the others; zeros for nothing.
         signature: by the client's long-term key; empty where nobody signs.
     """
 
     client: str
     sealing_key: bytes
     mask_key: bytes
+    said: bytes = bytes(DIGEST_BYTES)
     signature: bytes = b""
 
     def signed(self, terms: bytes) -> bytes:
         """What the signature is of."""
-        return head(b"a", terms) + pack_name(self.client) + self.sealing_key + self.mask_key
+        keys = self.sealing_key + self.mask_key
+        return head(b"a", terms) + pack_name(self.client) + keys + self.said
 
     def to_bytes(self, terms: bytes) -> bytes:
         """The message under the terms with this digest."""
@@ -65,7 +69,7 @@ class Advert:
         """The message in some bytes."""
         reader = body(data, b"a", terms)
         name, sealing, mask = reader.name(), reader.take(KEY_BYTES), reader.take(KEY_BYTES)
-        advert = cls(name, sealing, mask, read_signature(reader))
+        advert = cls(name, sealing, mask, reader.take(DIGEST_BYTES), read_signature(reader))
         reader.end()
         return advert
 

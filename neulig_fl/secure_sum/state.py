@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from neulig_fl.errors import InputError, RunError
+from neulig_fl.secure_sum.messages import Roster
 from neulig_fl.secure_sum.shares import PAIR_BYTES
 from neulig_fl.secure_sum.terms import Terms
 from neulig_fl.secure_sum.wire import (
@@ -28,6 +29,7 @@ class Step(IntEnum):
     SHARED = 2
     MASKED = 3
     CONFIRMED = 4
+    REVEALED = 5
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class ClientState:
         mask_seed: gives the key for pairwise masks; forgotten once the vector is masked.
         self_seed: gives the self-mask; forgotten once the vector is masked.
         roster: the message with everyone's keys.
-        held: pairs of shares by whose they are, this client's own among them.
+        held: pairs of shares by whose they are, this client's own among them; forgotten once those
+            that undo the outcome are revealed.
         outcome: the one outcome that it has confirmed.
     """
 
@@ -62,6 +65,12 @@ class ClientState:
     def peers(self) -> tuple[str, ...]:
         """Whose vectors can be in the sum, as far as this client knows; itself among them."""
         return tuple(name for name, _ in self.held)
+
+    @property
+    def said(self) -> dict[str, bytes]:
+        """What each client in the roster signed beside its keys: SHA-256, by name."""
+        adverts = Roster.read(self.roster, self.terms.digest).adverts
+        return {advert.client: advert.said for advert in adverts}
 
     def to_bytes(self) -> bytes:
         """The state as bytes: secret, for a file that nobody else can read.

@@ -81,7 +81,7 @@ class Terms:
     @property
     def quantisation(self) -> float:
         """The largest error of one entry of the sum, if nobody drops out."""
-        return len(self.clients) / (2 * self.fixed_point.scale)
+        return len(self.clients) / self.fixed_point.scale
 
     @property
     def colluders(self) -> int:

@@ -44,6 +44,7 @@ def masked_chunks(
     """
     fixed, sizes = terms.fixed_point, iter(terms.chunk_sizes)
     chunk, filled, index = _room(terms, into, 0, next(sizes)), 0, 0
+    noise = masks.Noise()
     for piece in pieces:
         flat, start = np.asarray(piece).reshape(-1), 0
         while start < len(flat):
@@ -54,8 +55,9 @@ def masked_chunks(
                 yield _masked(own, index, chunk)
                 chunk, filled, index = _room(terms, into, index + 1, size), 0, index + 1
             part = flat[start : start + len(chunk) - filled]
-            fixed.encode(part, chunk[filled : filled + len(part)], weight, who)
-            start, filled = start + len(part), filled + len(part)
+            end = filled + len(part)
+            fixed.encode(part, noise.words, chunk[filled:end], weight, who)
+            start, filled = start + len(part), end
     if filled < len(chunk) or next(sizes, None) is not None:
         raise _wrong_length(who, terms.entries, "fewer")
     yield _masked(own, index, chunk)

@@ -13,6 +13,7 @@ from neulig_fl import secure_sum
 from neulig_fl.errors import ClientRefused, InputError, RunError
 from neulig_fl.secure_sum import shares
 from neulig_fl.secure_sum.messages import Advert, Delivery, Roster, Shares
+from neulig_fl.secure_sum.state import Step
 from neulig_fl.secure_sum.unmasking import MASK, SELF, Confirmation, Outcome, Request, Reveal
 
 
@@ -292,7 +293,7 @@ def test_a_client_confirms_one_outcome_ever(
 def test_no_transcript_holds_both_kinds_of_share_of_one_client() -> None:
     """Without it the server could take all masks off one client's vector."""
     made = Round(sum_round.terms(5), drops={"c-004": "mask"})
-    made.total()
+    made.until("confirm")
     lie = Outcome(_named("0123"), _named("4")), Outcome(_named("01234"), ())
     for name in _named("0123"):
         for outcome in lie:
@@ -304,6 +305,7 @@ def test_no_transcript_holds_both_kinds_of_share_of_one_client() -> None:
             except ClientRefused as error:
                 assert "c-004 is called a survivor" in str(error)  # noqa: PT017
                 assert outcome is lie[1]
+    made.reveal()
     kinds = {}
     for sent in made.sent["reveal"].values():
         for owner, kind, _ in Reveal.read(sent, made.terms.digest).shares:
@@ -369,8 +371,16 @@ def test_nothing_is_answered_out_of_turn() -> None:
         secure_sum.reveal(made.state("c-000"), b"")
 
 
-def test_the_same_request_has_the_same_answer() -> None:
-    """Without it a reply that is lost on its way would lose the round."""
-    made = Round(sum_round.terms(3)).until("reveal")
-    again = secure_sum.reveal(made.state("c-000"), made.told["request"], made.keys.verify)[1]
-    assert again == made.sent["reveal"]["c-000"]
+def test_shares_are_revealed_once_and_erased() -> None:
+    """Without it thieves of a few clients' disks could take both masks off a recorded vector."""
+    made = Round(sum_round.terms(3)).until("confirm")
+    held = {name: made.state(name).held for name in made.terms.clients}
+    made.reveal()
+    for name in made.terms.clients:
+        state = made.state(name)
+        assert (state.step, state.held) == (Step.REVEALED, ())
+        assert not any(
+            pair[at : at + 16] in made.stored[name] for _, pair in held[name] for at in (0, 16)
+        )
+        with pytest.raises(ClientRefused, match="it has revealed and answers this once confirmed"):
+            secure_sum.reveal(state, made.told["request"], made.keys.verify)

@@ -167,6 +167,7 @@ def test_what_lies_on_the_wire() -> None:
         ("SHARED", 2),
         ("MASKED", 3),
         ("CONFIRMED", 4),
+        ("REVEALED", 5),
     ]
     assert pack_count(0x0102) == b"\1\2"
     assert pack_name("\u00fc") == b"\2\xc3\xbc"

@@ -77,13 +77,13 @@ def test_the_ends_of_what_is_allowed(
         replace(AGREED, **beyond)
 
 
-def test_a_sum_is_right_to_half_a_step_of_each_client() -> None:
+def test_a_sum_is_right_to_a_step_of_each_client() -> None:
     """Without it the report would state another error than the sum has."""
     for count, clip, headroom in ((3, 1.0, 1.0), (8, 0.3, 2.0)):
         made = sum_round.terms(count, clip=clip, headroom=headroom)
         grid = made.fixed_point
         assert (grid.clip, grid.clients, grid.headroom) == (clip, count, headroom)
-        assert made.quantisation == count * 0.5 / grid.scale
+        assert made.quantisation == count / grid.scale
     plain = Terms(b"", sum_round.names(3), 2, 10, 1.0)
     assert (plain.headroom, plain.chunk_sizes) == (1.0, [10])
 

@@ -1,0 +1,159 @@
+"""What clients remember of sums, alone and together, and what one more would tell."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import pytest
+
+from neulig_fl import sum_history
+from neulig_fl.ledger import OUTCOME, RELEASE
+from neulig_fl.leverage import MODEL, WeightedSum
+from neulig_fl.policy import Layer
+from neulig_fl.policy_models import Limits, Policy
+from neulig_fl.sum_history import LEFT, Event, Sums, events, rows
+
+
+def _entry(number: str, expert: str = "e", **weights: float) -> dict[str, Any]:
+    row = {"of": MODEL, "weights": weights}
+    who = {name: name.upper() for name in weights}
+    return {"event": RELEASE, "expert": expert, "round": number, "sums": [row], "who": who}
+
+
+def _left(number: str, expert: str = "e", **weights: float) -> Event:
+    row = {"of": MODEL, "weights": weights}
+    return {"event": LEFT, "round": number, "expert": expert, "sums": [row]}
+
+
+def _word(number: str, *survivors: str) -> Event:
+    return {"event": OUTCOME, "round": number, "survivors": list(survivors)}
+
+
+def _weights(found: list[WeightedSum]) -> list[dict[str, float]]:
+    return [dict(each.weights) for each in found]
+
+
+# ---------------------------------------------------------------- one client's own
+
+
+def test_a_history_is_what_the_ledger_says_of_sums() -> None:
+    """Without it a client could not tell others which of its vectors a server knows sums of."""
+    entries = [
+        _entry("1", ada=0.5, bob=0.5),
+        {"event": RELEASE, "expert": "e", "kind": "features"},
+        {"event": OUTCOME, "round": "1", "survivors": ["bob", "ada"]},
+        {"event": "refusal", "round": "4", "expert": "e"},
+        {**_entry("4", ada=1.0), "event": "repeat"},
+        {k: v for k, v in _entry("5", ada=1.0).items() if k not in ("who", "expert")},
+    ]
+    assert events(entries) == [
+        _left("1", ADA=0.5, BOB=0.5),
+        _word("1", "ADA", "BOB"),
+        _left("5", "", ada=1.0),
+    ]
+
+
+def test_a_round_is_known_by_its_number_and_event() -> None:
+    """Without it a second vector could leave in a round, or another outcome be confirmed."""
+    one, two = _entry("1", ada=1.0), _entry("2", ada=1.0)
+    word = {"event": OUTCOME, "round": "2", "survivors": ["ada"]}
+    single = {"event": RELEASE, "expert": "e", "kind": "features"}
+    entries = [single, one, two, word]
+    assert [sum_history.released(entries, n) for n in "123"] == [one, two, None]
+    assert [sum_history.confirmed(entries, n) for n in "123"] == [None, word, None]
+
+
+# ---------------------------------------------------------------- what clients remember together
+
+
+def test_a_round_counts_once_with_those_whose_vectors_were_in_it() -> None:
+    """Without it the same sum would count as often as it is told, or with those who dropped out."""
+    told = [_left("1", a=0.25, b=0.25, c=0.5), _word("1", "a", "b")]
+    found = rows({"a": told, "b": [_left("1", "f", a=0.25, b=0.25, c=0.5), told[1]]}, "a")
+    assert _weights(found) == [{"a": 0.25, "b": 0.25}]
+    assert dict(found[0].versions) == {"a": "e", "b": "f"}
+
+
+def test_who_does_not_remember_a_round_was_not_in_it() -> None:
+    """Without it a client whose vector was lost on its way would count as a part of the sum."""
+    view = {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.5, "e": 0.5}
+    told = {"a": [_left("1", **view)], "b": []}
+    assert _weights(rows(told, "a", whole=("b",))) == [dict.fromkeys("acde", 0.5)]
+    assert _weights(rows(told, "a")) == [view]
+    mine = {"b": [_left("1", a=0.5, b=0.5, c=0.5, d=0.5)]}
+    assert _weights(rows(mine, "a")) == [dict.fromkeys("bcd", 0.5)], "it knows itself"
+
+
+def test_a_round_that_too_few_can_have_confirmed_was_never_opened() -> None:
+    """Without it every sum that failed would count against the next ones."""
+    view = dict.fromkeys("abcd", 0.3)
+    told: dict[str, list[Event]] = {each: [_left("1", **view)] for each in "abcd"}
+    assert rows(told, "a", whole="b") == [], "only c and d may have confirmed it"
+    assert _weights(rows(told, "a")) == [view], "b, c and d may"
+    told["b"].append(_word("1", "a", "b", "c"))
+    assert _weights(rows(told, "a", whole="b")) == [dict.fromkeys("abc", 0.3)]
+    assert rows(told, "a", whole="bc") == []
+
+
+def test_what_few_say_of_an_outcome_counts_beside_what_would_hold_without_it() -> None:
+    """Without it one lie about who survived would hide the sum that a server has."""
+    view = dict.fromkeys("abcd", 0.3)
+    told: dict[str, list[Event]] = {each: [_left("1", **view)] for each in "abcd"}
+    told["d"].append(_word("1", "c", "d"))
+    assert _weights(rows(told, "a")) == [{"c": 0.3, "d": 0.3}, view]
+    assert _weights(rows(told, "d")) == [{"c": 0.3, "d": 0.3}], "it confirmed that itself"
+    for each in "bc":
+        told[each].append(_word("1", "a", "b", "c"))
+    assert len(rows(told, "a")) == 3
+    told["a"].append(_word("1", "a", "b", "c"))
+    assert _weights(rows(told, "a")) == [{"a": 0.3, "b": 0.3, "c": 0.3}]
+    told["d"].pop()
+    assert _weights(rows(told, "d")) == [{"a": 0.3, "b": 0.3, "c": 0.3}], "most say so"
+
+
+def test_clients_are_called_by_their_names_where_they_are_known() -> None:
+    """Without it a refusal would name a fingerprint."""
+    found = rows({"a": [_left("1", a=0.5, b=0.5), _word("1", "a", "b")]}, "a", labels={"a": "ada"})
+    assert _weights(found) == [{"ada": 0.5, "b": 0.5}]
+    assert dict(found[0].versions) == {"ada": "e"}
+
+
+# ---------------------------------------------------------------- what one more would tell
+
+
+def _sums(past: list[WeightedSum], *asked: dict[str, float], client: str = "ada") -> Sums:
+    return Sums([past], [WeightedSum(MODEL, each) for each in asked], client, operator.eq)
+
+
+def test_what_is_claimed_counts_all_sums_that_there_were() -> None:
+    """Without it a limit would be asked about one sum at a time, of which each tells little."""
+    past = [WeightedSum(MODEL, {"ada": 0.5, "bob": 0.5, "cyd": 0.0})]
+    one, two = {"ada": 0.5, "bob": 0.0, "cyd": 0.5}, {"ada": 1.0, "bob": 1.0, "cyd": 1.0}
+    first, both = _sums(past, one).claims(), _sums(past, one, two).claims()
+    assert (first.leverage, first.group_size, first.sums) == (pytest.approx(2 / 3), 2, 2)
+    assert (both.leverage, both.group_size, both.sums) == (1.0, 2, 3)
+    alone = _sums([], dict(past[0].weights)).claims()
+    assert alone.leverage == 0.5  # 12 digits: no 0.4999...
+    absent = _sums(past, dict(past[0].weights), client="eve").claims()
+    assert (absent.leverage, absent.sums) == (0.0, 0)
+
+
+def test_sums_under_the_same_weights_are_counted() -> None:
+    """Without it rounding could be averaged away at a leverage that never rises."""
+    past = [WeightedSum(MODEL, {"ada": 1.0, "bob": 1.0, "cyd": 1.0}) for _ in range(9)]
+    claims = _sums(past, {"ada": 0.1, "bob": 0.1, "cyd": 0.1}).claims()
+    assert (claims.leverage, claims.sums) == (pytest.approx(1 / 3), 10)
+
+
+def test_the_least_limit_of_all_policies_holds() -> None:
+    """Without it a node's stricter limit would be overruled by the scenario's."""
+    layers = [
+        Layer(name, Policy(limits=Limits(max_leverage=most)))
+        for name, most in (("wide", 0.9), ("narrow", 0.3), ("middle", 0.5))
+    ]
+    sums = _sums([], {"ada": 0.4, "bob": 0.4, "cyd": 0.4})
+    reason = sums.refusal(layers)
+    assert str(reason).startswith("narrow: leverage of client 'ada' in sums over model would")
+    assert sums.refusal(layers[:1]) is None
+    assert "cannot be read" in str(sums.refusal([Layer("node", None)]))
