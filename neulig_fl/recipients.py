@@ -1,24 +1,24 @@
 """The server as a client knows it: the keys that it said in this run, held to those that are known.
 
-The server says its keys with `hello`; a client keeps them for the run, because the next message may
-reach another process. A key that the scenario or the node pins must be the server's, now or before
-a hand-over; without a pin the key is trusted as it was first said in the run.
+The server says its keys with `hello`; a client keeps them for each run for good, because the next
+message may reach another process, and another run may begin in between. A key that the scenario or
+the node pins must be the server's, now or before a hand-over; without a pin the key is trusted as
+it was first said in the run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from neulig_fl.errors import BadReply
 from neulig_fl.files import write_atomically
 from neulig_fl.greeting import RUN
+from neulig_fl.key_files import private_folder
 from neulig_fl.keys import PublicIdentity
 
-FILE = "server.json"
+FOLDER = "servers"
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,39 @@ def remember(root: Path, run: str, record: object) -> None:
     if before is not None and before != found:
         problem = "the server said other keys before in this run"
         raise BadReply(problem, public_reason=problem)
-    said = {RUN: run, "identity": found.record()}
-    write_atomically(root / FILE, json.dumps(said, sort_keys=True) + "\n")
+    if before is None:
+        said = {RUN: run, "identity": found.record()}
+        private_folder(root / FOLDER)
+        write_atomically(_file(root, run), json.dumps(said, sort_keys=True) + "\n")
 
 
 def recall(root: Path, run: str | None) -> PublicIdentity | None:
-    """The server's keys in a run; None when it said none, or the file is damaged."""
-    try:
-        said = json.loads((root / FILE).read_text(encoding="utf-8"))
-        known: Mapping[str, Any] = said if isinstance(said, dict) else {}
-        return PublicIdentity.read(known["identity"]) if run and known.get(RUN) == run else None
-    except (OSError, ValueError, KeyError, BadReply):
+    """The server's keys in a run; None when it said none.
+
+    Raises:
+        BadReply: the file is damaged: another key must not take its place.
+    """
+    if not run:
         return None
+    try:
+        text = _file(root, run).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _damaged() from error
+    try:
+        said = json.loads(text)
+        if said[RUN] == run:
+            return PublicIdentity.read(said["identity"])
+    except (ValueError, KeyError, TypeError, BadReply):
+        pass
+    raise _damaged()
+
+
+def _file(root: Path, run: str) -> Path:
+    return root / FOLDER / f"{run}.json"
+
+
+def _damaged() -> BadReply:
+    problem = "what it kept of the server's keys in this run is damaged"
+    return BadReply(problem, public_reason=problem)

@@ -2,7 +2,7 @@
 
 The keys that mask a sum are made for it alone; long-term keys sign them, so that a server cannot
 put its own in their place. A client gets the others' long-term keys from the server. Those that the
-scenario pins must be right; the others are trusted as they are said, once for a sum.
+scenario pins must be right; the others are trusted as they are first said, for good.
 """
 
 from __future__ import annotations

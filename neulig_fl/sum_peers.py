@@ -25,6 +25,7 @@ from neulig_fl.leverage import WeightedSum
 from neulig_fl.sum_history import LEFT, Event
 
 _FOLDER = "peers"
+_KEYS = "keys.json"
 _COLUMN = re.compile(r"[0-9a-f]{16}")
 _MOST_TEXT = 200
 
@@ -144,7 +145,7 @@ def _are_rows(values: object) -> bool:
 
 
 class Peers:
-    """The histories of others that a client has heard.
+    """The keys and the histories of others that a client has heard.
 
     Args:
         root: the client's folder.
@@ -163,6 +164,38 @@ class Peers:
             return {}
         names = sorted(path.name for path in self._folder.iterdir())
         return {name: self._read(name) for name in names if _COLUMN.fullmatch(name)}
+
+    def believe(self, keys: Mapping[str, str]) -> None:
+        """Hold clients whom nobody pinned to the keys that they had before, and keep new ones.
+
+        Args:
+            keys: the oldest key of each, by name.
+
+        Raises:
+            InputError: a client has another key than before, or the file is damaged.
+        """
+        before = self._keys()
+        for name, key in keys.items():
+            if before.get(name, key) != key:
+                raise _wrong(
+                    f"the key of {name} is another than in an earlier sum; if that is right, pin "
+                    "it in the scenario's trust"
+                )
+        if not keys.items() <= before.items():
+            key_files.private_folder(self._folder)
+            text = canonical({**before, **keys}).encode()
+            replace_atomically(
+                self._folder / _KEYS, lambda part: key_files.write_privately(part, text)
+            )
+
+    def _keys(self) -> dict[str, str]:
+        try:
+            said = json.loads((self._folder / _KEYS).read_bytes())
+            return {str(name): str(key) for name, key in said.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError):
+            raise _wrong("what it kept of others' keys is damaged") from None
 
     def hear(self, statements: Mapping[str, Statement]) -> None:
         """Keep what others say, if it goes on from what they said before.

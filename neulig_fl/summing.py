@@ -19,6 +19,7 @@ from neulig_fl.records import Request
 from neulig_fl.secure_sum import ClientState, Terms
 from neulig_fl.secure_sum.unmasking import Outcome
 from neulig_fl.sum_gate import SumHoldings, Weighed
+from neulig_fl.sum_peers import Peers
 from neulig_fl.sum_requests import SumRequest
 from neulig_fl.sum_state import SumInProgress
 
@@ -173,9 +174,14 @@ class Summing:
             gate.refuse(self.side, str(error), asked.request)
 
     def _believed(self, asked: SumRequest, identities: object) -> dict[str, PublicIdentity]:
-        own = (self.side.client.name, self.side.store.identity.public)
+        store, trust, name = self.side.store, self.side.scenario.trust, self.side.client.name
         try:
-            return sum_keys.believed(identities, asked.clients, self.side.scenario.trust, own)
+            found = sum_keys.believed(
+                identities, asked.clients, trust, (name, store.identity.public)
+            )
+            unpinned = [other for other in found if other != name and other not in trust]
+            Peers(store.root).believe({other: found[other].lineage[0] for other in unpinned})
+            return found
         except InputError as error:
             reason = error.public_reason or "the clients' keys are wrong"
             gate.refuse(self.side, reason, asked.request)

@@ -240,10 +240,13 @@ def test_a_forged_server_key_is_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"run": 1}', "{", '{"run": "x", "identity": 3}'])
-def test_a_damaged_note_of_the_server_is_no_key(content: str, tmp_path: Path) -> None:
-    """Without it a damaged file would end every message with an error that says nothing."""
-    (tmp_path / recipients.FILE).write_text(content)
-    assert recipients.recall(tmp_path, "x") is None
+def test_a_damaged_note_of_the_server_is_an_error(content: str, tmp_path: Path) -> None:
+    """Without it another server could say its key again where the first one's was damaged."""
+    (tmp_path / recipients.FOLDER).mkdir()
+    (tmp_path / recipients.FOLDER / "x.json").write_text(content)
+    with pytest.raises(BadReply, match="of the server's keys in this run is damaged"):
+        recipients.recall(tmp_path, "x")
+    assert recipients.recall(tmp_path, None) is None
 
 
 # ---------------------------------------------------------------- gaussian
