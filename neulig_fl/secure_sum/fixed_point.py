@@ -33,8 +33,8 @@ _SPAN_BITS = 30
 _LEAST, _LARGEST = 2.0**-60, 2.0**60
 _BLOCK = 2**15
 """Entries worked on at once, so that they stay in the processor's cache."""
-_UNIT = 2.0**-32
-"""Takes a word to [0, 1)."""
+_UNIT = 2.0**-16
+"""Takes 16 bits to [0, 1): so roundings are right on average to 2^-17 of a step."""
 _ROUNDING = 1.0 + 2.0**-22
 """How far a weighted entry can come out beyond clip x |weight| by float32's rounding alone."""
 
@@ -100,7 +100,7 @@ class FixedPoint:
     def encode(
         self,
         values: NDArray[Any],
-        noise: Callable[[int], Words],
+        noise: Callable[[int], NDArray[np.uint16]],
         out: Words,
         weight: float,
         who: str,
@@ -109,8 +109,8 @@ class FixedPoint:
 
         Args:
             values: (entries,) float32 or float64, already multiplied by `weight`.
-            noise: gives so many uniform words, secret and used once: they decide which way an
-                entry is rounded.
+            noise: gives 16 uniform bits for so many entries, secret and used once: they decide
+                which way an entry is rounded.
             out: (entries,) where the words go.
             weight: this client's weight.
             who: whose vector it is, for errors.
@@ -129,12 +129,14 @@ class FixedPoint:
                 public_reason=problem,
             )
         allowed = self.clip * abs(weight) * _ROUNDING
+        room = np.empty((2, min(_BLOCK, len(values))))
         for start in range(0, len(values), _BLOCK):
             block = values[start : start + _BLOCK]
             _require_within(block, allowed, who)
-            steps = np.multiply(block, self.scale, dtype=np.float64)
-            steps += noise(len(block)) * _UNIT
-            np.floor(steps, out=steps)
+            steps, parts = room[:, : len(block)]
+            np.multiply(block, self.scale, out=steps, dtype=np.float64)
+            np.multiply(noise(len(block)), _UNIT, out=parts, dtype=np.float64)
+            np.floor(np.add(steps, parts, out=steps), out=steps)
             out[start : start + _BLOCK].view(_SIGNED)[...] = steps
 
     def decode(self, words: Words, who: str) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from numpy.typing import NDArray
 
 from neulig_fl.secure_sum.fixed_point import WORD, Words
 
@@ -44,14 +45,14 @@ class Mask:
 
 
 class Noise:
-    """Uniform words that nobody can predict or repeat: their key is drawn here and kept nowhere."""
+    """Uniform bits that nobody can predict or repeat: their key is drawn here and kept nowhere."""
 
     def __init__(self) -> None:
         self._stream = _keystream(secrets.token_bytes(32), 0)
 
-    def words(self, size: int) -> Words:
-        """The next words, of shape (size,); at most 2^15."""
-        found = np.empty(size, WORD)
+    def bits(self, size: int) -> NDArray[np.uint16]:
+        """The next 16 bits for so many entries, of shape (size,); at most 2^15."""
+        found = np.empty(size, np.uint16)
         self._stream.update_into(memoryview(_ZEROS)[: found.nbytes], found.view(np.uint8).data)
         return found
 

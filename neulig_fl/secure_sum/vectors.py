@@ -56,7 +56,7 @@ def masked_chunks(
                 chunk, filled, index = _room(terms, into, index + 1, size), 0, index + 1
             part = flat[start : start + len(chunk) - filled]
             end = filled + len(part)
-            fixed.encode(part, noise.words, chunk[filled:end], weight, who)
+            fixed.encode(part, noise.bits, chunk[filled:end], weight, who)
             start, filled = start + len(part), end
     if filled < len(chunk) or next(sizes, None) is not None:
         raise _wrong_length(who, terms.entries, "fewer")

@@ -85,7 +85,7 @@ def test_the_test_of_uniformity_sees_a_vector_without_masks() -> None:
     agreed = sum_round.terms(3, entries=ENTRIES)
     words = np.empty(ENTRIES, WORD)
     values = np.random.default_rng(0).uniform(-1 / 3, 1 / 3, ENTRIES)
-    agreed.fixed_point.encode(values, lambda size: np.zeros(size, WORD), words, 1 / 3, "it")
+    agreed.fixed_point.encode(values, lambda size: np.zeros(size, np.uint16), words, 1 / 3, "it")
     once = np.stack([words.view(np.uint8)] * RUNS)
     assert max(_uniformity(once)) < CHANCE
     assert stats.chisquare(np.bincount(once[:, 3] >> 5, minlength=8)).pvalue < CHANCE
