@@ -45,6 +45,12 @@ def secure_sum(message: Message, context: Context) -> Message:
     return answer_message(message, context, _respond)
 
 
+@app.query("close")
+def close(message: Message, context: Context) -> Message:
+    """Say how far this client's ledger goes at the end of a run."""
+    return answer_message(message, context, _respond)
+
+
 def _respond(
     context: Context, action: str, body: dict[str, Any], payload: memoryview
 ) -> tuple[dict[str, Any], bytes]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from neulig_fl import ledger
+from neulig_fl.errors import one_line
 from neulig_fl.greeting import RUN
 from neulig_fl.ledger import Entry, Fault
 from neulig_fl.receipts import signed_entries
@@ -44,13 +45,42 @@ def disagreement(
         if index >= len(own) or own[index] != entry:
             return Fault(index, f"is not the entry that the server has in receipt {number}")
         received.add(index)
-    noted = [e for e in receipts if e.get("client") == name and "entry" not in e]
-    rest = [
+    rest, noted = _rest(own, received, run), _noted(name, receipts)
+    return _untold(rest, noted) or _missing(rest, noted)
+
+
+def doubtful(name: str, own: Sequence[Entry], receipts: Sequence[Entry], run: object) -> list[str]:
+    """Refusals of a client that the server tells of as something else, such as a lost reply.
+
+    A reply can be lost, so this is no forgery; nor can it be told from one.
+
+    Args:
+        name, own, receipts, run: as for `disagreement`, which found nothing.
+    """
+    received = {int(entry["index"]) for _, entry in signed_entries(receipts, name)}
+    told = Counter(_reason(e) for e in _noted(name, receipts))
+    found = []
+    for _, entry in _rest(own, received, run):
+        about, reason = _refusal(entry)
+        told[about, reason] -= 1
+        if entry.get("event") == ledger.REFUSAL and told[about, reason] < 0:
+            others = [str(e.get("reason")) for e in _noted(name, receipts) if _about(e) == about]
+            found.append(f"{reason!r}, which the server notes as {others[0]!r}")
+    return found
+
+
+def _rest(own: Sequence[Entry], received: set[int], run: object) -> list[tuple[int, Entry]]:
+    """Entries of a run that should be in a receipt, and are not."""
+    return [
         (i, e)
         for i, e in enumerate(own)
         if e.get(RUN) == run and i not in received and e.get("event") != ledger.OUTCOME
     ]
-    return _untold(rest, noted) or _missing(rest, noted)
+
+
+def _noted(name: str, receipts: Sequence[Entry]) -> list[Entry]:
+    """What the server notes as refused or lost."""
+    return [e for e in receipts if e.get("client") == name and "entry" not in e]
 
 
 def _untold(rest: Sequence[tuple[int, Entry]], noted: Sequence[Entry]) -> Fault | None:
@@ -64,18 +94,43 @@ def _untold(rest: Sequence[tuple[int, Entry]], noted: Sequence[Entry]) -> Fault 
 
 
 def _missing(rest: Sequence[tuple[int, Entry]], noted: Sequence[Entry]) -> Fault | None:
-    """A refusal that the server tells of and the client did not enter."""
-    entered = Counter(_about(e) for _, e in rest if e.get("event") == ledger.REFUSAL)
+    """A refusal that the server tells of and the client did not enter, or with another reason."""
+    refusals = [(i, e) for i, e in rest if e.get("event") == ledger.REFUSAL]
+    entered = Counter(_refusal(e) for _, e in refusals)
     for receipt in noted:
-        if str(receipt.get("reason")).startswith(REFUSED):
-            entered[_about(receipt)] -= 1
-            if entered[_about(receipt)] < 0:
-                stage, kind, _ = _about(receipt)
-                what = f"does not hold the refusal of {kind} in stage {stage} that a receipt"
-                return Fault(None, f"{what} tells of")
+        about, reason = _reason(receipt)
+        if not reason.startswith(REFUSED):
+            continue
+        entered[about, reason] -= 1
+        if entered[about, reason] < 0:
+            return _otherwise(refusals, about, reason)
     return None
+
+
+def _otherwise(
+    refusals: Sequence[tuple[int, Entry]], about: tuple[str, str, str], reason: str
+) -> Fault:
+    """What is wrong with a refusal that the server tells of."""
+    for index, entry in refusals:
+        if _about(entry) == about:
+            own = _refusal(entry)[1]
+            return Fault(index, f"is {own[:80]!r}, and a receipt tells of {reason[:80]!r}")
+    stage, kind, _ = about
+    what = f"does not hold the refusal of {kind} in stage {stage} that a receipt tells of"
+    return Fault(None, what)
 
 
 def _about(entry: Entry) -> tuple[str, str, str]:
     """What a refusal, or an entry that the server has no receipt of, is about."""
     return (str(entry.get("stage")), str(entry.get("kind")), str(entry.get("queries")))
+
+
+def _reason(receipt: Entry) -> tuple[tuple[str, str, str], str]:
+    """What a receipt is about, and why there is no record."""
+    return _about(receipt), str(receipt.get("reason"))
+
+
+def _refusal(entry: Entry) -> tuple[tuple[str, str, str], str]:
+    """The same of a client's own refusal, in the server's words."""
+    reason = entry.get("reason")
+    return _about(entry), f"{REFUSED}{one_line(reason if isinstance(reason, str) else None)}"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import plan, records, trimming, variants
+from neulig_fl import closing, plan, records, trimming, variants
 from neulig_fl.errors import (
     BadReply,
     ClientFailed,
@@ -66,6 +66,7 @@ class Collector:
     absent: dict[tuple[str, str], str] = field(default_factory=dict)
     book: Receipts = field(init=False)
     _met: bool = field(init=False, default=False)
+    _silent: set[str] = field(init=False, default_factory=set)
     _seen: Seen = field(init=False, default_factory=Seen, repr=False)
 
     def __post_init__(self) -> None:
@@ -105,6 +106,35 @@ class Collector:
                 self.give_up(answer.client, BadReply, reason)
                 for stage in self._scenario.stages:
                     self.absent[(answer.client, stage.group)] = reason
+
+    def close(self) -> dict[str, dict[str, Any]]:
+        """Ask every client that said hello for the end of its ledger, now that the run ends.
+
+        Nobody is waited for who fell silent before, and nothing that goes wrong ends the run.
+
+        Returns:
+            By client: its closing (`neulig_fl.closing`), or the `reason` why there is none.
+        """
+        found: dict[str, dict[str, Any]] = {
+            name: {"reason": "it did not answer before"} for name in self.book.known
+        }
+        asks = [
+            Ask(name, "close", {RUN: self.book.run}) for name in found if name not in self._silent
+        ]
+        try:
+            for answer in self.parties.ask(asks, self._scenario.timeouts.hello):
+                found[answer.client] = self._closing(answer)
+        except NeuligError as error:
+            self.progress.note(f"not every client could be asked for its ledger's end: {error}")
+        return found
+
+    def _closing(self, answer: Answer) -> dict[str, Any]:
+        client = answer.client
+        if answer.status != "ok":
+            return {"reason": f"{answer.status}: {answer.reason}"}
+        key, latest = self.book.known[client].key, self.book.latest(client)
+        wrong = closing.problem(answer.body, client, self.book.run, self.identity.key, key, latest)
+        return {"reason": f"wrong reply: its closing {wrong}"} if wrong else dict(answer.body)
 
     def prepare(self, group: str) -> dict[str, bool]:
         """Have every client train or load its expert; which of them trained one now.
@@ -301,6 +331,8 @@ class Collector:
         Raises:
             RunError: the scenario says stop; of the class that is given.
         """
+        if error is ClientMissing:
+            self._silent.add(client)
         if self._scenario.on_refusal == "stop":
             raise error(
                 f"client {client!r}, {reason}; the scenario says `on_refusal: stop` "

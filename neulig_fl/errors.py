@@ -119,3 +119,18 @@ def plain(text: object, most: int | None = None) -> str:
     kept = whole if most is None else whole[:most]
     shown = "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in kept)
     return shown if len(kept) == len(whole) else f"{shown}..."
+
+
+def one_line(reason: str | None, most: int = 400) -> str:
+    r"""A client's public reason as the server notes it.
+
+    Args:
+        reason: as it came.
+        most: characters to keep.
+
+    Example:
+        >>> one_line("never\x1b  parameters\n"), one_line(None)
+        ('never parameters', 'no reason given')
+    """
+    text = " ".join("".join(c if c.isprintable() else " " for c in reason or "").split())
+    return text[:most] or "no reason given"

@@ -17,7 +17,14 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from neulig_fl.errors import BadReply, ClientRefused, EngineError, InputError, NeuligError
+from neulig_fl.errors import (
+    BadReply,
+    ClientRefused,
+    EngineError,
+    InputError,
+    NeuligError,
+    one_line,
+)
 from neulig_fl.parties import Answer, Ask, Status
 
 MESSAGE_TYPES = {
@@ -25,6 +32,7 @@ MESSAGE_TYPES = {
     "prepare": "train.prepare",
     "release": "query.release",
     "sum": "query.sum",
+    "close": "query.close",
 }
 """The Flower message type that carries each action."""
 
@@ -264,19 +272,14 @@ def _answer(ask: Ask, reply: Message) -> Answer:
 def _error_answer(ask: Ask, error: Error) -> Answer:
     """Flower's own reasons may hold tracebacks and paths, so only our own are shown."""
     if error.code == REFUSED:
-        return _without_content(ask, "refused", _one_line(error.reason))
+        return _without_content(ask, "refused", one_line(error.reason))
     if REFUSED < error.code < REFUSED + 100:
-        return _without_content(ask, "failed", _one_line(error.reason))
+        return _without_content(ask, "failed", one_line(error.reason))
     if error.code in NO_REPLY:
         reason = f"client {ask.client} was gone before it answered {ask.action}"
         return _without_content(ask, "missing", f"{reason} (Flower's code {error.code})")
     reason = f"client {ask.client} failed on {ask.action} outside neulig-fl"
     return _without_content(ask, "failed", f"{reason} (Flower's code {error.code}; see its log)")
-
-
-def _one_line(reason: str | None, longest: int = 400) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in reason or "").split())
-    return text[:longest] or "no reason given"
 
 
 def answer_message(message: Message, context: Context, respond: Respond) -> Message:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, fields
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol
 from neulig_fl import ledger, policy, records, variants
 from neulig_fl.client_store import ClientStore, Released, Wrap
 from neulig_fl.errors import ClientRefused, RunError
+from neulig_fl.keys import PublicIdentity
 from neulig_fl.ledger import Entry
 from neulig_fl.limits import Candidate
 from neulig_fl.policy import Layer
@@ -194,6 +195,31 @@ def admit(side: Side, request: Request, fault: Fault) -> None:
     )
     if reason is not None:
         refuse(side, reason, request)
+
+
+def admit_closing(side: Side, details: Mapping[str, Any], payload: Sized) -> PublicIdentity:
+    """Let the question for the end of the ledger pass, or refuse it and note that.
+
+    It asks for nothing else, and the server that the client knows in this run alone gets it.
+
+    Args:
+        side: who is asked.
+        details: of the message, without the run's id.
+        payload: of the message.
+
+    Returns:
+        The server's keys.
+
+    Raises:
+        ClientRefused: it is another's question, or asks for more.
+    """
+    server = side.server.identity
+    if side.store.run is None or details or len(payload):
+        refuse(side, "the request is not one that neulig-fl makes")
+    reason = side.server.problem()
+    if server is None or reason is not None:
+        refuse(side, reason or "the server said no key in this run")
+    return server
 
 
 def _stale(side: Side, request: Request) -> str | None:

@@ -19,7 +19,7 @@ class Ask:
 
     Args:
         client: the client's name in the scenario.
-        action: `hello`, `prepare`, `release` or `sum`.
+        action: `hello`, `prepare`, `release`, `sum` or `close`.
         body: JSON-able details of the request.
         payload: raw bytes that go with it, such as queries by value.
     """

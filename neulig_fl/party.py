@@ -32,6 +32,7 @@ from neulig_fl import (
     trimming,
 )
 from neulig_fl.client_store import ClientStore
+from neulig_fl.closing import closing
 from neulig_fl.errors import NeuligError, RunError
 from neulig_fl.files import write_atomically
 from neulig_fl.gate import Side
@@ -96,7 +97,7 @@ class Party:
         """Answer one request.
 
         Args:
-            action: `hello`, `prepare`, `release` or `sum`.
+            action: `hello`, `prepare`, `release`, `sum` or `close`.
             body: the request's details.
             payload: queries by value, or nothing.
 
@@ -114,6 +115,8 @@ class Party:
             return self._release(body, payload)
         if action == "sum":
             return self._sum(body, payload)
+        if action == "close":
+            return self._close(body, payload), b""
         raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
 
     def _store(self, run: str | None = None) -> ClientStore:
@@ -201,6 +204,15 @@ class Party:
         run, asked = run_of(body)
         summing = Summing(self._side(run), lambda request: PartyHoldings(self, request, payload))
         return summing.answer(asked)
+
+    def _close(self, body: dict[str, Any], payload: bytes | memoryview) -> dict[str, Any]:
+        """Say how far the ledger goes now that the run ends."""
+        run, asked = run_of(body)
+        side = self._side(run)
+        with side.store.exclusive():
+            server = gate.admit_closing(side, asked, payload)
+            entries, own = side.store.entries(), side.store.identity
+            return closing(own, self.name, run or "", server.key, entries)
 
 
 class PartyHoldings:

@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import greeting, ledger
+from neulig_fl import greeting, ledger, manifest
 from neulig_fl.errors import BadReply, InputError
 from neulig_fl.files import write_atomically
 from neulig_fl.greeting import RUN
 from neulig_fl.keys import SIGNING, PublicIdentity, fingerprint, public_bytes
 from neulig_fl.ledger import Entry
 from neulig_fl.records import Request
-from neulig_fl.scenario_values import NOISED
+from neulig_fl.scenario_values import NOISED, SERVER
 
-FILE, TRUST_FILE = "receipts.jsonl", "trust.json"
+FILE, TRUST_FILE = manifest.RECEIPTS, manifest.TRUST
 LEFT = (ledger.RELEASE, ledger.REPEAT)
 """Events of entries under which bytes leave."""
 
@@ -40,8 +40,9 @@ def require_pins(pins: Mapping[str, str]) -> None:
     """
     for client, key in pins.items():
         if public_bytes(key, SIGNING) is None:
+            whose = "the server" if client == SERVER else f"client {client!r}"
             raise InputError(
-                f"the key pinned for client {client!r} is {str(key)[:80]!r}; allowed: {SIGNING}: "
+                f"the key pinned for {whose} is {str(key)[:80]!r}; allowed: {SIGNING}: "
                 "and 43 characters of base64url, as the client's hello and `trust.json` say it"
             )
 
@@ -115,6 +116,10 @@ class Receipts:
             raise BadReply(f"its signed entry {problem}")
         self._latest[client] = entry
         return entry
+
+    def latest(self, client: str) -> Entry | None:
+        """A client's latest signed entry that was believed; None when there is none."""
+        return self._latest.get(client)
 
     def add(self, fact: Entry, client: str | None = None) -> None:
         """Note what was received, with the client's latest entry, or what was refused.

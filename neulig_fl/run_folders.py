@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from neulig_fl.errors import InputError
+from neulig_fl.files import write_atomically
 
 RUNS = Path("runs")
+SCENARIO_FILE, OVERRIDES_FILE = "scenario.yaml", "overrides.json"
+"""The scenario as it was given, and what replaced its values, where something did."""
 
 
 @contextmanager
@@ -89,3 +93,28 @@ def _held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def write_overrides(folder: Path, overrides: Sequence[str]) -> None:
+    """Write what replaced the scenario's values into a run's folder; no file where nothing did."""
+    file = folder / OVERRIDES_FILE
+    if overrides:
+        write_atomically(file, json.dumps([*overrides], indent=1) + "\n")
+    else:
+        file.unlink(missing_ok=True)
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """What `write_overrides` wrote.
+
+    Raises:
+        InputError: the file is not what it writes.
+    """
+    file = folder / OVERRIDES_FILE
+    try:
+        found = json.loads(file.read_bytes()) if file.is_file() else []
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise InputError(f"{file}: is not a list of KEY=VALUE as a run writes it")
+    return found

@@ -8,18 +8,16 @@ With several seeds these lie in `seed-N/`, and `summary.json` beside them.
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from neulig_fl import engines, machine, progress
 from neulig_fl.files import write_atomically
-from neulig_fl.report import Report, contract, summary
-from neulig_fl.run_folders import run_folder
+from neulig_fl.report import Report, composition, summary
+from neulig_fl.run_folders import SCENARIO_FILE, run_folder, write_overrides
 from neulig_fl.scenario import OpenedScenario, Scenario, dump, open_scenario
 
 Show = Callable[[progress.Event], None]
@@ -83,7 +81,8 @@ def run_opened(
 ) -> list[Report]:
     """Run a scenario that was read, in a folder that is this run's alone (`run_folder`)."""
     read = opened.scenario
-    write_atomically(folder / "scenario.yaml", opened.text)
+    write_atomically(folder / SCENARIO_FILE, opened.text)
+    write_overrides(folder, opened.overrides)
     many = len(read.all_seeds) > 1
     reports = []
     for seed in read.all_seeds:
@@ -128,15 +127,13 @@ def _run_seed(
 def _compose(read: Scenario, seed: int, engine: str, folder: Path, seconds: float) -> Report:
     """The report: what the server found, beside what only the engine of a simulation knows."""
     outcome = json.loads((folder / engines.OUTCOME).read_text(encoding="utf-8"))
-    del outcome["trained"]
-    outcome["seconds"] = {"total": seconds, **outcome["seconds"]}
     return Report(
-        contract.build(
+        composition.composed(
+            outcome,
             scenario={"name": read.name, "seed": seed, "hash": read.hash},
-            versions=versions(),
             engine=engine,
             reference=reference(read, folder),
-            **outcome,
+            seconds=seconds,
         )
     )
 
@@ -155,15 +152,3 @@ def reference(read: Scenario, folder: Path) -> dict[str, Any]:
     facts.sort(key=lambda fact: str(fact["group"]))
     reason = None if facts else "no client noted how good its expert is"
     return {"experts": facts, "reason": reason}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what figures depend on."""
-    return {
-        "neulig_fl": version("neulig-fl"),
-        "flwr": version("flwr"),
-        "torch": version("torch"),
-        "open_clip": version("open_clip_torch"),
-        "python": platform.python_version(),
-        "numpy": version("numpy"),
-    }

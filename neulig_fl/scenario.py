@@ -53,7 +53,9 @@ __all__ = [
     "Stage",
     "TaskOptions",
     "Timeouts",
+    "as_written",
     "dump",
+    "dumped",
     "folder_of",
     "json_schema",
     "load",
@@ -73,12 +75,14 @@ class OpenedScenario:
         name: the file's name, as messages give it.
         text: what the file said.
         folder: where its relative paths start, absolute.
+        overrides: what replaced values of the file, as it was typed.
     """
 
     scenario: Scenario
     name: str
     text: str
     folder: Path
+    overrides: tuple[str, ...] = ()
 
     @property
     def resolved(self) -> Scenario:
@@ -106,19 +110,35 @@ def open_scenario(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScen
             wrong in itself; what does not fit together only once nothing else is wrong.
     """
     path = Path(path)
-    source = read(path)
+    scenario, source = _read(path, overrides)
     folder = folder_of(path)
+    report(source, problems_between(scenario, folder))
+    opened = OpenedScenario(scenario, source.name, source.text, folder, tuple(overrides))
+    _require_text(opened)
+    return opened
+
+
+def as_written(path: Path, overrides: Sequence[str] = ()) -> Scenario:
+    """What a scenario's file says, valid in itself; nothing that it names is looked for.
+
+    Args:
+        path, overrides: as for `open_scenario`.
+
+    Raises:
+        ScenarioError: what is wrong in itself.
+    """
+    return _read(path, overrides)[0]
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[Scenario, Source]:
+    source = read(path)
     for text in overrides:
         source = _overridden(source, text)
     try:
-        scenario = Scenario.model_validate(source.data)
+        return Scenario.model_validate(source.data), source
     except ValidationError as error:
         report(source, problems_of(error, json_schema()))
         raise
-    report(source, problems_between(scenario, folder))
-    opened = OpenedScenario(scenario, source.name, source.text, folder)
-    _require_text(opened)
-    return opened
 
 
 def _require_text(opened: OpenedScenario) -> None:
@@ -157,7 +177,12 @@ def _is_stream(path: Path) -> bool:
 
 def dump(scenario: Scenario, path: Path) -> None:
     """Write a scenario as JSON, for the apps."""
-    path.write_text(scenario.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    path.write_text(dumped(scenario), encoding="utf-8")
+
+
+def dumped(scenario: Scenario) -> str:
+    """The text of `scenario.json`, also after it was read again."""
+    return scenario.model_dump_json(indent=2) + "\n"
 
 
 def load_resolved(path: Path) -> Scenario:

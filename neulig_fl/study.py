@@ -5,6 +5,7 @@ It knows the clients through `Parties` only; what they keep on their side it nev
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -14,23 +15,23 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from neulig_fl import ledger, privacy, variants
+from neulig_fl import ledger, manifest, privacy, variants
 from neulig_fl.collect import Collector
 from neulig_fl.compare import StageRun, comparisons, peak_rss_bytes
 from neulig_fl.errors import NeuligError
-from neulig_fl.files import replace_atomically, write_atomically
+from neulig_fl.files import replace_atomically, sha256, write_atomically
 from neulig_fl.fitted import Fitted
 from neulig_fl.keys import Identity
 from neulig_fl.knowledge import Knowledge
+from neulig_fl.manifest import Manifest
 from neulig_fl.parties import Parties
 from neulig_fl.plan import open_setting, stage_plan
 from neulig_fl.progress import Progress
-from neulig_fl.scenario import PRETRAINED_WORDS, Scenario, Stage
+from neulig_fl.scenario import PRETRAINED_WORDS, Scenario, Stage, dumped
 from neulig_fl.scenario_values import SERVER, TRIMMED
 from neulig_fl.sources import sum_notes
 from neulig_fl.sum_rounds import SumRounds
-
-OUTCOME_FILE = "outcome.json"
+from neulig_fl.versions import versions
 
 
 @dataclass
@@ -114,6 +115,7 @@ class Study:
         receipts = self.collector.receipts
         return {
             "trained": self.trained,
+            "versions": versions(),
             "seconds": self.seconds,
             "peak_rss_bytes": peak_rss_bytes(),
             "notes": notes(self.knowledge.setting.scenario, self.fitted),
@@ -139,7 +141,7 @@ def serve(
     trust: Mapping[str, str] | None = None,
     identity: Identity | None = None,
 ) -> None:
-    """Run a scenario's stages and write `outcome.json`, the receipts and Portland to `out`.
+    """Run a scenario's stages; leave receipts, Portland, the manifest and `outcome.json` in `out`.
 
     Args:
         scenario: resolved and validated.
@@ -164,17 +166,65 @@ def serve(
         study.prepare(scenario)
         for stage in scenario.stages:
             study.run_stage(stage)
-    finally:
-        study.collector.book.write(out)
-    if study.fitted is not None:
-        network = study.fitted.portland
-        tensors = {"weight": network.weight, "bias": network.bias}
-        replace_atomically(
-            out / "portland.safetensors",
-            lambda p: save_file(tensors, p, {"experts": ",".join(network.experts)}),
-        )
-    text = json.dumps(study.outcome(), allow_nan=False)
-    write_atomically(out / OUTCOME_FILE, text)
+        outcome = json.dumps(study.outcome(), allow_nan=False)
+    except BaseException as error:
+        _leave(study, out, error)
+        raise
+    _leave(study, out, outcome)
+
+
+def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
+    """Write what a run leaves in its folder, and sign it; the outcome last, which says it is whole.
+
+    Args:
+        study: at its end.
+        out: the run's folder.
+        ended: the text of the outcome, or what ended the run before there was one.
+    """
+    collector, fitted = study.collector, study.fitted
+    collector.book.write(out)
+    files = [manifest.RECEIPTS, manifest.TRUST]
+    if isinstance(ended, str) and fitted is not None:
+        _write_portland(fitted, out / manifest.PORTLAND)
+        files.append(manifest.PORTLAND)
+    hashes = {name: sha256(out / name) for name in files}
+    hashes[manifest.SCENARIO] = _digest(dumped(study.knowledge.setting.scenario))
+    if isinstance(ended, str):
+        hashes[manifest.OUTCOME] = _digest(ended)
+    interrupted = not isinstance(ended, str | NeuligError)
+    made = Manifest(
+        run=collector.book.run,
+        error=None if isinstance(ended, str) else _ended(ended),
+        files=hashes,
+        receipts={"entries": len(collector.receipts), "head": ledger.head(collector.receipts)},
+        clients=_unasked(collector) if interrupted else collector.close(),
+        server=collector.identity.public,
+    )
+    manifest.write(out, made, collector.identity)
+    if isinstance(ended, str):
+        write_atomically(out / manifest.OUTCOME, ended)
+
+
+def _write_portland(fitted: Fitted, path: Path) -> None:
+    network = fitted.portland
+    tensors = {"weight": network.weight, "bias": network.bias}
+    experts = {"experts": ",".join(network.experts)}
+    replace_atomically(path, lambda part: save_file(tensors, part, experts))
+
+
+def _unasked(collector: Collector) -> dict[str, dict[str, Any]]:
+    return {name: {"reason": "the run was interrupted"} for name in collector.book.known}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ended(error: BaseException) -> dict[str, Any]:
+    """What the manifest says of what ended a run; of what is no error of ours, the class alone."""
+    if isinstance(error, NeuligError):
+        return {k: v for k, v in error_record(error).items() if k != "exit_code"}
+    return {"type": type(error).__name__, "message": ""}
 
 
 def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:

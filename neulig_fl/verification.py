@@ -1,97 +1,26 @@
-"""Verification of a run: its ledgers, its receipts and its report tell one story, and signed.
+"""Verification of a run: what its server and its clients signed, and what is said of it, agree.
 
-What is checked, for every seed of a run: the chain of the server's receipts and the head that the
-report holds of it; every client's signature; that the receipts say what was signed; that the
-report's releases and refusals are those of the receipts; and, where a client's own store is there,
-as in a simulation, that its ledger holds the same entries and no others of this run.
+What is checked, for every seed of a run: the chain of the server's receipts; every client's
+signature; that the receipts say what was signed, and count leverage and epsilon as they must; that
+the folder holds what the server's manifest says, and the report what its signed outcome says; and,
+where a client's own store is there, as in a simulation, that its ledger holds the same entries, the
+same reasons, and all that it held when the run ended. What was not checked is told as well.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from neulig_fl import agreement, ledger, privacy, receipts
-from neulig_fl.errors import BadReply, InputError, nearest
-from neulig_fl.greeting import RUN
-from neulig_fl.keys import PublicIdentity, fingerprint
-from neulig_fl.ledger import Entry
-
-REPORT_FILE = "report.json"
-_SAID = ("client", "stage", "group", "queries", "kind", "protection", "rows", "bytes", "sha256")
-_CLAIMED = ("epsilon", "delta", "adjacency")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Something that does not hold.
-
-    Args:
-        file: where.
-        index: of the entry or line, from 0; None when no single one is to blame.
-        what: what is wrong, one line.
-    """
-
-    file: Path
-    index: int | None
-    what: str
-
-    def __str__(self) -> str:
-        where = "" if self.index is None else f", entry {self.index}"
-        return f"{self.file}{where}: {self.what}"
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One client of a run.
-
-    Args:
-        name: of the client.
-        key: its public key's text.
-        pinned: whether the run, or who verifies, knew the key before; else it was trusted as it was
-            first seen.
-        signed: entries of it in the receipts.
-        own: entries of its own ledger; None where that is not here and was not looked at.
-    """
-
-    name: str
-    key: str
-    pinned: bool
-    signed: int
-    own: int | None
-
-    @property
-    def fingerprint(self) -> str:
-        """The key for people to compare."""
-        return fingerprint(self.key)
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What verifying one seed's folder found.
-
-    Args:
-        folder: of the seed.
-        entries: receipts.
-        head: hash of the last one.
-        clients: in the order of their names.
-        failures: nothing when all holds; the first of each file.
-    """
-
-    folder: Path
-    entries: int
-    head: str | None
-    clients: tuple[Checked, ...]
-    failures: tuple[Failure, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failures
+from neulig_fl import given_scenario, ledger, manifest, receipts, report_check
+from neulig_fl.audit import Audit
+from neulig_fl.errors import InputError, nearest
+from neulig_fl.files import sha256
+from neulig_fl.findings import OWN, SCENARIO, Checked, Findings, Signer
+from neulig_fl.report import composition
+from neulig_fl.report_check import PAGE_FILE, REPORT_FILE
+from neulig_fl.run_folders import SCENARIO_FILE
+from neulig_fl.scenario_values import SERVER
 
 
 def verify(run: Path, trust: Mapping[str, str] | None = None) -> list[Findings]:
@@ -99,256 +28,194 @@ def verify(run: Path, trust: Mapping[str, str] | None = None) -> list[Findings]:
 
     Args:
         run: the folder.
-        trust: the public key that a client must have had, by its name.
+        trust: the public key that a client, or `server`, must have had, by name.
 
     Returns:
-        What was found, seed by seed.
+        What was found, seed by seed; then of the seeds' summary, where there is one.
 
     Raises:
-        InputError: there is no run in the folder, or `trust` names no client of it, or no key.
+        InputError: there is no run in the folder, or `trust` names no party of it, or no key.
     """
     pins = dict(trust or {})
     receipts.require_pins(pins)
-    return [_Audit(folder, pins).findings() for folder in _seeds(run)]
+    found = [_verified(folder, pins) for folder in _seeds(run)]
+    summary = report_check.of_seeds(run, found)
+    return found if summary is None else [*found, summary]
 
 
 def _seeds(run: Path) -> list[Path]:
-    if (run / REPORT_FILE).is_file():
+    names = (REPORT_FILE, manifest.FILE)
+    if any((run / name).is_file() for name in names):
         return [run]
-    found = [path.parent for path in run.glob(f"seed-*/{REPORT_FILE}")]
+    found = {path.parent for name in names for path in run.glob(f"seed-*/{name}")}
     if not found:
         raise InputError(
-            f"{run}: holds neither {REPORT_FILE} nor seed-N/{REPORT_FILE}; give the folder of a "
-            "run that ended well"
+            f"{run}: holds neither {REPORT_FILE} nor {manifest.FILE}, nor does a seed-N in it; "
+            "give the folder of a run that ended"
         )
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
-@dataclass
-class _Audit:
-    """One seed's folder under verification.
+def _verified(folder: Path, pins: Mapping[str, str]) -> Findings:
+    audit = Audit(folder, pins)
+    failures = tuple(audit.failures())
+    for name in pins:
+        if name not in (*audit.identities, SERVER) and receipts.TRUST_FILE not in {
+            failure.file.name for failure in failures
+        }:
+            known = nearest(name, [*audit.identities, SERVER])
+            raise InputError(f"no client is called {name!r} in {folder}; {known}")
+    clients = tuple(_client(audit, name) for name in sorted(audit.identities))
+    return Findings(
+        folder=folder,
+        checked=() if failures else tuple(_checked(audit, clients)),
+        unchecked=tuple(_unchecked(audit, clients)),
+        failures=failures,
+        entries=len(audit.entries),
+        head=ledger.head(audit.entries),
+        server=_server(audit),
+        clients=clients,
+        error=audit.error,
+    )
 
-    Args:
-        folder: of the seed.
-        pins: keys that whoever verifies knows.
-    """
 
-    folder: Path
-    pins: Mapping[str, str]
-    run: object = None
-    identities: dict[str, PublicIdentity] = field(default_factory=dict)
-    pinned: set[str] = field(default_factory=set)
-    entries: list[Entry] = field(default_factory=list)
-    own: dict[str, int] = field(default_factory=dict)
-    believed: dict[str, dict[str, object]] = field(default_factory=dict)
+def _server(audit: Audit) -> Signer | None:
+    if audit.made is None:
+        return None
+    return Signer(SERVER, audit.made.server.key, audit.pins.source(SERVER))
 
-    def findings(self) -> Findings:
-        """Everything, in the order in which it rests on one another."""
-        failures = [*self._trust(), *self._chain()]
-        if not failures:
-            failures += self._signatures()
-        sound = not failures  # what is broken itself says nothing about the rest
-        if sound:
-            failures += self._report()
-        for name in sorted(self.identities):
-            failures += self._own_ledger(name, sound)
-        failures += self._strangers()
-        return Findings(
-            folder=self.folder,
-            entries=len(self.entries),
-            head=ledger.head(self.entries),
-            clients=tuple(self._client(name) for name in sorted(self.identities)),
-            failures=tuple(failures),
+
+def _client(audit: Audit, name: str) -> Checked:
+    said = audit.made.clients.get(name, {}) if audit.made else {}
+    return Checked(
+        name=name,
+        key=audit.identities[name].key,
+        pinned=audit.pins.source(name),
+        signed=len(receipts.signed_entries(audit.entries, name)),
+        own=len(audit.own[name]) if name in audit.own else None,
+        closed=str(said["reason"]) if "reason" in said else None,
+    )
+
+
+# ---------------------------------------------------------------- what holds
+
+
+def _checked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
+    """What holds, where nothing failed; a line each."""
+    if audit.made is not None:
+        files = ", ".join(sorted(audit.made.files))
+        yield f"{manifest.FILE}: {_signed(_server(audit))}; it names {files}"
+    yield (
+        f"{receipts.FILE}: {len(audit.entries)} entries, their chain and their clients' "
+        f"signatures; head {str(ledger.head(audit.entries))[:16]}"
+    )
+    for client in clients:
+        own = _own(client)
+        yield f"client {client.name}: {_signed(client)}; {client.signed} receipts signed{own}"
+    if audit.error is None:
+        page = "" if audit.other_version else f", and {PAGE_FILE} what {REPORT_FILE} says"
+        yield f"{REPORT_FILE}: it says what the signed outcome says{page}"
+        yield _epsilon(audit)
+    place = given_scenario.given(audit.folder)
+    if place is not None:
+        yield f"{SCENARIO_FILE}: it says what {SCENARIO} says; folders of paths apart"
+    if audit.counted.entries:
+        yield (
+            f"leverage: counted again for {audit.counted.entries} entries, from the receipts; "
+            "below every max_leverage of the scenario"
         )
 
-    def _client(self, name: str) -> Checked:
-        signed = len(receipts.signed_entries(self.entries, name))
-        key, pinned = self.identities[name].key, name in self.pinned
-        return Checked(name, key, pinned, signed, self.own.get(name))
 
-    # ------------------------------------------------------------ keys
-
-    def _trust(self) -> Iterator[Failure]:
-        """The keys that the server believed, each provable by itself."""
-        file = self.folder / receipts.TRUST_FILE
-        said = _canonical_object(file)
-        clients = said.get("clients") if said else None
-        if not isinstance(clients, dict):
-            yield Failure(file, None, "is not there, or not as a run writes it")
-            return
-        self.run = said.get(RUN) if said else None
-        for name, record in clients.items():
-            problem = self._take_key(name, record)
-            if problem is not None:
-                yield Failure(file, None, f"client {name!r}: {problem}")
-                return
-        for name in self.pins:
-            if name not in self.identities:
-                raise InputError(
-                    f"no client is called {name!r} in {self.folder}; {nearest(name, clients)}"
-                )
-
-    def _take_key(self, name: str, record: object) -> str | None:
-        if Path(name).name != name or "\0" in name:
-            return "is no client's name"
-        if not isinstance(record, dict) or not isinstance(record.get("pinned"), bool):
-            return "is not described"
-        rest = {k: v for k, v in record.items() if k not in ("pinned", "fingerprint")}
-        try:
-            found = PublicIdentity.read(rest)
-        except BadReply as error:
-            return str(error)
-        if record.get("fingerprint") != fingerprint(found.key):
-            return "its fingerprint is not its key's"
-        self.identities[name] = found
-        self.believed[name] = {"key": found.key, "pinned": record["pinned"]}
-        pin = self.pins.get(name)
-        if pin is not None and pin not in found.lineage:
-            return f"its key is {found.key}, not the one that it must be, {pin}"
-        if pin is not None or record["pinned"]:
-            self.pinned.add(name)
-        return None
-
-    # ------------------------------------------------------------ the server's receipts
-
-    def _chain(self) -> Iterator[Failure]:
-        file = self.folder / receipts.FILE
-        if not file.is_file():
-            yield Failure(file, None, "is not there")
-            return
-        self.entries, found = ledger.parsed(file.read_bytes())
-        found = found or ledger.fault(self.entries)
-        if found is not None:
-            yield Failure(file, found.index, found.what)
-            return
-        said = self._said.get("ledger")
-        said = said if isinstance(said, dict) else {}
-        wanted: dict[str, object] = {
-            "entries": len(self.entries),
-            "head": ledger.head(self.entries),
-            "verified": True,
-        }
-        if "trust" in said:
-            wanted |= {RUN: self.run, "trust": self.believed}
-        problem = receipts.difference(said, wanted)
-        if problem is not None:
-            yield Failure(self._report_file, None, f"of the ledger it {problem}")
-
-    def _signatures(self) -> Iterator[Failure]:
-        """Every receipt is a refusal, or says what the client signed, in the client's order."""
-        latest: dict[str, Entry] = {}
-        for index, receipt in enumerate(self.entries):
-            problem = self._receipt_problem(receipt, latest)
-            if problem is not None:
-                yield Failure(self.folder / receipts.FILE, index, problem)
-                return
-
-    def _receipt_problem(self, receipt: Entry, latest: dict[str, Entry]) -> str | None:
-        name, entry = str(receipt.get("client")), receipt.get("entry")
-        if "entry" not in receipt:
-            refused = isinstance(receipt.get("reason"), str)
-            return None if refused else "holds neither the client's signed entry nor a reason"
-        if name not in self.identities:
-            return f"is of client {name!r}, who never said hello"
-        if not isinstance(entry, dict):
-            return "holds no signed entry of the client"
-        problem = ledger.signature_problem(entry, self.identities[name].key)
-        problem = problem or receipts.entry_problem(entry)
-        if problem is None:
-            wanted = {RUN: self.run, **{k: receipt.get(k) for k in (*_SAID, *_CLAIMED)}}
-            problem = receipts.difference({**dict.fromkeys(_CLAIMED), **entry}, wanted)
-        problem = problem or receipts.out_of_order(entry, latest.get(name))
-        latest[name] = entry
-        return None if problem is None else f"the entry that client {name!r} signed {problem}"
-
-    # ------------------------------------------------------------ the report
-
-    @property
-    def _report_file(self) -> Path:
-        return self.folder / REPORT_FILE
-
-    @cached_property
-    def _said(self) -> dict[str, Any]:
-        """The report; empty when it cannot be read, which then fails for what it does not say."""
-        try:
-            found = json.loads(self._report_file.read_bytes(), parse_constant=_no_number)
-        except (ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def _report(self) -> Iterator[Failure]:
-        """The report's releases and refusals are those of the receipts, in the same order."""
-        stages = _objects(self._said.get("stages"))
-        for kind, signed in (("releases", True), ("refusals", False)):
-            kept = [(i, e) for i, e in enumerate(self.entries) if ("entry" in e) is signed]
-            told = [
-                {"stage": stage.get("name"), "group": stage.get("group"), **each}
-                for stage in stages
-                for each in _objects(stage.get(kind))
-            ]
-            problem = _compared(kind, told, kept)
-            if problem is not None:
-                yield Failure(self._report_file, None, problem)
-                return
-        wanted = privacy.account(self.entries, [str(stage.get("name")) for stage in stages])
-        if ledger.canonical(self._said.get("privacy")) != ledger.canonical(wanted):
-            what = "its epsilons are not those that the signed entries come to"
-            yield Failure(self._report_file, None, what)
-
-    # ------------------------------------------------------------ the clients' own ledgers
-
-    def _own_ledger(self, name: str, sound: bool) -> Iterator[Failure]:
-        """A client's own ledger: whole, its own, and the same as the receipts that are sound."""
-        file = self.folder / "clients" / name / "ledger.jsonl"
-        if not file.parent.is_dir():
-            return
-        own, found = ledger.parsed(file.read_bytes() if file.is_file() else b"")
-        self.own[name] = len(own)
-        found = found or ledger.fault(own)
-        found = found or ledger.signature_fault(own, self.identities[name].lineage)
-        found = found or agreement.anothers(name, own)
-        if found is None and sound:
-            found = agreement.disagreement(name, own, self.entries, self.run)
-        if found is not None:
-            yield Failure(file, found.index, found.what)
-
-    def _strangers(self) -> Iterator[Failure]:
-        """A store whose owner never said hello has no entry of this run."""
-        for folder in sorted((self.folder / "clients").glob("*/")):
-            file = folder / "ledger.jsonl"
-            if folder.name in self.identities or not file.is_file():
-                continue
-            for index, entry in enumerate(ledger.parsed(file.read_bytes())[0]):
-                if entry.get(RUN) == self.run:
-                    yield Failure(file, index, "is of this run, and its owner never said hello")
-                    break
+def _signed(signer: Signer | None) -> str:
+    """A key in words; without a pin it proves nothing but that one party signed all of it."""
+    if signer is None:
+        return "not signed"
+    known = {
+        OWN: f"pinned by {OWN}",
+        SCENARIO: f"pinned by {SCENARIO} in this folder",
+        None: "which nobody pinned",
+    }
+    return f"signed by {signer.key} (fingerprint {signer.fingerprint}), {known[signer.pinned]}"
 
 
-def _objects(value: object) -> list[dict[str, Any]]:
-    """The objects of a list in a report; what is none is missed by the comparison."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+def _own(client: Checked) -> str:
+    if client.own is None:
+        return ""
+    end = "" if client.closed else ", whole to its signed end"
+    return f"; its own ledger of {client.own} entries{end}"
 
 
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
+def _epsilon(audit: Audit) -> str:
+    noised = any(
+        isinstance(each.get("entry"), dict) and each["entry"].get("noise_multiplier") is not None
+        for each in audit.entries
+    )
+    if noised:
+        return "epsilon: added up again from the noise that the clients signed"
+    return "epsilon: no record was noised, and none is claimed"
 
 
-def _compared(
-    kind: str, told: Sequence[Mapping[str, Any]], kept: Sequence[tuple[int, Entry]]
-) -> str | None:
-    """Where a report's list departs from the receipts; None where it does not."""
-    for number, (each, (index, entry)) in enumerate(zip(told, kept, strict=False)):
-        beyond = [fact for fact in each if fact not in entry]
-        problem = f"tells of {beyond[0]}, which was not signed" if beyond else None
-        problem = problem or receipts.difference(dict(each), {fact: entry[fact] for fact in each})
-        if problem is not None:
-            return f"{kind} {number} {problem}, by entry {index} of the receipts"
-    if len(told) != len(kept):
-        return f"tells of {len(told)} {kind} where the receipts hold {len(kept)}"
-    return None
+# ---------------------------------------------------------------- what was not looked at
 
 
-def _canonical_object(file: Path) -> dict[str, Any] | None:
-    """A file of one canonical line; None when it is not there or not that."""
-    entries, found = ledger.parsed(file.read_bytes() if file.is_file() else b"")
-    return entries[0] if found is None and len(entries) == 1 else None
+def _unchecked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
+    """What was not checked, and why; a line each."""
+    if not audit.sound:
+        yield "reasons, leverage, report and scenario: what they rest on does not hold"
+    yield from _unpinned(audit, clients)
+    for client in clients:
+        if client.own is None:
+            yield f"client {client.name}: its own ledger is not here and was not looked at"
+        if client.closed is not None:
+            yield (
+                f"client {client.name}: a cut at the end of its ledger would not be found, for it "
+                f"did not sign the end ({client.closed})"
+            )
+    for doubt in audit.doubts:
+        yield f"whether a reply was lost: client {doubt}"
+    for name in audit.counted.more:
+        yield (
+            f"client {name}: it signed more leverage than these receipts come to; rows of other "
+            "runs, what others told it, or sums whose receipts were lost"
+        )
+    if audit.unread:
+        names = ", ".join(audit.unread)
+        yield f"max_leverage of {names}: a policy file of the scenario cannot be read here"
+    if audit.counted.entries:
+        yield "max_leverage of nodes' own policies: they are not in the scenario"
+    if audit.error is None:
+        yield from _unsigned(audit)
+    if given_scenario.given(audit.folder) is None:
+        yield f"{SCENARIO_FILE}: not here, so the report's scenario.hash was not calculated again"
+    yield "whether a record is honest: that features are those of the expert is nobody's proof"
+    yield "progress.jsonl, flower.log, and what clients keep besides ledgers"
+
+
+def _unpinned(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
+    server = _server(audit)
+    if server is not None and server.pinned is None:
+        yield (
+            f"who the server was: nobody pinned its key, {server.key} (fingerprint "
+            f"{server.fingerprint}); compare it with the server's, then give {OWN} {SERVER}=KEY"
+        )
+    unknown = [client.name for client in clients if client.pinned is None]
+    if unknown:
+        yield f"who {', '.join(unknown)} were: nobody pinned their keys; {OWN} NAME=KEY does"
+    signers = [*([server] if server else []), *clients]
+    file = audit.folder / SCENARIO
+    if any(signer.pinned == SCENARIO for signer in signers) and file.is_file():
+        yield (
+            f"whether {SCENARIO} is the one that you agreed to: its pins are worth that much; "
+            f"its SHA-256 is {sha256(file)}"
+        )
+
+
+def _unsigned(audit: Audit) -> Iterator[str]:
+    """What of a report rests on somebody's word."""
+    yield (
+        "accuracies, intervals and Portland's trajectory: the server's word, which it signed; "
+        "predictions are not kept, so nothing can be counted again"
+    )
+    yield f"{', '.join(composition.UNSIGNED)}: in {REPORT_FILE}, and nobody signed them"
+    if audit.other_version:
+        yield f"{PAGE_FILE}: neulig-fl {audit.other_version} wrote it, which may write it otherwise"

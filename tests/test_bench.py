@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from neulig_fl import progress, runs, study, variants
+from neulig_fl import manifest, progress, runs, study, variants
 from neulig_fl.bench import Measurement, engine, memory, portland, told
 from neulig_fl.engines.local import threads
 from neulig_fl.scenario import PortlandOptions, Scenario
@@ -57,7 +57,7 @@ def test_direct_calls_do_what_the_engine_does(data: Path, tmp_path: Path) -> Non
     with threads(1):
         show = progress.to_file(out / progress.FILE)
         study.serve(scenario, scenario.seed, engine.Direct(scenario, out), out, show)
-    stages = json.loads((out / study.OUTCOME_FILE).read_text())["stages"]
+    stages = json.loads((out / manifest.OUTCOME).read_text())["stages"]
     direct = runs.Report({**report.data, "stages": stages})
     assert tiny.results(direct) == tiny.results(report)
     assert tiny.releases(direct) == tiny.releases(report)

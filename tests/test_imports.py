@@ -33,8 +33,8 @@ PACKAGE = "neulig_fl"
 
 ORDER = (
     # Know nothing of a scenario.
-    "errors", "downloads", "progress", "parties", "files", "keys", "key_files", "ledger", "greeting", "recipients",
-    "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "privacy", "leverage",
+    "errors", "versions", "downloads", "progress", "parties", "files", "keys", "key_files", "ledger", "greeting", "closing", "manifest", "recipients",
+    "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "privacy", "leverage", "posterior",
     "offset_sum",
     "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
     "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
@@ -52,7 +52,8 @@ ORDER = (
     "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings",
     "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "method_source", "method_tuning", "method_rows", "stages", "study",
     # How it is carried, shown and started.
-    "report", "agreement", "verification", "flower_io", "engines", "run_folders", "runs", "bench", "cli",
+    "report", "run_folders", "agreement", "findings", "leverage_check", "receipts_check", "manifest_check", "given_scenario",
+    "report_check", "audit", "verification", "flower_io", "engines", "runs", "bench", "cli",
     "__main__",
 )  # fmt: skip
 DESIGN = (

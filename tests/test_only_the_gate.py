@@ -54,11 +54,13 @@ REPLIES = {
             "(self._prepare(str(body['group'])), b'')",
             "self._release(body, payload)",
             "self._sum(body, payload)",
+            "(self._close(body, payload), b'')",
         },
         "_hello": {"greeting(self._store().identity, self.name, __version__, run)"},
         "_prepare": {"{'trained': trained}"},
         "_release": {"(reply, released.payload)"},
         "_sum": {"summing.answer(asked)"},
+        "_close": {"closing(own, self.name, run or '', server.key, entries)"},
     },
     (SUMMING, "Summing"): {
         "answer": {
@@ -79,6 +81,9 @@ REPLIES = {
 
 SOURCES = {
     "run": {"run_of(body)"},
+    "server": {"gate.admit_closing"},
+    "entries": {"(side.store.entries(), side.store.identity)"},
+    "own": {"(side.store.entries(), side.store.identity)"},
     "trained": {"self._expert(group)"},
     "released": {"gate.release", "sum_gate.contribute"},
     "entry": {"released.entry"},

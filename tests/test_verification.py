@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forged
 import pytest
 import tiny
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from neulig_fl import key_files, ledger, receipts, verification
+from neulig_fl import findings, key_files, ledger, manifest, receipts, runs
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import InputError
+from neulig_fl.findings import Findings
 from neulig_fl.keys import Identity
-from neulig_fl.verification import Findings, verify
+from neulig_fl.verification import verify
 
 Entries = list[ledger.Entry]
 SHARE = [{"kind": "offset-sum"}, {"kind": "features", "queries": ["evaluation"]}]
@@ -32,21 +34,30 @@ SAID: dict[str, Any] = {
 """Five releases and one refusal."""
 
 
+def _ran(folder: Path, data: Path, said: dict[str, Any]) -> Path:
+    """A run whose server keeps its keys, so that a test can be that server."""
+    path = tiny.write(folder, data, **said)
+    runs.run(path, engine="local", out=folder / "out", server_keys=folder / "server")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def server(honest: Path) -> Identity:
+    """The honest run's server."""
+    return key_files.identity(honest.parent / "server")
+
+
 @pytest.fixture(scope="module")
 def honest(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An honest run's folder, of one seed; not to be changed."""
-    folder = tmp_path_factory.mktemp("honest")
-    tiny.run(folder, data, **SAID)
-    return folder / "out"
+    return _ran(tmp_path_factory.mktemp("honest"), data, SAID)
 
 
 @pytest.fixture(scope="module")
 def small(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An honest run's folder with one release and one refusal."""
-    folder = tmp_path_factory.mktemp("small")
     stages = [{"name": "one", "share": SHARE[:1]}]
-    tiny.run(folder, data, **SAID | {"stages": stages})
-    return folder / "out"
+    return _ran(tmp_path_factory.mktemp("small"), data, SAID | {"stages": stages})
 
 
 @pytest.fixture
@@ -81,7 +92,7 @@ def test_an_honest_run_holds(honest: Path) -> None:
     report = json.loads((honest / "report.json").read_text())
     assert (found.entries, found.head) == (6, report["ledger"]["head"])
     assert [(c.name, c.signed, c.own, c.pinned) for c in found.clients] == [
-        ("ada", 3, 3, False), ("bob", 2, 3, False)
+        ("ada", 3, 3, None), ("bob", 2, 3, None)
     ]  # fmt: skip
     store = ClientStore(honest / "clients" / "ada")
     assert (found.clients[0].key, len(found.clients[0].fingerprint)) == (store.identity.key, 39)
@@ -102,12 +113,12 @@ def test_every_seed_is_verified(data: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps({**changes, "seeds": [9, 10]}))
     tiny.runs.run(path, engine="local", out=tmp_path / "out")
     found = verify(tmp_path / "out")
-    assert [each.folder.name for each in found] == ["seed-9", "seed-10"]
+    assert [each.folder.name for each in found] == ["seed-9", "seed-10", "out"]
     assert all(each.holds for each in found)
     assert len(verify(tmp_path / "out" / "seed-10")) == 1
     file = tmp_path / "out" / "seed-10" / receipts.FILE
     file.write_bytes(b"".join(_lines(file)[1:]))
-    first, second = verify(tmp_path / "out")
+    first, second, _ = verify(tmp_path / "out")
     assert first.holds
     assert [str(f.file) for f in second.failures[:1]] == [str(file)]
 
@@ -168,11 +179,12 @@ def test_no_secret_is_in_any_file_but_its_own(honest: Path) -> None:
 
 
 def _files(run: Path) -> list[Path]:
-    return [run / receipts.FILE, run / receipts.TRUST_FILE, _own(run), _own(run, "bob")]
+    server = [run / name for name in (receipts.FILE, receipts.TRUST_FILE, manifest.FILE)]
+    return [*server, _own(run), _own(run, "bob")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_any_byte_that_is_changed_is_found(number: int, small: Path, tmp_path: Path) -> None:
     """Without it a ledger could be edited where nobody looks (law 9)."""
     run = Path(shutil.copytree(small, tmp_path / "run"))
@@ -190,7 +202,7 @@ def test_any_byte_that_is_changed_is_found(number: int, small: Path, tmp_path: P
     assert verify(run) == before
 
 
-@pytest.mark.parametrize("number", [0, 2, 3])
+@pytest.mark.parametrize("number", [0, 3, 4])
 def test_entries_dropped_doubled_swapped_or_cut_are_found(number: int, run: Path) -> None:
     """Without it a release could be taken out of the books (law 9)."""
     file = _files(run)[number]
@@ -229,18 +241,6 @@ def test_the_first_entry_that_fails_is_named(run: Path) -> None:
 # ---------------------------------------------------------------- forgers who know the format
 
 
-def _rewritten(entries: Entries, signer: Identity | None = None) -> bytes:
-    """Entries with a chain of their own."""
-    made: Entries = []
-    for entry in entries:
-        made.append(ledger.extended(made, entry, signer))
-    return ledger.text(made).encode()
-
-
-def _entries(file: Path) -> Entries:
-    return ledger.parsed(file.read_bytes())[0]
-
-
 def test_a_ledger_of_another_client_is_not_ones_own(run: Path) -> None:
     """Without it a client could show its neighbour's clean ledger."""
     for one, other in (("ada", "bob"), ("bob", "ada")):
@@ -249,21 +249,21 @@ def test_a_ledger_of_another_client_is_not_ones_own(run: Path) -> None:
         found = _failed(run)
         assert found.startswith(f"clients/{one}/ledger.jsonl, entry 0: is signed with another key")
         _own(run, one).write_bytes(content)
-    renamed = [{**e, "client": "bob"} for e in _entries(_own(run))]
+    renamed = [{**e, "client": "bob"} for e in forged.entries(_own(run))]
     bob = ClientStore(run / "clients" / "bob").identity
-    _own(run, "bob").write_bytes(_rewritten(renamed, bob))
+    _own(run, "bob").write_bytes(forged.chained(renamed, bob))
     assert "is not the entry that the server has in receipt" in _failed(run)
     foreign = ClientStore(run / "clients" / "ada").identity
-    _own(run).write_bytes(_rewritten(_entries(_own(run, "bob")), foreign))
+    _own(run).write_bytes(forged.chained(forged.entries(_own(run, "bob")), foreign))
     assert any("is of client 'bob'" in f.what for f in verify(run)[0].failures)
 
 
 def test_a_ledger_that_somebody_else_rewrote_is_found(run: Path) -> None:
     """Without it hashes alone would have to be trusted."""
-    changed = [{**e, "rows": 1} for e in _entries(_own(run))]
-    _own(run).write_bytes(_rewritten(changed, Identity.new()))
+    changed = [{**e, "rows": 1} for e in forged.entries(_own(run))]
+    _own(run).write_bytes(forged.chained(changed, Identity.new()))
     assert "entry 0: is signed with another key" in _failed(run)
-    unsigned = _rewritten(changed)
+    unsigned = forged.chained(changed)
     _own(run).write_bytes(unsigned)
     assert "entry 0: is signed with another key, None" in _failed(run)
 
@@ -271,72 +271,61 @@ def test_a_ledger_that_somebody_else_rewrote_is_found(run: Path) -> None:
 def test_a_client_cannot_deny_what_it_signed(run: Path) -> None:
     """Without it a client could rewrite its own past with its own key."""
     ada = ClientStore(run / "clients" / "ada").identity
-    entries = _entries(_own(run))
-    _own(run).write_bytes(_rewritten(entries[:2], ada))
+    entries = forged.entries(_own(run))
+    _own(run).write_bytes(forged.chained(entries[:2], ada))
     assert _failed(run).startswith(
         "clients/ada/ledger.jsonl, entry 2: is not the entry that the server has in receipt"
     )
     _own(run).unlink()
     assert "entry 0: is not the entry that the server has in receipt 0" in _failed(run)
-    _own(run).write_bytes(_rewritten([entries[0], {**entries[1], "rows": 1}, entries[2]], ada))
+    _own(run).write_bytes(forged.chained([entries[0], {**entries[1], "rows": 1}, entries[2]], ada))
     assert "entry 1: is not the entry that the server has" in _failed(run)
-
-
-def _put(run: Path, entries: Entries, edit: Callable[[Any], None] = lambda report: None) -> None:
-    """A server that rewrites its receipts, and the report so that it fits."""
-    content = _rewritten(entries)
-    (run / receipts.FILE).write_bytes(content)
-    report = json.loads((run / "report.json").read_text())
-    made = ledger.parsed(content)[0]
-    report["ledger"] |= {"entries": len(made), "head": ledger.head(made)}
-    edit(report)
-    (run / "report.json").write_text(json.dumps(report))
 
 
 def test_a_server_cannot_say_something_else_than_was_signed(run: Path) -> None:
     """Without it a server could report fewer bytes than it took."""
-    entries = _entries(run / receipts.FILE)
-    (run / receipts.FILE).write_bytes(_rewritten([{**entries[0], "bytes": 4}, *entries[1:]]))
+    entries = forged.entries(run / receipts.FILE)
+    (run / receipts.FILE).write_bytes(forged.chained([{**entries[0], "bytes": 4}, *entries[1:]]))
     assert _failed(run).startswith("report.json: of the ledger it says head ")
     at = next(i for i, e in enumerate(entries) if "entry" in e)
     for fact in ("client", "stage", "group", "kind", "queries", "protection", "rows", "bytes"):
         changed = {**entries[at], fact: "bob" if fact == "client" else "other"}
-        _put(run, [*entries[:at], changed, *entries[at + 1 :]])
+        forged.receipts(run, [*entries[:at], changed, *entries[at + 1 :]])
         assert _failed(run).startswith(f"receipts.jsonl, entry {at}: the entry that client")
-    _put(run, [*entries[:at], {**entries[at], "epsilon": 1.0}, *entries[at + 1 :]])
+    forged.receipts(run, [*entries[:at], {**entries[at], "epsilon": 1.0}, *entries[at + 1 :]])
     assert "signed says epsilon 'None' where '1.0' is right" in _failed(run)
-    _put(run, [*entries[:at], {**entries[at], "client": "eve"}, *entries[at + 1 :]])
+    forged.receipts(run, [*entries[:at], {**entries[at], "client": "eve"}, *entries[at + 1 :]])
     assert "is of client 'eve', who never said hello" in _failed(run)
     bare = {k: v for k, v in entries[at].items() if k != "entry"}
-    _put(run, [*entries[:at], bare, *entries[at + 1 :]])
+    forged.receipts(run, [*entries[:at], bare, *entries[at + 1 :]])
     assert "holds neither the client's signed entry nor a reason" in _failed(run)
-    _put(run, [*entries[:at], {**entries[at], "entry": None}, *entries[at + 1 :]])
+    forged.receipts(run, [*entries[:at], {**entries[at], "entry": None}, *entries[at + 1 :]])
     assert "holds no signed entry of the client" in _failed(run)
 
 
 def test_a_server_cannot_use_an_entry_twice_or_from_another_run(run: Path) -> None:
     """Without it one signed release could stand for another one."""
-    entries = _entries(run / receipts.FILE)
-    _put(run, [*entries, entries[-2]])
+    entries = forged.entries(run / receipts.FILE)
+    forged.receipts(run, [*entries, entries[-2]])
     assert "its ledger was forked" in _failed(run)
     ada = ClientStore(run / "clients" / "ada").identity
     at = next(i for i, e in enumerate(entries) if e["client"] == "ada")
     body = {k: v for k, v in entries[at]["entry"].items() if k not in ("hash", "signature")}
     other = ledger.extended([], {**body, "run": "cd" * 16}, ada)
-    _put(run, [*entries[:at], {**entries[at], "entry": other}, *entries[at + 1 :]])
+    forged.receipts(run, [*entries[:at], {**entries[at], "entry": other}, *entries[at + 1 :]])
     assert "says run 'cdcd" in _failed(run)
 
 
 def test_a_release_that_the_server_hides_is_in_the_clients_ledger(run: Path) -> None:
     """Without it a server could take parameters and report outputs only."""
-    entries = _entries(run / receipts.FILE)
+    entries = forged.entries(run / receipts.FILE)
     kept = [e for e in entries if (e["client"], e["kind"]) != ("ada", "parameters")]
 
     def hide(report: Any) -> None:
         two = report["stages"][1]
         two["releases"] = [r for r in two["releases"] if r["client"] != "ada"]
 
-    _put(run, kept, hide)
+    forged.receipts(run, kept, hide)
     assert _failed(run) == (
         "clients/ada/ledger.jsonl, entry 2: is a release that no receipt tells of"
     )
@@ -344,12 +333,12 @@ def test_a_release_that_the_server_hides_is_in_the_clients_ledger(run: Path) -> 
 
 def test_refusals_agree_on_both_sides(run: Path) -> None:
     """Without it a server could hide that a client refused, or make a refusal up."""
-    entries = _entries(run / receipts.FILE)
+    entries = forged.entries(run / receipts.FILE)
 
     def no_refusals(report: Any) -> None:
         report["stages"][0]["refusals"] = []
 
-    _put(run, [e for e in entries if "reason" not in e], no_refusals)
+    forged.receipts(run, [e for e in entries if "reason" not in e], no_refusals)
     assert _failed(run) == (
         "clients/bob/ledger.jsonl, entry 0: is a refusal that no receipt tells of"
     )
@@ -362,16 +351,16 @@ def test_refusals_agree_on_both_sides(run: Path) -> None:
         ]
 
     asked = {"stage": "two", "group": "A", "queries": None, "client": "ada", "kind": "parameters"}
-    _put(run, [*entries, {**asked, "reason": "refused: no"}], one_more)
+    forged.receipts(run, [*entries, {**asked, "reason": "refused: no"}], one_more)
     assert _failed(run) == (
         "clients/ada/ledger.jsonl: does not hold the refusal of parameters in stage two that a "
         "receipt tells of"
     )
 
 
-def test_a_release_that_did_not_arrive_is_no_forgery(run: Path) -> None:
+def test_a_release_that_did_not_arrive_is_no_forgery(run: Path, server: Identity) -> None:
     """Without it a lost reply would make an honest run fail."""
-    entries = _entries(run / receipts.FILE)
+    entries = forged.entries(run / receipts.FILE)
     lost = next(e for e in entries if (e["client"], e["kind"]) == ("ada", "parameters"))
     noted = {k: lost[k] for k in ("client", "stage", "group", "kind", "queries")}
     reason = "missing: client ada did not answer"
@@ -382,7 +371,8 @@ def test_a_release_that_did_not_arrive_is_no_forgery(run: Path) -> None:
         two["releases"] = [r for r in two["releases"] if r["client"] != "ada"]
         two["refusals"] = [{"client": "ada", "kind": "parameters", "reason": reason}]
 
-    _put(run, changed, refused)
+    forged.receipts(run, changed, refused)
+    forged.signed(run, server)
     (found,) = verify(run)
     assert found.failures == ()
 
@@ -459,13 +449,12 @@ def _trust(run: Path, edit: Callable[[Any], Any]) -> str:
     return found
 
 
-def test_the_keys_are_those_that_signed(run: Path) -> None:
+def test_the_keys_are_those_that_signed(run: Path, server: Identity) -> None:
     """Without it another key could be put in a client's place afterwards."""
-    report = json.loads((run / "report.json").read_text())
-    report["ledger"].pop("trust", None)  # it would tell before the signatures do
-    (run / "report.json").write_text(json.dumps(report))
+    forged.told(run, lambda said: said["ledger"].pop("trust"))  # it would tell before signatures do
+    forged.signed(run, server)
     other = Identity.new()
-    fits = {**other.public.record(), "fingerprint": verification.fingerprint(other.key)}
+    fits = {**other.public.record(), "fingerprint": findings.fingerprint(other.key)}
     found = _trust(run, lambda c: c.update(ada={**fits, "pinned": False}))
     assert found.startswith("receipts.jsonl, entry 0: the entry that client 'ada' signed is signed")
     assert "its fingerprint is not its key's" in _trust(
@@ -487,7 +476,7 @@ def test_the_keys_are_those_that_signed(run: Path) -> None:
 def test_what_the_report_says_of_the_keys_counts(run: Path) -> None:
     """Without it a run that trusted on first use could say that its keys were pinned."""
     (found,) = verify(run)
-    trust = {c.name: {"key": c.key, "pinned": c.pinned} for c in found.clients}
+    trust = {c.name: {"key": c.key, "pinned": bool(c.pinned)} for c in found.clients}
     said = {"run": json.loads((run / receipts.TRUST_FILE).read_text())["run"], "trust": trust}
     file = run / "report.json"
     report = json.loads(file.read_text())
@@ -503,7 +492,7 @@ def test_whoever_verifies_can_say_which_key_it_must_be(run: Path) -> None:
     """Without it a forger of everything could not be told from the client."""
     key = ClientStore(run / "clients" / "ada").identity.key
     (found,) = verify(run, {"ada": key})
-    assert [(c.name, c.pinned) for c in found.clients] == [("ada", True), ("bob", False)]
+    assert [(c.name, c.pinned) for c in found.clients] == [("ada", findings.OWN), ("bob", None)]
     other = Identity.new().key
     assert _failed(run, ada=other) == (
         f"trust.json: client 'ada': its key is {key}, not the one that it must be, {other}"
@@ -516,7 +505,7 @@ def test_whoever_verifies_can_say_which_key_it_must_be(run: Path) -> None:
 
 def test_a_folder_without_a_run_is_bad_input(tmp_path: Path) -> None:
     """Without it an empty folder would pass."""
-    with pytest.raises(InputError, match=r"holds neither report\.json nor seed-N/report\.json"):
+    with pytest.raises(InputError, match=r"holds neither report\.json nor manifest\.json"):
         verify(tmp_path)
 
 

@@ -9,6 +9,7 @@ from neulig_fl.engines import LOG
 from neulig_fl.errors import InputError, NeuligError
 from neulig_fl.report import Report, contract
 from neulig_fl.scenario import Scenario
+from neulig_fl.versions import versions
 
 
 def obtain(path: Path, read: Scenario, engine: str, folder: Path, show: runs.Show) -> list[Report]:
@@ -58,7 +59,7 @@ def _finished(own: Path, read: Scenario, seed: int) -> Report:
     advice = f"remove {own}, or give another folder with --runs"
     if report.data["scenario"] != {"name": read.name, "seed": seed, "hash": read.hash}:
         raise InputError(f"{report.path}: is not of {read.name} with seed {seed}; {advice}")
-    was, now = report.data["versions"], runs.versions()
+    was, now = report.data["versions"], versions()
     other = [f"{name} {was[name]}, not {now[name]}" for name in now if was[name] != now[name]]
     if other:
         raise InputError(f"{report.path}: was made by {'; '.join(other)}; {advice}")

@@ -1,9 +1,10 @@
-"""`neulig-fl verify`: whether a run's ledgers, receipts and report tell one story, and signed."""
+"""`neulig-fl verify`: what of a run holds, what was not checked, and what does not hold."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,12 @@ import typer
 from neulig_fl.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from neulig_fl.verification import Checked, Findings
+    from rich.console import Console
+
+    from neulig_fl.findings import Findings, Signer
+
+_NARROWEST = 20
+"""Columns that lines are not folded below."""
 
 
 def verify(
@@ -24,9 +30,10 @@ def verify(
     trust: Annotated[
         list[str],
         typer.Option(
-            metavar="CLIENT=KEY",
-            help="The public key that a client must have had, such as north=ed25519:...; may be "
-            "given several times.",
+            metavar="NAME=KEY|FILE",
+            help="The public key that a client, or `server`, must have had, such as "
+            "north=ed25519:...; or a YAML file of NAME: KEY, such as your copy of the scenario "
+            "with its `trust`. May be given several times.",
         ),
     ] = [],  # noqa: B006 (typer copies it)
     as_json: AsJson = False,
@@ -34,14 +41,19 @@ def verify(
     """Verify a run: every chain, every signature, and that the report says what was signed.
 
     Each client signs an entry of its ledger for whatever it releases; the server keeps it as a
-    receipt. The receipts, the clients' own ledgers where they are here, and the report's releases,
-    refusals, bytes and hashes must agree. The exit code is 1 if anything does not, and each file's
-    first entry that fails is named. Accuracies are not computed again: they are the server's word.
+    receipt, and at the end signs a manifest of the run: scenario, outcome, Portland, receipts and
+    the ends of the clients' ledgers. All of these, the clients' own ledgers where they are here,
+    and the report must agree. A key that nobody pinned, in the scenario or by --trust, proves only
+    that one party signed all of it. What was not checked is listed. The exit code is 1 if anything
+    does not hold, and the first of each file is named.
 
     [bold]Examples[/]
       neulig-fl verify runs/quickstart/20250101-120000
       neulig-fl verify results --trust north=ed25519:0TmC...
+      neulig-fl verify results --trust my-copy.yaml
     """
+    from rich.console import Console
+
     from neulig_fl.cli.exits import FAILED, say_error
     from neulig_fl.errors import RunError
     from neulig_fl.report.figures import plain
@@ -51,8 +63,8 @@ def verify(
     if as_json:
         typer.echo(json.dumps(_record(found), indent=2))
     else:
-        for line in (line for each in found for line in _lines(each)):
-            typer.echo(line)
+        for each in found:
+            show(each, Console())
     for failure in (failure for each in found for failure in each.failures):
         say_error(RunError(plain(str(failure))))
     if not all(each.holds for each in found):
@@ -60,40 +72,76 @@ def verify(
 
 
 def _pins(given: list[str]) -> dict[str, str]:
-    """`CLIENT=KEY` options as a mapping; a client's name holds no `=`."""
+    """`NAME=KEY` options and files of such keys as a mapping; a name holds no `=`."""
     from neulig_fl.errors import InputError
 
     pins: dict[str, str] = {}
     for each in given:
-        name, separator, key = each.partition("=")
-        if not (name and separator and key):
-            raise InputError(f"--trust {each}: write it as CLIENT=KEY, such as north=ed25519:...")
-        if pins.get(name, key) != key:
-            raise InputError(f"--trust {each}: another key was given for {name!r}; give one")
-        pins[name] = key
+        for name, key in (_of_file(each) if _is_file(each) else _of_option(each)).items():
+            if pins.get(name, key) != key:
+                raise InputError(f"--trust {each}: another key was given for {name!r}; give one")
+            pins[name] = key
     return pins
 
 
-def _lines(found: Findings) -> Iterator[str]:
-    """What is said of one seed; names come from files, so what moves a cursor is taken out."""
+def _is_file(text: str) -> bool:
+    from neulig_fl.scenario_models import exists
+
+    return exists(Path(text), "file")
+
+
+def _of_option(text: str) -> dict[str, str]:
+    from neulig_fl.errors import InputError
+
+    name, separator, key = text.partition("=")
+    if not (name and separator and key):
+        raise InputError(
+            f"--trust {text}: write it as NAME=KEY, such as north=ed25519:..., or name a YAML file "
+            "of keys"
+        )
+    return {name: key}
+
+
+def _of_file(text: str) -> dict[str, str]:
+    """The keys of a file: its `trust`, as a scenario has it, or all that it says."""
+    from neulig_fl.errors import InputError
+    from neulig_fl.yaml_source import read
+
+    source = read(Path(text))
+    inside = "trust" in source.data
+    said: object = source.data["trust"] if inside else source.data
+    for name, key in said.items() if isinstance(said, Mapping) else ():
+        if not isinstance(key, str):
+            place = source.origin(("trust", name) if inside else (name,))
+            raise InputError(f"{place}: {str(key)[:60]!r} is no key; write NAME: ed25519:...")
+    if not isinstance(said, Mapping) or not said:
+        raise InputError(f"--trust {text}: names no key; write NAME: ed25519:..., one a line")
+    return {str(name): str(key) for name, key in said.items()}
+
+
+def show(found: Findings, console: Console) -> None:
+    """Print what was found of one folder; on a terminal folded to its width, with the indent."""
     from neulig_fl.report.figures import plain
 
-    head = f", head {found.head[:16]}" if found.head else ""
-    state = "OK" if found.holds else "FAILED"
-    yield plain(f"{state}: {found.folder}: {found.entries} receipts{head}")
-    for client in found.clients:
-        yield f"  {plain(f'{client.name}: {_about(client)}')}"
+    for indent, line in _lines(found):
+        first, next_ = " " * indent, " " * (indent + 2)
+        whole = [f"{first}{plain(line)}"]
+        if console.is_terminal:
+            width = max(console.width, _NARROWEST)
+            whole = textwrap.wrap(plain(line), width, initial_indent=first, subsequent_indent=next_)
+        for part in whole:
+            typer.echo(part)
 
 
-def _about(client: Checked) -> str:
-    known = "pinned" if client.pinned else "trusted on first use"
-    own = f"its own ledger of {client.own} entries was looked at"
-    if client.own is None:
-        own = "its own ledger is not here and was not looked at"
-    return (
-        f"key {client.key} (fingerprint {client.fingerprint}), {known}; {client.signed} receipts "
-        f"signed; {own}"
-    )
+def _lines(found: Findings) -> Iterator[tuple[int, str]]:
+    """Indent and text of each line; names come from files, so they are made plain later."""
+    yield 0, f"{'OK' if found.holds else 'FAILED'}: {found.folder}"
+    if found.error is not None:
+        yield 2, f"the run failed, and has no report: {found.error}"
+    for title, lines in (("checked", found.checked), ("not checked", found.unchecked)):
+        if lines:
+            yield 2, f"{title}:"
+        yield from ((4, f"- {line}") for line in lines)
 
 
 def _record(found: list[Findings]) -> dict[str, Any]:
@@ -105,9 +153,11 @@ def _record(found: list[Findings]) -> dict[str, Any]:
                 "folder": str(each.folder),
                 "entries": each.entries,
                 "head": each.head,
-                "clients": [
-                    {**asdict(client), "fingerprint": client.fingerprint} for client in each.clients
-                ],
+                "error": each.error,
+                "server": None if each.server is None else _signer(each.server),
+                "clients": [_signer(client) for client in each.clients],
+                "checked": list(each.checked),
+                "unchecked": list(each.unchecked),
                 "failures": [
                     {"file": str(f.file), "index": f.index, "what": f.what} for f in each.failures
                 ],
@@ -115,3 +165,7 @@ def _record(found: list[Findings]) -> dict[str, Any]:
             for each in found
         ],
     }
+
+
+def _signer(signer: Signer) -> dict[str, Any]:
+    return {**asdict(signer), "fingerprint": signer.fingerprint}

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from neulig_fl import errors, variants
+from neulig_fl import errors, manifest, variants
 from neulig_fl.errors import EngineError, InputError, NeuligError, nearest
 
-OUTCOME, ERROR, LOG = "outcome.json", "error.json", "flower.log"
+OUTCOME, ERROR, LOG = manifest.OUTCOME, manifest.ERROR, "flower.log"
 """What a run leaves in its folder: the result, or the error, and what Flower printed."""
+
+_LEFT = (
+    OUTCOME, ERROR, LOG, manifest.FILE, manifest.PORTLAND, manifest.RECEIPTS, manifest.TRUST
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def run(engine: str, job: Job) -> None:
 
 def forget(out: Path) -> None:
     """Take away what an earlier run left, so that it is not mistaken for this one's."""
-    for name in (OUTCOME, ERROR, LOG):
+    for name in _LEFT:
         (out / name).unlink(missing_ok=True)
 
 

@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 import tiny
 from command_line import Line, clients
+from rich.console import Console
 
+from neulig_fl import verification
+from neulig_fl.cli.verify import show
 from neulig_fl.client_store import ClientStore
+from neulig_fl.errors import ClientRefused
 from neulig_fl.keys import Identity
 
 SAID: dict[str, Any] = {
@@ -38,12 +42,20 @@ def test_an_honest_run(line: Line, honest: Path) -> None:
     """Without it a reader could not tell what was looked at and whose keys it rests on."""
     ended = line("verify", honest)
     assert (ended.code, ended.err) == (0, "")
-    first, *rest = ended.out.splitlines()
-    assert first.startswith(f"OK: {honest}: 3 receipts, head ")
+    first, second, *rest = ended.out.splitlines()
+    assert (first, second) == (f"OK: {honest}", "  checked:")
+    checked, unchecked = rest[: rest.index("  not checked:")], rest[rest.index("  not checked:") :]
+    assert checked[0].startswith("    - manifest.json: signed by ed25519:")
+    assert checked[1].startswith("    - receipts.jsonl: 3 entries, their chain and their clients'")
     key = ClientStore(honest / "clients" / "ada").identity.key
-    assert rest[0].startswith(f"  ada: key {key} (fingerprint ")
-    assert all("trusted on first use; 1 receipts signed; its own ledger of 1 " in r for r in rest)
-    assert len(rest) == 3
+    assert checked[2].startswith(f"    - client ada: signed by {key} (fingerprint ")
+    ends = "which nobody pinned; 1 receipts signed; its own ledger of 1 entries, whole to its signed end"
+    assert [each.endswith(ends) for each in checked].count(True) == 3
+    assert (
+        sum(each.startswith("    - who the server was: nobody pinned") for each in unchecked) == 1
+    )
+    assert any("predictions are not kept" in each for each in unchecked)
+    assert any("engine, reference, seconds.total" in each for each in unchecked)
 
 
 def test_what_was_not_looked_at_is_said(line: Line, run: Path) -> None:
@@ -54,13 +66,28 @@ def test_what_was_not_looked_at_is_said(line: Line, run: Path) -> None:
     assert ended.out.count("its own ledger is not here and was not looked at") == 3
 
 
+@pytest.mark.parametrize("width", [24, 40, 80])
+def test_every_line_fits_a_terminal(
+    width: int, honest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it what was not checked would be cut off, or fold where no reader follows."""
+    (found,) = verification.verify(honest)
+    show(found, Console(width=width, force_terminal=True))
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= width
+    show(found, Console(width=width, force_terminal=False))
+    whole = capsys.readouterr().out
+    assert "".join(narrow.split()) == "".join(whole.split())
+    assert len(whole.splitlines()) == 3 + len(found.checked) + len(found.unchecked)
+
+
 def test_a_changed_run_fails_and_the_entry_is_named(line: Line, run: Path) -> None:
     """Without it a script would go on with a forged ledger."""
     file = run / "clients" / "bob" / "ledger.jsonl"
     file.write_bytes(file.read_bytes().replace(b'"rows":1', b'"rows":2'))
     ended = line("verify", run)
     assert ended.code == 1
-    assert ended.out.startswith(f"FAILED: {run}: ")
+    assert ended.out.startswith(f"FAILED: {run}\n  not checked:\n")
     assert ended.err == (
         f"error: {file}, entry 0: was changed: its hash is not that of what it says\n"
     )
@@ -73,12 +100,23 @@ def test_json_for_programs(line: Line, run: Path) -> None:
     (seed,) = found["runs"]
     assert (seed["entries"], seed["failures"]) == (3, [])
     assert [c["name"] for c in seed["clients"]] == ["ada", "bob", "cyd"]
-    assert {"key", "fingerprint", "pinned", "signed", "own"} <= seed["clients"][0].keys()
+    facts = {"key", "fingerprint", "pinned", "signed", "own", "closed"}
+    assert facts <= seed["clients"][0].keys()
+    assert (seed["server"]["name"], seed["server"]["pinned"], seed["error"]) == (
+        "server",
+        None,
+        None,
+    )
+    assert seed["checked"]
+    assert seed["unchecked"]
     (run / "receipts.jsonl").write_bytes(b"")
     ended = line("verify", run, "--json")
     assert ended.code == 1
-    (failure,) = json.loads(ended.out)["runs"][0]["failures"]
-    assert (failure["file"], failure["index"]) == (str(run / "report.json"), None)
+    unsound = json.loads(ended.out)["runs"][0]["unchecked"][0]
+    assert unsound == "reasons, leverage, report and scenario: what they rest on does not hold"
+    first, second = json.loads(ended.out)["runs"][0]["failures"]
+    assert (first["file"], first["index"]) == (str(run / "report.json"), None)
+    assert second["file"] == str(run / "receipts.jsonl")
 
 
 def test_a_key_can_be_demanded(line: Line, run: Path) -> None:
@@ -86,7 +124,7 @@ def test_a_key_can_be_demanded(line: Line, run: Path) -> None:
     key = ClientStore(run / "clients" / "ada").identity.key
     ended = line("verify", run, "--trust", f"ada={key}")
     assert ended.code == 0
-    assert ", pinned; 1 receipts signed" in ended.out
+    assert ", pinned by --trust; 1 receipts signed" in ended.out
     ended = line("verify", run, "--trust", f"ada={Identity.new().key}")
     assert ended.code == 1
     assert f"its key is {key}, not the one that it must be" in ended.err
@@ -95,8 +133,9 @@ def test_a_key_can_be_demanded(line: Line, run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--trust", "ada"], "error: --trust ada: write it as CLIENT=KEY"),
-        (["--trust", "=ed25519:x"], "error: --trust =ed25519:x: write it as CLIENT=KEY"),
+        (["--trust", "ada"], "error: --trust ada: write it as NAME=KEY"),
+        (["--trust", "=ed25519:x"], "error: --trust =ed25519:x: write it as NAME=KEY"),
+        (["--trust", "server=x"], "error: the key pinned for the server is 'x'; allowed"),
         (["--trust", "ada=north"], "error: the key pinned for client 'ada' is 'north'; allowed"),
         (["--trust", f"dora=ed25519:{'A' * 43}"], "error: no client is called 'dora' in "),
         (
@@ -118,4 +157,43 @@ def test_a_folder_without_a_run_is_bad_input(line: Line, tmp_path: Path) -> None
     """Without it a typo in a path would pass, or look like a forgery."""
     ended = line("verify", tmp_path / "nowhere")
     assert (ended.code, ended.out) == (2, "")
-    assert "holds neither report.json nor seed-N/report.json; give the folder of a run" in ended.err
+    assert "holds neither report.json nor manifest.json, nor does a seed-N in it" in ended.err
+
+
+def test_keys_come_from_a_file(line: Line, run: Path, tmp_path: Path) -> None:
+    """Without it whoever agreed to a scenario would copy its keys by hand, or not at all."""
+    key = ClientStore(run / "clients" / "ada").identity.key
+    for text in (f"ada: {key}\n", f"name: tiny\ntrust:\n  ada: {key}\n"):
+        (tmp_path / "keys.yaml").write_text(text)
+        ended = line("verify", run, "--trust", tmp_path / "keys.yaml")
+        assert ended.code == 0
+        assert "pinned by --trust" in ended.out
+    (tmp_path / "keys.yaml").write_text(f"trust:\n  ada: {Identity.new().key}\n")
+    assert line("verify", run, "--trust", tmp_path / "keys.yaml").code == 1
+    for text, problem in (
+        ("trust: {}\n", "names no key"),
+        ("trust: 7\n", "names no key"),
+        ("ada: 7\n", "keys.yaml:1:6: '7' is no key"),
+        ("trust:\n  ada: [x]\n", "keys.yaml:2:8: \"['x']\" is no key"),
+    ):
+        (tmp_path / "keys.yaml").write_text(text)
+        ended = line("verify", run, "--trust", tmp_path / "keys.yaml")
+        assert (ended.code, problem in ended.err) == (2, True), ended.err
+
+
+def test_a_run_that_failed_is_verified_as_one(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it whoever stops a run would make what left clients until then deniable."""
+    never = {"clients": clients("bob", policy={"never": ["offset-sum"]})}
+    with pytest.raises(ClientRefused):
+        tiny.run(tmp_path, data, **SAID | never)
+    out = tmp_path / "out"
+    ended = line("verify", out)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[1].startswith(
+        "  the run failed, and has no report: ClientRefused: client 'bob', stage 'one'"
+    )
+    assert "its own ledger of 1 entries, whole to its signed end" in ended.out
+    (out / "report.json").write_text("{}")
+    ended = line("verify", out)
+    assert ended.code == 1
+    assert f"{out}/report.json: is of a run that failed, says manifest.json" in ended.err
