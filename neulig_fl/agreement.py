@@ -97,9 +97,10 @@ def _missing(rest: Sequence[tuple[int, Entry]], noted: Sequence[Entry]) -> Fault
     """A refusal that the server tells of and the client did not enter, or with another reason."""
     refusals = [(i, e) for i, e in rest if e.get("event") == ledger.REFUSAL]
     entered = Counter(_refusal(e) for _, e in refusals)
+    silent = ledger.SILENT if len(refusals) >= ledger.MOST_REFUSALS else None
     for receipt in noted:
         about, reason = _reason(receipt)
-        if not reason.startswith(REFUSED):
+        if not reason.startswith(REFUSED) or reason.removeprefix(REFUSED) == silent:
             continue
         entered[about, reason] -= 1
         if entered[about, reason] < 0:

@@ -21,7 +21,7 @@ from neulig_fl import (
     receipts_check,
     report_check,
 )
-from neulig_fl.errors import BadReply, InputError
+from neulig_fl.errors import BadReply, InputError, plain
 from neulig_fl.findings import SCENARIO, Failure, Pins
 from neulig_fl.greeting import RUN
 from neulig_fl.keys import PublicIdentity, fingerprint
@@ -32,10 +32,7 @@ from neulig_fl.manifest_check import ManifestCheck
 from neulig_fl.report_check import REPORT_FILE, ReportCheck
 from neulig_fl.run_folders import SCENARIO_FILE
 from neulig_fl.scenario import Scenario, load_resolved
-from neulig_fl.scenario_values import SERVER
-
-_LONGEST_NAME = 255
-"""Bytes of a folder's name, and so of a client's."""
+from neulig_fl.scenario_values import SERVER, SLUG_WORDS, is_slug
 
 
 @dataclass
@@ -122,13 +119,12 @@ class Audit:
         for name, record in clients.items():
             problem = self._take_key(name, record)
             if problem is not None:
-                yield Failure(file, None, f"client {name!r}: {problem}")
+                yield Failure(file, None, f"client {plain(repr(name), 80)}: {problem}")
                 return
 
     def _take_key(self, name: str, record: object) -> str | None:
-        size = len(name.encode("utf-8", "surrogatepass"))
-        if Path(name).name != name or "\0" in name or name == ".." or size > _LONGEST_NAME:
-            return "is no client's name"
+        if not is_slug(name):  # it names a folder
+            return f"is no client's name; allowed: {SLUG_WORDS}"
         if not isinstance(record, dict) or not isinstance(record.get("pinned"), bool):
             return "is not described"
         rest = {k: v for k, v in record.items() if k not in ("pinned", "fingerprint")}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from neulig_fl import key_files, ledger
-from neulig_fl.files import replace_atomically
+from neulig_fl.files import replace_atomically, sweep
 from neulig_fl.keys import Identity
 from neulig_fl.records import Request
 
@@ -114,6 +114,11 @@ class ClientStore:
         found = ledger.read(self.ledger_file)
         self._read = found if self._held else None
         return list(found)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written here."""
+        for folder in (self.root, self.root / "releases", self.root / "keys"):
+            sweep(folder)
 
     def tag(self, *parts: str) -> str:
         """A name for something that the ledger must recognise and its readers must not.

@@ -1,24 +1,41 @@
-"""Files that are whole or not there: written beside their place, synced, then moved into it."""
+"""Files that are whole or not there: written beside their place, synced, then moved into it.
+
+What is being written lies in a folder of its own, which its process holds locked. A process that is
+killed leaves that folder behind, and its lock is gone with it: so `sweep` can tell.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from neulig_fl.errors import RunError
 
+PRIVATE = 0o600
+"""Mode of a file that is its owner's alone."""
 
-def replace_atomically(path: Path, write: Callable[[Path], object]) -> Path:
+_PART = re.compile(r"\.[0-9a-f]{12}\.part")
+
+
+def replace_atomically(
+    path: Path, write: Callable[[Path], object], mode: int | None = None
+) -> Path:
     """Make a file with a writer of one's own, whole or not at all.
 
     Args:
         path: where the file is to be; missing folders are made.
-        write: writes the temporary file that it is given, in the same folder and with the same
-            ending.
+        write: writes the temporary file that it is given, in a folder that is its owner's alone,
+            and of the same name.
+        mode: of the file, such as `PRIVATE`; None: what the writer gives it.
 
     Returns:
         `path`.
@@ -26,13 +43,15 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     Raises:
         RunError: the file cannot be written (no space, no permission); no temporary file is left.
     """
-    temporary = path.with_name(f".{secrets.token_hex(6)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with part(path) as temporary:
+            write(temporary)
+            if mode is not None:
+                temporary.chmod(mode)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         raise RunError(
@@ -40,21 +59,19 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> Path:
             "another folder (--out for results, NEULIG_CACHE for the cache), then run again",
             public_reason="it cannot write to its disk",
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return path
 
 
-def write_atomically(path: Path, content: str | bytes) -> Path:
+def write_atomically(path: Path, content: str | bytes, mode: int | None = None) -> Path:
     """Write a file so that a reader, a crash or a full disk never meets half of it.
 
-    The content goes to a temporary file in the same folder, is synced, and replaces `path` in one
-    step. Missing folders are made. What stood at `path` stays until the new content is safe.
+    The content goes to a temporary file beside it, is synced, and replaces `path` in one step.
+    Missing folders are made. What stood at `path` stays until the new content is safe.
 
     Args:
         path: where the file is to be.
         content: text (written as UTF-8) or bytes.
+        mode: of the file, such as `PRIVATE`; None: as the umask says.
 
     Returns:
         `path`.
@@ -69,7 +86,70 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
         '# Report'
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    return replace_atomically(path, lambda part: part.write_bytes(data))
+    return replace_atomically(path, lambda temporary: temporary.write_bytes(data), mode)
+
+
+def open_privately(path: Path, how: str, **more: Any) -> IO[Any]:
+    """Open a file to write to it; one that is made is its owner's alone from the first moment."""
+    return open(path, how, opener=lambda name, flags: os.open(name, flags, PRIVATE), **more)
+
+
+@contextmanager
+def part(path: Path) -> Iterator[Path]:
+    """A place for what is to become a file, on the same disk; nothing is left of it afterwards.
+
+    Args:
+        path: where the file is to be; its folder is there.
+
+    Raises:
+        OSError: nothing can be made there.
+    """
+    folder, held = _held_folder(path.parent)
+    try:
+        yield folder / path.name
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / path.name).unlink(missing_ok=True)
+            folder.rmdir()
+        os.close(held)
+
+
+def _held_folder(parent: Path) -> tuple[Path, int]:
+    """A new folder, and the handle by which this process holds it."""
+    while True:
+        folder = parent / f".{secrets.token_hex(6)}.part"
+        folder.mkdir(mode=0o700)
+        with contextlib.suppress(FileNotFoundError):  # swept before it was held
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            with contextlib.suppress(
+                OSError
+            ):  # a file system without locks, where nothing is swept
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, held
+            os.close(held)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder; what another writes now stays.
+
+    Args:
+        folder: need not be there; folders in it are not looked into.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if _PART.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                _remove_if_left(Path(entry.path))
+
+
+def _remove_if_left(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or somebody is at work in it
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(held)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
+from neulig_fl import strict_json
 from neulig_fl.errors import (
     BadReply,
     ClientRefused,
@@ -24,6 +25,7 @@ from neulig_fl.errors import (
     InputError,
     NeuligError,
     one_line,
+    plain,
 )
 from neulig_fl.parties import Answer, Ask, Status
 
@@ -46,6 +48,7 @@ Respond = Callable[[Context, str, dict[str, Any], memoryview], tuple[dict[str, A
 """A client's own logic: (context, action, body, payload) to (body, payload) of the reply."""
 
 _STYPE = "neulig-fl.bytes"
+_LONGEST_REASON = 400
 _FIRST_SLEEP, _LONGEST_SLEEP = 0.02, 0.2
 _LOGGER = logging.getLogger(__name__)
 
@@ -84,7 +87,7 @@ def decode(records: RecordDict) -> tuple[dict[str, Any], memoryview]:
         b'ab'
     """
     try:
-        body = json.loads(str(records.config_records["about"]["json"]))
+        body = strict_json.parsed(str(records.config_records["about"]["json"]))
         arrays = records.array_records
         array = arrays["payload"]["bytes"] if arrays else None
     except (KeyError, ValueError) as error:
@@ -324,6 +327,8 @@ def at_client(name: str) -> str:
 
 
 def _error(message: Message, code: int, reason: str) -> Message:
+    """An error that can be sent: a reason may hold what the server asked, which need be no text."""
+    reason = plain(reason, _LONGEST_REASON)
     return Message(Error(code=code, reason=reason), reply_to=message)
 
 

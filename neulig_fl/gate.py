@@ -18,7 +18,7 @@ from typing import Any, NoReturn, Protocol
 
 from neulig_fl import ledger, policy, records, variants
 from neulig_fl.client_store import ClientStore, Released, Wrap
-from neulig_fl.errors import ClientRefused, RunError
+from neulig_fl.errors import ClientRefused, RunError, plain
 from neulig_fl.keys import PublicIdentity
 from neulig_fl.ledger import Entry
 from neulig_fl.limits import Candidate
@@ -31,6 +31,9 @@ from neulig_fl.scenario_values import NOISED
 
 LONGEST_NAME = 60
 """Characters of a stage's name, and so of anything that a request names."""
+
+LONGEST_REASON = 300
+"""Characters of a refusal's reason, which may quote what was asked."""
 
 Fault = Callable[[], str | None]
 """What is wrong with a message; None when nothing is."""
@@ -169,7 +172,9 @@ def understood(side: Side, body: Mapping[str, Any]) -> Request:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_NAME
+    """Whether something can stand in the ledger and in a reason; half a character cannot."""
+    short = isinstance(value, str) and len(value) <= LONGEST_NAME
+    return short and not any(0xD800 <= ord(each) <= 0xDFFF for each in str(value))
 
 
 def admit(side: Side, request: Request, fault: Fault) -> None:
@@ -187,7 +192,8 @@ def admit(side: Side, request: Request, fault: Fault) -> None:
         ClientRefused: with the rule that forbids it.
     """
     reason = (
-        refusal(side.scenario, side.client, request)
+        (ledger.SILENT if _is_silent(side) else None)
+        or refusal(side.scenario, side.client, request)
         or side.server.problem()
         or _stale(side, request)
         or policy.refusal(side.node, request)
@@ -243,8 +249,18 @@ def _has_a_word(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
+def _is_silent(side: Side) -> bool:
+    """Whether so many requests of this run were refused that nothing of it is answered any more.
+
+    Each refusal is an entry, and is waited for until it is on the disk. Other runs are answered.
+    """
+    entries, run = side.store.entries(), side.store.run
+    refused = [e for e in entries if e["event"] == ledger.REFUSAL and e.get("run") == run]
+    return len(refused) >= ledger.MOST_REFUSALS
+
+
 def refuse(side: Side, reason: str, request: Request | None = None, **more: Any) -> NoReturn:
-    """Refuse, and note it in the client's ledger.
+    """Refuse, and note it in the client's ledger, as long as that is not full of this run.
 
     Args:
         side: who is asked.
@@ -256,7 +272,11 @@ def refuse(side: Side, reason: str, request: Request | None = None, **more: Any)
         ClientRefused: always.
     """
     said = {"time": round(time.time(), 3), "client": side.client.name}
-    side.store.note_refusal(fact(side, request, **more) if request else said, reason)
+    with side.store.exclusive():  # two messages at once must not both be the last that is entered
+        if _is_silent(side):
+            raise ClientRefused(ledger.SILENT, public_reason=ledger.SILENT)
+        reason = plain(reason, LONGEST_REASON)
+        side.store.note_refusal(fact(side, request, **more) if request else said, reason)
     raise ClientRefused(reason, public_reason=reason)
 
 

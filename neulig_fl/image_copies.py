@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from neulig_fl import image_files
+
 _FOLDERS = frozenset(
     {
         "thumb", "thumbs", "thumbnail", "thumbnails", "_thumb", "_thumbs", "_thumbnails", "preview",
@@ -183,7 +185,7 @@ def _of_one_name(mine: Sequence[Path], others: Sequence[Path]) -> list[tuple[Pat
 def _sides(file: Path) -> tuple[int, int] | None:
     """The shorter and the longer side of an image; None where it cannot be read."""
     try:
-        with Image.open(file) as image:
+        with image_files.opened(file) as image:
             return min(image.size), max(image.size)
     except Exception:  # Pillow's decoders raise anything; making its id says what is wrong
         return None
@@ -200,7 +202,7 @@ class _Look:
 def _look(file: Path) -> _Look | None:
     """What is compared of an image; None where it cannot be read."""
     try:
-        with Image.open(file) as image:
+        with image_files.opened(file) as image:
             grey = image.convert("L").resize((16, 16), Image.Resampling.BOX)
             return _Look((min(image.size), max(image.size)), np.asarray(grey, dtype=np.float32))
     except Exception:  # as for `_sides`

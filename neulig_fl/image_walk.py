@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from neulig_fl import pictures
+from neulig_fl import image_files, pictures
 from neulig_fl.errors import DataError, plain
 
 SHOWN = 3
@@ -156,7 +156,7 @@ class Walk:
         try:
             names = sorted(entry.name for entry in os.scandir(folder))
         except OSError as error:
-            self.unreachable.append(f"{self.name(folder)}/ ({pictures.why(error)})")
+            self.unreachable.append(f"{self.name(folder)}/ ({image_files.why(error)})")
             return
         for name in names:
             path = folder / name
@@ -168,7 +168,7 @@ class Walk:
                 kind = path.stat().st_mode
             except OSError as error:
                 lost = path.is_symlink() and isinstance(error, FileNotFoundError)
-                words = "a link to nothing" if lost else pictures.why(error)
+                words = "a link to nothing" if lost else image_files.why(error)
                 self.unreachable.append(f"{self.name(path)} ({words})")
                 continue
             yield path, kind

@@ -21,9 +21,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from neulig_fl import strict_json
 from neulig_fl.errors import InputError, RunError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, part, sweep, write_atomically
 from neulig_fl.keys import HandOver, Identity
+from neulig_fl.private_folders import ENTER, WRITE, make_way, require_private
 
 SIGNING_FILE, AGREEMENT_FILE = "signing.pem", "agreement.pem"
 HAND_OVERS_FILE, LOCK_FILE = "hand-overs.json", "lock"
@@ -46,8 +48,9 @@ def identity(folder: Path) -> Identity:
         InputError: others can read or replace a key, or a file is not what it should be.
         RunError: a key cannot be written.
     """
+    sweep(folder)
     if (folder / f"{NEXT}{SIGNING_FILE}").exists():
-        with locked(folder):
+        with locked(folder, key_folder):
             _finish(folder)  # a process was killed while it rotated
     return _identity(folder, "", _hand_overs(folder))
 
@@ -66,11 +69,11 @@ def rotate(folder: Path) -> Identity:
         The new keys.
     """
     identity(folder)
-    with locked(folder):
+    with locked(folder, key_folder):
         old = _identity(folder, "", _hand_overs(folder))
         new = _identity(folder, NEXT)
         text = json.dumps([*old.hand_overs, old.hand_over(new)], indent=1)
-        write_atomically(folder / HAND_OVERS_FILE, text)
+        write_atomically(folder / HAND_OVERS_FILE, text, PRIVATE)
         _finish(folder)
     return identity(folder)
 
@@ -96,7 +99,7 @@ def _hand_overs(folder: Path) -> tuple[HandOver, ...]:
     if not path.exists():
         return ()
     try:
-        steps = json.loads(path.read_text(encoding="utf-8"))
+        steps = strict_json.parsed(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot be read as JSON; put the backup back, or begin anew with new keys",
@@ -179,40 +182,55 @@ def obtained(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def _make(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{secrets.token_hex(6)}-{path.name}")
-    with _writing(path):
-        private_folder(path.parent)
-        try:
-            write_privately(temporary, content)
-            with contextlib.suppress(FileExistsError):  # another process was first: its file counts
-                os.link(temporary, path)
-            sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    key_folder(path.parent)
+    with _writing(path), part(path) as temporary:
+        write_privately(temporary, content)
+        with contextlib.suppress(FileExistsError):  # another process was first: its file counts
+            os.link(temporary, path)
+        sync_folder(path.parent)
+
+
+def private_folder(folder: Path, what: str = "store", forbidden: int = ENTER) -> None:
+    """Make a folder that only its owner can enter; one that is there must be that already.
+
+    Args:
+        folder: its missing parents are made, too.
+        what: it is called in an error.
+        forbidden: bits that its mode must not have.
+
+    Raises:
+        InputError: others own it, have a hand in it, or can replace it.
+        RunError: it cannot be made.
+    """
+    with _writing(folder):
+        make_way(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        require_private(folder, what, forbidden)
+
+
+def key_folder(folder: Path) -> None:
+    """As `private_folder`, for keys: others may look into it, because the files are private."""
+    private_folder(folder, "key folder", WRITE)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, make: Callable[[Path], None] = private_folder) -> Iterator[None]:
     """Keep other processes, and other holders in this one, out of a folder's files for a while.
 
     The lock ends with the process, however that ends.
 
     Args:
         folder: made, for its owner alone, when it is not there.
+        make: makes it, and refuses one that others have a hand in.
     """
+    make(folder)
     with _writing(folder):
-        private_folder(folder)
         handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
-
-
-def private_folder(folder: Path) -> None:
-    """Make a folder that only its owner can enter; one that is there stays as it is."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def write_privately(path: Path, content: bytes) -> None:
@@ -243,19 +261,20 @@ def _read(path: Path) -> bytes:
 
 
 def _require_private(path: Path, found: os.stat_result) -> None:
-    mode, folder = stat.S_IMODE(found.st_mode), stat.S_IMODE(path.parent.stat().st_mode)
+    mode = stat.S_IMODE(found.st_mode)
     if mode & 0o077:
         raise InputError(
             f"key file {path}: others can read or write it (mode {mode:04o}); allowed: 0600 and "
             f"less; run `chmod 600 {path}`, and make new keys if others may have read these",
             public_reason="others can read its key file",
         )
-    if folder & 0o022:
+    if found.st_uid not in (0, os.geteuid()):
         raise InputError(
-            f"key folder {path.parent}: others can write to it (mode {folder:04o}); allowed: 0700 "
-            f"to 0755; run `chmod 700 {path.parent}`, and look whether the keys are still yours",
-            public_reason="others can replace its key file",
+            f"key file {path}: belongs to user {found.st_uid}, and this runs as user "
+            f"{os.geteuid()}; its owner knows the key: choose a key of your own",
+            public_reason="its key file belongs to another user",
         )
+    require_private(path.parent, "key folder", WRITE)
 
 
 @contextmanager

@@ -14,11 +14,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from neulig_fl.errors import RunError
 from neulig_fl.key_files import sync_folder
 from neulig_fl.keys import signed_by
+from neulig_fl.strict_json import parsed as parsed_json
 
 Entry = dict[str, Any]
 START = "0" * 64
@@ -29,6 +30,12 @@ RELEASE, REPEAT, REFUSAL, OUTCOME = "release", "repeat", "refusal", "outcome"
 again. An `outcome` says who survived a secure sum, as the client confirmed it; no bytes leave with
 it, and the server has no receipt of it."""
 
+MOST_REFUSALS = 1_000
+"""Refused requests of one run that a client enters; then it answers nothing of that run."""
+
+SILENT = f"{MOST_REFUSALS:,} requests of this run were refused; nothing of it is answered any more"
+
+_BLOCK = 65_536
 _UNHASHED = frozenset({"hash", "signature"})
 
 
@@ -101,10 +108,15 @@ def extended(entries: Sequence[Entry], fact: Entry, signer: Signer | None = None
     return {**entry, "hash": digest, "signature": signer.sign(PURPOSE, digest.encode())}
 
 
-def fault(entries: Sequence[Entry]) -> Fault | None:
-    """What first breaks the chain; None when it holds. Says nothing of who wrote it."""
-    previous = START
-    for index, entry in enumerate(entries):
+def fault(entries: Sequence[Entry], checked: int = 0) -> Fault | None:
+    """What first breaks the chain; None when it holds. Says nothing of who wrote it.
+
+    Args:
+        entries: all of it.
+        checked: how many at its start are known to hold.
+    """
+    previous = entries[checked - 1]["hash"] if checked else START
+    for index, entry in enumerate(entries[checked:], start=checked):
         if type(entry.get("index")) is not int or entry["index"] != index:
             return Fault(index, f"says that it is entry {_shown(entry.get('index'))}")
         if entry.get("previous") != previous:
@@ -169,25 +181,92 @@ def head(entries: Sequence[Entry]) -> str | None:
     return found if isinstance(found, str) else None
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """A ledger file of which every line was checked in this process.
+
+    Args:
+        version: by which the file is told to be the same: `_version`.
+        size: bytes of its whole lines.
+        digest: SHA-256 of these; goes on from there.
+        entries: in them.
+    """
+
+    version: tuple[int, ...]
+    size: int
+    digest: Any
+    entries: tuple[Entry, ...]
+
+
+_checked: dict[Path, _Checked] = {}
+_MOST_CHECKED = 64
+"""Ledgers that a process remembers; in a simulation it can have many clients."""
+
+
 def read(path: Path) -> list[Entry]:
     """The entries of a ledger file of one's own; a torn last line is left out.
+
+    What this process has checked is not checked again: nothing is read of a file that is the same,
+    by its inode, size and times of change, and of one that has grown only the new lines are, if
+    those before are byte for byte what they were. Of any other file nothing is taken as known.
 
     Raises:
         RunError: a line is no entry, or the chain does not hold: what was charged is not known any
             more.
     """
-    if not path.is_file():
+    try:
+        with path.open("rb") as file:
+            version, before = _version(file.fileno()), _checked.get(path)
+            if before is not None and before.version == version:
+                return list(before.entries)
+            content = file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
-    content = path.read_bytes()
-    entries, found = parsed(content[: content.rfind(b"\n") + 1])
-    found = found or fault(entries)
+    whole = memoryview(content)[: content.rfind(b"\n") + 1]
+    known = before if before is not None and _continues(whole, before) else None
+    size, earlier = (known.size, known.entries) if known else (0, ())
+    later, found = parsed(bytes(whole[size:]))
+    entries = [*earlier, *later]
+    if found is not None and found.index is not None:
+        found = Fault(len(earlier) + found.index, found.what)
+    found = found or fault(entries, checked=len(earlier))
     if found is not None:
         raise RunError(
             f"ledger {path}: entry {found.index} {found.what}; put the backup back: without its "
             "ledger a client does not know what it released, and so releases nothing",
             public_reason="its ledger is damaged",
         )
+    _remember(path, version, whole[size:], known, tuple(entries))
     return entries
+
+
+def _version(handle: int) -> tuple[int, ...]:
+    """What changes with a file; whoever may write to it can set all of these but the last."""
+    found = os.fstat(handle)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _continues(whole: memoryview, before: _Checked) -> bool:
+    """Whether a file's lines begin with those that were checked."""
+    digest = hashlib.sha256(whole[: before.size]).digest()
+    return len(whole) >= before.size and digest == before.digest.digest()
+
+
+def _remember(
+    path: Path,
+    version: tuple[int, ...],
+    later: bytes | memoryview,
+    known: _Checked | None,
+    entries: tuple[Entry, ...],
+) -> None:
+    """Keep what was checked: what was known of the file, and the lines after that."""
+    digest = known.digest.copy() if known else hashlib.sha256()
+    digest.update(later)
+    _checked.pop(path, None)
+    size = len(later) + (known.size if known else 0)
+    _checked[path] = _Checked(version, size, digest, entries)
+    while len(_checked) > _MOST_CHECKED:
+        _checked.pop(next(iter(_checked)), None)
 
 
 def parsed(content: bytes) -> tuple[list[Entry], Fault | None]:
@@ -210,9 +289,9 @@ def parsed(content: bytes) -> tuple[list[Entry], Fault | None]:
 
 def _entry(line: bytes) -> Entry | None:
     try:
-        entry = json.loads(line)
+        entry = parsed_json(line)
         written = canonical(entry).encode()
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return entry if isinstance(entry, dict) and written == line else None
 
@@ -229,33 +308,57 @@ def append(path: Path, fact: Entry, signer: Signer | None = None) -> Entry:
     `client_store` does.
 
     Raises:
-        RunError: the ledger is damaged, or cannot be written.
+        RunError: the ledger is damaged, cannot be written, or could not be read with that entry.
     """
-    entry = extended(read(path), fact, signer)
+    entries = read(path)
+    entry, known = extended(entries, fact, signer), _checked.pop(path, None)
     line = canonical(entry).encode() + b"\n"
+    if _entry(line[:-1]) is None:
+        problem = "what it would enter could not be read again"
+        raise RunError(f"ledger {path}: {problem}", public_reason=problem)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_last(path, line)
+        end, version = _write_last(path, line)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror or error}); free space there, then run "
             "again",
             public_reason="it cannot write to its disk",
         ) from error
+    if known is not None and (known.size, len(known.entries)) == (end, len(entries)):
+        _remember(path, version, line, known, (*entries, entry))
     return entry
 
 
-def _write_last(path: Path, line: bytes) -> None:
+def _write_last(path: Path, line: bytes) -> tuple[int, tuple[int, ...]]:
     """Write a line after the last whole one, and sync it.
 
     A killed process can leave half a line; it was never acknowledged, so it goes.
+
+    Returns:
+        Where the line begins, and the file's version with it.
     """
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-        file.seek(0, os.SEEK_END)
+        end = _end_of_lines(file)
+        file.truncate(end)
+        file.seek(end)
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
-    if not content:
+        version = _version(file.fileno())
+    if not end:
         sync_folder(path.parent)
+    return end, version
+
+
+def _end_of_lines(file: IO[bytes]) -> int:
+    """Where the last whole line ends; only so much is read from the end as that takes."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        at = file.read(end - start).rfind(b"\n")
+        if at >= 0:
+            return start + at + 1
+        end = start
+    return 0

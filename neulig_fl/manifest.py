@@ -15,7 +15,7 @@ from typing import Any
 
 from neulig_fl import ledger
 from neulig_fl.errors import BadReply
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.greeting import RUN
 from neulig_fl.keys import Identity, PublicIdentity, signed_by
 
@@ -76,7 +76,7 @@ def write(folder: Path, made: Manifest, identity: Identity) -> None:
     }
     signature = identity.sign(_PURPOSE, ledger.canonical(said).encode())
     text = ledger.canonical({**said, "signature": signature})
-    write_atomically(folder / FILE, f"{text}\n")
+    write_atomically(folder / FILE, f"{text}\n", PRIVATE)
 
 
 def parsed(content: bytes) -> Manifest:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import closing, ledger, manifest
+from neulig_fl import closing, ledger, manifest, strict_json
 from neulig_fl.errors import BadReply
 from neulig_fl.files import sha256
 from neulig_fl.findings import Failure
@@ -108,8 +107,8 @@ class ManifestCheck:
 
     def _is_error(self, file: Path) -> bool:
         try:
-            said = json.loads(file.read_bytes())
-        except (ValueError, RecursionError):
+            said = strict_json.parsed(file.read_bytes())
+        except ValueError:
             return False
         wanted = self.made.error or {}
         known = isinstance(said, dict) and bool(wanted)

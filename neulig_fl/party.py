@@ -34,7 +34,7 @@ from neulig_fl import (
 from neulig_fl.client_store import ClientStore
 from neulig_fl.closing import closing
 from neulig_fl.errors import NeuligError, RunError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.gate import Side
 from neulig_fl.greeting import greeting, run_of
 from neulig_fl.key_files import private_folder
@@ -107,6 +107,7 @@ class Party:
         Raises:
             NeuligError: whatever goes wrong; a refusal is `ClientRefused`.
         """
+        private_folder(self.root)  # before anything in it is believed
         if action == "hello":
             return self._hello(body), b""
         if action == "prepare":
@@ -125,6 +126,7 @@ class Party:
     def _hello(self, body: dict[str, Any]) -> dict[str, Any]:
         """Say who this is, and sign that for the run that asks, so that it is nobody else's."""
         run, rest = run_of(body)
+        self._store().sweep()
         if run is not None:
             self._forget_sums_of_others(run)
         if run is not None and rest.get(SERVER) is not None:
@@ -174,11 +176,10 @@ class Party:
 
     def _note_reference(self, fact: dict[str, Any]) -> None:
         path = self.root / REFERENCE_FILE
-        private_folder(self.root)
         facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
         facts = [f for f in facts if f["group"] != fact["group"]] + [fact]
         text = json.dumps(facts, indent=1)
-        write_atomically(path, text)
+        write_atomically(path, text, PRIVATE)
 
     def _side(self, run: str | None) -> Side:
         """Who is asked in a run, and whose rules count."""

@@ -16,7 +16,7 @@ from typing import Any
 import PIL
 
 from neulig_fl import files as disk
-from neulig_fl import source_cache
+from neulig_fl import image_files, source_cache
 from neulig_fl.pictures import Unreadable
 
 OnImage = Callable[[int, int], None]
@@ -44,7 +44,7 @@ def of_files(
     kept = _read(path)
     ids, failed, known = [], [], len(kept)
     for done, file in enumerate(files, start=1):
-        content = _content(file)
+        content = _content(file, image_files.MOST_BYTES)
         found = kept.get(content) if content else None
         if not isinstance(found, str):
             try:
@@ -98,9 +98,15 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _content(file: Path) -> str:
-    """SHA-256 of the bytes; empty for a file that cannot be read, and making its id says so."""
+def _content(file: Path, most: int | None = None) -> str:
+    """SHA-256 of the bytes; empty for a file that is not read, and making its id says why.
+
+    Args:
+        file: a pipe or a device is not read: it need not end.
+        most: bytes; a larger file is not read. None: any.
+    """
     try:
-        return disk.sha256(file)
+        readable = file.is_file() and (most is None or file.stat().st_size <= most)
+        return disk.sha256(file) if readable else ""
     except OSError:
         return ""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neulig_fl import picture_ids, pictures
+from neulig_fl import image_files, picture_ids, pictures
 from neulig_fl.errors import DataError, nearest
 from neulig_fl.image_walk import composed
 from neulig_fl.pictures import Unreadable
@@ -236,7 +236,7 @@ class PictureSource(ABC):
         try:
             return self.opened(place)
         except Exception as error:  # Pillow's decoders raise anything on damaged files
-            raise Unreadable(self.who, self.where(place), pictures.why(error)) from error
+            raise Unreadable(self.who, self.where(place), image_files.why(error)) from error
 
     def ids_of_files(self, root: Path, place_of: Mapping[Path, int]) -> list[str]:
         """The ids of images that are files, by their places in the listing.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, features
 
+from neulig_fl import image_files
 from neulig_fl.errors import DataError
 
 ENDINGS = frozenset(
@@ -37,6 +39,9 @@ OTHERS = frozenset(
 """Endings of images that are not read here."""
 
 _FRAMED = frozenset({".gif", ".tif", ".tiff", ".webp", ".apng", ".avif"})
+_AT_ONCE = 2**20
+"""Pixels that are laid on white at a time."""
+
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 
 
@@ -93,39 +98,28 @@ class Unreadable(DataError):
         self.where, self.why = where, why
 
 
-def opened(path: Path) -> Image.Image:
+def opened(source: Path | bytes) -> Image.Image:
     """The picture in a file, as `rgb` gives it; of several frames or pages the first.
 
+    Args:
+        source: the file, or what stands in one.
+
     Raises:
-        Exception: whatever Pillow's decoders raise on a file that is not whole.
+        Exception: as `image_files.opened`.
     """
-    if path.stat().st_size == 0:
-        raise OSError("the file is empty")
-    with Image.open(path) as image:
+    with image_files.opened(source) as image:
         return rgb(image)
 
 
 def has_frames(path: Path) -> bool:
-    """Whether a file that can be read is an animation or has several pages."""
+    """Whether a file is an animation or has several pages; False where it cannot be read."""
     if _ending(path.name) not in _FRAMED:
         return False
-    with Image.open(path) as image:
-        return bool(getattr(image, "is_animated", False))
-
-
-def why(error: Exception) -> str:
-    """Why an image cannot be read, in words that name no path.
-
-    Example:
-        >>> why(PermissionError(13, "Permission denied", "/home/ada/x.png"))
-        'Permission denied'
-    """
-    if isinstance(error, UnidentifiedImageError):
-        return "no image of a format that Pillow knows"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    words = " ".join(str(error).split())
-    return words if isinstance(error, OSError) and words else f"{type(error).__name__}: {words}"
+    try:
+        with image_files.opened(path) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # Pillow's decoders raise anything; making its id says what is wrong
+        return False
 
 
 def rgb(image: Image.Image) -> Image.Image:
@@ -136,11 +130,19 @@ def rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _shallow(image)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
+    return _on_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A transparent picture on white, some rows at a time: all at once takes five times as much."""
+    page = Image.new("RGB", image.size)
+    rows = max(1, _AT_ONCE // image.width)
+    for top in range(0, image.height, rows):
+        below = min(top + rows, image.height)
+        layer = image.crop((0, top, image.width, below)).convert("RGBA")
         paper = Image.new("RGBA", layer.size, "white")
-        image = Image.alpha_composite(paper, layer)
-    return image.convert("RGB")
+        page.paste(Image.alpha_composite(paper, layer).convert("RGB"), (0, top))
+    return page
 
 
 def _shallow(image: Image.Image) -> Image.Image:
@@ -149,13 +151,20 @@ def _shallow(image: Image.Image) -> Image.Image:
     16 bits are 0 to 65535. The other two say nothing of their range, so it is the first of 1 (for
     floating point), 255 and 65535 that holds them.
     """
-    deep = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    deep = np.array(image, dtype=np.float64)
+    np.nan_to_num(deep, copy=False)
     tops = [65535.0] if image.mode.startswith("I;16") else [255.0, 65535.0]
     if image.mode.startswith("F"):
         tops.insert(0, 1.0)
     most = float(deep.max(initial=0.0))
     top = next((top for top in tops if most <= top), tops[-1])
-    return Image.fromarray((deep * (255.0 / top)).round().clip(0, 255).astype(np.uint8))
+    deep *= 255.0 / top
+    deep.round(out=deep)
+    return Image.fromarray(deep.clip(0, 255, out=deep).astype(np.uint8))
+
+
+_LONG = 8
+"""How many times as long as its short side an image is scaled whole."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +200,34 @@ def square(image: Image.Image, to: int | Resize) -> Image.Image:
     if wanted.mode == "squash":
         return image.resize((size, size), method)
     if wanted.mode == "longest":
-        return ImageOps.pad(image, (size, size), method, color="black")
+        return ImageOps.pad(_as_thick(image, size), (size, size), method, color="black")
+    image = _middle(image)
     factor = size / min(image.size)
     wide, high = (max(size, round(side * factor)) for side in image.size)
     scaled = image.resize((wide, high), method)
     left, top = (wide - size) // 2, (high - size) // 2
     return scaled.crop((left, top, left + size, top + size))
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The middle of an image that is much longer than wide; any other as it is.
+
+    The whole of it, scaled on the short side, can be a hundred times what is cut out of it then.
+    """
+    short, long = sorted(image.size)
+    beyond = (long - _LONG * short) // 2
+    if beyond <= 0:
+        return image
+    left, top = (beyond, 0) if image.width == long else (0, beyond)
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
+def _as_thick(image: Image.Image, size: int) -> Image.Image:
+    """An image whose short side has a pixel left when its long one is scaled to a size."""
+    least = math.ceil(max(image.size) / size)
+    if min(image.size) >= least:
+        return image
+    return image.resize((max(image.width, least), max(image.height, least)))
 
 
 def content_id(picture: Image.Image) -> str:

@@ -45,7 +45,7 @@ def read(path: Path, within: Sequence[Path] = ()) -> Policy:
     try:
         policy = Policy.model_validate(source.data)
     except ValidationError as error:
-        report(source, problems_of(error, Policy.model_json_schema()))
+        report(source, problems_of(error, Policy.model_json_schema(), source))
         raise
     report(source, [*_silent(policy), *problems(policy, path.parent, (*within, path))])
     return policy

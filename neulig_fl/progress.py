@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from neulig_fl.files import open_privately
+
 FILE = "progress.jsonl"
 _EVERY_SECONDS = 0.1
 
@@ -65,7 +67,7 @@ def to_file(path: Path) -> Progress:
     """Progress that is appended to a file."""
 
     def show(event: Event) -> None:
-        with path.open("a", encoding="utf-8") as file:
+        with open_privately(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
 
     return Progress(show)

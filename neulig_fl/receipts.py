@@ -15,7 +15,7 @@ from typing import Any
 
 from neulig_fl import greeting, ledger, manifest
 from neulig_fl.errors import BadReply, InputError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.greeting import RUN
 from neulig_fl.keys import SIGNING, PublicIdentity, fingerprint, public_bytes
 from neulig_fl.ledger import Entry
@@ -159,9 +159,9 @@ class Receipts:
 
     def write(self, folder: Path) -> None:
         """Write the receipts and the keys that they were checked with."""
-        write_atomically(folder / FILE, ledger.text(self.entries))
+        write_atomically(folder / FILE, ledger.text(self.entries), PRIVATE)
         trust = {RUN: self.run, "clients": self.trust()}
-        write_atomically(folder / TRUST_FILE, ledger.canonical(trust) + "\n")
+        write_atomically(folder / TRUST_FILE, ledger.canonical(trust) + "\n", PRIVATE)
 
 
 def _unsigned(entry: Entry, key: str) -> str | None:

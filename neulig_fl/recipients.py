@@ -12,8 +12,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from neulig_fl import strict_json
 from neulig_fl.errors import BadReply
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.greeting import RUN
 from neulig_fl.key_files import private_folder
 from neulig_fl.keys import PublicIdentity
@@ -68,7 +69,7 @@ def remember(root: Path, run: str, record: object) -> None:
     if before is None:
         said = {RUN: run, "identity": found.record()}
         private_folder(root / FOLDER)
-        write_atomically(_file(root, run), json.dumps(said, sort_keys=True) + "\n")
+        write_atomically(_file(root, run), json.dumps(said, sort_keys=True) + "\n", PRIVATE)
 
 
 def recall(root: Path, run: str | None) -> PublicIdentity | None:
@@ -86,7 +87,7 @@ def recall(root: Path, run: str | None) -> PublicIdentity | None:
     except (OSError, ValueError) as error:
         raise _damaged() from error
     try:
-        said = json.loads(text)
+        said = strict_json.parsed(text)
         if said[RUN] == run:
             return PublicIdentity.read(said["identity"])
     except (ValueError, KeyError, TypeError, BadReply):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import __version__, given_scenario
+from neulig_fl import __version__, given_scenario, strict_json
 from neulig_fl.errors import InputError, NeuligError, RunError
 from neulig_fl.findings import Failure, Findings
 from neulig_fl.report import composition, contract, markdown, summary
@@ -20,17 +19,10 @@ REPORT_FILE, PAGE_FILE, REFERENCE_FILE = contract.FILE_NAME, "report.md", "refer
 def loaded(file: Path) -> dict[str, Any]:
     """The object in a JSON file; empty, and so without what must be in it, when there is none."""
     try:
-        found = json.loads(file.read_bytes(), parse_constant=_finite, parse_float=_finite)
-    except (OSError, ValueError, RecursionError):
+        found = strict_json.parsed(file.read_bytes())
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is no number of JSON")
-    return number
 
 
 @dataclass(frozen=True)
@@ -111,8 +103,8 @@ class ReportCheck:
 
 def _facts(file: Path) -> Sequence[object]:
     try:
-        found = json.loads(file.read_bytes())
-    except (ValueError, RecursionError):
+        found = strict_json.parsed(file.read_bytes())
+    except ValueError:
         return []
     return found if isinstance(found, list) else []
 

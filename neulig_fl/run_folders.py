@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from neulig_fl.errors import InputError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, sweep, write_atomically
+from neulig_fl.private_folders import make_way, require_firm
 
 RUNS = Path("runs")
 SCENARIO_FILE, OVERRIDES_FILE = "scenario.yaml", "overrides.json"
@@ -34,18 +35,21 @@ def run_folder(name: str, out: str | Path | None) -> Iterator[Path]:
             be made or written to.
     """
     folder = _given(Path(out)) if out else _new(RUNS / name)
+    require_firm(folder / "clients", "run folder")
     with _held(folder):
         if any(folder.glob("**/report.json")):
             raise InputError(
                 f"--out {folder}: holds the report of an earlier run; choose another folder or "
                 "remove that one"
             )
+        sweep(folder)
         yield folder
 
 
 def _given(folder: Path) -> Path:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_way(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -57,7 +61,7 @@ def _new(parent: Path) -> Path:
     """A folder that was not there: named by the time, and by a number where that was taken."""
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_way(parent / moment)
         folder, number = parent / moment, 1
         while not _made(folder):
             number += 1
@@ -71,7 +75,7 @@ def _new(parent: Path) -> Path:
 
 def _made(folder: Path) -> bool:
     try:
-        folder.mkdir()
+        folder.mkdir(mode=0o700)
     except FileExistsError:
         return False
     return True
@@ -99,7 +103,7 @@ def write_overrides(folder: Path, overrides: Sequence[str]) -> None:
     """Write what replaced the scenario's values into a run's folder; no file where nothing did."""
     file = folder / OVERRIDES_FILE
     if overrides:
-        write_atomically(file, json.dumps([*overrides], indent=1) + "\n")
+        write_atomically(file, json.dumps([*overrides], indent=1) + "\n", PRIVATE)
     else:
         file.unlink(missing_ok=True)
 

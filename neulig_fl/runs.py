@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neulig_fl import engines, machine, progress
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, sweep, write_atomically
 from neulig_fl.report import Report, composition, summary
 from neulig_fl.run_folders import SCENARIO_FILE, run_folder, write_overrides
 from neulig_fl.scenario import OpenedScenario, Scenario, dump, open_scenario
@@ -81,7 +81,7 @@ def run_opened(
 ) -> list[Report]:
     """Run a scenario that was read, in a folder that is this run's alone (`run_folder`)."""
     read = opened.scenario
-    write_atomically(folder / SCENARIO_FILE, opened.text)
+    write_atomically(folder / SCENARIO_FILE, opened.text, PRIVATE)
     write_overrides(folder, opened.overrides)
     many = len(read.all_seeds) > 1
     reports = []
@@ -103,6 +103,7 @@ def _run_seed(
 ) -> Report:
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     read = opened.scenario
     one = opened.resolved.model_copy(update={"seed": seed, "seeds": None})
     scenario_file = folder / "scenario.json"

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from neulig_fl.errors import ScenarioError
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.policy_models import Limits, Policy
 from neulig_fl.scenario_checks import problems_between
 from neulig_fl.scenario_errors import problems_of, report, shown
@@ -137,7 +138,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[Scenario, Source]:
     try:
         return Scenario.model_validate(source.data), source
     except ValidationError as error:
-        report(source, problems_of(error, json_schema()))
+        report(source, problems_of(error, json_schema(), source))
         raise
 
 
@@ -177,7 +178,7 @@ def _is_stream(path: Path) -> bool:
 
 def dump(scenario: Scenario, path: Path) -> None:
     """Write a scenario as JSON, for the apps."""
-    path.write_text(dumped(scenario), encoding="utf-8")
+    write_atomically(path, dumped(scenario), PRIVATE)
 
 
 def dumped(scenario: Scenario) -> str:
@@ -241,8 +242,8 @@ def _step(here: Any, name: str, text: str, steps: Steps) -> str | int:
     field = ".".join(str(step) for step in steps)
     if not isinstance(here, list):
         raise ScenarioError(f"--set {text}: {field} is {shown(here)}; there is nothing below it")
-    if name.isascii() and name.isdigit() and int(name) < len(here):
+    if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(here):
         return int(name)
     raise ScenarioError(
-        f"--set {text}: {field} has no entry {name!r}; allowed: 0 to {len(here) - 1}"
+        f"--set {text}: {field} has no entry {name[:20]!r}; allowed: 0 to {len(here) - 1}"
     )

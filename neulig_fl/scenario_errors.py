@@ -15,19 +15,25 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from neulig_fl.errors import ScenarioError, nearest
-from neulig_fl.scenario_values import MOMENT, PUBLIC_KEY, SLUG, TEMPLATE
+from neulig_fl.errors import ScenarioError, nearest, plain
+from neulig_fl.scenario_values import MOMENT, PUBLIC_KEY, SLUG, SLUG_WORDS, TEMPLATE
 from neulig_fl.yaml_source import Source, Steps
 
 MOST_SHOWN = 20
 
 _Schema = Mapping[str, Any]
 _PATTERNS = {
-    SLUG: "lower-case letters, digits and single hyphens, at most 60, such as north-1",
+    SLUG: SLUG_WORDS,
     TEMPLATE: "text with one {} where the class name goes",
     PUBLIC_KEY: "a public key as a run's trust.json has it: ed25519: and 43 characters",
     MOMENT: "a date (2027-03-31), or a date-time with its zone (2027-03-31T18:00:00Z)",
 }
+_LONGEST_STEP = 100
+"""Characters of a key in an error."""
+
+_MOST_TOLD = 10 * MOST_SHOWN
+"""Findings that are put into words; several of one value can come to the same words."""
+
 _BOUNDS = {
     "minimum": "at least",
     "exclusiveMinimum": "above",
@@ -93,15 +99,21 @@ def report(source: Source, problems: Iterable[Problem]) -> None:
         raise ScenarioError("\n".join(lines))
 
 
-def problems_of(error: ValidationError, schema: _Schema) -> list[Problem]:
-    """Translate pydantic's findings.
+def problems_of(error: ValidationError, schema: _Schema, source: Source) -> list[Problem]:
+    """Translate pydantic's findings, in the order of the file.
+
+    Only the first say what is allowed: to find the nearest name takes time, and few are shown.
 
     Args:
         error: what the validation of a scenario raised.
         schema: JSON Schema of the scenario, which says what is allowed.
+        source: the file.
     """
-    found = error.errors(include_url=False)
-    return [_problem(each, schema) for each in found if not _only_follows(each)]
+    found = [each for each in error.errors(include_url=False) if not _only_follows(each)]
+    found.sort(key=lambda each: source.locate(_steps(each)))
+    told = [_problem(each, schema) for each in found[:_MOST_TOLD]]
+    rest = (Problem(_steps(each), _what(each)) for each in found[_MOST_TOLD:])
+    return [*told, *rest]
 
 
 def _only_follows(error: ErrorDetails) -> bool:
@@ -113,7 +125,7 @@ def _only_follows(error: ErrorDetails) -> bool:
 
 def _line(source: Source, problem: Problem) -> str:
     where = source.origin(problem.steps, key=problem.key)
-    field = ".".join(str(step) for step in problem.steps)
+    field = ".".join(plain(step, _LONGEST_STEP) for step in problem.steps)
     text = f"{field}: {problem.text}" if field else problem.text
     return f"{where}: {_on_one_line(text)}"
 
@@ -128,21 +140,31 @@ def _on_one_line(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
+def _is_key(error: ErrorDetails) -> bool:
+    return error["loc"][-1:] == ("[key]",)
+
+
+def _steps(error: ErrorDetails) -> Steps:
+    return error["loc"][:-1] if _is_key(error) else error["loc"]
+
+
+def _what(error: ErrorDetails) -> str:
+    return f"{_WHAT.get(error['type'], 'wrong type')} (got {shown(error['input'])})"
+
+
 def _problem(error: ErrorDetails, schema: _Schema) -> Problem:
     kind, received = error["type"], error["input"]
-    is_key = error["loc"][-1:] == ("[key]",)
-    steps = error["loc"][:-1] if is_key else error["loc"]
+    steps = _steps(error)
     parents = _at(schema, steps[:-1])
     if kind == "missing":
         wanted = next(iter(_at(schema, steps)), {}).get("description", "")
         return Problem(steps, f"is missing. {wanted}")
     if kind == "extra_forbidden":
         return Problem(steps, f"unknown key; {nearest(str(steps[-1]), _keys(parents))}", key=True)
-    if is_key:
+    if _is_key(error):
         rules = [rule for each in parents for rule in _key_rules(each)]
         return Problem(steps, f"not a key for this place; {_allowed(rules, received)}", key=True)
-    what = f"{_WHAT.get(kind, 'wrong type')} (got {shown(received)})"
-    return Problem(steps, f"{what}; {_allowed(_at(schema, steps), received)}")
+    return Problem(steps, f"{_what(error)}; {_allowed(_at(schema, steps), received)}")
 
 
 def _at(schema: _Schema, steps: Sequence[str | int]) -> list[_Schema]:

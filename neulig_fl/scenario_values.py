@@ -5,6 +5,7 @@ The sections that `scenario_models` puts together are made of these.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -24,6 +25,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from neulig_fl import variants
 
 SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+MOST_NAME = 60
+SLUG_WORDS = f"lower-case letters, digits and single hyphens, at most {MOST_NAME}, such as north-1"
 PUBLIC_KEY = r"^ed25519:[A-Za-z0-9_-]{43}$"
 TEMPLATE = r"^[^{}]*\{\}[^{}]*$"
 MOMENT = (
@@ -157,6 +160,16 @@ def end_of(moment: str) -> datetime:
     return datetime.fromisoformat(f"{moment}T00:00:00Z") + timedelta(days=1)
 
 
+def is_slug(name: str) -> bool:
+    """Whether a name is one that a scenario can give to a client, a task or a stage.
+
+    Example:
+        >>> is_slug("north-1"), is_slug(".."), is_slug("a" * 61)
+        (True, False, False)
+    """
+    return len(name) <= MOST_NAME and re.fullmatch(SLUG[1:-1], name) is not None
+
+
 def _real(moment: str) -> str:
     try:
         end_of(moment)
@@ -169,7 +182,7 @@ def _null_is_none(value: Any) -> Any:
     return "none" if value is None else value
 
 
-Slug = Annotated[str, Field(pattern=SLUG, max_length=60)]
+Slug = Annotated[str, Field(pattern=SLUG, max_length=MOST_NAME)]
 PublicKey = Annotated[str, Field(pattern=PUBLIC_KEY)]
 Text = Annotated[str, Field(min_length=1)]
 Template = Annotated[str, Field(pattern=TEMPLATE)]

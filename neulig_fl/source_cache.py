@@ -18,7 +18,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from neulig_fl.errors import InputError
-from neulig_fl.files import replace_atomically, sha256, write_atomically
+from neulig_fl.files import replace_atomically, sha256, sweep, write_atomically
 
 VARIABLE = "NEULIG_CACHE"
 """The environment variable that names the cache folder."""
@@ -54,7 +54,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def require_writable() -> Path:
-    """The cache folder, after a file was written there.
+    """The cache folder, after a file was written there and what killed processes left was removed.
 
     Raises:
         InputError: it cannot be made or written to, or another user made the temporary one.
@@ -66,6 +66,8 @@ def require_writable() -> Path:
             raise PermissionError(errno.EPERM, "it belongs to another user")
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"neulig-fl")
+        for each in (folder, *folder.iterdir()):
+            sweep(each)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         whose = f"{VARIABLE} names it" if os.environ.get(VARIABLE) else "the user's cache folder"

@@ -19,7 +19,7 @@ from neulig_fl import ledger, manifest, privacy, variants
 from neulig_fl.collect import Collector
 from neulig_fl.compare import StageRun, comparisons, peak_rss_bytes
 from neulig_fl.errors import NeuligError
-from neulig_fl.files import replace_atomically, sha256, write_atomically
+from neulig_fl.files import PRIVATE, replace_atomically, sha256, write_atomically
 from neulig_fl.fitted import Fitted
 from neulig_fl.keys import Identity
 from neulig_fl.knowledge import Knowledge
@@ -202,14 +202,14 @@ def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
     )
     manifest.write(out, made, collector.identity)
     if isinstance(ended, str):
-        write_atomically(out / manifest.OUTCOME, ended)
+        write_atomically(out / manifest.OUTCOME, ended, PRIVATE)
 
 
 def _write_portland(fitted: Fitted, path: Path) -> None:
     network = fitted.portland
     tensors = {"weight": network.weight, "bias": network.bias}
     experts = {"experts": ",".join(network.experts)}
-    replace_atomically(path, lambda part: save_file(tensors, part, experts))
+    replace_atomically(path, lambda part: save_file(tensors, part, experts), PRIVATE)
 
 
 def _unasked(collector: Collector) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import key_files
+from neulig_fl import key_files, strict_json
 from neulig_fl.errors import InputError
 from neulig_fl.files import replace_atomically
 from neulig_fl.keys import PublicIdentity
@@ -190,7 +190,7 @@ class Peers:
 
     def _keys(self) -> dict[str, str]:
         try:
-            said = json.loads((self._folder / _KEYS).read_bytes())
+            said = strict_json.parsed((self._folder / _KEYS).read_bytes())
             return {str(name): str(key) for name, key in said.items()}
         except FileNotFoundError:
             return {}
@@ -222,7 +222,7 @@ class Peers:
 
     def _read(self, name: str) -> Sequence[Event]:
         try:
-            said = json.loads((self._folder / name).read_bytes())
+            said = strict_json.parsed((self._folder / name).read_bytes())
             return tuple(map(_event, said))
         except (OSError, ValueError, TypeError, InputError):
             raise _wrong("what it heard of others' histories is damaged") from None

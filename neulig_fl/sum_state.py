@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from neulig_fl import strict_json
 from neulig_fl.errors import InputError, RunError
 from neulig_fl.keys import PublicIdentity
 from neulig_fl.ledger import canonical
@@ -61,7 +61,7 @@ class SumInProgress:
         """
         end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
         try:
-            said = json.loads(data[_LENGTH_BYTES:end])
+            said = strict_json.parsed(data[_LENGTH_BYTES:end])
             asked = SumRequest.from_body(said["asked"])
             run, more = said["run"], (said["identities"], said["images"], said["experts"])
         except (ValueError, KeyError, TypeError, InputError):

@@ -17,30 +17,25 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from neulig_fl.errors import ScenarioError
+from neulig_fl.yaml_nodes import (
+    CORE,
+    MOST_LEVELS,
+    MOST_VALUES,
+    TOO_DEEP,
+    TOO_MANY,
+    FaultError,
+    Place,
+    composed,
+    spot,
+)
 
-Place = tuple[int, int]
 Steps = tuple[str | int, ...]
 
 STANDARD_INPUT = "standard input"
 MOST_BYTES = 1_000_000
-MOST_VALUES = 100_000
-MOST_LEVELS = 50
+MOST_DIGITS = 100
 
-_TOO_DEEP = f"nested more than {MOST_LEVELS} levels deep"
-_CORE = "tag:yaml.org,2002:"
-_MERGE = _CORE + "merge"
-_PLAIN_SCALARS = (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)"
-        r"|\.(nan|NaN|NAN)",
-        list("-+.0123456789"),
-    ),
-    ("merge", r"<<", ["<"]),
-)
+_MERGE = CORE + "merge"
 _IN_OUR_WORDS = {
     "character '\\t'": "a tab where YAML wants spaces; indent with spaces",
     "while scanning a quoted scalar": "the quote opened at line {began} is never closed",
@@ -103,24 +98,6 @@ class Source:
         return f"{self.name}:{line}:{column}"
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the plain scalars of YAML 1.2."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-
-for _tag, _pattern, _first in _PLAIN_SCALARS:
-    _Loader.add_implicit_resolver(_CORE + _tag, re.compile(rf"^(?:{_pattern})$"), _first)
-
-
-class _FaultError(Exception):
-    """What is wrong at one place of the text; `parse` adds the file."""
-
-    def __init__(self, what: str, place: Place) -> None:
-        super().__init__(what)
-        self.place = place
-
-
 def read(path: Path) -> Source:
     """Read a YAML file, once: it may be a pipe.
 
@@ -148,7 +125,7 @@ def parse(text: str, name: str) -> Source:
     builder = _Builder()
     try:
         data = builder.build(_root(text), ())
-    except _FaultError as fault:
+    except FaultError as fault:
         line, column = fault.place
         raise ScenarioError(f"{name}:{line}:{column}: {fault}") from fault
     return Source(name, text, data, builder.values, builder.keys)
@@ -202,22 +179,20 @@ def _bytes(path: Path, name: str) -> bytes:
 
 def _root(text: str) -> MappingNode:
     try:
-        root = yaml.compose(text, Loader=_Loader)
+        root = composed(text)
     except yaml.reader.ReaderError as error:
-        raise _FaultError(
+        raise FaultError(
             f"the character U+{error.character:04X} has no place in YAML; remove it",
             _place_of(text[: error.position]),
         ) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise _FaultError(_in_our_words(error), _place(mark) if mark else (1, 1)) from error
-    except RecursionError as error:
-        raise _FaultError(_TOO_DEEP, (1, 1)) from error
+        raise FaultError(_in_our_words(error), spot(mark) if mark else (1, 1)) from error
     if root is None:
-        raise _FaultError("the file is empty; write lines of `key: value`", (1, 1))
+        raise FaultError("the file is empty; write lines of `key: value`", (1, 1))
     if not isinstance(root, MappingNode):
-        raise _FaultError(
-            "the file is no mapping; write lines of `key: value`", _place(root.start_mark)
+        raise FaultError(
+            "the file is no mapping; write lines of `key: value`", spot(root.start_mark)
         )
     return root
 
@@ -241,18 +216,18 @@ class _Builder:
     def build(self, node: Node, steps: Steps) -> Any:
         """Return the plain data of a node, which stands at `steps` from the root."""
         self._visit(node, steps)
-        self.values[steps] = _place(node.start_mark)
+        self.values[steps] = spot(node.start_mark)
         if isinstance(node, ScalarNode):
             return _scalar(node)
-        if isinstance(node, SequenceNode) and node.tag == _CORE + "seq":
+        if isinstance(node, SequenceNode) and node.tag == CORE + "seq":
             return [self.build(item, (*steps, i)) for i, item in enumerate(node.value)]
-        if isinstance(node, MappingNode) and node.tag == _CORE + "map":
+        if isinstance(node, MappingNode) and node.tag == CORE + "map":
             data = {}
             for name, (key, value) in self._pairs(node, steps).items():
-                self.keys[*steps, name] = _place(key.start_mark)
+                self.keys[*steps, name] = spot(key.start_mark)
                 data[name] = self.build(value, (*steps, name))
             return data
-        raise _FaultError(_wrong_tag(node), _place(node.start_mark))
+        raise FaultError(_wrong_tag(node), spot(node.start_mark))
 
     def _pairs(self, node: MappingNode, steps: Steps) -> dict[str, tuple[Node, Node]]:
         """Key and value nodes by name; the mapping's own win over those that `<<` brings in."""
@@ -262,13 +237,14 @@ class _Builder:
         for key, value in node.value:
             if key.tag == _MERGE:
                 for base in _bases(value):
+                    self._visits += len(base.value)  # they are brought in again each time
                     inherited = {**self._pairs(base, (*steps, "<<")), **inherited}
                 continue
             name = _name(key)
             if name in own:
                 first = own[name][0].start_mark.line + 1
                 what = f"the key {name!r} is there twice, first at line {first}; keep one of them"
-                raise _FaultError(what, _place(key.start_mark))
+                raise FaultError(what, spot(key.start_mark))
             own[name] = (key, value)
         return {**inherited, **own}
 
@@ -276,40 +252,39 @@ class _Builder:
         """Refuse what aliases make endless: the nodes are few, the paths through them are not."""
         self._visits += 1
         if len(steps) > MOST_LEVELS:
-            raise _FaultError(_TOO_DEEP, _place(node.start_mark))
+            raise FaultError(TOO_DEEP, spot(node.start_mark))
         if self._visits > MOST_VALUES:
-            what = f"more than {MOST_VALUES} values once aliases are followed"
-            raise _FaultError(what, _place(node.start_mark))
+            raise FaultError(TOO_MANY, spot(node.start_mark))
 
 
 def _bases(node: Node) -> Iterator[MappingNode]:
     for base in node.value if isinstance(node, SequenceNode) else [node]:
         if not isinstance(base, MappingNode):
-            raise _FaultError("`<<` takes a mapping, or a list of them", _place(base.start_mark))
+            raise FaultError("`<<` takes a mapping, or a list of them", spot(base.start_mark))
         yield base
 
 
 def _name(key: Node) -> str:
-    if isinstance(key, ScalarNode) and key.tag == _CORE + "str":
+    if isinstance(key, ScalarNode) and key.tag == CORE + "str":
         return str(_scalar(key))
     shown = repr(key.value) if isinstance(key, ScalarNode) else "a list or mapping"
-    raise _FaultError(f"a key must be text (got {shown}); put it in quotes", _place(key.start_mark))
+    raise FaultError(f"a key must be text (got {shown}); put it in quotes", spot(key.start_mark))
 
 
 def _scalar(node: ScalarNode) -> Any:
     convert = _CONVERT.get(node.tag)
     if convert is None:
-        raise _FaultError(_wrong_tag(node), _place(node.start_mark))
+        raise FaultError(_wrong_tag(node), spot(node.start_mark))
     try:
         return convert(node.value)
     except ValueError as error:
-        kind = node.tag.removeprefix(_CORE)
+        kind = node.tag.removeprefix(CORE)
         what = f"{ascii(node.value)[:40]} cannot be read as {kind}; write it out plainly"
-        raise _FaultError(what, _place(node.start_mark)) from error
+        raise FaultError(what, spot(node.start_mark)) from error
 
 
 def _wrong_tag(node: Node) -> str:
-    tag = node.tag.replace(_CORE, "!!")
+    tag = node.tag.replace(CORE, "!!")
     return f"the tag {tag!r} has no place here; write the plain value"
 
 
@@ -325,6 +300,8 @@ def _bool(text: str) -> bool:
 
 
 def _int(text: str) -> int:
+    if len(text) > MOST_DIGITS:  # Python writes no number of more than 4,300 digits in an error
+        raise ValueError(text)
     base = {"0o": 8, "0x": 16}.get(text[:2], 10)
     return int(text, base)
 
@@ -334,16 +311,12 @@ def _float(text: str) -> float:
 
 
 _CONVERT: dict[str, Callable[[str], Any]] = {
-    _CORE + "null": lambda _: None,
-    _CORE + "str": _str,
-    _CORE + "bool": _bool,
-    _CORE + "int": _int,
-    _CORE + "float": _float,
+    CORE + "null": lambda _: None,
+    CORE + "str": _str,
+    CORE + "bool": _bool,
+    CORE + "int": _int,
+    CORE + "float": _float,
 }
-
-
-def _place(mark: yaml.Mark) -> Place:
-    return mark.line + 1, mark.column + 1
 
 
 def _place_of(before: str) -> Place:

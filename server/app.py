@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from neulig_fl import key_files
 from neulig_fl.errors import NeuligError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.flower_io import FlowerParties, server_config
 from neulig_fl.keys import Identity
 from neulig_fl.progress import FILE, to_file
@@ -40,4 +40,4 @@ def main(grid: Grid, context: Context) -> None:
 
 def _write_error(out: Path, error: NeuligError) -> None:
     text = json.dumps(error_record(error))
-    write_atomically(out / "error.json", text)
+    write_atomically(out / "error.json", text, PRIVATE)

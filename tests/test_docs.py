@@ -282,6 +282,7 @@ def _part(module: str) -> str:
         "method_options",
         "policy_models",
         "policy_files",
+        "yaml_nodes",
         "yaml_source",
     )
     return "scenario" if scenario else "neulig_fl" if name in ("", "__init__", "__main__") else name

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from neulig_fl.errors import RunError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 
 
 def test_write(tmp_path: Path) -> None:
@@ -21,11 +22,13 @@ def test_write(tmp_path: Path) -> None:
 
 
 def test_permissions(tmp_path: Path) -> None:
-    """Without it a report could be readable by its owner alone, whatever the umask says."""
+    """Without it an example that `init` copies could be its owner's alone, or a report everybody's."""
     plain = tmp_path / "plain"
     plain.write_text("x")
-    path = write_atomically(tmp_path / "report.json", "x")
+    path = write_atomically(tmp_path / "scenario.yaml", "x")
     assert path.stat().st_mode == plain.stat().st_mode
+    path = write_atomically(tmp_path / "report.json", "x", PRIVATE)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

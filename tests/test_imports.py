@@ -33,11 +33,11 @@ PACKAGE = "neulig_fl"
 
 ORDER = (
     # Know nothing of a scenario.
-    "errors", "versions", "downloads", "progress", "parties", "files", "keys", "key_files", "ledger", "greeting", "closing", "manifest", "recipients",
+    "errors", "versions", "strict_json", "downloads", "files", "progress", "parties", "consoles", "keys", "private_folders", "key_files", "ledger", "greeting", "closing", "manifest", "recipients",
     "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "privacy", "leverage", "posterior",
     "offset_sum",
     "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
-    "accuracy_card", "contact_sheet", "pictures", "intervals", "yaml_source", "source_cache", "picture_ids",
+    "accuracy_card", "contact_sheet", "image_files", "pictures", "intervals", "yaml_nodes", "yaml_source", "source_cache", "picture_ids",
     "image_sets", "split_names", "image_walk", "picture_source", "image_copies", "image_questions", "image_layout",
     # What a scenario says.
     "scenario_values", "method_needs", "method_options", "scenario_methods", "policy_models", "scenario_tasks", "scenario_stages",

@@ -64,6 +64,23 @@ def test_a_palette_with_a_transparent_colour_lies_on_white(tmp_path: Path) -> No
     assert _mean(pictures.opened(tmp_path / "x.png")) == [255, 255, 255]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
+def test_a_transparent_picture_is_laid_on_white_in_parts(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a large picture would have seams, or other pixels and so another id than before."""
+    noise = np.random.default_rng(2).integers(0, 256, (7, 5, 4)).astype(np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    if mode == "P":
+        image.info["transparency"] = bytes(range(256))
+    elif mode in ("RGB", "L"):
+        image.info["transparency"] = image.getpixel((3, 4))
+    whole = image.convert("RGBA")
+    expected = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
+    monkeypatch.setattr(pictures, "_AT_ONCE", 11)
+    assert np.array_equal(np.asarray(pictures.rgb(image)), np.asarray(expected))
+
+
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_picture_stands_as_its_camera_held_it(turn: int, tmp_path: Path) -> None:
     """Without it photographs of a telephone would lie on their side."""
@@ -133,3 +150,14 @@ def test_images_are_resized_as_the_model_wants_them(
     expected = image_transform_v2(plain, is_train=False)(image).mul(255).round().byte()
     found = np.asarray(pictures.square(image, pictures.Resize(8, mode, interpolation)))
     assert np.array_equal(found.transpose(2, 0, 1), expected.numpy())
+
+
+@pytest.mark.parametrize("size", [(40, 400), (40, 401), (333, 11), (1400, 7)])
+def test_the_middle_of_a_long_image_is_that_of_the_whole(size: tuple[int, int]) -> None:
+    """Without it a panorama would be cut beside its middle, unlike CLIP's."""
+    ramp = np.add.outer(np.linspace(0, 120, size[1]), np.linspace(0, 120, size[0]))
+    image = Image.fromarray(np.stack([ramp] * 3, axis=2).round().astype(np.uint8))
+    plain = PreprocessCfg(24, mean=(0, 0, 0), std=(1, 1, 1))
+    expected = image_transform_v2(plain, is_train=False)(image).mul(255).round().numpy()
+    found = np.asarray(pictures.square(image, 24), dtype=np.float64).transpose(2, 0, 1)
+    assert np.abs(found - expected).max() <= 2

@@ -65,7 +65,10 @@ def test_a_folder_with_a_report_is_refused(tmp_path: Path) -> None:
     [
         ("file/out", r"^--out file/out: cannot be made \(Not a directory\)"),
         ("file", r"^--out file: cannot be made \(File exists\)"),
-        (None, r"^runs/tiny: no folder can be made there \(File exists\); choose one with --out"),
+        (
+            None,
+            r"^runs/tiny: no folder can be made there \(Not a directory\); choose one with --out",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_made_says_why(

@@ -159,7 +159,7 @@ MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(
         ("a: &a [*a]", r"x.yaml:1:4: nested more than 50 levels"),
         ("a: &a {<<: [*a]}", r"x.yaml:1:4: nested more than 50 levels"),
         ("a: " + "[" * 60 + "]" * 60, r"x.yaml:1:54: nested more than 50 levels"),
-        ("a: " + "[" * 5000, r"x.yaml:1:1: nested more than 50 levels"),
+        ("a: " + "[" * 5000, r"x.yaml:1:54: nested more than 50 levels"),
         (BOMB, r"x.yaml:1:\d+: more than 100000 values once aliases are followed"),
         (MERGE_BOMB, r"x.yaml:1:\d+: more than 100000 values once aliases are followed"),
     ],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neulig_fl import strict_json
 from neulig_fl.checkpoints import foreign
 from neulig_fl.checkpoints.contents import MISSING, UNREADABLE, unusable
 from neulig_fl.errors import CheckpointError, plain
@@ -28,6 +29,9 @@ Face's lie beside them."""
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _INDEX = ".index.json"
 CONFIG = "config.json"
+
+MOST_NAME = 255
+"""Bytes of a file's name, on every common file system."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,12 @@ def _few(names: list[str]) -> str:
 
 def _shards(index: Path) -> tuple[Path, ...]:
     said = json_of(index).get("weight_map")
-    names = list(dict.fromkeys(said.values())) if isinstance(said, dict) else []
-    if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
+    named = list(said.values()) if isinstance(said, dict) else []
+    if not named or not all(isinstance(n, str) and _is_name(n) for n in named):
         raise unusable(
             index, "is an index that names no files", "copy or download it again", UNREADABLE
         )
+    names = list(dict.fromkeys(named))
     for name in names:
         if not (index.parent / name).is_file():
             raise unusable(
@@ -100,6 +105,11 @@ def _shards(index: Path) -> tuple[Path, ...]:
                 MISSING,
             )
     return tuple(index.parent / name for name in names)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a file beside another one can have that name."""
+    return Path(name).name == name != ".." and len(os.fsencode(name)) <= MOST_NAME
 
 
 def _config(folder: Path, *, required: bool) -> Mapping[str, Any] | None:
@@ -122,7 +132,7 @@ def json_of(path: Path) -> dict[str, Any]:
         CheckpointError: it is not JSON.
     """
     try:
-        said = json.loads(path.read_bytes())
+        said = strict_json.parsed(path.read_bytes())
     except (OSError, ValueError) as error:
         fault, advice = foreign.named(foreign.head(path))
         raise unusable(path, f"is not JSON: it {fault}", advice, UNREADABLE) from error

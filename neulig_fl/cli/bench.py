@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neulig_fl.cli.options import AsJson
+from neulig_fl.cli.streams import echo, echo_json
 
 if TYPE_CHECKING:
     from neulig_fl.bench import Measurement
@@ -150,23 +150,22 @@ def _measure(wanted: list[str], given: dict[str, Any], repeats: int | None, as_j
             live({"note": f"measuring {name}"})
             found.append(module.measure(repeats or module.REPEATS))
     if as_json:
-        typer.echo(json.dumps([asdict(each) for each in found], indent=1))
+        echo_json([asdict(each) for each in found])
     else:
         for each in found:
-            typer.echo(benchmarks.told(each))
+            echo(benchmarks.told(each))
 
 
 def _merge(given: dict[str, Any], repeats: int | None, as_json: bool) -> None:
     """All that `merge` finds of one model."""
-    from rich.console import Console
-
     from neulig_fl.bench import merge
     from neulig_fl.cli.live import Live
+    from neulig_fl.consoles import PlainConsole
     from neulig_fl.progress import Progress
 
     with Live() as live:
         found = merge.compare(merge.Options(**given), repeats or merge.REPEATS, Progress(live))
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1, allow_nan=False))
+        echo_json(asdict(found))
     else:
-        merge.tell(found, Console())
+        merge.tell(found, PlainConsole())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neulig_fl.cli.options import Settings
+from neulig_fl.cli.streams import echo
 
 if TYPE_CHECKING:
     from neulig_fl.plan import Setting
@@ -49,9 +50,9 @@ def check(
             say_error(error)
             bad = True
         else:
-            typer.echo(plain(f"OK: {opened.name}: {summary(setting)}"))
+            echo(plain(f"OK: {opened.name}: {summary(setting)}"))
             for line in (*taken.lines(setting), *model_lines(setting), *warnings(setting)):
-                typer.echo(f"  {plain(line)}")
+                echo(f"  {plain(line)}")
     if bad:
         raise typer.Exit(BAD_INPUT)
 
@@ -125,11 +126,10 @@ def require_sound(opened: OpenedScenario) -> Setting:
 
 def _text_problems(setting: Setting) -> Iterator[str]:
     """What heads are made with may have to be fetched, which is tried again and again."""
-    from rich.console import Console
-
+    from neulig_fl.consoles import PlainConsole
     from neulig_fl.errors import InputError
 
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     model = setting.scenario.model.name
     try:
         with console.status(f"looking for the tokeniser and text tower of {model}"):

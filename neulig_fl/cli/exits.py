@@ -38,7 +38,7 @@ def run(command: click.Command, arguments: list[str]) -> int:
             sys.stdout.flush()
         except BaseException:
             if debug:
-                traceback.print_exc()
+                say(traceback.format_exc().rstrip("\n"))
             raise
     except click.exceptions.Exit as end:
         return int(end.exit_code)

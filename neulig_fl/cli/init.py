@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from neulig_fl.cli.streams import echo
+
 
 def init(
     folder: Annotated[
@@ -35,7 +37,7 @@ def init(
     for name in names:
         if not (folder / name).exists():
             write_atomically(folder / name, (source / name).read_bytes())
-        typer.echo(plain(folder / name))
+        echo(plain(folder / name))
     say(f"next: neulig-fl run {folder / 'quickstart.yaml'}")
 
 

@@ -53,15 +53,14 @@ def inspect(
       neulig-fl inspect downloads/clip-vit-base-patch32/ finetuned.pt
       neulig-fl inspect experts/*.pt --model ViT-B-32-quickgelu
     """
-    from rich.console import Console
-
     from neulig_fl.cli.exits import BAD_INPUT, say_error
+    from neulig_fl.consoles import PlainConsole
     from neulig_fl.errors import CheckpointError, plain
     from neulig_fl.inspection import look
 
     if model is not None:
         _require_model(model)
-    console = Console()
+    console = PlainConsole()
     found, bad = [], False
     for path in checkpoints:
         try:

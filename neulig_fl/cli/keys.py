@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from neulig_fl.cli.streams import echo
+
 
 def keys(
     folder: Annotated[
@@ -34,5 +36,5 @@ def keys(
     from neulig_fl.keys import fingerprint
 
     found = key_files.rotate(folder) if rotate else key_files.identity(folder)
-    typer.echo(found.key)
-    typer.echo(f"fingerprint {fingerprint(found.key)}")
+    echo(found.key)
+    echo(f"fingerprint {fingerprint(found.key)}")

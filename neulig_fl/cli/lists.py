@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neulig_fl.cli.options import AsJson
+from neulig_fl.cli.streams import echo, echo_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,15 +47,14 @@ def tasks(
       neulig-fl tasks
       neulig-fl show digits   [dim]# its pictures[/]
     """
-    from rich.console import Console
-
     from neulig_fl.cli.inventory import listed_tasks
+    from neulig_fl.consoles import PlainConsole
 
     found = list(listed_tasks(seed))
     if as_json:
-        _echo_json([each.record() for each in found])
+        echo_json([each.record() for each in found])
         return
-    console = Console()
+    console = PlainConsole()
     wide = console.width >= WIDE
     if wide:
         console.print(_task_table(found))
@@ -63,7 +62,7 @@ def tasks(
         _say(console, " ".join(_about(each, wide)), each.name)
     console.print()
     _say(console, _how_measured(found))
-    typer.echo(f"\n{own_task_help()}", nl=False)
+    echo(f"\n{own_task_help()}", end="")
 
 
 def own_task_help() -> str:
@@ -174,18 +173,17 @@ def models(
       neulig-fl models
       neulig-fl models --all | grep ViT-B
     """
-    from rich.console import Console
-
     from neulig_fl.cli.inventory import micro_models
+    from neulig_fl.consoles import PlainConsole
 
     if every:
         _print_all(as_json)
         return
     found = list(micro_models())
     if as_json:
-        _echo_json([each.record() for each in found])
+        echo_json([each.record() for each in found])
         return
-    console = Console()
+    console = PlainConsole()
     if console.width >= WIDE:
         console.print(_model_table(found))
     else:
@@ -196,8 +194,8 @@ def models(
             _say(console, f"{told}.", each.name)
     _say(console, _what_means(found))
     if not all(each.weights for each in found):
-        typer.echo("Make missing weights with `neulig-fl pretrain MODEL`.")
-    typer.echo(f"\n{ANY_MODEL}\n`neulig-fl models --all` lists them.")
+        echo("Make missing weights with `neulig-fl pretrain MODEL`.")
+    echo(f"\n{ANY_MODEL}\n`neulig-fl models --all` lists them.")
 
 
 _MODEL_HEADS = (
@@ -259,14 +257,10 @@ def _print_all(as_json: bool) -> None:
         for name in model_names()
     }
     if as_json:
-        _echo_json([{"model": name, "pretrained": found} for name, found in tags.items()])
+        echo_json([{"model": name, "pretrained": found} for name, found in tags.items()])
         return
     for name, found in tags.items():
-        typer.echo(f"{name}  {', '.join(found) or 'no weights to fetch; a path or none'}")
-
-
-def _echo_json(records: object) -> None:
-    typer.echo(json.dumps(records, indent=1, ensure_ascii=False))
+        echo(f"{name}  {', '.join(found) or 'no weights to fetch; a path or none'}")
 
 
 def _say(console: Console, words: str, name: str = "") -> None:

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from neulig_fl.consoles import PlainConsole
 from neulig_fl.progress import Event
 
 _NARROW, _MIDDLE = 50, 80
@@ -31,7 +32,7 @@ QUIET_SECONDS = 15.0
 """Where there is no bar, a line is printed after so long at the next step."""
 
 
-class _Errors(Console):
+class _Errors(PlainConsole):
     """The standard error; where its reader is gone, Rich would end the process."""
 
     def on_broken_pipe(self) -> None:

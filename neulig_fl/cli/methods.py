@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from inspect import cleandoc
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neulig_fl.cli.options import AsJson
+from neulig_fl.cli.streams import echo, echo_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,18 +46,17 @@ def methods(
       neulig-fl methods
       neulig-fl methods ties
     """
-    from rich.console import Console
-
     from neulig_fl import merges
+    from neulig_fl.consoles import PlainConsole
 
     names = merges.names() if name is None else [name]
     found = [record(each, merges.load(each)) for each in names]
     if as_json:
-        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        echo_json(found)
     elif name is not None:
         _print_one(found[0], merges.load(name))
     else:
-        _print_all(found, Console())
+        _print_all(found, PlainConsole())
 
 
 def record(name: str, module: ModuleType) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def _print_all(found: Sequence[dict[str, Any]], console: Console) -> None:
         for each in found:
             table.add_row(*map(Text, [each["method"], *cells(each)]))
         console.print(table)
-    typer.echo(f"\n{HOW}", nl=False)
+    echo(f"\n{HOW}", end="")
 
 
 def cells(each: dict[str, Any]) -> list[str]:
@@ -136,7 +135,7 @@ def _print_one(found: dict[str, Any], module: ModuleType) -> None:
     lines += ["Options:" if fields else "Options: none"]
     for key, field in fields.items():
         lines.append(f"  {key}: {_shown(field.default)}   {field.description}")
-    typer.echo("\n".join([*lines, "", _rule(module)]))
+    echo("\n".join([*lines, "", _rule(module)]))
 
 
 def _rule(module: ModuleType) -> str:

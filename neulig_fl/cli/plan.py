@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from neulig_fl.cli.options import AsJson, ScenarioFile, Settings
+from neulig_fl.cli.streams import echo_json
 from neulig_fl.scenario_values import TRIMMED
 
 if TYPE_CHECKING:
@@ -48,9 +46,8 @@ def plan(
       neulig-fl plan my.yaml --set clients.0.policy.never=\[parameters] --set on_refusal=continue
       neulig-fl plan my.yaml --json
     """
-    from rich.console import Console
-
     from neulig_fl.cli.rehearsal import rehearse
+    from neulig_fl.consoles import PlainConsole
     from neulig_fl.plan import open_setting
     from neulig_fl.scenario import open_scenario
 
@@ -58,9 +55,9 @@ def plan(
     setting = open_setting(read, read.all_seeds[0])
     outlooks = list(rehearse(setting))
     if as_json:
-        typer.echo(json.dumps(record(setting, outlooks), indent=1, ensure_ascii=False))
+        echo_json(record(setting, outlooks))
     else:
-        _print(setting, outlooks, Console())
+        _print(setting, outlooks, PlainConsole())
 
 
 def record(setting: Setting, outlooks: Sequence[StageOutlook]) -> dict[str, Any]:

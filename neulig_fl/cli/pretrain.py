@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neulig_fl.cli.streams import echo
+
 if TYPE_CHECKING:
     from neulig_fl.pretrain import Recipe
 
@@ -62,7 +64,7 @@ def pretrain(
     recipe = Recipe(model, seed) if steps is None else Recipe(model, seed, steps)
     _train(recipe, target)
     digest = sha256(target)
-    typer.echo(f"{plain(target)}\nSHA-256 {digest}")
+    echo(f"{plain(target)}\nSHA-256 {digest}")
 
 
 def _train(recipe: Recipe, target: Path) -> None:

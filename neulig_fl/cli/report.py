@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,13 +25,12 @@ def report(
       neulig-fl report runs/quickstart/20250101-120000
       neulig-fl report runs/many-seeds/20250101-120000/seed-7
     """
-    from rich.console import Console
-
+    from neulig_fl.consoles import PlainConsole
     from neulig_fl.report import Report, summary
 
     file = run / summary.FILE_NAME
     if file.is_file():
-        show_seeds(read_summary(file), run, Console())
+        show_seeds(read_summary(file), run, PlainConsole())
     else:
         Report.load(run).print()
 
@@ -43,11 +41,12 @@ def read_summary(file: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is not what its schema says.
     """
+    from neulig_fl import strict_json
     from neulig_fl.errors import InputError, RunError
     from neulig_fl.report import summary
 
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = strict_json.parsed(file.read_bytes())
         summary.validate(found)
     except (OSError, ValueError, RunError) as error:
         raise InputError(f"{file}: not a summary ({error}); run the scenario again") from error

@@ -100,6 +100,7 @@ def _watched(
 def _explained(folder: Path) -> Iterator[None]:
     """Add to whatever ends a run where its log is, and what is kept."""
     from neulig_fl.errors import NeuligError
+    from neulig_fl.files import open_privately
 
     try:
         yield
@@ -115,7 +116,7 @@ def _explained(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         log = _log(folder)
-        with log.open("a", encoding="utf-8") as file:
+        with open_privately(log, "a", encoding="utf-8") as file:
             traceback.print_exc(file=file)
         error.add_note(f"the log is {log}; {KEPT}")
         raise
@@ -176,9 +177,9 @@ def _kept(folder: Path) -> str:
 
 
 def _show(read: Scenario, folder: Path, reports: list[Report]) -> None:
-    from rich.console import Console
+    from neulig_fl.consoles import PlainConsole
 
-    console = Console()
+    console = PlainConsole()
     if len(reports) > 1:
         from neulig_fl.cli.report import read_summary, show_seeds
         from neulig_fl.report import summary

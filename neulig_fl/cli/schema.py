@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from neulig_fl.cli.streams import echo_json
 
 
 def schema(
@@ -30,4 +31,4 @@ def schema(
         from neulig_fl.scenario import json_schema
 
         found = json_schema()
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    echo_json(found, indent=2)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neulig_fl.cli.streams import echo
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -61,7 +63,7 @@ def show(
       neulig-fl show my-task --scenario my.yaml --out sheets/my-task.png
     """
     from neulig_fl import contact_sheet
-    from neulig_fl.report.figures import plain
+    from neulig_fl.errors import plain
     from neulig_fl.scenario import open_scenario
 
     read = open_scenario(scenario).resolved if scenario else None
@@ -72,7 +74,7 @@ def show(
     for number, page in enumerate(contact_sheet.pages(sheet), start=1):
         _write(page, target if number == 1 else _numbered(target, number))
     for sentence in _told(opened, sheet):
-        typer.echo(plain(sentence))
+        echo(plain(sentence))
 
 
 def _splits(wanted: list[str]) -> list[str]:
@@ -193,7 +195,7 @@ def _write(page: Image, target: Path) -> None:
     replace_atomically(target, lambda part: page.save(part, format="PNG"))
     wide, high = page.size
     kilobytes = target.stat().st_size / 1000
-    typer.echo(f"Wrote {target}: {wide:,} x {high:,} pixels, {kilobytes:,.0f} kB")
+    echo(f"Wrote {target}: {wide:,} x {high:,} pixels, {kilobytes:,.0f} kB")
 
 
 def _told(task: Task, sheet: Sheet) -> Iterator[str]:

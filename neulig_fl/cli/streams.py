@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import TextIO
+from typing import Any, TextIO
+
+import click
+
+from neulig_fl.errors import plain
 
 _MODES = (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
 
@@ -42,6 +47,20 @@ def _plug(number: int, mode: int) -> None:
         if opened != number:
             os.dup2(opened, number)
             os.close(opened)
+
+
+def echo(text: str, *, end: str = "\n") -> None:
+    r"""Print lines to the standard output; what would move a cursor is printed as its escape.
+
+    Names of files, of clients and in reports come from others.
+    """
+    click.echo("\n".join(map(plain, text.split("\n"))) + end, nl=False)
+
+
+def echo_json(value: Any, indent: int = 1) -> None:
+    """Print a value as JSON, readable as JSON and by a terminal alike."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def silence(stream: TextIO) -> None:

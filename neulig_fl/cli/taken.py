@@ -107,9 +107,8 @@ class _Patient:
             self._live({"task": self._what, "done": done, "total": total})
 
     def _opened(self) -> Live | None:
-        from rich.console import Console
-
         from neulig_fl.cli.live import Live
+        from neulig_fl.consoles import PlainConsole
 
-        console = Console(stderr=True)
+        console = PlainConsole(stderr=True)
         return self._stack.enter_context(Live(console)) if console.is_terminal else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neulig_fl.cli.options import AsJson
+from neulig_fl.cli.streams import echo_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +61,7 @@ def verify(
 
     found = verified(run, _pins(trust))
     if as_json:
-        typer.echo(json.dumps(_record(found), indent=2))
+        echo_json(_record(found), indent=2)
     else:
         for each in found:
             show(each, Console())

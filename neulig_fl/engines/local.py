@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from neulig_fl.engines import LOG, Job
 from neulig_fl.engines._apps import app_dir, app_settings, importable, load_object
 from neulig_fl.engines._local_grid import RUN_ID, SERVER_NODE, LocalGrid, server_identity
 from neulig_fl.errors import EngineError, NeuligError
+from neulig_fl.files import open_privately
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -88,10 +90,19 @@ def threads(count: int | None = None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class _PrivateLog(logging.FileHandler):
+    """A log that is its owner's alone."""
+
+    def _open(self) -> TextIOWrapper:
+        how = {"encoding": self.encoding, "errors": self.errors}
+        opened: TextIOWrapper = open_privately(Path(self.baseFilename), self.mode, **how)  # type: ignore[assignment]
+        return opened
+
+
 @contextmanager
 def logged(file: Path) -> Iterator[None]:
     """Write to a file what neulig_fl, Flower and other libraries log, as the other engines do."""
-    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace", delay=True)
+    handler = _PrivateLog(file, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     flower, own = logging.getLogger("flwr"), logging.getLogger("neulig_fl")
     loggers = [logging.getLogger(), *([] if flower.propagate else [flower])]

@@ -24,6 +24,7 @@ from neulig_fl.engines import ERROR, LOG, OUTCOME, Job, reported_error
 from neulig_fl.engines._apps import app_dir
 from neulig_fl.engines._workplace import CONNECTION, Process, Workplace, free_port, workplace
 from neulig_fl.errors import EngineError
+from neulig_fl.files import open_privately
 
 _START_TIMEOUT = 90.0
 _PORT_ATTEMPTS = 4
@@ -51,7 +52,7 @@ def run(job: Job, app: Path | None = None) -> None:
             "install flwr[simulation], or choose --engine local"
         )
     log_file = job.out / LOG
-    with log_file.open("ab") as log, workplace(app or app_dir()) as place:
+    with open_privately(log_file, "ab") as log, workplace(app or app_dir()) as place:
         submitter = _start_submitter(place, job, log)
         superlink = _start_superlink(place, log, log_file)
         _say(submitter, "ready")
@@ -61,7 +62,7 @@ def run(job: Job, app: Path | None = None) -> None:
     if error is not None:
         raise error
     if stopped is not None:
-        with log_file.open("a", encoding="utf-8") as file:
+        with open_privately(log_file, "a", encoding="utf-8") as file:
             file.write(f"neulig-fl: {stopped}\n")
     elif status != "finished:completed":
         why = details or telling_line(log_file)

@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
+from neulig_fl.consoles import PlainConsole
 from neulig_fl.errors import InputError, nearest
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.report import contract, markdown, rows, terminal
 
 __all__ = ["Report"]
@@ -54,7 +55,7 @@ class Report:
             RunError: the report is not valid (nothing is written), or the disk refuses.
         """
         self.validate()
-        write_atomically(Path(run) / "report.md", self.markdown())
+        write_atomically(Path(run) / "report.md", self.markdown(), PRIVATE)
         return Report(self.data, contract.write(self.data, Path(run)))
 
     def markdown(self) -> str:
@@ -63,7 +64,7 @@ class Report:
 
     def print(self, console: Console | None = None) -> None:
         """Print the short form, laid out for the console's width."""
-        terminal.show(self.data, console or Console(), self.path)
+        terminal.show(self.data, console or PlainConsole(), self.path)
 
     def stage(self, name: str) -> dict[str, Any]:
         """One stage, by its name.

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from jsonschema import Draft202012Validator
 
+from neulig_fl import strict_json
 from neulig_fl.errors import InputError, RunError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 
 SCHEMA_VERSION = 1
 FILE_NAME = "report.json"
@@ -98,7 +99,7 @@ def write(report: Mapping[str, Any], folder: Path) -> Path:
         RunError: the report is not valid (nothing is written), or the disk refuses.
     """
     validate(report)
-    return write_atomically(folder / FILE_NAME, to_json(report))
+    return write_atomically(folder / FILE_NAME, to_json(report), PRIVATE)
 
 
 def read(run: Path) -> tuple[dict[str, Any], Path]:
@@ -115,10 +116,10 @@ def read(run: Path) -> tuple[dict[str, Any], Path]:
     """
     path = run / FILE_NAME if run.is_dir() else run
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = strict_json.parsed(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"{path}: no report is there; {_where_else(run)}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: not readable as JSON ({error}); run the scenario again"
         ) from error

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neulig_fl.errors import InputError
-from neulig_fl.files import write_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.intervals import spread
 from neulig_fl.report import contract, figures, rows, terminal
 
@@ -108,7 +108,7 @@ def write(reports: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     Raises:
         InputError, RunError: what `build` raises, or the disk refuses.
     """
-    return write_atomically(folder / FILE_NAME, contract.to_json(build(reports)))
+    return write_atomically(folder / FILE_NAME, contract.to_json(build(reports)), PRIVATE)
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:

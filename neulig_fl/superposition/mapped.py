@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from neulig_fl import files
 from neulig_fl.errors import RunError
 
 SHARE = 0.5
@@ -34,22 +34,24 @@ def zeros(rows: int, entries: int, folder: Path, most: int | None = None) -> Ten
     size = 4 * rows * entries
     if size <= (memory_share() if most is None else most):
         return in_memory(rows, entries)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".stack", dir=folder)
     try:
-        # Room is taken now: a full disk found later would kill the process without a word.
-        os.posix_fallocate(handle, 0, size)
-        flat = torch.from_file(name, shared=True, size=rows * entries, dtype=torch.float32)
+        folder.mkdir(parents=True, exist_ok=True)
+        with files.part(folder / "experts.stack") as file:
+            _take_room(file, size)
+            flat = torch.from_file(str(file), shared=True, size=rows * entries, dtype=torch.float32)
     except OSError as error:
         raise RunError(
             f"the parameters of {rows} experts take {size:,} bytes, more than the memory they may "
             f"take, and {folder} has no room for them ({error.strerror}); free some there, set "
             "NEULIG_CACHE to a folder on another disk, or raise merging.stack_mib"
         ) from error
-    finally:
-        os.close(handle)
-        Path(name).unlink()
     return flat.view(rows, entries)
+
+
+def _take_room(file: Path, size: int) -> None:
+    """Make a file of some bytes: a full disk found later would kill the process without a word."""
+    with files.open_privately(file, "wb") as opened:
+        os.posix_fallocate(opened.fileno(), 0, size)
 
 
 def in_memory(rows: int, entries: int) -> Tensor:

@@ -6,8 +6,13 @@ Parts of one data set can number the same classes in another order, so a class i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from neulig_fl import image_files, pictures
 from neulig_fl.errors import nearest
 
 _NUMBERS = ("int", "uint")
@@ -61,13 +66,35 @@ def _column(
     return name
 
 
-def decoded(part: Any, column: str) -> Any:
-    """A part whose column of images gives images, also where it was saved undecoded."""
+def stored(part: Any, column: str) -> Any:
+    """A part whose column of images gives what is stored of them, for `image` to decode.
+
+    The library's own decoding lets Pillow try every format that it knows.
+    """
     from datasets import Image
 
     kind = part.features[column]
-    plain = isinstance(kind, Image) and kind.decode
-    return part if plain else part.cast_column(column, Image())
+    mode = kind.mode if isinstance(kind, Image) else None
+    return part.cast_column(column, Image(mode=mode, decode=False))
+
+
+def image(value: Mapping[str, Any] | None, mode: str | None) -> PillowImage.Image:
+    """The image of a row, as RGB.
+
+    Args:
+        value: what is stored: its bytes, or the path of a file on this machine.
+        mode: the mode that the data set says its images have, if it does.
+
+    Raises:
+        Exception: there is none, or as `image_files.opened`.
+    """
+    content, path = (value or {}).get("bytes"), (value or {}).get("path")
+    if content is None and path is None:
+        raise OSError("there is no image in this row")
+    if content is None and "://" in str(path):
+        raise OSError("it is not stored on this machine; save the data set with its images")
+    with image_files.opened(Path(str(path)) if content is None else content) as found:
+        return pictures.rgb(ImageOps.exif_transpose(found).convert(mode) if mode else found)
 
 
 def _is_image(kind: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neulig_fl import pictures, split_names
+from neulig_fl import split_names
 from neulig_fl.downloads import download
 from neulig_fl.errors import DataError, nearest
 from neulig_fl.picture_source import Listing, PictureSource
@@ -155,10 +155,10 @@ class HuggingFaceSet(PictureSource):
         return Listing(labels, np.repeat(np.array(flags), [len(part) for part in self._parts]))
 
     @cached_property
-    def _decoded(self) -> list[Any]:
+    def _stored(self) -> list[Any]:
         """The column of the images, by part."""
         alone = (part.select_columns([self._image]).with_format(None) for part in self._parts)
-        return [columns.decoded(part, self._image) for part in alone]
+        return [columns.stored(part, self._image) for part in alone]
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
@@ -180,10 +180,8 @@ class HuggingFaceSet(PictureSource):
     def opened(self, place: int) -> Image.Image:
         """As `PictureSource`."""
         part, number = self._found(place)
-        image = self._decoded[part][number][self._image]
-        if image is None:
-            raise ValueError("there is no image in this row")
-        return pictures.rgb(image)
+        stored = self._stored[part]
+        return columns.image(stored[number][self._image], stored.features[self._image].mode)
 
     def where(self, place: int) -> str:
         """The split and the number of the image in it."""

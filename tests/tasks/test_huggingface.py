@@ -310,7 +310,7 @@ def test_a_folder_that_is_no_data_set_is_an_error(library: Any, tmp_path: Path) 
 def test_ids_are_kept(saved: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it every process would decode the whole data set."""
     first = _source(saved).ids()
-    monkeypatch.setattr(huggingface.pictures, "rgb", None)
+    monkeypatch.setattr(pictures, "rgb", None)
     assert _source(saved).ids() == first
     with pytest.raises(DataError, match="cannot be read"):
         _source(saved, per_class=3).ids()

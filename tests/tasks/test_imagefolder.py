@@ -213,7 +213,7 @@ def test_all_unreadable_pictures_are_found_at_once_each_with_its_reason(root: Pa
         (root / "dog" / f"{name}.png").write_bytes(b"<html>not found</html>")
     found = (
         r"5 images cannot be read: dog/a.png \(the file is empty\), dog/b.png \(no image of a "
-        r"format that Pillow knows\), dog/c.png \(.*\) and 2 more; replace or remove them$"
+        r"format that is read here\), dog/c.png \(.*\) and 2 more; replace or remove them$"
     )
     with pytest.raises(DataError, match=found):
         _source(root).ids()
