@@ -160,7 +160,7 @@ def _epsilon(audit: Audit) -> str:
 
 def _unchecked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
     """What was not checked, and why; a line each."""
-    if not audit.sound:
+    if not audit.sound or audit.made is None:
         yield "reasons, leverage, report and scenario: what they rest on does not hold"
     yield from _unpinned(audit, clients)
     for client in clients:
