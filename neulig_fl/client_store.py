@@ -117,8 +117,8 @@ class ClientStore:
 
     def sweep(self) -> None:
         """Remove what killed processes left half-written here."""
-        for folder in (self.root, self.root / "releases", self.root / "keys"):
-            sweep(folder)
+        for name in ("", "releases", "keys", "servers", "peers", "images"):
+            sweep(self.root / name)
 
     def tag(self, *parts: str) -> str:
         """A name for something that the ledger must recognise and its readers must not.
