@@ -282,7 +282,7 @@ class Collector:
         if share is None or request.protection != NOISED:
             return
         guard = variants.load("neulig_fl.protections", request.protection)
-        for name, wanted in guard.settings(share, request.kind).items():
+        for name, wanted in {**guard.settings(share, request.kind), "delta": share.delta}.items():
             said = entry.get(name)
             if not (isinstance(said, float | int) and math.isclose(said, wanted, rel_tol=1e-6)):
                 told = str(said)[:40]

@@ -355,6 +355,9 @@ class ClientConfig:
         scenario: the resolved scenario.
         out: the run's folder; in a real federation it may not exist on the client's machine.
         partition: which of the scenario's clients this node is, counted from 0.
+        stores: the folder of all clients' stores, each by its client's name; `clients` in `out`
+            unless the run says another.
+        reference: whether the run wants to know how good each expert is, as a simulation does.
         store: where the client keeps what must last, when its node config says so.
         keys: where its keys lie, when its node config says so.
         policy: the node's own policy file, when its node config names one. What stands there but
@@ -365,6 +368,8 @@ class ClientConfig:
 
     scenario: Path
     out: Path
+    stores: Path
+    reference: bool
     partition: int
     store: Path | None
     keys: Path | None
@@ -395,9 +400,12 @@ def client_config(context: Context) -> ClientConfig:
         raise InputError(f"{reason}; set it with --node-config", public_reason=reason)
     store, keys = context.node_config.get("store"), context.node_config.get("keys")
     policy, server = context.node_config.get("policy"), context.node_config.get("server")
+    out, stores = _path(context, "out"), context.run_config.get("stores")
     return ClientConfig(
         scenario=_path(context, "scenario"),
-        out=_path(context, "out"),
+        out=out,
+        stores=Path(str(stores)) if stores else out / "clients",
+        reference=context.run_config.get("reference") == "yes",
         partition=partition,
         store=Path(str(store)) if store else None,
         keys=Path(str(keys)) if keys else None,

@@ -6,7 +6,6 @@ may reach a new process.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from neulig_fl.key_files import private_folder
 from neulig_fl.plan import Setting, open_setting
 from neulig_fl.queries import Block, blocks
 from neulig_fl.recipients import Recipient
+from neulig_fl.record_identity import Basis, data_hash
 from neulig_fl.records import (
     OUTPUT_KINDS,
     SERVER,
@@ -71,6 +71,7 @@ class Party:
         keys: the folder of the client's keys; one in its store when not given.
         policy_file: the node's own policy, an absolute path, if it has one.
         server_pin: the server's key as the node knows it, if it does.
+        reference: whether it notes how good its expert is, as the engine of a simulation asks.
     """
 
     scenario: Scenario
@@ -80,6 +81,7 @@ class Party:
     keys: Path | None = None
     policy_file: Path | None = None
     server_pin: str | None = None
+    reference: bool = False
 
     @cached_property
     def client(self) -> Client:
@@ -156,22 +158,23 @@ class Party:
         )
 
     def _prepare(self, group: str) -> dict[str, Any]:
-        """Train or load the expert, and note for the engine how good it is."""
+        """Train or load the expert, and note for a simulation's engine how good it is."""
         encoder, trained = self._expert(group)
         task = self.setting.tasks[self.client.task]
         indices = task.indices("evaluation", self.scenario.queries.evaluation)
         task.require_classes("evaluation", task.indices("evaluation"))
         task.require_prompts(self.setting.family.tokens)
-        fact = {
-            "client": self.name,
-            "task": self.client.task,
-            "group": group,
-            "origin": self.scenario.experts.origin,
-            "accuracy": experts.accuracy(encoder, task, indices, self.setting.family),
-            "n_train": None if self.client.checkpoint else len(task.indices(f"train-{group}")),
-            "n_eval": len(indices),
-        }
-        self._note_reference(fact)
+        if self.reference:
+            fact = {
+                "client": self.name,
+                "task": self.client.task,
+                "group": group,
+                "origin": self.scenario.experts.origin,
+                "accuracy": experts.accuracy(encoder, task, indices, self.setting.family),
+                "n_train": None if self.client.checkpoint else len(task.indices(f"train-{group}")),
+                "n_eval": len(indices),
+            }
+            self._note_reference(fact)
         return {"trained": trained}
 
     def _note_reference(self, fact: dict[str, Any]) -> None:
@@ -288,18 +291,16 @@ class PartyHoldings:
     def _size(self) -> int:
         return self._party.setting.family.image_size
 
-    @property
+    @cached_property
     def data_hash(self) -> str:
-        """Identifies the expert and the queries."""
-        digest = hashlib.sha256(self.expert.encode())
-        digest.update(self._party.setting.family.preprocessing.key.encode())
-        if len(self._payload):
-            digest.update(self._payload)
-        for block in () if len(self._payload) else self._blocks:
-            ids = block.task.source.ids()
-            digest.update(block.task.name.encode())
-            digest.update("\n".join(ids[int(i)] for i in block.indices).encode())
-        return digest.hexdigest()
+        """Identifies the expert and the queries' images, whatever they are called."""
+        return data_hash(self._party.setting, self.expert, self._blocks, self._payload)
+
+    @property
+    def record_hash(self) -> str:
+        """Identifies all that the record's numbers follow from besides its kind and shape."""
+        basis = Basis(self._request.kind, self.data_hash, self._blocks, self._measured_on)
+        return basis.record_hash(self._party.setting)
 
     @cached_property
     def expert(self) -> str:
@@ -382,14 +383,18 @@ class PartyHoldings:
 
         As many images as the stage says, drawn from those that the expert was trained on.
         """
-        party, asked, setting = self._party, self._request, self._party.setting
+        family, own = self._party.setting.family, self._measured_on
+        source, pictures = own.task.source, family.normalise(own.pixels(family.resize))
+        return self._encoder(), pictures, family.head(source.class_names, source.templates)
+
+    @property
+    def _measured_on(self) -> Block:
+        """The training images that statistics are measured on."""
+        party, asked = self._party, self._request
         share = share_of(party.scenario, asked)
         most = share.measured_on if share else None
-        task = setting.tasks[party.client.task]
-        indices = task.indices(f"train-{asked.group}", most)
-        pictures = setting.family.normalise(task.pixels(indices, setting.family.resize))
-        source = task.source
-        return self._encoder(), pictures, setting.family.head(source.class_names, source.templates)
+        task = party.setting.tasks[party.client.task]
+        return Block(task, task.indices(f"train-{asked.group}", most))
 
     def start(self) -> Arrays:
         """Every floating entry of the checkpoint that all experts start from."""

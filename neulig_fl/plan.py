@@ -190,7 +190,7 @@ class _Forecast:
         refusal = gate.refusal(setting.scenario, client, request)
         if refusal is None:
             entry = self._entry(client, request)
-            stated = self._stated(request, rows, entry, book)
+            stated = self._stated(request, rows)
             refusal = _over_limit(client, book, entry, stated.claims)
             book += [] if refusal else [{**entry, **stated.facts}]
         return Planned(client.name, request, rows, size, refusal)
@@ -211,14 +211,13 @@ class _Forecast:
             "bytes": self.setting.byte_count(request, rows),
         }
 
-    def _stated(self, request: Request, rows: int, entry: Entry, book: list[Entry]) -> Stated:
+    def _stated(self, request: Request, rows: int) -> Stated:
         """What the record's protection will promise."""
         share = records.share_of(self.setting.scenario, request)
         if share is None:
             return NOTHING_STATED
         guard = variants.load("neulig_fl.protections", request.protection)
-        before = [e for e in book if e["expert"] == entry["expert"]]
-        stated: Stated = guard.stated(Case(request.kind, rows, share, before))
+        stated: Stated = guard.stated(Case(request.kind, rows, share))
         return stated
 
     def _givers(self, group: str) -> set[str]:

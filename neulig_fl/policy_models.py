@@ -56,8 +56,13 @@ class Limits(Section):
     )
     max_epsilon: Positive | None = Field(
         None,
-        description="Largest epsilon of all releases together; a record without noise has none "
-        "that is finite, so it is refused. null: no limit.",
+        description="Largest epsilon of all releases together, at max_delta; a record without "
+        "noise has none that is finite, so it is refused. null: no limit.",
+    )
+    max_delta: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        1e-5,
+        description="Largest delta that noise may be asked for; max_epsilon is judged at it, "
+        "whatever delta a stage says.",
     )
     max_leverage: Annotated[Number, Field(gt=0, le=1)] = Field(
         0.5,

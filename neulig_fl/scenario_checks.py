@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from neulig_fl import policy_files, variants
+from neulig_fl import accountant, policy_files, variants
 from neulig_fl.errors import nearest
 from neulig_fl.method_checks import wrong_methods
 from neulig_fl.scenario_errors import Problem, shown
@@ -158,6 +158,12 @@ def _noise(scenario: Scenario) -> Iterator[Problem]:
                 steps = ("stages", i, "share", j, "delta")
                 yield Problem(steps, f"{what}; what a run gives away in all has one delta")
             deltas += [] if share.delta is None else [share.delta]
+    for i, client in enumerate(scenario.clients):
+        most, promised = client.policy.limits, client.policy.limits.max_epsilon is not None
+        empty = accountant.bare(most.max_delta, len(scenario.clients)) if promised else None
+        if empty is not None:
+            what = f"max_epsilon is judged at it, and {empty}; such as 1e-5"
+            yield Problem(("clients", i, "policy", "limits", "max_delta"), what)
 
 
 def _wrong_noise(scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -185,6 +191,9 @@ def _wrong_noise(scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, 
             (),
             f"protection gaussian needs {' and '.join(lacking)}, such as clip: 10, delta: 1e-5",
         )
+    empty = None if share.delta is None else accountant.bare(share.delta, len(scenario.clients))
+    if empty is not None:
+        yield ("delta",), f"{empty}; clients allow 1e-5 at most, unless their max_delta is larger"
     if ("epsilon" in given) == ("noise_multiplier" in given):
         got = "both" if "epsilon" in given else "neither"
         yield (), f"protection gaussian needs epsilon or noise_multiplier (got {got}); give one"

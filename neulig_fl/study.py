@@ -49,7 +49,7 @@ class Study:
     stages: list[dict[str, Any]] = field(default_factory=list)
     maps: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    trained: dict[str, list[str]] = field(default_factory=dict)
+    prepared: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     @property
     def knowledge(self) -> Knowledge:
@@ -61,8 +61,9 @@ class Study:
         start = time.perf_counter()
         for group in dict.fromkeys(stage.group for stage in scenario.stages):
             trained = self.collector.prepare(group)
-            self.trained[group] = [name for name, now in trained.items() if now]
-            new, cached = len(self.trained[group]), len(trained) - len(self.trained[group])
+            self.prepared[group] = trained
+            new = sum(trained.values())
+            cached = len(trained) - new
             self.progress.note(f"group {group}: {new} experts trained, {cached} from the cache")
         self.seconds["prepare"] = time.perf_counter() - start
 
@@ -114,7 +115,7 @@ class Study:
         """What the server contributes to the report."""
         receipts = self.collector.receipts
         return {
-            "trained": self.trained,
+            "prepared": self.prepared,
             "versions": versions(),
             "seconds": self.seconds,
             "peak_rss_bytes": peak_rss_bytes(),

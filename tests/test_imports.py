@@ -34,7 +34,7 @@ PACKAGE = "neulig_fl"
 ORDER = (
     # Know nothing of a scenario.
     "errors", "versions", "strict_json", "downloads", "files", "progress", "parties", "consoles", "keys", "private_folders", "key_files", "ledger", "greeting", "closing", "manifest", "recipients",
-    "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "privacy", "leverage", "posterior",
+    "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "expert_account", "privacy", "leverage", "posterior",
     "offset_sum",
     "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
     "accuracy_card", "contact_sheet", "image_files", "pictures", "intervals", "yaml_nodes", "yaml_source", "source_cache", "picture_ids",
@@ -47,7 +47,7 @@ ORDER = (
     "layer_inputs", "gram", "fisher", "trimming", "merges",
     # What leaves a client.
     "records", "protections", "sum_requests", "sum_keys", "sum_history", "sum_peers", "sum_state", "sum_vectors",
-    "client_store", "gate", "sum_gate", "plan", "sum_plan", "summing", "party",
+    "client_store", "gate", "sum_gate", "plan", "sum_plan", "summing", "record_identity", "party",
     # What a server makes of it.
     "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings",
     "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "method_source", "method_tuning", "method_rows", "stages", "study",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
 from dataclasses import asdict
@@ -110,11 +111,11 @@ def test_prepare_trains_once_and_notes_the_truth_for_the_engine(
     scenario: Scenario, tmp_path: Path, own_cache: Path
 ) -> None:
     """Without it the report would have no reference, or every message would train."""
-    reply, payload = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
-    assert (reply, payload) == ({"trained": True}, b"")
-    again, _ = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
+    party = dataclasses.replace(_party(scenario, tmp_path), reference=True)
+    assert party.answer("prepare", {"group": "A"}, b"") == ({"trained": True}, b"")
+    again, _ = party.answer("prepare", {"group": "A"}, b"")
     assert again == {"trained": False}
-    _party(scenario, tmp_path).answer("prepare", {"group": "B"}, b"")
+    party.answer("prepare", {"group": "B"}, b"")
     facts = json.loads((tmp_path / "ada" / "reference.json").read_text())
     assert [(f["client"], f["task"], f["group"], f["origin"], f["n_eval"]) for f in facts] == [
         ("ada", "first", "A", "shared", 7), ("ada", "first", "B", "shared", 7)
@@ -128,6 +129,7 @@ def test_the_reply_to_prepare_tells_the_server_no_accuracy(
     """Without it the server would know what only a simulation may."""
     reply, _ = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
     assert list(reply) == ["trained"]
+    assert not (tmp_path / "ada" / "reference.json").exists(), "nobody asked for it"
 
 
 @pytest.mark.parametrize(("queries", "rows"), [("pool", 12), ("evaluation", 14)])

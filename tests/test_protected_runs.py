@@ -384,7 +384,8 @@ def test_an_epsilon_is_not_overdrawn(data: Path, tmp_path: Path) -> None:
     )
     assert {p.client for p in planned if p.refusal} == {"ada"}
     spent = [e for e in _entries(tmp_path, "ada") if e["event"] == "release"]
-    assert max(e["epsilon_total"] for e in spent) <= 5.0
+    charges = [Charge("features", e["noise_multiplier"]) for e in spent]
+    assert accountant.spent(charges, 1e-5).epsilon <= 5.0
     assert len(releases) == 4 + 2 - len(refusals)
 
 

@@ -262,7 +262,7 @@ ASKED: dict[str, tuple[Callable[[SumRequest], SumRequest], str]] = {
         "task None is not one that features are of",
     ),
     "a huge fraction": (
-        lambda a: replace(a, request=replace(a.request, fraction=2.0)), "a fraction of 1.0",
+        lambda a: replace(a, request=replace(a.request, fraction=2.0)), "whole or not at all",
     ),
 }  # fmt: skip
 

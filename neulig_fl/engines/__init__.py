@@ -33,6 +33,8 @@ class Job:
         client_cpus: CPU cores, and so threads, of one client.
         client_gpus: share of a GPU that one client takes.
         server_keys: the folder of the server's keys; None: fresh ones for this run.
+        stores: the folder of the clients' stores; None: `clients` in the run's folder.
+        with_reference: whether clients note how good their experts are, as only a simulation knows.
     """
 
     scenario_file: Path
@@ -41,12 +43,23 @@ class Job:
     client_cpus: int = 1
     client_gpus: float = 0.0
     server_keys: Path | None = None
+    stores: Path | None = None
+    with_reference: bool = True
+
+    @property
+    def clients_folder(self) -> Path:
+        """The clients' stores, each by its client's name."""
+        return self.stores or self.out / "clients"
 
     @property
     def config(self) -> dict[str, str]:
         """The run config of both apps: absolute paths, because Flower's folders differ."""
-        paths = {"scenario": self.scenario_file, "out": self.out, "server-keys": self.server_keys}
-        return {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+        paths = {
+            "scenario": self.scenario_file, "out": self.out, "server-keys": self.server_keys,
+            "stores": self.stores,
+        }  # fmt: skip
+        found = {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+        return {**found, "reference": "yes"} if self.with_reference else found
 
 
 def names() -> list[str]:
