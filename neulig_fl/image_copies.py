@@ -120,12 +120,14 @@ def copies(mine: Sequence[Path], others: Sequence[Path]) -> tuple[Path, Path] | 
     """
     pairs = _of_one_name(mine, others)
     step = -(-len(pairs) // _LOOKED_AT) or 1
-    looks = [(_look(one), _look(other)) for one, other in pairs[::step]]
-    known = [(one, other) for one, other in looks if one and other]
+    looked_at = pairs[::step]
+    sides = [(_sides(one), _sides(other)) for one, other in looked_at]
+    known = [(one, other) for one, other in sides if one and other]
     for smaller, turned in ((known, False), ([(b, a) for a, b in known], True)):
-        if known and all(_is_smaller_copy(one, other) for one, other in smaller):
+        if known and all(_is_smaller(one, other) for one, other in smaller):
             first, second = pairs[0]
-            return (second, first) if turned else (first, second)
+            found = (second, first) if turned else (first, second)
+            return found if _look_alike(looked_at) else None  # images are decoded for this alone
     return None
 
 
@@ -191,28 +193,26 @@ def _sides(file: Path) -> tuple[int, int] | None:
         return None
 
 
-@dataclass(frozen=True)
-class _Look:
-    """The shorter and the longer side of an image, and its grey levels at 16 x 16."""
-
-    sides: tuple[int, int]
-    grey: NDArray[np.float32]
+def _is_smaller(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    ratios = one[0] / one[1], other[0] / other[1]
+    return one < other and abs(ratios[0] - ratios[1]) <= 0.05 * max(ratios)
 
 
-def _look(file: Path) -> _Look | None:
-    """What is compared of an image; None where it cannot be read."""
+def _look_alike(pairs: Sequence[tuple[Path, Path]]) -> bool:
+    """Whether all pairs that can be read are of one image each, and there is one."""
+    greys = [(_grey(one), _grey(other)) for one, other in pairs]
+    known = [(a, b) for a, b in greys if a is not None and b is not None]
+    return bool(known) and all(float(abs(a - b).mean()) <= _ALIKE for a, b in known)
+
+
+def _grey(file: Path) -> NDArray[np.float32] | None:
+    """An image's grey levels at 16 x 16; None where it cannot be read."""
     try:
         with image_files.opened(file) as image:
             grey = image.convert("L").resize((16, 16), Image.Resampling.BOX)
-            return _Look((min(image.size), max(image.size)), np.asarray(grey, dtype=np.float32))
+            return np.asarray(grey, dtype=np.float32)
     except Exception:  # as for `_sides`
         return None
-
-
-def _is_smaller_copy(one: _Look, other: _Look) -> bool:
-    ratios = one.sides[0] / one.sides[1], other.sides[0] / other.sides[1]
-    alike = abs(ratios[0] - ratios[1]) <= 0.05 * max(ratios)
-    return one.sides < other.sides and alike and abs(one.grey - other.grey).mean() <= _ALIKE
 
 
 def twins(files: Sequence[Path]) -> list[Path]:

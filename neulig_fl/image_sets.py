@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from neulig_fl import key_files
-from neulig_fl.files import replace_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 
 ANY = "*"
 """Images that are not known by content: they may be any."""
@@ -42,7 +42,7 @@ class ImageSets:
         path = self._folder / name
         if not path.is_file():
             key_files.private_folder(self._folder)
-            replace_atomically(path, lambda part: key_files.write_privately(part, members))
+            write_atomically(path, members, PRIVATE)
         return name
 
     def overlap(self, first: str, second: str) -> bool:

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -215,6 +215,26 @@ def joint(
     }
 
 
+def beside(
+    history: Sequence[WeightedSum], asked: Sequence[WeightedSum], overlap: Overlap = operator.eq
+) -> Iterator[tuple[list[WeightedSum], list[WeightedSum]]]:
+    """What counts together with sums that are asked for.
+
+    Args:
+        history: the sums before.
+        asked: those asked for now.
+        overlap: whether two sets of images share one.
+
+    Yields:
+        The sums before and those asked for, of each set that `joint` makes and that holds one that
+        is asked for.
+    """
+    for rows in joint([*history, *asked], overlap).values():
+        new = [s for s in rows if any(s is each for each in asked)]
+        if new:
+            yield rows[: len(rows) - len(new)], new
+
+
 def _together(anchor: str, other: WeightedSum, overlap: Overlap) -> bool:
     if MODEL in (anchor, other.statistic):
         return anchor == other.statistic
@@ -312,13 +332,9 @@ def refusal(
     """
     if not 0.0 < max_leverage <= 1.0:
         raise InputError(f"max_leverage is {max_leverage}; allowed: above 0, at most 1")
-    for rows in joint([*history, *asked], overlap).values():
-        new = [s for s in rows if any(s is each for each in asked)]
-        if not new:
-            continue
-        old = [s for s in rows if not any(s is each for each in new)]
+    for old, new in beside(history, asked, overlap):
         theirs = new if agreed is None else _like(new, agreed)
-        before, alone, after = (known(each, asked) for each in (old, theirs, rows))
+        before, alone, after = (known(each, asked) for each in (old, theirs, [*old, *new]))
         for name, value in after.items():
             most = max(before.get(name, 0.0), alone.get(name, 0.0))
             guarded = name == client or value > most + ROUNDING

@@ -81,18 +81,15 @@ def recall(root: Path, run: str | None) -> PublicIdentity | None:
     if not run:
         return None
     try:
-        text = _file(root, run).read_text(encoding="utf-8")
+        said = strict_json.parsed(_file(root, run).read_bytes())
+        found = PublicIdentity.read(said["identity"]) if said[RUN] == run else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadReply) as error:
         raise _damaged() from error
-    try:
-        said = strict_json.parsed(text)
-        if said[RUN] == run:
-            return PublicIdentity.read(said["identity"])
-    except (ValueError, KeyError, TypeError, BadReply):
-        pass
-    raise _damaged()
+    if found is None:
+        raise _damaged()
+    return found
 
 
 def _file(root: Path, run: str) -> Path:

@@ -139,10 +139,10 @@ def rows(
     """
     rounds: dict[str, _Round] = {}
     for column, said in histories.items():
-        for place, event in enumerate(said):
+        for event in said:
             known = rounds.setdefault(event["round"], _Round())
             _note(known, column, event)
-            if any(later["round"] != event["round"] for later in said[place + 1 :]):
+            if event["round"] != said[-1]["round"]:  # a client is in one sum at a time
                 known.over.add(column)
     found, sure = [], {*whole, own}
     for each in rounds.values():
@@ -223,7 +223,7 @@ class Sums:
 
     def claims(self) -> Claims:
         """What the client's vectors would be worth in them, for limits."""
-        found = [self._claims(account) for account in self.past or [()]]
+        found = [self._claims(account) for account in self.past]
         return Claims(
             leverage=round(max(highest for highest, _ in found), 12),
             group_size=min(each.group_size for each in self.asked),
@@ -233,12 +233,11 @@ class Sums:
     def _claims(self, past: Sequence[WeightedSum]) -> tuple[float, int]:
         """Its largest leverage, and how many sums of its vectors count together."""
         highest, most = 0.0, 0
-        for together in leverage.joint([*past, *self.asked], self.overlap).values():
-            if any(s is each for s in together for each in self.asked):
-                known = leverage.known(together, self.asked)
-                highest = max(highest, known.get(self.client, 0.0))
-                own = [s for s in together if self.client in s.weights]
-                most = max(most, len(own))
+        for old, new in leverage.beside(past, self.asked, self.overlap):
+            together = [*old, *new]
+            known = leverage.known(together, self.asked)
+            highest = max(highest, known.get(self.client, 0.0))
+            most = max(most, sum(self.client in s.weights for s in together))
         return highest, most
 
     def refusal(self, layers: Sequence[Layer]) -> str | None:
@@ -249,7 +248,7 @@ class Sums:
         Args:
             layers: every policy that counts, each with its `max_leverage`.
         """
-        reasons = (self._refusal(layers, account) for account in self.past or [()])
+        reasons = (self._refusal(layers, account) for account in self.past)
         return next((reason for reason in reasons if reason is not None), None)
 
     def _refusal(self, layers: Sequence[Layer], past: Sequence[WeightedSum]) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from neulig_fl import key_files, strict_json
 from neulig_fl.errors import InputError
-from neulig_fl.files import replace_atomically
+from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.keys import PublicIdentity
 from neulig_fl.ledger import OUTCOME, canonical
 from neulig_fl.leverage import WeightedSum
@@ -183,10 +183,7 @@ class Peers:
                 )
         if not keys.items() <= before.items():
             key_files.private_folder(self._folder)
-            text = canonical({**before, **keys}).encode()
-            replace_atomically(
-                self._folder / _KEYS, lambda part: key_files.write_privately(part, text)
-            )
+            write_atomically(self._folder / _KEYS, canonical({**before, **keys}), PRIVATE)
 
     def _keys(self) -> dict[str, str]:
         try:
@@ -215,10 +212,7 @@ class Peers:
         for name, statement in statements.items():
             if list(before.get(name, ())) != list(statement.events):
                 text = canonical(list(statement.events))
-                replace_atomically(
-                    self._folder / name,
-                    lambda part, text=text: key_files.write_privately(part, text.encode()),  # type: ignore[misc]
-                )
+                write_atomically(self._folder / name, text, PRIVATE)
 
     def _read(self, name: str) -> Sequence[Event]:
         try:

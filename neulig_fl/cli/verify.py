@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neulig_fl.cli.options import AsJson
-from neulig_fl.cli.streams import echo_json
+from neulig_fl.cli.streams import echo, echo_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,9 +60,8 @@ def verify(
       neulig-fl verify results --trust north=ed25519:0TmC...
       neulig-fl verify results --trust my-copy.yaml
     """
-    from rich.console import Console
-
     from neulig_fl.cli.exits import FAILED, say_error
+    from neulig_fl.consoles import PlainConsole
     from neulig_fl.errors import RunError
     from neulig_fl.report.figures import plain
     from neulig_fl.verification import verify as verified
@@ -72,7 +71,7 @@ def verify(
         echo_json(_record(found), indent=2)
     else:
         for each in found:
-            show(each, Console())
+            show(each, PlainConsole())
     for failure in (failure for each in found for failure in each.failures):
         say_error(RunError(plain(str(failure))))
     if not all(each.holds for each in found):
@@ -138,7 +137,7 @@ def show(found: Findings, console: Console) -> None:
             width = max(console.width, _NARROWEST)
             whole = textwrap.wrap(plain(line), width, initial_indent=first, subsequent_indent=next_)
         for part in whole:
-            typer.echo(part)
+            echo(part)
 
 
 def _lines(found: Findings) -> Iterator[tuple[int, str]]:

@@ -220,7 +220,8 @@ def test_a_client_that_fell_silent_is_believed_only_with_the_refusals(
     entered: int, few: int
 ) -> None:
     """Without it a run that asked too often would not verify, or any refusal could be invented."""
-    own = [{"event": "refusal", "client": "ada", "run": RUN, "index": i} for i in range(entered)]
+    entry = {"event": "refusal", "client": "ada", "run": RUN, "reason": "no"}
+    own = [{**entry, "index": i} for i in range(entered)]
     receipts: list[dict[str, Any]] = [
         {"client": "ada", "reason": f"refused: {reason}"}
         for reason in [*["no"] * entered, *[ledger.SILENT] * 3]
