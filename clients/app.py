@@ -57,9 +57,8 @@ def _respond(
     scenario = load_resolved(config.scenario)
     torch.set_num_threads(scenario.resources.client_cpus)
     name = _name(scenario, config)
-    store = config.store or config.stores / name
-    known = (config.keys, config.policy, config.server, config.reference)
-    party = Party(scenario, scenario.seed, name, store, *known)
+    known = (config.keys, config.policy, config.server, config.reference, config.address_book)
+    party = Party(scenario, scenario.seed, name, config.store(name), *known, str(context.run_id))
     try:
         return party.answer(action, body, payload)
     except Exception as error:

@@ -21,6 +21,9 @@ from neulig_fl.files import replace_atomically, sweep
 from neulig_fl.keys import Identity
 from neulig_fl.records import Field
 
+KEYS = "keys"
+"""The folder of a client's keys, where they have none of their own."""
+
 FACTS = ("stage", "client", "kind", "queries", "protection", "rows", "bytes", "sha256", "epsilon")
 """What every entry says, null where it does not apply."""
 
@@ -59,7 +62,7 @@ class ClientStore:
     def __init__(self, root: Path, run: str | None = None, keys: Path | None = None) -> None:
         self.root = root
         self.run = run
-        self._keys = keys or root / "keys"
+        self._keys = keys or root / KEYS
         self._held = 0
         self._read: list[ledger.Entry] | None = None
 
@@ -81,7 +84,7 @@ class ClientStore:
     @cached_property
     def _secret(self) -> bytes:
         key_files.private_folder(self.root)
-        return key_files.secret(self.root / "keys" / "store.key")
+        return key_files.secret(self.root / KEYS / "store.key")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -116,7 +119,7 @@ class ClientStore:
 
     def sweep(self) -> None:
         """Remove what killed processes left half-written here."""
-        for name in ("", "releases", "keys", "servers", "peers", "images"):
+        for name in ("", "releases", KEYS, "servers", "peers", "images"):
             sweep(self.root / name)
 
     def tag(self, *parts: str) -> str:

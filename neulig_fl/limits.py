@@ -14,7 +14,7 @@ from neulig_fl import accountant
 from neulig_fl.accountant import Charge
 from neulig_fl.expert_account import charges
 from neulig_fl.ledger import Entry
-from neulig_fl.policy_models import Limits
+from neulig_fl.policy_models import Limits, Policy
 from neulig_fl.scenario_values import OUTPUT_KINDS, SUMS, end_of
 
 COUNTED_ROWS = frozenset({"inputs", *OUTPUT_KINDS})
@@ -133,6 +133,26 @@ def _over(name: str, most: int, left: int, more: int | None) -> str | None:
 def _delta(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
     claims = candidate.claims
     return None if claims.charge is None else delta_refusal(limits, claims.delta)
+
+
+def run_refusal(rules: Policy, scenario: str, before: int) -> str | None:
+    """Why a policy takes no part in one more run; None when it does.
+
+    Args:
+        rules: of one place.
+        scenario: hash of the run's resolved scenario.
+        before: runs that began at this client's store.
+
+    Example:
+        >>> run_refusal(Policy(limits=Limits(max_runs=1)), "", 1)
+        'limit max_runs 1: 1 began here before'
+    """
+    if rules.scenarios is not None and scenario not in rules.scenarios:
+        return f"scenarios: {scenario} is not among those that it approves"
+    most = rules.limits.max_runs
+    if most is not None and before >= most:
+        return f"limit max_runs {most}: {before} began here before"
+    return None
 
 
 def delta_refusal(limits: Limits, delta: float | None, clients: int = 1) -> str | None:

@@ -12,15 +12,17 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import engines, machine, progress
+from neulig_fl import address_book, engines, machine, progress
 from neulig_fl.files import PRIVATE, sweep, write_atomically
+from neulig_fl.recipients import Servers
 from neulig_fl.report import Report, composition, summary
 from neulig_fl.run_folders import SCENARIO_FILE, held_stores, run_folder, write_overrides
 from neulig_fl.scenario import OpenedScenario, Scenario, dump, open_scenario
+from neulig_fl.scenario_values import SERVER
 
 Show = Callable[[progress.Event], None]
 
@@ -36,7 +38,8 @@ class Kept:
     """What a run takes from outside of its folder and leaves there, and what it leaves out.
 
     Args:
-        server_keys: the folder of the server's keys; fresh ones for the run if None.
+        server_keys: the folder of the server's keys; if None, `server` among the stores that are
+            kept, since clients know their server again, and else fresh ones for the run.
         stores: the folder of the clients' stores; in the run's folder if None.
         with_reference: whether each expert's own accuracy is measured.
     """
@@ -44,6 +47,13 @@ class Kept:
     server_keys: Path | None = None
     stores: Path | None = None
     with_reference: bool = True
+
+    @property
+    def keys_of_server(self) -> Path | None:
+        """Where the server's keys lie; None: nowhere."""
+        if self.server_keys is not None or self.stores is None:
+            return self.server_keys
+        return self.stores / SERVER
 
 
 NOTHING_KEPT = Kept()
@@ -154,12 +164,17 @@ def _run_seed(
         clients=len(one.clients),
         client_cpus=one.resources.client_cpus,
         client_gpus=one.resources.client_gpus,
-        server_keys=kept.server_keys,
+        server_keys=kept.keys_of_server,
         stores=kept.stores,
         with_reference=kept.with_reference,
     )
-    for client in one.clients:  # an earlier run's figures are not this one's
-        (job.clients_folder / client.name / REFERENCE).unlink(missing_ok=True)
+    book = address_book.introduce(one, job.clients_folder, folder / address_book.FILE)
+    job = replace(job, address_book=book)
+    for client in one.clients:
+        store = job.clients_folder / client.name
+        (store / REFERENCE).unlink(missing_ok=True)  # an earlier run's figures are not this one's
+        if kept.stores is None:  # nor is its server, whose keys were for that run alone
+            Servers(store).forget()
     with progress.Follower(events, show) if show else nullcontext():
         engines.run(engine, job)
     return _compose(read, seed, engine, job, time.perf_counter() - start).write(folder)

@@ -259,7 +259,8 @@ def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
     if any(share.protection == "sealed" for share in shares) and SERVER not in scenario.trust:
         found.append(
             "Records were sealed to the key that the server said when the run began; no key of the "
-            "server is pinned (trust: {server: KEY}), so the clients trusted it on first use."
+            "server is pinned (trust: {server: KEY}), so the clients believed that of their first "
+            "run."
         )
     if fitted is not None:
         found.append(f"best-single is the expert of {fitted.best_single}: {fitted.choice}.")

@@ -357,7 +357,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
     [
         ("", "1:1: the file is empty"),
         ("# nothing\n", "1:1: the file is empty"),
-        ("{}\n", "1:1: the policy says nothing; give it one of preset, allow, never, only, limits"),
+        ("{}\n", "1:1: the policy says nothing; give it one of preset, allow, never, only, limits, scenarios"),
         ("- never\n", "1:1: the file is no mapping"),
         ("alow: []\n", "1:1: alow: unknown key; .* did you mean allow?"),
         ("allow:\n", "1:7: allow: is empty; write [] to let nothing out"),

@@ -42,7 +42,10 @@ class Spoiling(tiny.InProcess):
     def answer(self, ask: Ask) -> Answer:
         """As `InProcess.answer`."""
         found = super().answer(ask)
-        hit = ask.action == "sum" and (ask.client, ask.body["step"]) == (self.client, self.step)
+        hit = ask.action == "sum" and (ask.client, ask.body["asked"]["step"]) == (
+            self.client,
+            self.step,
+        )
         return self.spoil(found) if hit else found
 
 

@@ -48,7 +48,7 @@ def run(
         typer.Option(
             metavar="FOLDER",
             help="The server's keys, which clients can pin (`neulig-fl keys FOLDER` prints them).",
-            show_default="fresh ones for this run",
+            show_default="fresh ones for this run, or those among the --stores",
         ),
     ] = None,
     stores: Annotated[

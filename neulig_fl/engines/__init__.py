@@ -34,6 +34,7 @@ class Job:
         client_gpus: share of a GPU that one client takes.
         server_keys: the folder of the server's keys; None: fresh ones for this run.
         stores: the folder of the clients' stores; None: `clients` in the run's folder.
+        address_book: the clients' keys, for each of them; None where they do not sum.
         with_reference: whether clients note how good their experts are, as only a simulation knows.
     """
 
@@ -44,6 +45,7 @@ class Job:
     client_gpus: float = 0.0
     server_keys: Path | None = None
     stores: Path | None = None
+    address_book: Path | None = None
     with_reference: bool = True
 
     @property
@@ -55,10 +57,16 @@ class Job:
     def config(self) -> dict[str, str]:
         """The run config of both apps: absolute paths, because Flower's folders differ."""
         paths = {
-            "scenario": self.scenario_file, "out": self.out, "server-keys": self.server_keys,
-            "stores": self.stores,
+            "scenario": self.scenario_file, "out": self.out, "server-keys": self.server_keys
         }  # fmt: skip
-        found = {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+        return {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+
+    @property
+    def node(self) -> dict[str, str]:
+        """What every client's node knows by itself, where all nodes are this machine's."""
+        book = self.address_book
+        found = {"stores": str(self.clients_folder.absolute())}
+        found |= {} if book is None else {"address-book": str(book.absolute())}
         return {**found, "reference": "yes"} if self.with_reference else found
 
 

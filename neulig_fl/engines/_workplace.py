@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from neulig_fl.engines._apps import copy_app
@@ -22,6 +23,7 @@ from neulig_fl.engines._command import names as flower_commands
 from neulig_fl.engines._environment import environment, scripts_folder, temporary_folder
 from neulig_fl.engines._processes import end_marked, interruptible
 from neulig_fl.errors import EngineError
+from neulig_fl.flower_io import node_variable
 
 Process = subprocess.Popen[bytes]
 
@@ -139,11 +141,18 @@ class Workplace:
 
 
 @contextmanager
-def workplace(app: Path) -> Iterator[Workplace]:
-    """Make a workplace with a copy of the app; afterwards end its processes and remove it."""
+def workplace(app: Path, node: Mapping[str, str] = MappingProxyType({})) -> Iterator[Workplace]:
+    """Make a workplace with a copy of the app; afterwards end its processes and remove it.
+
+    Args:
+        app: the apps' folder.
+        node: what every client's node knows by itself; in the environment, because Flower makes
+            the node configs of a simulation and a run config is the word of whoever submits it.
+    """
     with interruptible() as interrupts:
         root = Path(tempfile.mkdtemp(prefix="nfl-", dir=temporary_folder()))
-        place = Workplace(root, environment(os.environ, root))
+        own = {node_variable(key): value for key, value in node.items()}
+        place = Workplace(root, {**environment(os.environ, root), **own})
         try:
             place.prepare(app)
             yield place

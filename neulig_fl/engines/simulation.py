@@ -52,7 +52,7 @@ def run(job: Job, app: Path | None = None) -> None:
             "install flwr[simulation], or choose --engine local"
         )
     log_file = job.out / LOG
-    with open_privately(log_file, "ab") as log, workplace(app or app_dir()) as place:
+    with open_privately(log_file, "ab") as log, workplace(app or app_dir(), job.node) as place:
         submitter = _start_submitter(place, job, log)
         superlink = _start_superlink(place, log, log_file)
         _say(submitter, "ready")

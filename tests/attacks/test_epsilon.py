@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,9 @@ ASKED = {
 }  # fmt: skip
 
 
+_RUNS = itertools.count()
+
+
 def _party(scenario: Scenario, root: Path, setting: Setting | None = None) -> Party:
     party = Party(scenario, scenario.seed, "ada", root)
     party.__dict__["setting"] = setting or open_setting(scenario, scenario.seed)
@@ -38,8 +42,8 @@ def _party(scenario: Scenario, root: Path, setting: Setting | None = None) -> Pa
 def _answers(party: Party, *bodies: dict[str, Any]) -> list[bytes]:
     """The payloads that requests get, each in another run."""
     return [
-        bytes(party.answer("release", {**body, "run": f"{run:032x}"}, b"")[1])
-        for run, body in enumerate(bodies)
+        bytes(tiny.say(party, "release", {**body, "run": f"{next(_RUNS):032x}"}, b"")[1])
+        for body in bodies
     ]
 
 
@@ -65,7 +69,7 @@ def test_a_request_spelled_otherwise_gets_no_fresh_noise(
     assert first == again == last
     assert _events(party.root) == ["release", "repeat", "repeat"]
     assert {e["fraction"] for e in ClientStore(party.root).entries()} == {1.0}
-    assert "1.0" in ledger.canonical(party.answer("release", {**ASKED, **spelled}, b"")[0])
+    assert "1.0" in ledger.canonical(tiny.say(party, "release", {**ASKED, **spelled}, b"")[0])
 
 
 @pytest.mark.parametrize("fraction", [True, "1", "1.0", [1], None, {"value": 1}], ids=str)
@@ -74,7 +78,7 @@ def test_a_request_is_one_form_or_none(fraction: Any, data: Path, tmp_path: Path
     scenario = tiny.scenario(tmp_path, data, stages=[{"name": "one", "share": [POOL]}])
     party = _party(scenario, tmp_path / "ada")
     with pytest.raises(ClientRefused, match="not one that neulig-fl makes"):
-        party.answer("release", {**ASKED, "fraction": fraction}, b"")
+        tiny.say(party, "release", {**ASKED, "fraction": fraction}, b"")
     with pytest.raises(InputError, match="its fraction is none"):
         Request.read({**ASKED, "fraction": fraction})
     assert _events(party.root) == ["refusal"]
@@ -155,7 +159,7 @@ def test_what_leaves_whole_has_no_fractions(data: Path, tmp_path: Path) -> None:
     whole = asdict(Request("merging", "A", "parameters"))
     for fraction in (0.5, 0.25, 0.125):
         with pytest.raises(ClientRefused, match="parameters leaves whole or not at all"):
-            party.answer("release", {**whole, "fraction": fraction}, b"")
+            tiny.say(party, "release", {**whole, "fraction": fraction}, b"")
     assert not (party.root / "releases").exists()
 
 
@@ -188,10 +192,10 @@ def test_kept_answers_to_other_pictures_are_not_this_runs(data: Path, tmp_path: 
     sets = [bytes([number]) * (12 * 3 * 32 * 32) for number in (0, 90)]
     asked = {k: v for k, v in ASKED.items() if k != "protection"} | {"kind": "labels"}
     for run, pictures in enumerate(sets):
-        assert party.answer("release", {**asked, "run": f"{run:032x}"}, pictures)[1]
-    assert party.answer("release", {**asked, "run": "f" * 32}, sets[0])[1]
+        assert tiny.say(party, "release", {**asked, "run": f"{run:032x}"}, pictures)[1]
+    assert tiny.say(party, "release", {**asked, "run": "f" * 32}, sets[0])[1]
     with pytest.raises(ClientRefused, match="other pictures than before came as queries pool"):
-        party.answer("release", {**asked, "run": "f" * 32}, sets[1])
+        tiny.say(party, "release", {**asked, "run": "f" * 32}, sets[1])
     assert _events(party.root) == ["release", "release", "repeat", "refusal"]
 
 
@@ -243,7 +247,7 @@ def test_a_delta_that_promises_nothing_is_refused(
     scenario = _unchecked(honest, delta=delta).model_copy(update={"clients": clients})
     party = _party(scenario, tmp_path / "ada")
     with pytest.raises(ClientRefused, match=re.escape(told)):
-        party.answer("release", ASKED, b"")
+        tiny.say(party, "release", ASKED, b"")
     assert _events(party.root) == ["refusal"]
 
 
@@ -259,8 +263,8 @@ def test_a_nodes_own_delta_counts_whatever_the_scenario_says(data: Path, tmp_pat
     party = _party(scenario, tmp_path / "ada")
     guarded = dataclasses.replace(party, policy_file=own)
     with pytest.raises(ClientRefused, match=r"this node's own policy: limit max_delta 1e-05"):
-        guarded.answer("release", ASKED, b"")
-    assert party.answer("release", ASKED, b"")[1]
+        tiny.say(guarded, "release", ASKED, b"")
+    assert tiny.say(party, "release", ASKED, b"")[1]
 
 
 @pytest.mark.parametrize(("most", "fits"), [("1.0e-5", True), ("1.0e-6", False)])
@@ -274,10 +278,10 @@ def test_a_budget_is_judged_at_the_policys_delta(
     own.write_text(f"limits: {{max_epsilon: 1.0, max_delta: {most}}}\n")
     party = dataclasses.replace(_party(scenario, tmp_path / "ada"), policy_file=own)
     if fits:
-        assert party.answer("release", ASKED, b"")[1]
+        assert tiny.say(party, "release", ASKED, b"")[1]
     else:
         with pytest.raises(ClientRefused, match=r"come to 1\.\d+ at delta 1e-06"):
-            party.answer("release", ASKED, b"")
+            tiny.say(party, "release", ASKED, b"")
 
 
 def test_kept_noise_is_not_handed_out_under_a_larger_delta(data: Path, tmp_path: Path) -> None:
@@ -293,7 +297,7 @@ def test_kept_noise_is_not_handed_out_under_a_larger_delta(data: Path, tmp_path:
     assert (entry["event"], entry["delta"]) == ("repeat", 1e-7)
     assert entry["epsilon"] > ClientStore(party.root).entries()[0]["epsilon"]
     with pytest.raises(ClientRefused, match="limit max_delta"):
-        _party(_unchecked(scenario, delta=0.2), party.root).answer("release", ASKED, b"")
+        tiny.say(_party(_unchecked(scenario, delta=0.2), party.root), "release", ASKED, b"")
     assert _events(party.root) == ["release", "repeat", "repeat", "refusal"]
 
 
@@ -368,8 +372,8 @@ def test_an_account_that_the_whole_ledger_does_not_bear_out_does_not_verify(
     store = ClientStore(tmp_path / "out" / "clients" / "ada", "ee" * 16)
     monkeypatch.setattr(expert_account, "account", lambda entries, entry: honest([], entry))
     party = _party(tiny.scenario(tmp_path, data), store.root)
-    party.answer(
-        "release", {**asdict(Request("outputs", "A", "offset-sum")), "run": "ee" * 16}, b""
+    tiny.say(
+        party, "release", {**asdict(Request("outputs", "A", "offset-sum")), "run": "ee" * 16}, b""
     )
     stages = [{"name": "one", "share": [POOL]}]
     portland = {"epochs": 2, "alignment": "none"}

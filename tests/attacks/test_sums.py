@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import tiny_sums
 from tiny_sums import CLIENTS, MEAN, Hand
 
@@ -326,7 +327,8 @@ def test_no_share_is_left_on_a_disk_after_a_sum(hand: Hand) -> None:
 def test_the_shares_of_a_sum_that_was_given_up_go_with_the_next_run(hand: Hand) -> None:
     """Without it they would lie there until the next sum, which may never come."""
     hand.until("mask")
-    hand.party("ada").answer("hello", {"run": hand.run}, b"")
+    ada = hand.party("ada")
+    ada.answer("hello", tiny.opening(ada, hand.run), b"")
     assert hand.store("ada").kept_sum()
-    hand.party("ada").answer("hello", {"run": "cd" * 16}, b"")
+    ada.answer("hello", tiny.opening(ada, "cd" * 16), b"")
     assert hand.store("ada").kept_sum() is None

@@ -45,9 +45,14 @@ def test_both_apps_get_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert job.config == {
         "scenario": str(tmp_path / "s.json"),
         "out": str(tmp_path / "run"),
-        "stores": str(tmp_path / "kept"),
     }
-    assert Job(Path("s.json"), Path("run"), clients=2).config["reference"] == "yes"
+    assert job.node == {"stores": str(tmp_path / "kept")}
+    plain = Job(Path("s.json"), Path("run"), clients=2, address_book=Path("book.json"))
+    assert plain.node == {
+        "stores": str(tmp_path / "run" / "clients"),
+        "address-book": str(tmp_path / "book.json"),
+        "reference": "yes",
+    }
 
 
 def test_an_earlier_outcome_is_not_taken_for_this_run(

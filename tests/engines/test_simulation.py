@@ -84,8 +84,8 @@ def homes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     made: list[Path] = []
 
     @contextmanager
-    def noted(app: Path) -> Iterator[Workplace]:
-        with workplace(app) as place:
+    def noted(*given: Any) -> Iterator[Workplace]:
+        with workplace(*given) as place:
             made.append(place.root)
             yield place
 
