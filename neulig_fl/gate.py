@@ -314,7 +314,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         case = Case(request.kind, rows, share, holdings.start)
         stated: Stated = guard.stated(case)
         said = fact(side, request, expert=expert, data=data, **stated.facts)
-        reason = other_pictures(side, request, said)
+        reason = other_images(side, request, said)
         if found is not None and reason is None:
             return store.receipted(found, said, wrap)
         counted = rows if request.kind in records.PER_QUERY else None
@@ -341,19 +341,27 @@ def _wrapping(guard: ModuleType, way: Way, size: int) -> Wrap:
     return wrap
 
 
-def other_pictures(side: Side, request: Request, said: Mapping[str, Any]) -> str | None:
-    """A query set that comes by value is what it was when it first came, or it would be any."""
-    if not _by_value(side.scenario, request):
+def other_images(side: Side, request: Request, said: Mapping[str, Any]) -> str | None:
+    """Why a record is of other images than before; None when it is not, or may be.
+
+    A query set that comes by value is what it was when it first came in the run, or it would be
+    any. A statistic of an expert is measured on the same images in all runs, or the difference of
+    two would be that of a few images, one perhaps.
+    """
+    left = (e for e in side.store.entries() if e["event"] in (ledger.RELEASE, ledger.REPEAT))
+    if request.kind in records.MEASURED:
+        told = f"{request.kind} was measured on other images before"
+        before = [e for e in left if (e["kind"], e["expert"]) == (request.kind, said["expert"])]
+    elif _by_value(side.scenario, request):
+        told = f"other pictures than before came as queries {request.queries}"
+        same = ("run", "expert", "group", "queries", "fraction")
+        asked = {**said, "run": side.store.run}
+        before = [
+            entry
+            for entry in left
+            if entry["kind"] in records.OUTPUT_KINDS
+            and all(entry[key] == asked[key] for key in same)
+        ]
+    else:
         return None
-    same = ("run", "expert", "group", "queries", "fraction")
-    asked = {**said, "run": side.store.run}
-    before = [
-        entry
-        for entry in side.store.entries()
-        if entry["event"] in (ledger.RELEASE, ledger.REPEAT)
-        and entry["kind"] in records.OUTPUT_KINDS
-        and all(entry[key] == asked[key] for key in same)
-    ]
-    if all(entry["data"] == asked["data"] for entry in before):
-        return None
-    return f"other pictures than before came as queries {request.queries}"
+    return None if all(entry["data"] == said["data"] for entry in before) else told

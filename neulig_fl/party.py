@@ -53,6 +53,7 @@ from neulig_fl.records import (
     share_of,
 )
 from neulig_fl.scenario import Client, Scenario
+from neulig_fl.scenario_values import MEASURED_KINDS
 from neulig_fl.sum_requests import image_ids
 from neulig_fl.sum_state import SumInProgress
 from neulig_fl.summing import Summing
@@ -299,13 +300,15 @@ class PartyHoldings:
 
     @cached_property
     def data_hash(self) -> str:
-        """Identifies the expert and the queries' images, whatever they are called."""
-        return data_hash(self._party.setting, self.expert, self._blocks, self._payload)
+        """Identifies the expert and the images that it is asked about, whatever they are called."""
+        measured = self._request.kind in MEASURED_KINDS
+        asked = [self._measured_on] if measured else self._blocks
+        return data_hash(self._party.setting, self.expert, asked, self._payload)
 
     @property
     def record_hash(self) -> str:
         """Identifies all that the record's numbers follow from besides its kind and shape."""
-        basis = Basis(self._request.kind, self.data_hash, self._blocks, self._measured_on)
+        basis = Basis(self._request.kind, self.data_hash, self._blocks, self._measured_on.task)
         return basis.record_hash(self._party.setting)
 
     @cached_property

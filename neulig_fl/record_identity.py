@@ -26,7 +26,7 @@ def data_hash(
     Args:
         setting: the scenario, opened.
         expert: identifies the expert.
-        asked: the queries.
+        asked: the queries, or the images that a statistic is measured on.
         payload: the queries' images, where they travel by value; they count in place of `asked`.
     """
     parts = [expert, setting.family.preprocessing.key]
@@ -44,13 +44,13 @@ class Basis:
         kind: of the record.
         data: `data_hash`.
         asked: the queries.
-        own: the client's training images, as many as statistics are measured on.
+        own: the client's own task, on whose training images statistics are measured.
     """
 
     kind: str
     data: str
     asked: Sequence[Block]
-    own: Block
+    own: Task
 
     def record_hash(self, setting: Setting) -> str:
         """Identifies the numbers, among records of this kind and shape."""
@@ -64,8 +64,7 @@ class Basis:
         elif self.kind in OUTPUT_KINDS - {"features"}:
             yield from (_head(setting, task) for task in setting.tasks.values())
         elif self.kind in MEASURED_KINDS:
-            yield _head(setting, self.own.task)
-            yield self.own.images
+            yield _head(setting, self.own)
         elif self.kind != "features":  # what is told of a model is told against theta_0
             yield f"{setting.scenario.experts.origin} {setting.family.weights_hash}"
 

@@ -138,12 +138,20 @@ def _shares(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _examples(scenario: Scenario) -> Iterator[Problem]:
+    """What is measured on examples, and on as many of them in every stage."""
+    first: dict[str, int] = {}
     for i, stage in enumerate(scenario.stages):
         for j, share in enumerate(stage.share):
-            if share.examples is not None and share.kind not in MEASURED_KINDS:
-                read = " and ".join(MEASURED_KINDS)
-                what = f"only {read} are measured on examples (got {shown(share.examples)})"
-                yield Problem(("stages", i, "share", j, "examples"), f"{what}; leave it out")
+            steps, got = ("stages", i, "share", j, "examples"), f"(got {shown(share.examples)}"
+            if share.measured_on is None:
+                if share.examples is not None:
+                    what = f"only {' and '.join(MEASURED_KINDS)} are measured on examples {got})"
+                    yield Problem(steps, f"{what}; leave it out")
+                continue
+            before = first.setdefault(share.kind, share.measured_on)
+            if share.measured_on != before:
+                what = f"another number than before {got}, not {before})"
+                yield Problem(steps, f"{what}; the difference of two tells of a few images alone")
 
 
 def _noise(scenario: Scenario) -> Iterator[Problem]:

@@ -223,7 +223,7 @@ def contribute(side: Side, held: SumInProgress, delivery: bytes, holdings: SumHo
         tag = side.store.tag("expert", holdings.expert)
         fact = join(side, held, after.peers, Weighed(size, rows, tag))
         fact["data"] = side.store.tag("data", holdings.data_hash)
-        problem = gate.other_pictures(side, request, fact)
+        problem = gate.other_images(side, request, fact)
         if problem is not None:
             gate.refuse(side, problem, request)
         with refusing(side, asked):
