@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,9 +20,16 @@ from typing import IO
 from neulig_fl.engines._apps import copy_app
 from neulig_fl.engines._command import SIMULATION
 from neulig_fl.engines._command import names as flower_commands
-from neulig_fl.engines._environment import environment, scripts_folder, temporary_folder
+from neulig_fl.engines._environment import (
+    environment,
+    scripts_folder,
+    temporary_folder,
+    token_file,
+)
 from neulig_fl.engines._processes import end_marked, interruptible
+from neulig_fl.engines._superlink import ADDRESS
 from neulig_fl.errors import EngineError
+from neulig_fl.files import open_privately
 from neulig_fl.flower_io import node_variable
 
 Process = subprocess.Popen[bytes]
@@ -61,7 +68,7 @@ class Workplace:
         return self.root / "status.json"
 
     def prepare(self, app: Path) -> None:
-        """Lay out the folder: a copy of the app, and commands that stand in for Flower's."""
+        """Lay out the folder: a copy of the app, stand-ins for Flower's commands, Ray's token."""
         for folder in (
             self.empty,
             self.root / "tmp",
@@ -76,11 +83,10 @@ class Workplace:
             stand_in = scripts_folder(self.root) / name
             stand_in.write_bytes(os.fsencode(f"#!/bin/sh\n{call}\n"))
             stand_in.chmod(0o700)
-
-    def connect(self, port: int) -> None:
-        """Tell Flower's commands where our SuperLink is."""
-        lines = [f"[superlink.{CONNECTION}]", f'address = "127.0.0.1:{port}"', "insecure = true"]
+        lines = [f"[superlink.{CONNECTION}]", f'address = "{ADDRESS}"', "insecure = true"]
         (self.root / "config.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with open_privately(token_file(self.root), "x", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
 
     def write_config(self, config: Mapping[str, str]) -> Path:
         """Write a run config of paths; a JSON string is a TOML string too."""
@@ -160,11 +166,3 @@ def workplace(app: Path, node: Mapping[str, str] = MappingProxyType({})) -> Iter
             interrupts.hold()
             place.end()
         interrupts.pass_on()
-
-
-def free_port() -> int:
-    """Choose a TCP port of this machine that nobody listens on; somebody may take it at once."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

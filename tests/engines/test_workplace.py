@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import tomllib
@@ -15,7 +17,8 @@ import pytest
 
 from neulig_fl.engines import _processes
 from neulig_fl.engines._apps import app_dir, app_settings
-from neulig_fl.engines._processes import interruptible, marked
+from neulig_fl.engines._environment import token_file
+from neulig_fl.engines._processes import interruptible, marked, open_to_others
 from neulig_fl.engines._workplace import Workplace, workplace
 from neulig_fl.errors import EngineError
 
@@ -39,6 +42,12 @@ def test_the_apps_are_where_they_are_looked_for() -> None:
     """Without it an installed neulig-fl could not start a run."""
     components = app_settings(app_dir())["components"]
     assert components == {"serverapp": "server.app:app", "clientapp": "clients.app:app"}
+
+
+def test_the_tests_app_takes_what_the_apps_take() -> None:
+    """Without it Flower refuses the tests' app as soon as a run's config has a new key."""
+    tiny = app_settings(Path(__file__).with_name("tiny_app"))
+    assert tiny["config"] == app_settings(app_dir())["config"]
 
 
 def test_only_the_app_is_copied(tmp_path: Path) -> None:
@@ -80,6 +89,30 @@ def test_a_process_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
     with workplace(app_dir()) as place:
         process = _start(place, STUBBORN)
     assert not psutil.pid_exists(process.pid)
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "found"),
+    [
+        ("127.0.0.1", socket.AF_INET, False),
+        ("::1", socket.AF_INET6, False),
+        ("::ffff:127.0.0.1", socket.AF_INET6, False),
+        ("0.0.0.0", socket.AF_INET, True),
+        ("::", socket.AF_INET6, True),
+    ],
+)
+def test_what_listens_for_other_machines_is_found(
+    host: str, family: socket.AddressFamily, found: bool
+) -> None:
+    """Without it a run goes on with a Ray that the whole network can use."""
+    with socket.socket(family) as listener:
+        try:
+            listener.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        listener.listen()
+        address = f"{host}:{listener.getsockname()[1]}"
+        assert (address in open_to_others([psutil.Process()])) is found
 
 
 @pytest.mark.parametrize(
@@ -140,6 +173,21 @@ def test_a_missing_command_is_one_clear_error(tmp_path: Path) -> None:
     """Without it a broken installation would end in a FileNotFoundError."""
     with pytest.raises(EngineError, match="lacks flower-superlink; install flwr again"):
         Workplace(tmp_path, {}).command("flower-superlink")
+
+
+def test_rays_token_is_new_and_its_owners_alone() -> None:
+    """Without it Ray's tasks can be submitted with a token of another run, or by who reads along."""
+    tokens = []
+    for _ in range(2):
+        with workplace(app_dir()) as place:
+            assert stat.S_IMODE(place.root.stat().st_mode) == 0o700
+            file = token_file(place.root)
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert place.environment["RAY_AUTH_TOKEN_PATH"] == str(file)
+            tokens.append(file.read_text())
+            assert tokens[-1] not in place.environment.values()
+    assert tokens[0] != tokens[1]
+    assert all(len(bytes.fromhex(token)) == 32 for token in tokens)
 
 
 def test_flowers_commands_need_no_scripts(tmp_path: Path) -> None:
