@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,16 +26,18 @@ from neulig_fl.engines._environment import (
     temporary_folder,
     token_file,
 )
-from neulig_fl.engines._processes import end_marked, interruptible
+from neulig_fl.engines._processes import end_marked, interruptible, marked
 from neulig_fl.engines._superlink import ADDRESS
 from neulig_fl.errors import EngineError
-from neulig_fl.files import open_privately
+from neulig_fl.files import held_folder, open_privately, sweep
 from neulig_fl.flower_io import node_variable
 
 Process = subprocess.Popen[bytes]
 
 CONNECTION = "own"
 """The name of the connection to our SuperLink in Flower's configuration."""
+
+_NAMES = re.compile("nfl-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -150,13 +152,18 @@ class Workplace:
 def workplace(app: Path, node: Mapping[str, str] = MappingProxyType({})) -> Iterator[Workplace]:
     """Make a workplace with a copy of the app; afterwards end its processes and remove it.
 
+    Before that, those are removed that runs left behind which were killed with all that belongs to
+    them: nobody holds them, and no process carries their mark.
+
     Args:
         app: the apps' folder.
         node: what every client's node knows by itself; in the environment, because Flower makes
             the node configs of a simulation and a run config is the word of whoever submits it.
     """
     with interruptible() as interrupts:
-        root = Path(tempfile.mkdtemp(prefix="nfl-", dir=temporary_folder()))
+        parent = Path(temporary_folder())
+        sweep(parent, _NAMES, in_use=lambda root: bool(marked(str(root))))
+        root, held = held_folder(parent, lambda: f"nfl-{secrets.token_hex(4)}")
         own = {node_variable(key): value for key, value in node.items()}
         place = Workplace(root, {**environment(os.environ, root), **own})
         try:
@@ -165,4 +172,5 @@ def workplace(app: Path, node: Mapping[str, str] = MappingProxyType({})) -> Iter
         finally:
             interrupts.hold()
             place.end()
+            os.close(held)
         interrupts.pass_on()
