@@ -43,6 +43,9 @@ _SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
+    # Metrics ask for no token; at a port that no system has Ray goes on without them.
+    "AUTOSCALER_METRIC_PORT": "65536",
+    "DASHBOARD_METRIC_PORT": "65536",
     # Flower's actors have a runtime environment of their own and cannot use early workers.
     "RAY_prestart_worker_first_driver": "0",
     "PYTHONUNBUFFERED": "1",

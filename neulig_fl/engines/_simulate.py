@@ -18,6 +18,7 @@ import psutil
 import ray
 from flwr.server.superlink.fleet.vce.backend import raybackend
 from flwr.simulation.ray_transport import ray_actor
+from ray._private import utils as ray_utils
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
 from neulig_fl.engines._command import SIMULATION, fresh_signals, load
@@ -68,6 +69,8 @@ def main() -> None:
     restarted = ray.remote(max_restarts=-1, max_task_retries=1)(RestartedActor)
     raybackend.ClientAppActor = restarted  # type: ignore[attr-defined, assignment]  # Ray's type
     raybackend.RayBackend = ClosedRay  # type: ignore[misc]  # looked up when a run begins
+    # Where `ray[default]` is installed, the dashboard's agent would start servers of its own.
+    ray_utils.get_dashboard_dependency_error = lambda: ImportError("no dashboard in a run")
     sys.argv[0] = SIMULATION  # Flower tells its own commands apart by this.
     fresh_signals()
     load(SIMULATION)()

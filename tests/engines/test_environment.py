@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,14 @@ def test_nothing_of_another_program_comes_along(tmp_path: Path) -> None:
     assert variables["FLWR_HOME"] == variables["RAY_TMPDIR"] == str(tmp_path)
     assert Path(variables["RAY_AUTH_TOKEN_PATH"]).parent == tmp_path
     assert Path(variables["TMPDIR"]).parent == tmp_path
+
+
+@pytest.mark.parametrize("name", ["AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"])
+def test_rays_metrics_have_no_port(name: str, tmp_path: Path) -> None:
+    """Without it Ray tells everybody of the run's processes where prometheus-client is installed."""
+    variables = environment({name: "44217"}, tmp_path)
+    with socket.socket() as server, pytest.raises(OverflowError):
+        server.bind(("127.0.0.1", int(variables[name])))
 
 
 def test_what_is_said_of_the_machine_comes_along(tmp_path: Path) -> None:
