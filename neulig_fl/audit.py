@@ -193,13 +193,8 @@ class Audit:
 
     def _limits(self) -> dict[str, float]:
         """Each client's `max_leverage`, as far as the scenario has its policies."""
-        found = {}
-        for client in self.scenario.clients if self.scenario else ():
-            layers = policy.of_client(client.name, client.policy)
-            known = [each.rules.limits.max_leverage for each in layers if each.rules is not None]
-            found[client.name] = min(known)
-            if len(known) < len(layers):
-                self.unread.append(client.name)
+        found, unread = policy.max_leverages(self.scenario.clients if self.scenario else ())
+        self.unread += unread
         return found
 
     # ------------------------------------------------------------ the report

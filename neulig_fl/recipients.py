@@ -9,6 +9,7 @@ pin of the node's own, the server of a client's first run is its server for the 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from neulig_fl.signed_requests import Signed
 
 FOLDER = "servers"
 _FIRST = "first.json"
+_RUN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Servers:
         Raises:
             BadReply: the file is damaged: another opening must not take its place.
         """
-        said = None if not run or not run.isalnum() else self._read(self._file(run))
+        said = self._read(self._file(run)) if run and _RUN.fullmatch(run) else None
         if said is None:
             return None
         try:

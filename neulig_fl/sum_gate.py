@@ -186,7 +186,8 @@ def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str
     past = sum_history.accounts(before, own, [columns[other] for other in met], labels)
     images = ImageSets(store.root)
     new = asked.restricted(present).statistics(held.images, {**held.experts, name: expert})
-    return Sums(past, new, name, images.overlap)
+    theirs, _ = policy.max_leverages(side.scenario.clients)
+    return Sums(past, new, name, images.overlap, theirs=theirs)
 
 
 def _over(side: Side, asked: SumRequest) -> str | None:

@@ -64,7 +64,9 @@ class Server:
             self.parties.spoil, self.parties.step = spoil, step
         knowledge = Knowledge(open_setting(self.scenario, self.scenario.seed))
         self.events: list[Any] = []
-        self.collector = Collector(self.parties, knowledge, Progress(self.events.append))
+        self.collector = Collector(
+            self.parties, knowledge, Progress(self.events.append), identity=tiny.SERVER_KEYS
+        )
         self.stage(0)
 
     def stage(self, index: int) -> None:

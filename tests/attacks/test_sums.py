@@ -98,6 +98,23 @@ def test_a_lost_vector_and_the_next_mean_are_refused(after: bool, hand: Hand) ->
         refused(again, "advertise", name, "leverage of client 'dan' in sums over parameters")
 
 
+def test_who_is_not_there_is_guarded_at_its_own_limit(data: Path, tmp_path: Path) -> None:
+    """Without it partners of a careful client, whose own limits are large, tell more than it allows."""
+    rest = [Part(None, {"ada": 0.5, "bob": 0.4, "cyd": 0.1})]
+    for careful in (False, True):
+        policies = {name: {"limits": {"max_leverage": 0.7}} for name in CLIENTS}
+        policies |= {"dan": {"limits": {"max_leverage": 0.3}}} if careful else {}
+        folder = tmp_path / str(careful)
+        scenario = tiny_sums.scenario(folder, data, policies=policies)
+        hand = Hand(scenario, folder, uniform(*CLIENTS)).until("reveal").again(rest)
+        if not careful:
+            hand.until("reveal")
+            continue
+        for name in THREE:
+            what = r"leverage of client 'dan' in sums over parameters .* above max_leverage 0\.3"
+            refused(hand, "advertise", name, what)
+
+
 def _of_six(data: Path, folder: Path, **more: Any) -> Scenario:
     clients = [{"name": n, "task": ("first", "second")[i % 2]} for i, n in enumerate(SIX)]
     return tiny_sums.scenario(folder, data, clients=clients, **more)
