@@ -41,7 +41,7 @@ ORDER = (
     "image_sets", "split_names", "image_walk", "picture_source", "image_copies", "image_questions", "image_layout",
     # What a scenario says.
     "scenario_values", "method_needs", "method_options", "scenario_methods", "policy_models", "scenario_tasks", "scenario_stages",
-    "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario", "opening", "signed_requests", "recipients", "machine",
+    "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario", "conditions", "opening", "signed_requests", "recipients", "machine",
     # What it names.
     "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
     "layer_inputs", "gram", "fisher", "trimming", "merges",
