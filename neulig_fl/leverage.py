@@ -336,8 +336,8 @@ def refusal(
     if not 0.0 < max_leverage <= 1.0:
         raise InputError(f"max_leverage is {max_leverage}; allowed: above 0, at most 1")
     for old, new in beside(history, asked, overlap):
-        theirs = new if agreed is None else _like(new, agreed)
-        before, alone, after = (known(each, asked) for each in (old, theirs, [*old, *new]))
+        offered = new if agreed is None else _like(new, agreed)
+        before, alone, after = (known(each, asked) for each in (old, offered, [*old, *new]))
         for name, value in after.items():
             most = max(before.get(name, 0.0), alone.get(name, 0.0))
             own = name == client

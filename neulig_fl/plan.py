@@ -138,7 +138,6 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
 
     What has noise holds what has the same noise; of parameters and task vectors, each holds both,
     and what is trimmed. What is trimmed holds what is trimmed as far or further.
-    Statistics are the same if they are measured on as many images.
     """
     same = (known.group, known.kind, known.queries) == (
         request.group, request.kind, request.queries
@@ -147,8 +146,7 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
         return same and known.same_data(request) and _noise(known_share) == _noise(share)
     if known.kind in WHOLE_MODEL_KINDS and request.kind in MODEL_KINDS:
         return known.group == request.group
-    measured = known_share.measured_on == share.measured_on
-    return same and measured and known.fraction >= request.fraction
+    return same and known.fraction >= request.fraction
 
 
 def _noise(share: Share) -> tuple[float | None, ...]:

@@ -102,7 +102,7 @@ def test_who_is_not_there_is_guarded_at_its_own_limit(data: Path, tmp_path: Path
     """Without it partners of a careful client, whose own limits are large, tell more than it allows."""
     rest = [Part(None, {"ada": 0.5, "bob": 0.4, "cyd": 0.1})]
     for careful in (False, True):
-        policies = {name: {"limits": {"max_leverage": 0.7}} for name in CLIENTS}
+        policies = {name: {"limits": {"max_leverage": 0.99}} for name in CLIENTS}
         policies |= {"dan": {"limits": {"max_leverage": 0.3}}} if careful else {}
         folder = tmp_path / str(careful)
         scenario = tiny_sums.scenario(folder, data, policies=policies)

@@ -100,4 +100,4 @@ def test_the_command_keeps_stores_and_leaves_the_reference_out(
     assert report["reference"]["experts"] == []
     verified = line("verify", "two", "--stores", "kept")
     assert verified.code == 0
-    assert "its own ledger of 3 entries was looked at" in verified.out
+    assert "its own ledger of 3 entries, whole to its signed end" in verified.out
