@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from neulig_fl import variants
+from neulig_fl import address_book, variants
 from neulig_fl.bench import secure_sum
 from neulig_fl.cli import exits
 from neulig_fl.clipping import sensitivity
@@ -124,6 +124,7 @@ class Metered:
     setting: Setting
     root: Path
     meter: Meter = field(default_factory=Meter)
+    carrier: str = ""
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:  # noqa: ARG002
         """As `Parties.ask`; a refusal or a failure ends the measurement."""
@@ -133,7 +134,9 @@ class Metered:
     def _answer(self, ask: Ask) -> Answer:
         scenario = self.setting.scenario
         start = time.thread_time()
-        party = Party(scenario, scenario.seed, ask.client, self.root / ask.client)
+        store, book = self.root / ask.client, self.root / address_book.FILE
+        known = book if book.exists() else None
+        party = Party(scenario, scenario.seed, ask.client, store, address_book=known)
         party.__dict__["setting"] = self.setting
         body, payload = party.answer(ask.action, ask.body, ask.payload)
         self.meter.seconds += time.thread_time() - start
@@ -160,6 +163,7 @@ def shared(setting: Setting, kind: str, queries: str | None) -> Cost:
     with TemporaryDirectory() as folder:
         parties = Metered(setting, Path(folder))
         collector = Collector(parties, Knowledge(setting), Progress(lambda event: None))
+        address_book.introduce(setting.scenario, parties.root, parties.root / address_book.FILE)
         collector.meet()
         parties.meter = Meter()
         start = time.thread_time()

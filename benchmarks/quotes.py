@@ -234,6 +234,30 @@ def distances() -> str:
     )
 
 
+def offset_sum() -> str:
+    """What the rounded offset sum tells of a checkpoint, and what fewer bits would change."""
+    found = held("offset-sum.json")
+    counts = list(found["bits"][0]["named"])
+    finest = found["bits"][-1]
+
+    def moved(each: Mapping[str, Any], side: str) -> str:
+        return figures.number(abs(each["accuracy"][side] - finest["accuracy"][side]))
+
+    body = [
+        [
+            str(each["bits"]),
+            *(figures.number(each["named"][count], 0) for count in counts),
+            figures.number(each["error"], 3),
+            moved(each, "ensemble"),
+            moved(each, "merge"),
+        ]
+        for each in found["bits"]
+    ]
+    head = ["bits", *(f"named among {int(count):,}, %" for count in counts)]
+    head += ["largest error of xi*", "ensemble moves by", "merge moves by"]
+    return table(head, body)
+
+
 def pretraining_images() -> str:
     """How many images pre-training drew, and how many of a task's were among them."""
     found = held("pretraining-images.json")
@@ -255,6 +279,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "beats-simple-average": beats_simple_average,
     "tuned-on-the-pool": tuned,
     "task-vectors": task_vectors,
+    "offset-sum": offset_sum,
     "merge-growth": merge_growth,
     "second-order": second_order,
     "distances": distances,

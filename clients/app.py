@@ -6,7 +6,6 @@ own store. The handlers are at module level because Ray keeps a module's state o
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,9 +57,8 @@ def _respond(
     scenario = load_resolved(config.scenario)
     torch.set_num_threads(scenario.resources.client_cpus)
     name = _name(scenario, config)
-    store = config.store or config.out / "clients" / name
-    known = (config.keys, config.policy, config.server)
-    party = Party(scenario, scenario.seed, name, Path(store), *known)
+    known = (config.keys, config.policy, config.server, config.reference, config.address_book)
+    party = Party(scenario, scenario.seed, name, config.store(name), *known, str(context.run_id))
     try:
         return party.answer(action, body, payload)
     except Exception as error:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from neulig_fl.errors import InputError
 
@@ -88,7 +88,7 @@ def spent(charges: Sequence[Charge], delta: float) -> Spent:
 
     Args:
         charges: over all stages, queries and runs of one client's model; the order is free.
-        delta: above 0 and below 1; of 1 / rows or less to mean anything.
+        delta: above 0 and below 1; below 1 / clients to mean anything (`bare`).
 
     Raises:
         InputError: a delta that is none.
@@ -195,6 +195,27 @@ def require_delta(delta: float) -> float:
     return delta
 
 
+def bare(delta: float | None, clients: int) -> str | None:
+    """What noise for a delta does not rule out; None when it protects every model.
+
+    The adjacency replaces one client's model, so what is protected are the clients' models, one
+    each. A mechanism that hands out one of n models, as it is, keeps any epsilon at a delta of 1/n.
+
+    Args:
+        delta: as a stage or a policy says it; None where nobody says it.
+        clients: of the scenario.
+
+    Example:
+        >>> bare(0.5, 3)
+        "delta 0.5 is not below 1/3: one of 3 clients' models may leave bare"
+        >>> bare(1e-5, 3)
+    """
+    if delta is not None and 0.0 < delta * clients < 1.0:
+        return None
+    told = f"one of {clients} clients' models may leave bare"
+    return f"delta {delta} is not below 1/{clients}: {told}"
+
+
 def _require_target(epsilon: float, delta: float, releases: int, before: Sequence[Charge]) -> None:
     require_delta(delta)
     if not (math.isfinite(epsilon) and epsilon > 0.0):
@@ -221,7 +242,8 @@ def _orders() -> tuple[float, ...]:
     return tuple(1.0 + 10.0 ** (k / 60.0 - 1.9) for k in range(475))
 
 
-def _epsilon(pairs: Sequence[tuple[float, int]], delta: float) -> float:
+@lru_cache(maxsize=4096)
+def _epsilon(pairs: tuple[tuple[float, int], ...], delta: float) -> float:
     # Imported here: it brings scipy.stats and scipy.signal, which take seconds.
     from dp_accounting import GaussianDpEvent
     from dp_accounting.rdp import RdpAccountant

@@ -11,6 +11,7 @@ from typing import Any
 
 from neulig_fl import (
     agreement,
+    expert_account,
     given_scenario,
     ledger,
     leverage_check,
@@ -42,10 +43,12 @@ class Audit:
     Args:
         folder: of the seed.
         trust: keys that whoever verifies knows.
+        stores: the folder of the clients' stores; `clients` in the seed's folder if None.
     """
 
     folder: Path
     trust: Mapping[str, str]
+    stores: Path | None = None
     run: object = None
     scenario: Scenario | None = None
     made: Manifest | None = None
@@ -190,13 +193,8 @@ class Audit:
 
     def _limits(self) -> dict[str, float]:
         """Each client's `max_leverage`, as far as the scenario has its policies."""
-        found = {}
-        for client in self.scenario.clients if self.scenario else ():
-            layers = policy.of_client(client.name, client.policy)
-            known = [each.rules.limits.max_leverage for each in layers if each.rules is not None]
-            found[client.name] = min(known)
-            if len(known) < len(layers):
-                self.unread.append(client.name)
+        found, unread = policy.max_leverages(self.scenario.clients if self.scenario else ())
+        self.unread += unread
         return found
 
     # ------------------------------------------------------------ the report
@@ -232,7 +230,7 @@ class Audit:
         with contextlib.suppress(InputError):  # `_given` tells
             given = self._as_given
             scenario |= {} if given is None else {"hash": given.hash}
-        check = ReportCheck(self.folder, self._said, outcome, scenario)
+        check = ReportCheck(self.folder, self._said, outcome, scenario, self._clients)
         self.other_version = check.other_version
         yield from check.failures()
 
@@ -284,16 +282,20 @@ class Audit:
 
     # ------------------------------------------------------------ the clients' own ledgers
 
+    @property
+    def _clients(self) -> Path:
+        return self.stores or self.folder / "clients"
+
     def _own_ledger(self, name: str, sound: bool) -> Iterator[Failure]:
         """A client's own ledger: whole, its own, and the same as the receipts that are sound."""
-        file = self.folder / "clients" / name / "ledger.jsonl"
+        file = self._clients / name / "ledger.jsonl"
         if not file.parent.is_dir():
             return
         own, found = ledger.parsed(file.read_bytes() if file.is_file() else b"")
         self.own[name] = own
         found = found or ledger.fault(own)
         found = found or ledger.signature_fault(own, self.identities[name].lineage)
-        found = found or agreement.anothers(name, own)
+        found = found or agreement.anothers(name, own) or expert_account.fault(own)
         if found is None and sound:
             noted = [*self.entries, *self._not_closed(name)]
             found = agreement.disagreement(name, own, noted, self.run)
@@ -317,7 +319,7 @@ class Audit:
 
     def _strangers(self) -> Iterator[Failure]:
         """A store whose owner never said hello has no entry of this run."""
-        for folder in sorted((self.folder / "clients").glob("*/")):
+        for folder in sorted(self._clients.glob("*/")):
             file = folder / "ledger.jsonl"
             if folder.name in self.identities or not file.is_file():
                 continue

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import key_files, ledger
+from neulig_fl import expert_account, key_files, ledger
 from neulig_fl.files import replace_atomically, sweep
 from neulig_fl.keys import Identity
-from neulig_fl.records import Request
+from neulig_fl.records import Field
+
+KEYS = "keys"
+"""The folder of a client's keys, where they have none of their own."""
 
 FACTS = ("stage", "client", "kind", "queries", "protection", "rows", "bytes", "sha256", "epsilon")
 """What every entry says, null where it does not apply."""
@@ -60,7 +62,7 @@ class ClientStore:
     def __init__(self, root: Path, run: str | None = None, keys: Path | None = None) -> None:
         self.root = root
         self.run = run
-        self._keys = keys or root / "keys"
+        self._keys = keys or root / KEYS
         self._held = 0
         self._read: list[ledger.Entry] | None = None
 
@@ -82,7 +84,7 @@ class ClientStore:
     @cached_property
     def _secret(self) -> bytes:
         key_files.private_folder(self.root)
-        return key_files.secret(self.root / "keys" / "store.key")
+        return key_files.secret(self.root / KEYS / "store.key")
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -117,7 +119,7 @@ class ClientStore:
 
     def sweep(self) -> None:
         """Remove what killed processes left half-written here."""
-        for name in ("", "releases", "keys", "servers", "peers", "images"):
+        for name in ("", "releases", KEYS, "servers", "peers", "images"):
             sweep(self.root / name)
 
     def tag(self, *parts: str) -> str:
@@ -133,17 +135,20 @@ class ClientStore:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()[:32]
 
     def fingerprint(
-        self, request: Request, data_hash: str, settings: Mapping[str, Any] | None = None
+        self, kind: str, fields: Sequence[Field], treatment: Sequence[Any], record_hash: str
     ) -> str:
-        """Identifies what a release holds: the stage that asks does not matter.
+        """Identifies a record as it is stored, by what it is and not by what it is called.
+
+        Stage, group, query set and fraction name a record in a request; two requests for the same
+        one by other names are one request, or there would be noise for each name.
 
         Args:
-            request: what is asked for.
-            data_hash: identifies the expert and the queries.
-            settings: what else its protection makes it of, such as how much noise.
+            kind: of the record.
+            fields: its arrays (`records.layout`).
+            treatment: its protection, and what else that makes it of, such as how much noise.
+            record_hash: identifies what its numbers follow from.
         """
-        asked = {k: v for k, v in asdict(request).items() if k != "stage"}
-        return self.tag("release", ledger.canonical([asked, settings or {}]), data_hash)
+        return self.tag("release", ledger.canonical([kind, fields, treatment]), record_hash)
 
     def find(self, fingerprint: str) -> Released | None:
         """An earlier release of the same, charged already; None if its bytes are not whole.
@@ -189,24 +194,28 @@ class ClientStore:
             sent = wrap(payload)
             return Released(sent, rows, self._enter(ledger.RELEASE, {**said, **_described(sent)}))
 
-    def receipted(self, found: Released, stage: str, wrap: Wrap = _as_it_is) -> Released:
-        """A found release with an entry that says that it leaves now, in this run and stage.
+    def receipted(
+        self, found: Released, fact: Mapping[str, Any], wrap: Wrap = _as_it_is
+    ) -> Released:
+        """A found release with an entry that says that it leaves now, as it was asked for.
 
-        What was stored in another stage or run, or is wrapped in other bytes each time, is entered
-        once more, as a `repeat` that charges nothing, so that the ledger holds all that ever left.
+        What was stored in another stage or run, under another name, or is wrapped in other bytes
+        each time, is entered once more, as a `repeat` that charges nothing, so that the ledger
+        holds all that ever left.
 
         Args:
             found: as it was stored.
-            stage: the stage that asks.
+            fact: what the entry says of this request: client, request, time.
             wrap: makes the bytes that leave.
         """
         entry, sent = found.entry, wrap(found.payload)
-        described = _described(sent)
-        if {"run": self.run, "stage": stage, **described}.items() <= entry.items():
+        said = {**fact, **_described(sent)}
+        same = {**said, "run": self.run}
+        same.pop("time", None)
+        if same.items() <= entry.items():
             return found
-        again = {"time": round(time.time(), 3), "stage": stage, "repeats": entry["index"]}
-        said = {**entry, **again, **described}
-        return Released(sent, found.rows, self._enter(ledger.REPEAT, said))
+        again = {**entry, **said, "repeats": entry["index"]}
+        return Released(sent, found.rows, self._enter(ledger.REPEAT, again))
 
     def charge(self, payload: bytes, rows: int, fact: dict[str, Any]) -> Released:
         """Charge what leaves once and is not stored, such as a masked vector.
@@ -254,6 +263,8 @@ class ClientStore:
     def _enter(self, event: str, said: dict[str, Any]) -> ledger.Entry:
         fact = {**dict.fromkeys(FACTS), **said, "event": event, "run": self.run}
         with self.exclusive():
+            if event in expert_account.LEFT:
+                fact["account"] = expert_account.account(self.entries(), fact)
             self._read = None
             return ledger.append(self.ledger_file, fact, self.identity)
 

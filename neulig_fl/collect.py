@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from neulig_fl.errors import (
     NeuligError,
     RunError,
 )
-from neulig_fl.greeting import RUN
 from neulig_fl.keys import Identity
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.ledger import Entry
+from neulig_fl.opening import OPENING, Opening
 from neulig_fl.parties import Answer, Ask, Parties
 from neulig_fl.plan import Planned
 from neulig_fl.progress import Progress
@@ -33,6 +34,7 @@ from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario, Stage
 from neulig_fl.scenario_values import MEASURED_KINDS, MODEL_KINDS, NOISED, TRIMMED
 from neulig_fl.sealing import Seen
+from neulig_fl.signed_requests import SignedParties
 
 LARGE = (*MODEL_KINDS, *MEASURED_KINDS)
 """Kinds that are asked for one client after the other, so that one copy of one is held."""
@@ -73,6 +75,11 @@ class Collector:
         pins = {name: key for name, key in self.trust.items() if name != records.SERVER}
         self.book = Receipts(pins)
 
+    @cached_property
+    def clients(self) -> SignedParties:
+        """Those behind `parties`, asked with signed requests."""
+        return SignedParties(self.parties, self.identity, self.book.run)
+
     @property
     def receipts(self) -> list[Entry]:
         """What was received and what was refused so far."""
@@ -83,29 +90,39 @@ class Collector:
         return self.knowledge.setting.scenario
 
     def meet(self) -> None:
-        """Say hello and the server's own keys to every client, once; learn their keys.
+        """Open the run at every client, once, with what the server signs of it; learn their keys.
 
         Who does not answer is told of when it is asked for something.
 
         Raises:
+            ClientRefused: a client does not take part, and the scenario says stop.
             BadReply: a greeting is forged or its key is not the pinned one, and the scenario says
                 stop.
         """
         if self._met:
             return
         self._met = True
-        said = {RUN: self.book.run, records.SERVER: self.identity.public.record()}
+        carrier = self.clients.carrier
+        opening = Opening.of(self._scenario, self.book.run, carrier, self.identity)
+        said = {OPENING: opening.signed(self.identity)}
         asks = [Ask(name, "hello", said) for name in self.knowledge.clients]
-        for answer in self.parties.ask(asks, self._scenario.timeouts.hello):
+        for answer in self.clients.ask(asks, self._scenario.timeouts.hello):
+            if answer.status == "missing":
+                continue
             if answer.status != "ok":
+                self._not_met(answer.client, ERRORS[answer.status], str(answer.reason))
                 continue
             try:
                 self.book.meet(answer.client, answer.body)
             except BadReply as error:
-                reason = f"saying hello: {error}"
-                self.give_up(answer.client, BadReply, reason)
-                for stage in self._scenario.stages:
-                    self.absent[(answer.client, stage.group)] = reason
+                self._not_met(answer.client, BadReply, str(error))
+
+    def _not_met(self, client: str, error: type[RunError], why: str) -> None:
+        """Leave a client out of every group, or end the run."""
+        reason = f"saying hello: {why}"
+        self.give_up(client, error, reason)
+        for stage in self._scenario.stages:
+            self.absent[(client, stage.group)] = reason
 
     def close(self) -> dict[str, dict[str, Any]]:
         """Ask every client that said hello for the end of its ledger, now that the run ends.
@@ -118,11 +135,9 @@ class Collector:
         found: dict[str, dict[str, Any]] = {
             name: {"reason": "it did not answer before"} for name in self.book.known
         }
-        asks = [
-            Ask(name, "close", {RUN: self.book.run}) for name in found if name not in self._silent
-        ]
+        asks = [Ask(name, "close") for name in found if name not in self._silent]
         try:
-            for answer in self.parties.ask(asks, self._scenario.timeouts.hello):
+            for answer in self.clients.ask(asks, self._scenario.timeouts.hello):
                 found[answer.client] = self._closing(answer)
         except NeuligError as error:
             self.progress.note(f"not every client could be asked for its ledger's end: {error}")
@@ -147,7 +162,7 @@ class Collector:
         asks = [Ask(name, "prepare", {"group": group}) for name in present]
         bar = self.progress.task(f"experts of group {group}", len(asks))
         trained = {}
-        for answer in self.parties.ask(asks, self._scenario.timeouts.prepare):
+        for answer in self.clients.ask(asks, self._scenario.timeouts.prepare):
             bar.advance()
             if answer.status == "ok":
                 trained[answer.client] = bool(answer.body.get("trained"))
@@ -196,8 +211,7 @@ class Collector:
             if unknown:
                 left_out = "no client released its training inputs"
             if left_out is None:
-                body = {**asdict(request), RUN: self.book.run}
-                asks.append(Ask(item.client, "release", body, payload))
+                asks.append(Ask(item.client, "release", asdict(request), payload))
             else:
                 outcome[item.client] = self._refusal(item, left_out)
                 bar.advance()
@@ -217,10 +231,10 @@ class Collector:
     def _answers(self, asks: Sequence[Ask], one_by_one: bool) -> Iterator[Answer]:
         timeout = self._scenario.timeouts.answer
         if not one_by_one:
-            yield from self.parties.ask(asks, timeout)
+            yield from self.clients.ask(asks, timeout)
             return
         for ask in asks:
-            yield from self.parties.ask([ask], timeout)
+            yield from self.clients.ask([ask], timeout)
 
     def _accept(self, item: Planned, answer: Answer) -> dict[str, Any]:
         """Check a reply and remember its record; what is wrong ends the run or is left out."""
@@ -282,7 +296,7 @@ class Collector:
         if share is None or request.protection != NOISED:
             return
         guard = variants.load("neulig_fl.protections", request.protection)
-        for name, wanted in guard.settings(share, request.kind).items():
+        for name, wanted in {**guard.settings(share, request.kind), "delta": share.delta}.items():
             said = entry.get(name)
             if not (isinstance(said, float | int) and math.isclose(said, wanted, rel_tol=1e-6)):
                 told = str(said)[:40]

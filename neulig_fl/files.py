@@ -24,6 +24,7 @@ PRIVATE = 0o600
 """Mode of a file that is its owner's alone."""
 
 _PART = re.compile(r"\.[0-9a-f]{12}\.part")
+"""Names of folders in which a file is being written."""
 
 
 def replace_atomically(
@@ -104,7 +105,7 @@ def part(path: Path) -> Iterator[Path]:
     Raises:
         OSError: nothing can be made there.
     """
-    folder, held = _held_folder(path.parent)
+    folder, held = held_folder(path.parent, lambda: f".{secrets.token_hex(6)}.part")
     try:
         yield folder / path.name
     finally:
@@ -114,10 +115,21 @@ def part(path: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def _held_folder(parent: Path) -> tuple[Path, int]:
-    """A new folder, and the handle by which this process holds it."""
+def held_folder(parent: Path, name: Callable[[], str]) -> tuple[Path, int]:
+    """Make a folder that is its owner's alone, and that `sweep` leaves while this process lives.
+
+    Args:
+        parent: where; it is there.
+        name: draws a name, at random.
+
+    Returns:
+        The folder, and the handle to close when it is no longer needed.
+
+    Raises:
+        OSError: nothing can be made there.
+    """
     while True:
-        folder = parent / f".{secrets.token_hex(6)}.part"
+        folder = parent / name()
         folder.mkdir(mode=0o700)
         with contextlib.suppress(FileNotFoundError):  # swept before it was held
             held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -130,24 +142,31 @@ def _held_folder(parent: Path) -> tuple[Path, int]:
             os.close(held)
 
 
-def sweep(folder: Path) -> None:
+def sweep(
+    folder: Path,
+    names: re.Pattern[str] = _PART,
+    in_use: Callable[[Path], bool] = lambda _: False,
+) -> None:
     """Remove what killed processes left half-written in a folder; what another writes now stays.
 
     Args:
         folder: need not be there; folders in it are not looked into.
+        names: of what `held_folder` made.
+        in_use: whether somebody else than its maker still needs a folder.
     """
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
-            if _PART.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                _remove_if_left(Path(entry.path))
+            if names.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                _remove_if_left(Path(entry.path), in_use)
 
 
-def _remove_if_left(folder: Path) -> None:
+def _remove_if_left(folder: Path, in_use: Callable[[Path], bool]) -> None:
     with contextlib.suppress(OSError):
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # or somebody is at work in it
-            shutil.rmtree(folder, ignore_errors=True)
+            if os.fstat(held).st_uid == os.geteuid() and not in_use(folder):
+                shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(held)
 

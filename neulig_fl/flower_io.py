@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,7 @@ class FlowerParties:
         self._clients = tuple(clients)
         self._log = log
         self._strays: list[str] = []
+        self.carrier = str(grid.run.run_id)
         self.greetings: dict[str, dict[str, Any]] = {}
         """What each client that is there said to the first hello, by name."""
         self._nodes = self._meet(hello_timeout)
@@ -349,27 +351,46 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class ClientConfig:
-    """What the run's and the node's config tell a client.
+    """What a client knows of a run and of its node. Where things lie, the node alone says.
 
     Args:
         scenario: the resolved scenario.
-        out: the run's folder; in a real federation it may not exist on the client's machine.
         partition: which of the scenario's clients this node is, counted from 0.
-        store: where the client keeps what must last, when its node config says so.
+        place: where this client keeps what must last, when its node config says so.
+        stores: the folder of all clients' stores, where one machine is all nodes.
+        reference: whether the client notes how good its expert is, as in a simulation.
         keys: where its keys lie, when its node config says so.
         policy: the node's own policy file, when its node config names one. What stands there but
             is no path of a policy is handed on too, because it must not read as no policy.
         server: the server's public key as this node knows it; what is no key is handed on too, and
             no server has it.
+        address_book: the node's file of other clients' keys, if it has one.
     """
 
     scenario: Path
-    out: Path
     partition: int
-    store: Path | None
+    place: Path | None
+    stores: Path | None
+    reference: bool
     keys: Path | None
     policy: Path | None
     server: str | None
+    address_book: Path | None
+
+    def store(self, client: str) -> Path:
+        """The folder of a client's store.
+
+        Raises:
+            InputError: the node says none. Whoever starts a run must not choose it: in a new one no
+                limit was ever reached.
+        """
+        if self.place is not None and self.place.is_absolute():
+            return self.place
+        if self.stores is not None:
+            return self.stores / client
+        reason = f"the node config's store must be an absolute path, got {self.place or 'none'}"
+        advice = "set it with --node-config 'store=\"PATH\"'"
+        raise InputError(f"{reason}; {advice}", public_reason=reason)
 
 
 def server_config(context: Context) -> ServerConfig:
@@ -387,23 +408,44 @@ def client_config(context: Context) -> ClientConfig:
     """Read the run's config and the node's.
 
     Raises:
-        InputError: `scenario`, `out` or the node's `partition-id` is not set.
+        InputError: `scenario` or the node's `partition-id` is not set.
     """
     partition = context.node_config.get("partition-id")
     if not isinstance(partition, int) or partition < 0:
         reason = f"the node config's partition-id must be an integer from 0, got {partition!r}"
         raise InputError(f"{reason}; set it with --node-config", public_reason=reason)
-    store, keys = context.node_config.get("store"), context.node_config.get("keys")
-    policy, server = context.node_config.get("policy"), context.node_config.get("server")
     return ClientConfig(
         scenario=_path(context, "scenario"),
-        out=_path(context, "out"),
         partition=partition,
-        store=Path(str(store)) if store else None,
-        keys=Path(str(keys)) if keys else None,
-        policy=None if policy is None else Path(str(policy)),
-        server=None if server is None else str(server),
+        place=_path_of_node(context, "store"),
+        stores=_path_of_node(context, "stores"),
+        reference=_of_node(context, "reference") == "yes",
+        keys=_path_of_node(context, "keys"),
+        policy=_path_of_node(context, "policy"),
+        server=_of_node(context, "server"),
+        address_book=_path_of_node(context, "address-book"),
     )
+
+
+def _of_node(context: Context, key: str) -> str | None:
+    """A word of the node's own: of its config, or of its environment where Flower makes that."""
+    value = context.node_config.get(key, os.environ.get(node_variable(key)))
+    return None if value is None else str(value)
+
+
+def _path_of_node(context: Context, key: str) -> Path | None:
+    said = _of_node(context, key)
+    return None if said is None else Path(said)
+
+
+def node_variable(key: str) -> str:
+    """The environment variable that stands for a key of the node config.
+
+    Example:
+        >>> node_variable("address-book")
+        'NEULIG_NODE_ADDRESS_BOOK'
+    """
+    return f"NEULIG_NODE_{key.upper().replace('-', '_')}"
 
 
 def _path(context: Context, key: str) -> Path:

@@ -12,34 +12,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
 
-from neulig_fl import ledger, policy, records, variants
+from neulig_fl import accountant, ledger, limits, policy, records, variants
 from neulig_fl.client_store import ClientStore, Released, Wrap
-from neulig_fl.errors import ClientRefused, RunError, plain
+from neulig_fl.errors import ClientRefused, InputError, RunError, plain
 from neulig_fl.keys import PublicIdentity
-from neulig_fl.ledger import Entry
 from neulig_fl.limits import Candidate
 from neulig_fl.policy import Layer
 from neulig_fl.protections import Case, Stated, Way
 from neulig_fl.recipients import Recipient
 from neulig_fl.records import Dimensions, Holdings, Request
-from neulig_fl.scenario import Client, Scenario, Share, Stage
-from neulig_fl.scenario_values import NOISED
-
-LONGEST_NAME = 60
-"""Characters of a stage's name, and so of anything that a request names."""
+from neulig_fl.scenario import Client, Scenario, Stage
+from neulig_fl.scenario_values import DIVISIBLE_KINDS, NOISED
 
 LONGEST_REASON = 300
 """Characters of a refusal's reason, which may quote what was asked."""
 
 Fault = Callable[[], str | None]
 """What is wrong with a message; None when nothing is."""
-
-MOST_FRACTION = 1e9
-"""Above it, a number is no mistake; Python's integers have no end, and the ledger would hold it."""
 
 
 class Held(Holdings, Protocol):
@@ -62,7 +55,12 @@ class Held(Holdings, Protocol):
 
     @property
     def data_hash(self) -> str:
-        """Identifies the expert and the queries, for identical requests."""
+        """Identifies the expert and the queries' images, whatever they are called."""
+        ...
+
+    @property
+    def record_hash(self) -> str:
+        """Identifies all that the record's numbers follow from besides its kind and shape."""
         ...
 
     def fault(self) -> str | None:
@@ -116,7 +114,20 @@ def refusal(scenario: Scenario, client: Client, request: Request) -> str | None:
     if stage is None:
         return f"the scenario has no stage {request.stage!r}"
     noised = request.protection == NOISED  # each fraction would get noise of its own
-    return _stage_refusal(stage, request, exact=noised or _by_value(scenario, request))
+    reason = _stage_refusal(stage, request, exact=noised or _by_value(scenario, request))
+    layers = policy.of_client(client.name, client.policy)
+    return reason or _too_likely(scenario, layers, request)
+
+
+def _too_likely(scenario: Scenario, layers: Sequence[Layer], request: Request) -> str | None:
+    """Why the delta of the noise that is asked for is too large; None where it is not."""
+    share = records.share_of(scenario, request)
+    if share is None or request.protection != NOISED:
+        return None
+    clients = len(scenario.clients)
+    return accountant.bare(share.delta, clients) or policy.first_refusal(
+        layers, lambda rules: limits.delta_refusal(rules.limits, share.delta, clients)
+    )
 
 
 def _by_value(scenario: Scenario, request: Request) -> bool:
@@ -146,6 +157,8 @@ def _stage_refusal(stage: Stage, request: Request, exact: bool) -> str | None:
     if request.protection not in {s.protection for s in fitting}:
         allowed = ", ".join(dict.fromkeys(s.protection for s in fitting))
         return f"{where} shares {request.kind} with protection {allowed}, not {request.protection}"
+    if request.kind not in DIVISIBLE_KINDS and request.fraction != 1:
+        return f"{request.kind} leaves whole or not at all, not a fraction of {request.fraction}"
     shared = {s.fraction for s in fitting if s.protection == request.protection}
     most = max(shared)
     if not 0 < request.fraction <= most or (exact and request.fraction not in shared):
@@ -159,22 +172,10 @@ def understood(side: Side, body: Mapping[str, Any]) -> Request:
     Raises:
         ClientRefused: unknown, missing or misshapen details.
     """
-    known = {each.name for each in fields(Request)}
-    rest = {k: v for k, v in body.items() if k in known}
-    whole = {"stage", "group", "kind"} <= set(rest) == set(body)
-    named = all(_is_name(rest.get(k, "")) for k in ("stage", "group", "kind", "protection"))
-    asked = rest.get("queries") is None or _is_name(rest["queries"])
-    share = rest.get("fraction", 1.0)
-    number = type(share) in (int, float) and abs(share) <= MOST_FRACTION
-    if not (whole and named and asked and number):
-        refuse(side, "the request is not one that neulig-fl makes")
-    return Request(**rest)
-
-
-def _is_name(value: object) -> bool:
-    """Whether something can stand in the ledger and in a reason; half a character cannot."""
-    short = isinstance(value, str) and len(value) <= LONGEST_NAME
-    return short and not any(0xD800 <= ord(each) <= 0xDFFF for each in str(value))
+    try:
+        return Request.read(body)
+    except InputError as error:
+        refuse(side, error.public_reason or "the request is malformed")
 
 
 def admit(side: Side, request: Request, fault: Fault) -> None:
@@ -197,6 +198,7 @@ def admit(side: Side, request: Request, fault: Fault) -> None:
         or side.server.problem()
         or _stale(side, request)
         or policy.refusal(side.node, request)
+        or _too_likely(side.scenario, side.node, request)
         or fault()
     )
     if reason is not None:
@@ -303,32 +305,27 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         problem = "no stage shares it" if share is None else guard.problem(way)
         if share is None or problem is not None:
             refuse(side, str(problem), request)
-        fingerprint = store.fingerprint(request, holdings.data_hash, _settings(guard, share))
+        fields = records.layout(request.kind, rows, sizes, request.fraction)
+        treatment = [request.protection, guard.settings(share, share.kind)]
+        fingerprint = store.fingerprint(request.kind, fields, treatment, holdings.record_hash)
         size = records.byte_count(request.kind, rows, sizes, request.fraction) + guard.OVERHEAD
         found, wrap = store.find(fingerprint), _wrapping(guard, way, size)
-        if found is not None:
-            return store.receipted(found, request.stage, wrap)
         expert, data = store.tag("expert", holdings.expert), store.tag("data", holdings.data_hash)
-        case = Case(request.kind, rows, share, _left(store, expert), holdings.start)
+        case = Case(request.kind, rows, share, holdings.start)
         stated: Stated = guard.stated(case)
         said = fact(side, request, expert=expert, data=data, **stated.facts)
+        reason = other_images(side, request, said)
+        if found is not None and reason is None:
+            return store.receipted(found, said, wrap)
         counted = rows if request.kind in records.PER_QUERY else None
         asked = Candidate(expert, request.kind, request.protection, counted, size, stated.claims)
-        reason = other_pictures(side, request, said)
         reason = reason or policy.over_limit(side.layers, store.entries(), asked)
         if reason is not None:
             refuse(side, reason, request, expert=expert, data=data)
         who = f"client {side.client.name!r}, {request.kind}"
         arrays = guard.treated(records.build(request.kind, holdings), case)
-        fields = records.layout(request.kind, rows, sizes, request.fraction)
         payload = records.pack(arrays, fields, who)
         return store.keep(fingerprint, payload, rows, said, wrap)
-
-
-def _settings(guard: ModuleType, share: Share) -> dict[str, Any]:
-    """What else decides about a record's bytes."""
-    measured = {} if share.measured_on is None else {"examples": share.measured_on}
-    return {**guard.settings(share, share.kind), **measured}
 
 
 def _wrapping(guard: ModuleType, way: Way, size: int) -> Wrap:
@@ -344,28 +341,27 @@ def _wrapping(guard: ModuleType, way: Way, size: int) -> Wrap:
     return wrap
 
 
-def _left(store: ClientStore, expert: str) -> list[Entry]:
-    """What has left of one expert; an entry that names none counts for every one."""
-    return [
-        entry
-        for entry in store.entries()
-        if entry["event"] == ledger.RELEASE and entry.get("expert") in (expert, None)
-    ]
+def other_images(side: Side, request: Request, said: Mapping[str, Any]) -> str | None:
+    """Why a record is of other images than before; None when it is not, or may be.
 
-
-def other_pictures(side: Side, request: Request, said: Mapping[str, Any]) -> str | None:
-    """A query set that comes by value is what it was when it first came, or it would be any."""
-    if not _by_value(side.scenario, request):
+    A query set that comes by value is what it was when it first came in the run, or it would be
+    any. A statistic of an expert is measured on the same images in all runs, or the difference of
+    two would be that of a few images, one perhaps.
+    """
+    left = (e for e in side.store.entries() if e["event"] in (ledger.RELEASE, ledger.REPEAT))
+    if request.kind in records.MEASURED:
+        told = f"{request.kind} was measured on other images before"
+        before = [e for e in left if (e["kind"], e["expert"]) == (request.kind, said["expert"])]
+    elif _by_value(side.scenario, request):
+        told = f"other pictures than before came as queries {request.queries}"
+        same = ("run", "expert", "group", "queries", "fraction")
+        asked = {**said, "run": side.store.run}
+        before = [
+            entry
+            for entry in left
+            if entry["kind"] in records.OUTPUT_KINDS
+            and all(entry[key] == asked[key] for key in same)
+        ]
+    else:
         return None
-    same = ("run", "expert", "group", "queries", "fraction")
-    asked = {**said, "run": side.store.run}
-    before = [
-        entry
-        for entry in side.store.entries()
-        if entry["event"] in (ledger.RELEASE, ledger.REPEAT)
-        and entry["kind"] in records.OUTPUT_KINDS
-        and all(entry[key] == asked[key] for key in same)
-    ]
-    if all(entry["data"] == asked["data"] for entry in before):
-        return None
-    return f"other pictures than before came as queries {request.queries}"
+    return None if all(entry["data"] == said["data"] for entry in before) else told

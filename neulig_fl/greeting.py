@@ -1,12 +1,11 @@
 """The greeting: what a client says of itself when a run begins, signed for that run alone.
 
-The server draws a run's id at its start and sends it with `hello` and with every request for a
-release. A greeting, or a ledger entry, of another run is therefore worth nothing in this one.
+The server draws a run's id at its start, opens the run with it (`opening`) and signs it with every
+request. A greeting, or a ledger entry, of another run is therefore worth nothing in this one.
 """
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -24,25 +23,6 @@ _PURPOSE = "greeting"
 def new_run() -> str:
     """A run's id: 128 random bits, hex."""
     return secrets.token_hex(16)
-
-
-def run_of(body: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """A message's run, and the rest of its body.
-
-    Returns:
-        The run's id, None where the body has none; a body whose `run` is no id keeps it, so that
-        the gate refuses it as it refuses every detail that it does not know.
-
-    Example:
-        >>> run_of({"run": "ab" * 16, "kind": "logits"})
-        ('abababababababababababababababab', {'kind': 'logits'})
-        >>> run_of({"run": 7})
-        (None, {'run': 7})
-    """
-    run = body.get(RUN)
-    if not isinstance(run, str) or not re.fullmatch(r"[0-9a-f]{32}", run):
-        return None, dict(body)
-    return run, {k: v for k, v in body.items() if k != RUN}
 
 
 def greeting(identity: Identity, client: str, version: str, run: str | None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ import math
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -299,6 +300,7 @@ def refusal(
     max_leverage: float,
     overlap: Overlap = operator.eq,
     agreed: Sequence[WeightedSum] | None = None,
+    theirs: Mapping[str, float] = MappingProxyType({}),
 ) -> str | None:
     """Why a client takes no part in some sums; None when it does. Needs no data.
 
@@ -314,6 +316,7 @@ def refusal(
         client: who is asked.
         max_leverage: above 0, at most 1; at 1 nothing is refused.
         overlap: whether two sets of images share one.
+        theirs: smaller limits of others, by name.
         agreed: the sums as those who take part let their vectors go into them; None: as `asked`.
 
     Returns:
@@ -333,13 +336,15 @@ def refusal(
     if not 0.0 < max_leverage <= 1.0:
         raise InputError(f"max_leverage is {max_leverage}; allowed: above 0, at most 1")
     for old, new in beside(history, asked, overlap):
-        theirs = new if agreed is None else _like(new, agreed)
-        before, alone, after = (known(each, asked) for each in (old, theirs, [*old, *new]))
+        offered = new if agreed is None else _like(new, agreed)
+        before, alone, after = (known(each, asked) for each in (old, offered, [*old, *new]))
         for name, value in after.items():
             most = max(before.get(name, 0.0), alone.get(name, 0.0))
-            guarded = name == client or value > most + ROUNDING
-            if guarded and value > max_leverage + ROUNDING:
-                return _reason(name, new[0].words, value, max_leverage, len(new), len(old))
+            own = name == client
+            guarded = own or value > most + ROUNDING
+            limit = max_leverage if own else min(max_leverage, theirs.get(name, max_leverage))
+            if guarded and value > limit + ROUNDING:
+                return _reason(name, new[0].words, value, limit, len(new), len(old))
     return None
 
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from neulig_fl import accountant
+from neulig_fl.accountant import Charge
+from neulig_fl.expert_account import charges
 from neulig_fl.ledger import Entry
-from neulig_fl.policy_models import Limits
+from neulig_fl.policy_models import Limits, Policy
 from neulig_fl.scenario_values import OUTPUT_KINDS, SUMS, end_of
 
 COUNTED_ROWS = frozenset({"inputs", *OUTPUT_KINDS})
@@ -26,15 +29,16 @@ class Claims:
     """What its protection says of a release; None where it says nothing.
 
     Args:
-        epsilon: what all releases of the expert come to, together with this one, by the
-            protection's accountant.
+        charge: what its noise costs; None where it has none.
+        delta: the probability for which its noise's epsilon may not hold.
         leverage: the record's largest leverage in the sums that it goes into, in [0, 1].
         group_size: clients with equal weights that would hide one another as well, in the smallest
             of these sums.
         sums: of the expert's vectors that tell of one another, this record's among them.
     """
 
-    epsilon: float | None = None
+    charge: Charge | None = None
+    delta: float | None = None
     leverage: float | None = None
     group_size: int | None = None
     sums: int | None = None
@@ -82,7 +86,7 @@ def refusal(limits: Limits, entries: Sequence[Entry], candidate: Candidate) -> s
         for entry in entries
         if entry["event"] == "release" and entry.get("expert") in (candidate.expert, None)
     ]
-    checks: tuple[_Check, ...] = (_rows, _bytes, _epsilon, _leverage, _group_size, _sums)
+    checks: tuple[_Check, ...] = (_rows, _bytes, _delta, _epsilon, _leverage, _group_size, _sums)
     found = (check(limits, spent, candidate) for check in checks)
     return next((reason for reason in found if reason is not None), None)
 
@@ -126,17 +130,71 @@ def _over(name: str, most: int, left: int, more: int | None) -> str | None:
     return f"limit {name} {most}: {told}"
 
 
+def _delta(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
+    claims = candidate.claims
+    return None if claims.charge is None else delta_refusal(limits, claims.delta)
+
+
+def run_refusal(rules: Policy, scenario: str, before: int) -> str | None:
+    """Why a policy takes no part in one more run; None when it does.
+
+    Args:
+        rules: of one place.
+        scenario: hash of the run's resolved scenario.
+        before: runs that began at this client's store.
+
+    Example:
+        >>> run_refusal(Policy(limits=Limits(max_runs=1)), "", 1)
+        'limit max_runs 1: 1 began here before'
+    """
+    if rules.scenarios is not None and scenario not in rules.scenarios:
+        return f"scenarios: {scenario} is not among those that it approves"
+    most = rules.limits.max_runs
+    if most is not None and before >= most:
+        return f"limit max_runs {most}: {before} began here before"
+    return None
+
+
+def delta_refusal(limits: Limits, delta: float | None, clients: int = 1) -> str | None:
+    """Why a policy refuses noise for a delta, or promises nothing itself; None when it does.
+
+    Args:
+        limits: of the policy.
+        delta: as a stage says it; None where nobody says it.
+        clients: of the scenario, where that is known.
+
+    Example:
+        >>> delta_refusal(Limits(), 0.99)
+        'limit max_delta 1e-05: the noise is for a delta of 0.99'
+    """
+    limit = f"limit max_delta {limits.max_delta:g}"
+    empty = accountant.bare(limits.max_delta, clients) if limits.max_epsilon is not None else None
+    if empty is not None:
+        return f"{limit}, at which max_epsilon is judged: {empty}"
+    if delta is None:
+        return f"{limit}: the delta of this record's noise is not known"
+    if not 0.0 < delta <= limits.max_delta:  # NaN is not within a limit
+        return f"{limit}: the noise is for a delta of {delta:g}"
+    return None
+
+
 def _epsilon(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
-    """One release without noise and no epsilon holds: neither a later one nor an earlier one's."""
+    """At the policy's own delta: at another, whoever wrote the stage could make it anything.
+
+    One release without noise and no epsilon holds: neither a later one nor an earlier one's.
+    """
     if limits.max_epsilon is None:
         return None
-    limit, epsilon = f"limit max_epsilon {limits.max_epsilon:g}", candidate.claims.epsilon
-    if epsilon is None:
+    limit, charge = f"limit max_epsilon {limits.max_epsilon:g}", candidate.claims.charge
+    if charge is None or charge.noise_multiplier is None:
         return f"{limit}: with protection {candidate.protection} no epsilon is known"
-    if not all(isinstance(entry.get("epsilon"), float | int) for entry in spent):
+    before = charges(spent)
+    if any(each.noise_multiplier is None for each in before):
         return f"{limit}: something of this expert has left without noise"
+    epsilon = accountant.spent([*before, charge], limits.max_delta).epsilon
     if not epsilon <= limits.max_epsilon:  # NaN is not within a limit
-        return f"{limit}: with this record all releases of this expert come to {epsilon:.4g}"
+        what = f"all releases of this expert come to {epsilon:.4g} at delta {limits.max_delta:g}"
+        return f"{limit}: with this record {what}"
     return None
 
 

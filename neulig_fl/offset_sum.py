@@ -28,21 +28,22 @@ def entry_sum(entries: Mapping[str, NDArray[np.generic]]) -> float:
     return math.fsum(float(array.sum(dtype=np.float64)) for array in entries.values())
 
 
-def rounded(own: float, start: float = 0.0) -> float:
-    """An entry sum whose difference to a public one has `SIGNIFICANT_BITS` bits.
+def rounded(own: float, start: float = 0.0, bits: int = SIGNIFICANT_BITS) -> float:
+    """An entry sum whose difference to a public one has a few significant bits.
 
     Args:
         own: of the expert.
         start: of the checkpoint that all experts start from; 0 where there is none.
+        bits: how many; clients keep `SIGNIFICANT_BITS`.
 
     Returns:
-        start + the difference, wrong by at most 2^-9 of the difference (half of the last of nine
-        bits, where the first stands for half of the number or more) and float64's rounding.
+        start + the difference, wrong by at most 2^-bits of the difference (half of the last of
+        the bits, where the first stands for half of the number or more) and float64's rounding.
 
     Example:
         >>> rounded(1000.0, 999.0), rounded(3.14159265), rounded(256.5)
         (1000.0, 3.140625, 256.0)
     """
     mantissa, exponent = math.frexp(own - start)
-    kept = round(math.ldexp(mantissa, SIGNIFICANT_BITS))
-    return start + math.ldexp(kept, exponent - SIGNIFICANT_BITS)
+    kept = round(math.ldexp(mantissa, bits))
+    return start + math.ldexp(kept, exponent - bits)

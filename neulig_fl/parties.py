@@ -55,6 +55,11 @@ class Answer:
 class Parties(Protocol):
     """The clients of one run, as the server logic sees them."""
 
+    @property
+    def carrier(self) -> str:
+        """The id under which Flower carries the run; empty where no Flower does."""
+        ...
+
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
         """Send every request, then yield one answer for each, in the order of arrival.
 

@@ -6,7 +6,6 @@ may reach a new process.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +20,15 @@ from torch import nn
 
 from neulig_fl import (
     __version__,
+    address_book,
     checkpoints,
+    entrance,
     experts,
     fisher,
     gate,
     gram,
     offset_sum,
     policy,
-    recipients,
     trimming,
 )
 from neulig_fl.client_store import ClientStore
@@ -36,11 +36,13 @@ from neulig_fl.closing import closing
 from neulig_fl.errors import NeuligError, RunError
 from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.gate import Side
-from neulig_fl.greeting import greeting, run_of
+from neulig_fl.greeting import greeting
 from neulig_fl.key_files import private_folder
+from neulig_fl.opening import Opening
 from neulig_fl.plan import Setting, open_setting
 from neulig_fl.queries import Block, blocks
-from neulig_fl.recipients import Recipient
+from neulig_fl.recipients import Recipient, Servers
+from neulig_fl.record_identity import Basis, data_hash
 from neulig_fl.records import (
     OUTPUT_KINDS,
     SERVER,
@@ -51,6 +53,7 @@ from neulig_fl.records import (
     share_of,
 )
 from neulig_fl.scenario import Client, Scenario
+from neulig_fl.scenario_values import MEASURED_KINDS
 from neulig_fl.sum_requests import image_ids
 from neulig_fl.sum_state import SumInProgress
 from neulig_fl.summing import Summing
@@ -71,6 +74,9 @@ class Party:
         keys: the folder of the client's keys; one in its store when not given.
         policy_file: the node's own policy, an absolute path, if it has one.
         server_pin: the server's key as the node knows it, if it does.
+        reference: whether it notes how good its expert is, as the engine of a simulation asks.
+        address_book: the node's file of other clients' keys, if it has one.
+        carrier: Flower's id of the run that brings the messages; empty where no Flower does.
     """
 
     scenario: Scenario
@@ -80,6 +86,9 @@ class Party:
     keys: Path | None = None
     policy_file: Path | None = None
     server_pin: str | None = None
+    reference: bool = False
+    address_book: Path | None = None
+    carrier: str = ""
 
     @cached_property
     def client(self) -> Client:
@@ -110,27 +119,30 @@ class Party:
         private_folder(self.root)  # before anything in it is believed
         if action == "hello":
             return self._hello(body), b""
+        if action not in ("prepare", "release", "sum", "close"):
+            raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
+        opening, asked = entrance.admitted(self._side(), action, body, payload, self.carrier)
+        side = self._side(opening)
         if action == "prepare":
-            return self._prepare(str(body["group"])), b""
+            return self._prepare(str(asked.get("group"))), b""
         if action == "release":
-            return self._release(body, payload)
+            return self._release(side, asked, payload)
         if action == "sum":
-            return self._sum(body, payload)
-        if action == "close":
-            return self._close(body, payload), b""
-        raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
+            return self._sum(side, asked, payload)
+        return self._close(side, asked, payload), b""
 
     def _store(self, run: str | None = None) -> ClientStore:
         return ClientStore(self.root, run, self.keys)
 
     def _hello(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Say who this is, and sign that for the run that asks, so that it is nobody else's."""
-        run, rest = run_of(body)
+        """Say who this is, and sign that for the run that begins, so that it is nobody else's."""
         self._store().sweep()
-        if run is not None:
-            self._forget_sums_of_others(run)
-        if run is not None and rest.get(SERVER) is not None:
-            recipients.remember(self._store(run).root, run, rest[SERVER])
+        run = None
+        if body:
+            opening, new = entrance.begin(self._side(), body, self.carrier)
+            run = opening.run
+            if new:
+                self._forget_sums_of_others(run)
         return greeting(self._store().identity, self.name, __version__, run)
 
     def _forget_sums_of_others(self, run: str) -> None:
@@ -143,12 +155,6 @@ class Party:
         except RunError:
             store.forget_sum()
 
-    def _server(self, run: str | None) -> Recipient:
-        """Who asks in this run, and who that must be."""
-        pins = (self.scenario.trust.get(SERVER), self.server_pin)
-        given = tuple(pin for pin in pins if pin is not None)
-        return Recipient(recipients.recall(self.root, run), given)
-
     def _expert(self, group: str) -> tuple[nn.Module, bool]:
         task = self.setting.tasks[self.client.task]
         return experts.obtain(
@@ -156,22 +162,23 @@ class Party:
         )
 
     def _prepare(self, group: str) -> dict[str, Any]:
-        """Train or load the expert, and note for the engine how good it is."""
+        """Train or load the expert, and note for a simulation's engine how good it is."""
         encoder, trained = self._expert(group)
         task = self.setting.tasks[self.client.task]
         indices = task.indices("evaluation", self.scenario.queries.evaluation)
         task.require_classes("evaluation", task.indices("evaluation"))
         task.require_prompts(self.setting.family.tokens)
-        fact = {
-            "client": self.name,
-            "task": self.client.task,
-            "group": group,
-            "origin": self.scenario.experts.origin,
-            "accuracy": experts.accuracy(encoder, task, indices, self.setting.family),
-            "n_train": None if self.client.checkpoint else len(task.indices(f"train-{group}")),
-            "n_eval": len(indices),
-        }
-        self._note_reference(fact)
+        if self.reference:
+            fact = {
+                "client": self.name,
+                "task": self.client.task,
+                "group": group,
+                "origin": self.scenario.experts.origin,
+                "accuracy": experts.accuracy(encoder, task, indices, self.setting.family),
+                "n_train": None if self.client.checkpoint else len(task.indices(f"train-{group}")),
+                "n_eval": len(indices),
+            }
+            self._note_reference(fact)
         return {"trained": trained}
 
     def _note_reference(self, fact: dict[str, Any]) -> None:
@@ -181,16 +188,19 @@ class Party:
         text = json.dumps(facts, indent=1)
         write_atomically(path, text, PRIVATE)
 
-    def _side(self, run: str | None) -> Side:
-        """Who is asked in a run, and whose rules count."""
-        node, server = policy.of_node(self.policy_file), self._server(run)
-        return Side(self.scenario, self.client, self._store(run), node, server)
+    def _side(self, opening: Opening | None = None) -> Side:
+        """Who is asked in a run, or in none yet; whose rules count; who that server must be."""
+        pins = [
+            pin for pin in (self.scenario.trust.get(SERVER), self.server_pin) if pin is not None
+        ]
+        kept = None if self.server_pin is not None else Servers(self.root).first()
+        server = Recipient(opening.server if opening else None, tuple(pins), kept)
+        store = self._store(opening.run if opening else None)
+        return Side(self.scenario, self.client, store, policy.of_node(self.policy_file), server)
 
     def _release(
-        self, body: dict[str, Any], payload: bytes | memoryview
+        self, side: Side, asked: dict[str, Any], payload: bytes | memoryview
     ) -> tuple[dict[str, Any], bytes]:
-        run, asked = run_of(body)
-        side = self._side(run)
         request = gate.understood(side, asked)
         released = gate.release(side, request, PartyHoldings(self, request, payload))
         entry = released.entry
@@ -199,21 +209,21 @@ class Party:
         return reply, released.payload
 
     def _sum(
-        self, body: dict[str, Any], payload: bytes | memoryview
+        self, side: Side, asked: dict[str, Any], payload: bytes | memoryview
     ) -> tuple[dict[str, Any], bytes]:
-        """One message of a secure sum."""
-        run, asked = run_of(body)
-        summing = Summing(self._side(run), lambda request: PartyHoldings(self, request, payload))
+        """One message of a secure sum, with those whose keys this client has from elsewhere."""
+        pins = address_book.pins(self.address_book, self.scenario.trust)
+        summing = Summing(side, pins, lambda request: PartyHoldings(self, request, payload))
         return summing.answer(asked)
 
-    def _close(self, body: dict[str, Any], payload: bytes | memoryview) -> dict[str, Any]:
+    def _close(
+        self, side: Side, asked: dict[str, Any], payload: bytes | memoryview
+    ) -> dict[str, Any]:
         """Say how far the ledger goes now that the run ends."""
-        run, asked = run_of(body)
-        side = self._side(run)
         with side.store.exclusive():
             server = gate.admit_closing(side, asked, payload)
             entries, own = side.store.entries(), side.store.identity
-            return closing(own, self.name, run or "", server.key, entries)
+            return closing(own, self.name, side.store.run or "", server.key, entries)
 
 
 class PartyHoldings:
@@ -288,18 +298,18 @@ class PartyHoldings:
     def _size(self) -> int:
         return self._party.setting.family.image_size
 
-    @property
+    @cached_property
     def data_hash(self) -> str:
-        """Identifies the expert and the queries."""
-        digest = hashlib.sha256(self.expert.encode())
-        digest.update(self._party.setting.family.preprocessing.key.encode())
-        if len(self._payload):
-            digest.update(self._payload)
-        for block in () if len(self._payload) else self._blocks:
-            ids = block.task.source.ids()
-            digest.update(block.task.name.encode())
-            digest.update("\n".join(ids[int(i)] for i in block.indices).encode())
-        return digest.hexdigest()
+        """Identifies the expert and the images that it is asked about, whatever they are called."""
+        measured = self._request.kind in MEASURED_KINDS
+        asked = [self._measured_on] if measured else self._blocks
+        return data_hash(self._party.setting, self.expert, asked, self._payload)
+
+    @property
+    def record_hash(self) -> str:
+        """Identifies all that the record's numbers follow from besides its kind and shape."""
+        basis = Basis(self._request.kind, self.data_hash, self._blocks, self._measured_on.task)
+        return basis.record_hash(self._party.setting)
 
     @cached_property
     def expert(self) -> str:
@@ -382,14 +392,18 @@ class PartyHoldings:
 
         As many images as the stage says, drawn from those that the expert was trained on.
         """
-        party, asked, setting = self._party, self._request, self._party.setting
+        family, own = self._party.setting.family, self._measured_on
+        source, pictures = own.task.source, family.normalise(own.pixels(family.resize))
+        return self._encoder(), pictures, family.head(source.class_names, source.templates)
+
+    @property
+    def _measured_on(self) -> Block:
+        """The training images that statistics are measured on."""
+        party, asked = self._party, self._request
         share = share_of(party.scenario, asked)
         most = share.measured_on if share else None
-        task = setting.tasks[party.client.task]
-        indices = task.indices(f"train-{asked.group}", most)
-        pictures = setting.family.normalise(task.pixels(indices, setting.family.resize))
-        source = task.source
-        return self._encoder(), pictures, setting.family.head(source.class_names, source.templates)
+        task = party.setting.tasks[party.client.task]
+        return Block(task, task.indices(f"train-{asked.group}", most))
 
     def start(self) -> Arrays:
         """Every floating entry of the checkpoint that all experts start from."""

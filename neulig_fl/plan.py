@@ -138,7 +138,6 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
 
     What has noise holds what has the same noise; of parameters and task vectors, each holds both,
     and what is trimmed. What is trimmed holds what is trimmed as far or further.
-    Statistics are the same if they are measured on as many images.
     """
     same = (known.group, known.kind, known.queries) == (
         request.group, request.kind, request.queries
@@ -147,8 +146,7 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
         return same and known.same_data(request) and _noise(known_share) == _noise(share)
     if known.kind in WHOLE_MODEL_KINDS and request.kind in MODEL_KINDS:
         return known.group == request.group
-    measured = known_share.measured_on == share.measured_on
-    return same and measured and known.fraction >= request.fraction
+    return same and known.fraction >= request.fraction
 
 
 def _noise(share: Share) -> tuple[float | None, ...]:
@@ -190,7 +188,7 @@ class _Forecast:
         refusal = gate.refusal(setting.scenario, client, request)
         if refusal is None:
             entry = self._entry(client, request)
-            stated = self._stated(request, rows, entry, book)
+            stated = self._stated(request, rows)
             refusal = _over_limit(client, book, entry, stated.claims)
             book += [] if refusal else [{**entry, **stated.facts}]
         return Planned(client.name, request, rows, size, refusal)
@@ -211,14 +209,13 @@ class _Forecast:
             "bytes": self.setting.byte_count(request, rows),
         }
 
-    def _stated(self, request: Request, rows: int, entry: Entry, book: list[Entry]) -> Stated:
+    def _stated(self, request: Request, rows: int) -> Stated:
         """What the record's protection will promise."""
         share = records.share_of(self.setting.scenario, request)
         if share is None:
             return NOTHING_STATED
         guard = variants.load("neulig_fl.protections", request.protection)
-        before = [e for e in book if e["expert"] == entry["expert"]]
-        stated: Stated = guard.stated(Case(request.kind, rows, share, before))
+        stated: Stated = guard.stated(Case(request.kind, rows, share))
         return stated
 
     def _givers(self, group: str) -> set[str]:

@@ -19,6 +19,7 @@ from neulig_fl.ledger import Entry
 from neulig_fl.limits import Candidate
 from neulig_fl.policy_files import preset_path, read
 from neulig_fl.policy_models import AllowRule, Policy, is_policy_file
+from neulig_fl.scenario_models import Client
 from neulig_fl.scenario_values import MEASURED_KINDS, MODEL_KINDS
 
 NODE = "this node's own policy"
@@ -65,6 +66,24 @@ class Layer:
 def of_client(client: str, policy: Policy) -> tuple[Layer, ...]:
     """The layers of a client's policy in a scenario, whose paths are absolute."""
     return _layers(f"policy of client {client!r}", policy, Path())
+
+
+def max_leverages(clients: Sequence[Client]) -> tuple[dict[str, float], list[str]]:
+    """Each client's `max_leverage`, by its policy in a scenario whose paths are absolute.
+
+    Returns:
+        The limits by name; and who has a preset that cannot be read here, so that there may be a
+        smaller one.
+    """
+    found: dict[Policy, tuple[float, bool]] = {}
+    for client in clients:  # a thousand clients have few policies, and each is files
+        if client.policy not in found:
+            known = [each.rules for each in of_client(client.name, client.policy)]
+            limits_ = [rules.limits.max_leverage for rules in known if rules is not None]
+            found[client.policy] = (min(limits_), None in known)
+    told = {client.name: found[client.policy] for client in clients}
+    unread = [name for name, (_, partly) in told.items() if partly]
+    return {name: most for name, (most, _) in told.items()}, unread
 
 
 def of_node(path: Path | None) -> tuple[Layer, ...]:

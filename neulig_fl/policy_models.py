@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from neulig_fl.scenario_values import (
     Count,
+    Digest,
     Kind,
     Moment,
     Number,
@@ -56,8 +57,13 @@ class Limits(Section):
     )
     max_epsilon: Positive | None = Field(
         None,
-        description="Largest epsilon of all releases together; a record without noise has none "
-        "that is finite, so it is refused. null: no limit.",
+        description="Largest epsilon of all releases together, at max_delta; a record without "
+        "noise has none that is finite, so it is refused. null: no limit.",
+    )
+    max_delta: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        1e-5,
+        description="Largest delta that noise may be asked for; max_epsilon is judged at it, "
+        "whatever delta a stage says.",
     )
     max_leverage: Annotated[Number, Field(gt=0, le=1)] = Field(
         0.5,
@@ -73,6 +79,11 @@ class Limits(Section):
         64,
         description="Most sums of vectors of one expert that tell of one another: of the same "
         "images' answers, and of its parameters; sums under the same weights count as well.",
+    )
+    max_runs: Count | None = Field(
+        None,
+        description="Most runs that may begin for as long as the client's store lasts; each begins "
+        "with the first stage, and may bring other images by value. null: no limit.",
     )
     not_after: Moment | None = Field(
         None,
@@ -99,6 +110,11 @@ class Policy(Section):
         None, description="The only kinds of record that may leave it; null: no such limit."
     )
     limits: Limits = Field(Limits(), description="How much may leave in all, and until when.")
+    scenarios: tuple[Digest, ...] | None = Field(
+        None,
+        description="Hashes of the scenarios whose runs may begin, as `neulig-fl check --hash` "
+        "prints them; for a node's own policy file. null: any.",
+    )
 
 
 def is_policy_file(preset: str) -> bool:

@@ -36,6 +36,15 @@ class Block:
         """Number of queries."""
         return len(self.indices)
 
+    @property
+    def images(self) -> str:
+        """Identifies the images in their order, whatever the task is called."""
+        source = self.task.source
+        ids = source.ids()
+        return "\n".join(
+            (f"{source.collection}:{source.version}", *(ids[int(i)] for i in self.indices))
+        )
+
     def labels(self) -> NDArray[np.int64]:
         """True classes, shape (queries,)."""
         return self.task.labels(self.indices)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import greeting, ledger, manifest
+from neulig_fl import expert_account, greeting, ledger, manifest
 from neulig_fl.errors import BadReply, InputError
 from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.greeting import RUN
@@ -23,9 +23,6 @@ from neulig_fl.records import Request
 from neulig_fl.scenario_values import NOISED, SERVER
 
 FILE, TRUST_FILE = manifest.RECEIPTS, manifest.TRUST
-LEFT = (ledger.RELEASE, ledger.REPEAT)
-"""Events of entries under which bytes leave."""
-
 _LARGEST_ENTRY = 65_536
 
 
@@ -112,6 +109,9 @@ class Receipts:
             problem = difference(entry, wanted)
         if problem is None:
             problem = out_of_order(entry, self._latest.get(client))
+        if problem is None:
+            earlier = [each for _, each in signed_entries(self.entries, client)]
+            problem = expert_account.problem(entry, earlier)
         if problem is not None:
             raise BadReply(f"its signed entry {problem}")
         self._latest[client] = entry
@@ -176,7 +176,7 @@ def _unsigned(entry: Entry, key: str) -> str | None:
 
 def entry_problem(entry: Entry) -> str | None:
     """What is wrong with what an entry says, whatever was asked; None when nothing is."""
-    if entry.get("event") not in LEFT:
+    if entry.get("event") not in expert_account.LEFT:
         return f"is of a {str(entry.get('event'))[:40]!r}, not of a release"
     index = entry.get("index")
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:

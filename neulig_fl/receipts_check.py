@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from neulig_fl import accountant, ledger, privacy, receipts
+from neulig_fl import accountant, expert_account, ledger, privacy, receipts
 from neulig_fl.accountant import Charge
 from neulig_fl.errors import InputError
 from neulig_fl.greeting import RUN
@@ -29,7 +29,7 @@ def fault(
         identities: the clients' keys.
         run: the run's id.
     """
-    latest: dict[str, Entry] = {}
+    latest: dict[str, list[Entry]] = {}
     for index, receipt in enumerate(entries):
         problem = _problem(receipt, latest, identities, run)
         if problem is not None:
@@ -38,7 +38,10 @@ def fault(
 
 
 def _problem(
-    receipt: Entry, latest: dict[str, Entry], identities: Mapping[str, PublicIdentity], run: object
+    receipt: Entry,
+    latest: dict[str, list[Entry]],
+    identities: Mapping[str, PublicIdentity],
+    run: object,
 ) -> str | None:
     name, entry = str(receipt.get("client")), receipt.get("entry")
     if "entry" not in receipt:
@@ -54,8 +57,10 @@ def _problem(
         wanted = {RUN: run, **{k: receipt.get(k) for k in (*_SAID, *_CLAIMED)}}
         problem = receipts.difference({**dict.fromkeys(_CLAIMED), **entry}, wanted)
     problem = problem or epsilon_problem(entry)
-    problem = problem or receipts.out_of_order(entry, latest.get(name))
-    latest[name] = entry
+    earlier = latest.setdefault(name, [])
+    problem = problem or receipts.out_of_order(entry, earlier[-1] if earlier else None)
+    problem = problem or expert_account.problem(entry, earlier)
+    earlier.append(entry)
     return None if problem is None else f"the entry that client {name!r} signed {problem}"
 
 

@@ -1,25 +1,30 @@
-"""The server as a client knows it: the keys that it said in this run, held to those that are known.
+"""The server as a client knows it: the runs that it began, and the keys that it must have.
 
-The server says its keys with `hello`; a client keeps them for each run for good, because the next
-message may reach another process, and another run may begin in between. A key that the scenario or
-the node pins must be the server's, now or before a hand-over; without a pin the key is trusted as
-it was first said in the run.
+A client keeps the opening of each run for good, because the next message may reach another process,
+and another run may begin in between; beside it the number of the last request that it answered. A
+key that the scenario or the node pins must be the server's, now or before a hand-over. Without a
+pin of the node's own, the server of a client's first run is its server for the life of its store.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from neulig_fl import strict_json
 from neulig_fl.errors import BadReply
 from neulig_fl.files import PRIVATE, write_atomically
-from neulig_fl.greeting import RUN
 from neulig_fl.key_files import private_folder
 from neulig_fl.keys import PublicIdentity
+from neulig_fl.opening import Opening
+from neulig_fl.signed_requests import Signed
 
 FOLDER = "servers"
+_FIRST = "first.json"
+_RUN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,15 @@ class Recipient:
     """Who gets a client's records.
 
     Args:
-        identity: the server's keys; None where it said none in this run.
+        identity: the server's keys; None where no run began.
         pins: keys that must be its own, each in this order: the scenario's, the node's.
+        kept: the oldest key of the server of the store's first run; None where the node has a pin
+            of its own, or there was no run.
     """
 
     identity: PublicIdentity | None = None
     pins: tuple[str, ...] = ()
+    kept: str | None = None
 
     @property
     def agreement(self) -> str | None:
@@ -40,62 +48,132 @@ class Recipient:
         return None if self.identity is None else self.identity.agreement
 
     def problem(self) -> str | None:
-        """Why this server gets nothing; None when its keys are those that are pinned, if any."""
+        """Why this server gets nothing; None when its keys are those that are known, if any."""
+        if self.identity is None:
+            return "no server has begun this run here"
         for pin in self.pins:
-            if self.identity is None:
-                return "the server's key is pinned, and it said none in this run"
             if pin not in self.identity.lineage:
-                said = self.identity.key
-                return f"the server's key is {said}, which is not the pinned one"
+                return f"the server's key is {self.identity.key}, which is not the pinned one"
+        if self.kept is not None and self.kept != self.identity.lineage[0]:
+            return (
+                f"the server's key is {self.identity.key}, and in earlier runs it was another; "
+                "keep it (server-keys), or pin the new one in the node config (server)"
+            )
         return None
 
 
-def remember(root: Path, run: str, record: object) -> None:
-    """Keep what the server says of its keys, for one run; the first word counts.
+@dataclass(frozen=True)
+class Servers:
+    """What a client keeps of the servers that it met.
 
     Args:
         root: the client's folder.
-        run: the run's id.
-        record: `PublicIdentity.record`.
-
-    Raises:
-        BadReply: it is none, its signatures are wrong, or the server said another key before.
     """
-    found = PublicIdentity.read(record)
-    before = recall(root, run)
-    if before is not None and before != found:
-        problem = "the server said other keys before in this run"
-        raise BadReply(problem, public_reason=problem)
-    if before is None:
-        said = {RUN: run, "identity": found.record()}
-        private_folder(root / FOLDER)
-        write_atomically(_file(root, run), json.dumps(said, sort_keys=True) + "\n", PRIVATE)
+
+    root: Path
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / FOLDER
+
+    def runs(self) -> int:
+        """How many runs began here."""
+        return sum(1 for _ in self._folder.glob("*.run")) if self._folder.is_dir() else 0
+
+    def first(self) -> str | None:
+        """The oldest key of the first run's server; None before any.
+
+        Raises:
+            BadReply: the file is damaged: another key must not take its place.
+        """
+        said = self._read(self._folder / _FIRST)
+        if said is None:
+            return None
+        if not isinstance(said.get("key"), str):
+            raise _damaged()
+        return str(said["key"])
+
+    def forget(self) -> None:
+        """Let another server begin the next run, as only the owner of the store may."""
+        (self._folder / _FIRST).unlink(missing_ok=True)
+
+    def begin(self, said: dict[str, Any]) -> None:
+        """Keep the opening of a run; the first word counts.
+
+        Args:
+            said: as it travels, read before.
+
+        Raises:
+            BadReply: a run of this id began otherwise, or a file is damaged.
+        """
+        opening = Opening.read(said)
+        before = self.recall(opening.run)
+        if before is not None and before != opening:
+            raise _bad("a run of this id began with another statement")
+        private_folder(self._folder)
+        if self.first() is None:
+            key = {"key": opening.server.lineage[0]}
+            write_atomically(self._folder / _FIRST, json.dumps(key), PRIVATE)
+        if before is None:
+            write_atomically(self._file(opening.run), json.dumps(said, sort_keys=True), PRIVATE)
+
+    def recall(self, run: str | None) -> Opening | None:
+        """The opening of a run; None when it did not begin here.
+
+        Raises:
+            BadReply: the file is damaged: another opening must not take its place.
+        """
+        said = self._read(self._file(run)) if run and _RUN.fullmatch(run) else None
+        if said is None:
+            return None
+        try:
+            found = Opening.read(said)
+        except BadReply as error:
+            raise _damaged() from error
+        if found.run != run:
+            raise _damaged()
+        return found
+
+    def count(self, request: Signed) -> None:
+        """Note that a request is answered now, so that it is not answered twice.
+
+        Args:
+            request: signed, of a run that began here.
+
+        Raises:
+            BadReply: it, or a later one, was answered already; or the file is damaged.
+        """
+        file = self._folder / f"{request.run}.last"
+        before = self._read(file)
+        if before is None:
+            before = {"number": 0, "signature": ""}
+        said = {"number": request.number, "signature": request.signature}
+        if before == said:
+            return
+        if type(before.get("number")) is not int:
+            raise _damaged()
+        if request.number <= before["number"]:
+            raise _bad("the request was answered before, or a later one was")
+        write_atomically(file, json.dumps(said), PRIVATE)
+
+    def _file(self, run: str) -> Path:
+        return self._folder / f"{run}.run"
+
+    def _read(self, file: Path) -> dict[str, Any] | None:
+        try:
+            said = strict_json.parsed(file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise _damaged() from error
+        if not isinstance(said, dict):
+            raise _damaged()
+        return said
 
 
-def recall(root: Path, run: str | None) -> PublicIdentity | None:
-    """The server's keys in a run; None when it said none.
-
-    Raises:
-        BadReply: the file is damaged: another key must not take its place.
-    """
-    if not run:
-        return None
-    try:
-        said = strict_json.parsed(_file(root, run).read_bytes())
-        found = PublicIdentity.read(said["identity"]) if said[RUN] == run else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, BadReply) as error:
-        raise _damaged() from error
-    if found is None:
-        raise _damaged()
-    return found
-
-
-def _file(root: Path, run: str) -> Path:
-    return root / FOLDER / f"{run}.json"
+def _bad(problem: str) -> BadReply:
+    return BadReply(problem, public_reason=problem)
 
 
 def _damaged() -> BadReply:
-    problem = "what it kept of the server's keys in this run is damaged"
-    return BadReply(problem, public_reason=problem)
+    return _bad("what it kept of the server's runs is damaged")

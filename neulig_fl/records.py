@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neulig_fl import fisher, gram, sealing, trimming
-from neulig_fl.errors import BadReply
+from neulig_fl.errors import BadReply, InputError
 from neulig_fl.scenario import KINDS, OUTPUT_KINDS, Scenario, Share
 from neulig_fl.scenario_values import (
     MIXED_KINDS,
@@ -28,6 +28,12 @@ from neulig_fl.scenario_values import (
 
 TOP_K = 5
 """Classes in a row of a `top-k` record; all of them where there are fewer."""
+
+LONGEST_NAME = 60
+"""Characters of a stage's name, and so of anything that a request names."""
+
+MOST_FRACTION = 1e9
+"""Above it, a number is no mistake; Python's integers have no end, and the ledger would hold it."""
 
 MEASURED = {"gram": gram, "fisher": fisher}
 """What says of each statistic which arrays it has."""
@@ -67,6 +73,10 @@ class Request:
         queries: the query set; None for kinds without queries.
         fraction: share of the query set, or of a trimmed task vector's numbers.
         protection: what must be done to the record before it leaves.
+
+    Example:
+        >>> Request("one", "A", "features", "pool", 1).fraction
+        1.0
     """
 
     stage: str
@@ -76,11 +86,50 @@ class Request:
     fraction: float = 1.0
     protection: str = "none"
 
+    def __post_init__(self) -> None:
+        # One way to write a number: a fingerprint, and a signature, is of a text, and 1, 1.0 and
+        # true are three; so are 0.0 and -0.0.
+        object.__setattr__(self, "fraction", float(self.fraction) + 0.0)
+
+    @classmethod
+    def read(cls, said: object) -> Request:
+        """The request in a message, in its one form; whatever looks at a request looks at this.
+
+        Args:
+            said: a JSON object, or whatever else was received.
+
+        Raises:
+            InputError: details that are unknown, missing, of another type or too long.
+
+        Example:
+            >>> short = {"stage": "one", "group": "A", "kind": "offset-sum"}
+            >>> Request.read(short) == Request.read({**short, "queries": None, "fraction": 1})
+            True
+        """
+        known = {each.name for each in fields(cls)}
+        if not isinstance(said, Mapping) or not {"stage", "group", "kind"} <= set(said) <= known:
+            raise _no_request("its details are not those of a request")
+        for name, value in said.items():
+            if name == "fraction":
+                fits = type(value) in (int, float) and abs(value) <= MOST_FRACTION
+            else:
+                absent = name == "queries" and value is None
+                fits = absent or _is_name(value)
+            if not fits:
+                raise _no_request(f"its {name} is none")
+        return cls(**said)
+
     def same_data(self, other: Request) -> bool:
         """Whether both ask for the same bytes, in whichever stage."""
         return (self.group, self.kind, self.queries, self.fraction, self.protection) == (
             other.group, other.kind, other.queries, other.fraction, other.protection
         )  # fmt: skip
+
+
+def _is_name(value: object) -> bool:
+    """Whether something can stand in the ledger and in a reason; half a character cannot."""
+    short = isinstance(value, str) and len(value) <= LONGEST_NAME
+    return short and not any(0xD800 <= ord(each) <= 0xDFFF for each in str(value))
 
 
 def answers(share: Share, queries: str | None) -> bool:
@@ -325,12 +374,20 @@ def _require_finite(array: NDArray[np.generic], name: str, who: str) -> None:
         raise _bad(who, f"{name} holds {bad} values that are not finite")
 
 
+def _no_request(problem: str) -> InputError:
+    return InputError(
+        f"the request is malformed: {problem}; make it with records.Request",
+        public_reason="the request is not one that neulig-fl makes",
+    )
+
+
 def _bad(who: str, problem: str) -> BadReply:
     return BadReply(f"{who}: {problem}", public_reason=problem)
 
 
 __all__ = [
-    "KINDS", "MIXED_KINDS", "MODEL_KINDS", "OUTPUT_KINDS", "PER_QUERY", "SERVER", "TOP_K",
+    "KINDS", "LONGEST_NAME", "MIXED_KINDS", "MODEL_KINDS", "OUTPUT_KINDS", "PER_QUERY", "SERVER",
+    "TOP_K",
     "Arrays", "Dimensions", "Holdings", "Request",
     "answers", "binding", "build", "byte_count", "difference", "layout", "moved", "pack",
     "share_of", "unpack",

@@ -34,12 +34,14 @@ class ReportCheck:
         report: content of report.json.
         outcome: content of outcome.json, which the server signed.
         scenario: `name`, `seed` and `hash` of the scenario, as far as they are known.
+        stores: the folder of the clients' stores.
     """
 
     folder: Path
     report: Mapping[str, Any]
     outcome: Mapping[str, Any]
     scenario: Mapping[str, Any]
+    stores: Path
 
     def failures(self) -> Iterator[Failure]:
         """What does not hold; the first of each file."""
@@ -81,7 +83,7 @@ class ReportCheck:
         """The experts' own accuracies are those in the clients' stores, where these are here."""
         for fact in self.report["reference"]["experts"]:
             name = str(fact["client"])
-            file = self.folder / "clients" / Path(name).name / REFERENCE_FILE
+            file = self.stores / Path(name).name / REFERENCE_FILE
             if file.is_file() and fact not in _facts(file):
                 return f"reference of client {name!r} is not what its store says"
         return None

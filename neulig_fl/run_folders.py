@@ -34,9 +34,9 @@ def run_folder(name: str, out: str | Path | None) -> Iterator[Path]:
         InputError: the folder holds an earlier run's report, another run works in it, or it cannot
             be made or written to.
     """
-    folder = _given(Path(out)) if out else _new(RUNS / name)
+    folder = _given(Path(out), "--out") if out else _new(RUNS / name)
     require_firm(folder / "clients", "run folder")
-    with _held(folder):
+    with _held(folder, "--out"):
         if any(folder.glob("**/report.json")):
             raise InputError(
                 f"--out {folder}: holds the report of an earlier run; choose another folder or "
@@ -46,14 +46,14 @@ def run_folder(name: str, out: str | Path | None) -> Iterator[Path]:
         yield folder
 
 
-def _given(folder: Path) -> Path:
+def _given(folder: Path, option: str) -> Path:
     try:
         make_way(folder)
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot be made ({error.strerror})") from error
+        raise InputError(f"{option} {folder}: cannot be made ({error.strerror})") from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--out {folder}: cannot be written to; choose another folder")
+        raise InputError(f"{option} {folder}: cannot be written to; choose another folder")
     return folder
 
 
@@ -82,7 +82,22 @@ def _made(folder: Path) -> bool:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def held_stores(folder: Path) -> Iterator[None]:
+    """Make the folder of the clients' stores, and hold it within the block.
+
+    Args:
+        folder: made for its owner alone when it is not there.
+
+    Raises:
+        InputError: another run works with it, or it cannot be made or written to.
+    """
+    _given(folder, "--stores")
+    with _held(folder, "--stores"):
+        yield
+
+
+@contextmanager
+def _held(folder: Path, option: str) -> Iterator[None]:
     """Keep other runs out of a folder; the lock is gone with this process, however that ends."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -90,7 +105,7 @@ def _held(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"--out {folder}: another run is at work there; choose another folder"
+                f"{option} {folder}: another run is at work there; choose another folder"
             ) from error
         except OSError:
             pass  # A file system without locks on folders; then nobody can be kept out.

@@ -1,8 +1,9 @@
 """One call from a scenario file to its report: the run's folder, the engine, the report.
 
 A run's folder holds `scenario.yaml` (as given), and for every seed `scenario.json` (resolved, what
-the apps read), `clients/NAME/` (each client's own store), `flower.log`, `report.json`, `report.md`.
-With several seeds these lie in `seed-N/`, and `summary.json` beside them.
+the apps read), `clients/NAME/` (each client's own store, where no other folder was named),
+`flower.log`, `report.json`, `report.md`. With several seeds these lie in `seed-N/`, and
+`summary.json` beside them.
 """
 
 from __future__ import annotations
@@ -11,16 +12,52 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import engines, machine, progress
+from neulig_fl import address_book, engines, machine, progress
 from neulig_fl.files import PRIVATE, sweep, write_atomically
+from neulig_fl.recipients import Servers
 from neulig_fl.report import Report, composition, summary
-from neulig_fl.run_folders import SCENARIO_FILE, run_folder, write_overrides
+from neulig_fl.run_folders import SCENARIO_FILE, held_stores, run_folder, write_overrides
 from neulig_fl.scenario import OpenedScenario, Scenario, dump, open_scenario
+from neulig_fl.scenario_values import SERVER
 
 Show = Callable[[progress.Event], None]
+
+REFERENCE = "reference.json"
+"""In a client's store, in a simulation: its expert's own accuracy."""
+
+LEFT_OUT = "left out, as asked: these are exact figures on no protected record"
+"""Why a report has no experts' own accuracies."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run takes from outside of its folder and leaves there, and what it leaves out.
+
+    Args:
+        server_keys: the folder of the server's keys; if None, `server` among the stores that are
+            kept, since clients know their server again, and else fresh ones for the run.
+        stores: the folder of the clients' stores; in the run's folder if None.
+        with_reference: whether each expert's own accuracy is measured.
+    """
+
+    server_keys: Path | None = None
+    stores: Path | None = None
+    with_reference: bool = True
+
+    @property
+    def keys_of_server(self) -> Path | None:
+        """Where the server's keys lie; None: nowhere."""
+        if self.server_keys is not None or self.stores is None:
+            return self.server_keys
+        return self.stores / SERVER
+
+
+NOTHING_KEPT = Kept()
+"""Fresh keys and stores for one run."""
 
 
 def run(
@@ -30,6 +67,8 @@ def run(
     overrides: Sequence[str] = (),
     show: Show | None = None,
     server_keys: Path | None = None,
+    stores: str | Path | None = None,
+    with_reference: bool = True,
 ) -> Report:
     """Run a scenario and return its report (the last seed's, when there are several).
 
@@ -41,6 +80,11 @@ def run(
         show: takes progress events.
         server_keys: the folder of the server's keys, which clients can pin; fresh ones for each
             run if not given.
+        stores: the folder of the clients' stores, one each, which outlive the run: their keys,
+            ledgers and released records, and so their limits, hold over all runs with it. Fresh
+            ones in the run's folder if not given.
+        with_reference: whether each expert's own accuracy is measured, exactly and on no
+            protected record; only a simulation has it.
 
     Returns:
         The report; `Report.path` says where it lies.
@@ -53,7 +97,8 @@ def run(
         report = neulig_fl.run("scenarios/quickstart.yaml", engine="local")
         print(report.result("merging", "neulig")["average"]["merge_accuracy"])
     """
-    return run_seeds(scenario, engine, out, overrides, show, server_keys)[-1]
+    kept = Kept(server_keys, None if stores is None else Path(stores), with_reference)
+    return run_seeds(scenario, engine, out, overrides, show, kept)[-1]
 
 
 def run_seeds(
@@ -62,14 +107,14 @@ def run_seeds(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     show: Show | None = None,
-    server_keys: Path | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> list[Report]:
     """Like `run`, with one report for every seed of the scenario, in order."""
     engines.load(engine)
     opened = open_scenario(scenario, overrides)
     machine.require(opened.scenario.resources, opened.name)
     with run_folder(opened.scenario.name, out) as folder:
-        return run_opened(opened, engine, folder, show, server_keys)
+        return run_opened(opened, engine, folder, show, kept)
 
 
 def run_opened(
@@ -77,7 +122,7 @@ def run_opened(
     engine: str,
     folder: Path,
     show: Show | None = None,
-    server_keys: Path | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> list[Report]:
     """Run a scenario that was read, in a folder that is this run's alone (`run_folder`)."""
     read = opened.scenario
@@ -85,9 +130,10 @@ def run_opened(
     write_overrides(folder, opened.overrides)
     many = len(read.all_seeds) > 1
     reports = []
-    for seed in read.all_seeds:
-        own = folder / f"seed-{seed}" if many else folder
-        reports.append(_run_seed(opened, seed, engine, own, show, server_keys))
+    with held_stores(kept.stores) if kept.stores else nullcontext():
+        for seed in read.all_seeds:
+            own = folder / f"seed-{seed}" if many else folder
+            reports.append(_run_seed(opened, seed, engine, own, show, kept))
     if many:
         summary.write([r.data for r in reports], folder)
     return reports
@@ -99,7 +145,7 @@ def _run_seed(
     engine: str,
     folder: Path,
     show: Show | None,
-    server_keys: Path | None,
+    kept: Kept,
 ) -> Report:
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,36 +164,47 @@ def _run_seed(
         clients=len(one.clients),
         client_cpus=one.resources.client_cpus,
         client_gpus=one.resources.client_gpus,
-        server_keys=server_keys,
+        server_keys=kept.keys_of_server,
+        stores=kept.stores,
+        with_reference=kept.with_reference,
     )
+    book = address_book.introduce(one, job.clients_folder, folder / address_book.FILE)
+    job = replace(job, address_book=book)
+    for client in one.clients:
+        store = job.clients_folder / client.name
+        (store / REFERENCE).unlink(missing_ok=True)  # an earlier run's figures are not this one's
+        if kept.stores is None:  # nor is its server, whose keys were for that run alone
+            Servers(store).forget()
     with progress.Follower(events, show) if show else nullcontext():
         engines.run(engine, job)
-    return _compose(read, seed, engine, folder, time.perf_counter() - start).write(folder)
+    return _compose(read, seed, engine, job, time.perf_counter() - start).write(folder)
 
 
-def _compose(read: Scenario, seed: int, engine: str, folder: Path, seconds: float) -> Report:
+def _compose(read: Scenario, seed: int, engine: str, job: engines.Job, seconds: float) -> Report:
     """The report: what the server found, beside what only the engine of a simulation knows."""
-    outcome = json.loads((folder / engines.OUTCOME).read_text(encoding="utf-8"))
+    outcome = json.loads((job.out / engines.OUTCOME).read_text(encoding="utf-8"))
     return Report(
         composition.composed(
             outcome,
             scenario={"name": read.name, "seed": seed, "hash": read.hash},
             engine=engine,
-            reference=reference(read, folder),
+            reference=reference(read, job),
             seconds=seconds,
         )
     )
 
 
-def reference(read: Scenario, folder: Path) -> dict[str, Any]:
+def reference(read: Scenario, job: engines.Job) -> dict[str, Any]:
     """Ground truth that only a simulation can know: how good each expert is on its own task.
 
     The clients note it in their stores; the engine, which owns all of them here, collects it. The
     server never sees it.
     """
+    if not job.with_reference:
+        return {"experts": [], "reason": LEFT_OUT}
     facts = []
     for client in read.clients:
-        path = folder / "clients" / client.name / "reference.json"
+        path = job.clients_folder / client.name / REFERENCE
         if path.is_file():
             facts += json.loads(path.read_text(encoding="utf-8"))
     facts.sort(key=lambda fact: str(fact["group"]))

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from neulig_fl import policy_files, variants
+from neulig_fl import accountant, policy_files, variants
 from neulig_fl.errors import nearest
 from neulig_fl.method_checks import wrong_methods
 from neulig_fl.scenario_errors import Problem, shown
@@ -138,12 +138,20 @@ def _shares(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _examples(scenario: Scenario) -> Iterator[Problem]:
+    """What is measured on examples, and on as many of them in every stage."""
+    first: dict[str, int] = {}
     for i, stage in enumerate(scenario.stages):
         for j, share in enumerate(stage.share):
-            if share.examples is not None and share.kind not in MEASURED_KINDS:
-                read = " and ".join(MEASURED_KINDS)
-                what = f"only {read} are measured on examples (got {shown(share.examples)})"
-                yield Problem(("stages", i, "share", j, "examples"), f"{what}; leave it out")
+            steps, got = ("stages", i, "share", j, "examples"), f"(got {shown(share.examples)}"
+            if share.measured_on is None:
+                if share.examples is not None:
+                    what = f"only {' and '.join(MEASURED_KINDS)} are measured on examples {got})"
+                    yield Problem(steps, f"{what}; leave it out")
+                continue
+            before = first.setdefault(share.kind, share.measured_on)
+            if share.measured_on != before:
+                what = f"another number than before {got}, not {before})"
+                yield Problem(steps, f"{what}; the difference of two tells of a few images alone")
 
 
 def _noise(scenario: Scenario) -> Iterator[Problem]:
@@ -158,6 +166,12 @@ def _noise(scenario: Scenario) -> Iterator[Problem]:
                 steps = ("stages", i, "share", j, "delta")
                 yield Problem(steps, f"{what}; what a run gives away in all has one delta")
             deltas += [] if share.delta is None else [share.delta]
+    for i, client in enumerate(scenario.clients):
+        most, promised = client.policy.limits, client.policy.limits.max_epsilon is not None
+        empty = accountant.bare(most.max_delta, len(scenario.clients)) if promised else None
+        if empty is not None:
+            what = f"max_epsilon is judged at it, and {empty}; such as 1e-5"
+            yield Problem(("clients", i, "policy", "limits", "max_delta"), what)
 
 
 def _wrong_noise(scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -185,6 +199,9 @@ def _wrong_noise(scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, 
             (),
             f"protection gaussian needs {' and '.join(lacking)}, such as clip: 10, delta: 1e-5",
         )
+    empty = None if share.delta is None else accountant.bare(share.delta, len(scenario.clients))
+    if empty is not None:
+        yield ("delta",), f"{empty}; clients allow 1e-5 at most, unless their max_delta is larger"
     if ("epsilon" in given) == ("noise_multiplier" in given):
         got = "both" if "epsilon" in given else "neither"
         yield (), f"protection gaussian needs epsilon or noise_multiplier (got {got}); give one"

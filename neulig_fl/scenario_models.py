@@ -298,7 +298,7 @@ class Scenario(Section):
         {},
         description="Public keys, by the client's name, or server: a client with another key is "
         "not believed, a server with another key gets nothing. The others' keys are trusted as "
-        "they are first seen.",
+        "they are first seen, but not in secure sums.",
     )
     secure_sum: SecureSumOptions = Field(
         SecureSumOptions(), description="How secure sums are made."

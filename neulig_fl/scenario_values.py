@@ -27,6 +27,7 @@ from neulig_fl import variants
 SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 MOST_NAME = 60
 SLUG_WORDS = f"lower-case letters, digits and single hyphens, at most {MOST_NAME}, such as north-1"
+DIGEST = r"^[0-9a-f]{64}$"
 PUBLIC_KEY = r"^ed25519:[A-Za-z0-9_-]{43}$"
 TEMPLATE = r"^[^{}]*\{\}[^{}]*$"
 MOMENT = (
@@ -184,6 +185,7 @@ def _null_is_none(value: Any) -> Any:
 
 Slug = Annotated[str, Field(pattern=SLUG, max_length=MOST_NAME)]
 PublicKey = Annotated[str, Field(pattern=PUBLIC_KEY)]
+Digest = Annotated[str, Field(pattern=DIGEST)]
 Text = Annotated[str, Field(min_length=1)]
 Template = Annotated[str, Field(pattern=TEMPLATE)]
 Moment = Annotated[str, Field(pattern=MOMENT), AfterValidator(_real)]

@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from neulig_fl import ledger, manifest, privacy, variants
+from neulig_fl import conditions, ledger, manifest, privacy, variants
 from neulig_fl.collect import Collector
 from neulig_fl.compare import StageRun, comparisons, peak_rss_bytes
 from neulig_fl.errors import NeuligError
@@ -28,7 +28,7 @@ from neulig_fl.parties import Parties
 from neulig_fl.plan import open_setting, stage_plan
 from neulig_fl.progress import Progress
 from neulig_fl.scenario import PRETRAINED_WORDS, Scenario, Stage, dumped
-from neulig_fl.scenario_values import SERVER, TRIMMED
+from neulig_fl.scenario_values import TRIMMED
 from neulig_fl.sources import sum_notes
 from neulig_fl.sum_rounds import SumRounds
 from neulig_fl.versions import versions
@@ -49,7 +49,7 @@ class Study:
     stages: list[dict[str, Any]] = field(default_factory=list)
     maps: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    trained: dict[str, list[str]] = field(default_factory=dict)
+    prepared: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     @property
     def knowledge(self) -> Knowledge:
@@ -61,8 +61,9 @@ class Study:
         start = time.perf_counter()
         for group in dict.fromkeys(stage.group for stage in scenario.stages):
             trained = self.collector.prepare(group)
-            self.trained[group] = [name for name, now in trained.items() if now]
-            new, cached = len(self.trained[group]), len(trained) - len(self.trained[group])
+            self.prepared[group] = trained
+            new = sum(trained.values())
+            cached = len(trained) - new
             self.progress.note(f"group {group}: {new} experts trained, {cached} from the cache")
         self.seconds["prepare"] = time.perf_counter() - start
 
@@ -114,7 +115,7 @@ class Study:
         """What the server contributes to the report."""
         receipts = self.collector.receipts
         return {
-            "trained": self.trained,
+            "prepared": self.prepared,
             "versions": versions(),
             "seconds": self.seconds,
             "peak_rss_bytes": peak_rss_bytes(),
@@ -228,7 +229,7 @@ def _ended(error: BaseException) -> dict[str, Any]:
 
 
 def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
-    """Departures from the paper, and choices, that this run's figures rest on."""
+    """Departures from the paper, choices, and conditions that this run's figures rest on."""
     found = [] if fitted is None else _portland_notes(scenario)
     found += _origin_notes(scenario)
     if scenario.batch_norm == "re-estimate":
@@ -255,14 +256,9 @@ def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
             f"Where a client released no more than a trimmed task vector, its expert is theta_0 "
             f"plus the largest {100 * fraction:g} % of the numbers of its task vector."
         )
-    if any(share.protection == "sealed" for share in shares) and SERVER not in scenario.trust:
-        found.append(
-            "Records were sealed to the key that the server said when the run began; no key of the "
-            "server is pinned (trust: {server: KEY}), so the clients trusted it on first use."
-        )
     if fitted is not None:
         found.append(f"best-single is the expert of {fitted.best_single}: {fitted.choice}.")
-    return found + sum_notes(scenario)
+    return [*found, *sum_notes(scenario), *conditions.of(scenario)]
 
 
 def _origin_notes(scenario: Scenario) -> list[str]:

@@ -17,7 +17,6 @@ from neulig_fl import sum_keys, sum_peers
 from neulig_fl.collect import ERRORS, Collector, received, released
 from neulig_fl.errors import BadReply, NeuligError, RunError
 from neulig_fl.fitted import NotAvailable
-from neulig_fl.greeting import RUN
 from neulig_fl.parties import Answer, Ask
 from neulig_fl.progress import Bar
 from neulig_fl.receipts import Receipts
@@ -146,8 +145,7 @@ class Exchange:
 
     def _ask(self, step: str, said: Callable[[str], Mapping[str, Any]], take: Take) -> None:
         """Ask everyone who is left; what was received stays on record, whatever happens."""
-        about = {"step": step, RUN: self.collector.book.run}
-        about |= {} if step == "advertise" else {"round": self.asked.round}
+        about = {"step": step} | ({} if step == "advertise" else {"round": self.asked.round})
         payload = self.collector.queries_by_value(self._request) if step == "mask" else b""
         asks = [
             Ask(name, "sum", {**about, **said(name)}, payload)
@@ -169,7 +167,7 @@ class Exchange:
         timeout = self.collector.knowledge.setting.scenario.timeouts.answer
         one_by_one = step == "mask" and self._request.kind == "parameters"
         for group in [[ask] for ask in asks] if one_by_one else [asks]:
-            yield from self.collector.parties.ask(group, timeout)
+            yield from self.collector.clients.ask(group, timeout)
 
     def _accepted(self, answer: Answer, take: Take) -> Record | None:
         """Take what came; who sent nothing that can be used is lost to the round."""

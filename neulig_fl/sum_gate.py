@@ -186,7 +186,8 @@ def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str
     past = sum_history.accounts(before, own, [columns[other] for other in met], labels)
     images = ImageSets(store.root)
     new = asked.restricted(present).statistics(held.images, {**held.experts, name: expert})
-    return Sums(past, new, name, images.overlap)
+    theirs, _ = policy.max_leverages(side.scenario.clients)
+    return Sums(past, new, name, images.overlap, theirs=theirs)
 
 
 def _over(side: Side, asked: SumRequest) -> str | None:
@@ -223,7 +224,7 @@ def contribute(side: Side, held: SumInProgress, delivery: bytes, holdings: SumHo
         tag = side.store.tag("expert", holdings.expert)
         fact = join(side, held, after.peers, Weighed(size, rows, tag))
         fact["data"] = side.store.tag("data", holdings.data_hash)
-        problem = gate.other_pictures(side, request, fact)
+        problem = gate.other_images(side, request, fact)
         if problem is not None:
             gate.refuse(side, problem, request)
         with refusing(side, asked):

@@ -213,6 +213,8 @@ class Sums:
         client: who is asked.
         overlap: whether two sets of images share one.
         agreed: the sums as vectors left for them, before others dropped out; None: as `asked`.
+        theirs: `max_leverage` of each client, by its policy in the scenario; who is there guards
+            those who are not at their own limits.
     """
 
     past: Sequence[Sequence[WeightedSum]]
@@ -220,6 +222,7 @@ class Sums:
     client: str
     overlap: Overlap
     agreed: Sequence[WeightedSum] | None = None
+    theirs: Mapping[str, float] = field(default_factory=dict)
 
     def claims(self) -> Claims:
         """What the client's vectors would be worth in them, for limits."""
@@ -261,6 +264,7 @@ class Sums:
                 rules.limits.max_leverage,
                 self.overlap,
                 self.agreed,
+                self.theirs,
             ),
         )
 

@@ -1,8 +1,8 @@
 """Whose long-term keys sign in a secure sum, and how a client holds others to theirs.
 
 The keys that mask a sum are made for it alone; long-term keys sign them, so that a server cannot
-put its own in their place. A client gets the others' long-term keys from the server. Those that the
-scenario pins must be right; the others are trusted as they are first said, for good.
+put its own in their place. A client gets the others' long-term keys from the server, and takes none
+that it cannot hold against a key from elsewhere: the scenario's `trust`, its node's address book.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def verifier(known: Mapping[str, PublicIdentity]) -> Verify:
 def believed(
     records: object,
     invited: Collection[str],
-    pins: Mapping[str, str],
+    pins: Mapping[str, Collection[str]],
     own: tuple[str, PublicIdentity],
 ) -> dict[str, PublicIdentity]:
     """The others' long-term keys as a server says them, if they can be right.
@@ -55,12 +55,13 @@ def believed(
     Args:
         records: `PublicIdentity.record` of each client, by name; may be anything.
         invited: names that may be among them.
-        pins: the key that a client must have, or have handed over, by name.
+        pins: keys that each other client must have, or have handed over, by name.
         own: this client's name and identity, which must be among them.
 
     Raises:
         InputError: an identity is none, is missing, is not the pinned one, is another client's too,
-            or is of somebody uninvited, or this client's own is not there as it is.
+            or is of somebody whom nobody invited or pinned, or this client's own is not there as
+            it is.
     """
     if not isinstance(records, dict):
         raise _wrong("the clients' keys are missing")
@@ -69,9 +70,17 @@ def believed(
         if name not in invited:
             raise _wrong(f"keys of {str(name)[:60]!r} came, who is not invited")
         found[name] = _identity(name, record)
-        pin = pins.get(name)
-        if pin is not None and pin not in found[name].lineage:
-            raise _wrong(f"the key of {name} is {found[name].key} and not the pinned one, {pin}")
+        if name == own[0]:
+            continue
+        if name not in pins:
+            raise _wrong(
+                f"no key of {name} is pinned here; put it in the scenario's trust or in the node's "
+                "address book"
+            )
+        for pin in pins[name]:
+            if pin not in found[name].lineage:
+                said = found[name].key
+                raise _wrong(f"the key of {name} is {said} and not the pinned one, {pin}")
     missing = [name for name in invited if name not in found]
     if missing:
         raise _wrong(f"the keys of {missing[0]} are missing")

@@ -165,21 +165,25 @@ class Peers:
         names = sorted(path.name for path in self._folder.iterdir())
         return {name: self._read(name) for name in names if _COLUMN.fullmatch(name)}
 
-    def believe(self, keys: Mapping[str, str]) -> None:
-        """Hold clients whom nobody pinned to the keys that they had before, and keep new ones.
+    def believe(self, keys: Mapping[str, str], by_owner: bool) -> None:
+        """Hold clients to the keys that they had before, and keep new ones.
+
+        A scenario that pins another key than an earlier one is its author's word, no more; the
+        node's owner may know better.
 
         Args:
             keys: the oldest key of each, by name.
+            by_owner: whether the node's owner said them.
 
         Raises:
             InputError: a client has another key than before, or the file is damaged.
         """
         before = self._keys()
-        for name, key in keys.items():
+        for name, key in () if by_owner else keys.items():
             if before.get(name, key) != key:
                 raise _wrong(
-                    f"the key of {name} is another than in an earlier sum; if that is right, pin "
-                    "it in the scenario's trust"
+                    f"the key of {name} is another than in an earlier sum; if that is right, say "
+                    "so in the node's address book"
                 )
         if not keys.items() <= before.items():
             key_files.private_folder(self._folder)

@@ -138,7 +138,8 @@ class SumPlan:
         expert, new = _expert(client, request.group), asked.sums(taking)
         claims = Claims(leverage=0.0, group_size=len(taking), sums=asked.count)
         if new:
-            sums = Sums([self._past(request.group)], new, name, operator.eq)
+            theirs, _ = policy.max_leverages(scenario.clients)
+            sums = Sums([self._past(request.group)], new, name, operator.eq, theirs=theirs)
             claims, told = sums.claims(), sums.refusal(layers)
             if told is not None:
                 return told

@@ -138,11 +138,7 @@ class SumRequest:
             raise _malformed("its round is not 32 hexadecimal digits")
         if not isinstance(parts, list):
             raise _malformed("its parts are no list")
-        try:
-            request = Request(**said)
-        except TypeError:
-            raise _malformed("its request is not one that neulig-fl makes") from None
-        return cls(request, number, tuple(_part(each) for each in parts))
+        return cls(Request.read(said), number, tuple(_part(each) for each in parts))
 
     def problem(self, scenario: Scenario) -> str | None:
         """What is wrong with it, whoever asks; None when nothing is."""

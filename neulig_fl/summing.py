@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from neulig_fl import gate, secure_sum, sum_gate, sum_keys, sum_peers
+from neulig_fl.address_book import Pins
 from neulig_fl.errors import InputError
 from neulig_fl.gate import Side
 from neulig_fl.image_sets import ANY, ImageSets
@@ -38,10 +39,12 @@ class Summing:
 
     Args:
         side: the client, and whose rules count.
+        pins: keys that the other clients must have.
         holdings: what a vector is made of, by what is asked for.
     """
 
     side: Side
+    pins: Pins
     holdings: Callable[[Request], SumHoldings]
 
     def answer(self, body: Mapping[str, Any]) -> Reply:
@@ -174,13 +177,12 @@ class Summing:
             gate.refuse(self.side, str(error), asked.request)
 
     def _believed(self, asked: SumRequest, identities: object) -> dict[str, PublicIdentity]:
-        store, trust, name = self.side.store, self.side.scenario.trust, self.side.client.name
+        store, name = self.side.store, self.side.client.name
+        own = (name, store.identity.public)
         try:
-            found = sum_keys.believed(
-                identities, asked.clients, trust, (name, store.identity.public)
-            )
-            unpinned = [other for other in found if other != name and other not in trust]
-            Peers(store.root).believe({other: found[other].lineage[0] for other in unpinned})
+            found = sum_keys.believed(identities, asked.clients, self.pins.keys, own)
+            others = {other: found[other].lineage[0] for other in found if other != name}
+            Peers(store.root).believe(others, self.pins.by_owner)
             return found
         except InputError as error:
             reason = error.public_reason or "the clients' keys are wrong"

@@ -23,12 +23,15 @@ from neulig_fl.run_folders import SCENARIO_FILE
 from neulig_fl.scenario_values import SERVER
 
 
-def verify(run: Path, trust: Mapping[str, str] | None = None) -> list[Findings]:
+def verify(
+    run: Path, trust: Mapping[str, str] | None = None, stores: Path | None = None
+) -> list[Findings]:
     """Verify a run's folder, or that of one of its seeds.
 
     Args:
         run: the folder.
         trust: the public key that a client, or `server`, must have had, by name.
+        stores: the folder of the clients' stores, where the run's own does not hold them.
 
     Returns:
         What was found, seed by seed; then of the seeds' summary, where there is one.
@@ -38,7 +41,7 @@ def verify(run: Path, trust: Mapping[str, str] | None = None) -> list[Findings]:
     """
     pins = dict(trust or {})
     receipts.require_pins(pins)
-    found = [_verified(folder, pins) for folder in _seeds(run)]
+    found = [_verified(folder, pins, stores) for folder in _seeds(run)]
     summary = report_check.of_seeds(run, found)
     return found if summary is None else [*found, summary]
 
@@ -56,8 +59,8 @@ def _seeds(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
-def _verified(folder: Path, pins: Mapping[str, str]) -> Findings:
-    audit = Audit(folder, pins)
+def _verified(folder: Path, pins: Mapping[str, str], stores: Path | None) -> Findings:
+    audit = Audit(folder, pins, stores)
     failures = tuple(audit.failures())
     for name in pins:
         if name not in (*audit.identities, SERVER) and receipts.TRUST_FILE not in {

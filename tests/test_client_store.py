@@ -17,9 +17,7 @@ import pytest
 from neulig_fl import ledger
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import RunError
-from neulig_fl.records import Request
 
-ASKED = Request("one", "A", "features", "pool")
 FACT = {"client": "ada", "kind": "features"}
 
 
@@ -70,22 +68,23 @@ def test_refusals_and_releases_share_one_chain(store: ClientStore) -> None:
     assert store.find("f1") is not None
 
 
-def test_the_fingerprint_holds_all_but_the_stage(store: ClientStore) -> None:
-    """Without it two different releases would be taken for one, or one charged per stage."""
+def test_the_fingerprint_holds_all_that_a_record_is_made_of(store: ClientStore) -> None:
+    """Without it two different releases would be taken for one, and one sent as the other."""
+    fields, plain = [("features", "<f4", (3, 2))], ["none", {}]
     prints = {
-        store.fingerprint(request, data)
-        for request, data in [
-            (ASKED, "expert"),
-            (ASKED, "other expert"),
-            (dataclasses.replace(ASKED, group="B"), "expert"),
-            (dataclasses.replace(ASKED, kind="logits"), "expert"),
-            (dataclasses.replace(ASKED, queries="evaluation"), "expert"),
-            (dataclasses.replace(ASKED, fraction=0.5), "expert"),
-            (dataclasses.replace(ASKED, protection="sealed"), "expert"),
+        store.fingerprint(kind, shapes, treatment, numbers)
+        for kind, shapes, treatment, numbers in [
+            ("features", fields, plain, "numbers"),
+            ("features", fields, plain, "others"),
+            ("logits", fields, plain, "numbers"),
+            ("features", [("features", "<f4", (2, 2))], plain, "numbers"),
+            ("features", fields, ["sealed", {}], "numbers"),
+            ("features", fields, ["gaussian", {"clip": 1.0}], "numbers"),
+            ("features", fields, ["gaussian", {"clip": 2.0}], "numbers"),
         ]
     }
     assert len(prints) == 7
-    assert store.fingerprint(dataclasses.replace(ASKED, stage="two"), "expert") in prints
+    assert store.fingerprint("features", fields, plain, "numbers") in prints
 
 
 def test_a_process_killed_before_the_charge_hands_nothing_on(
@@ -151,21 +150,23 @@ def test_a_tag_is_the_stores_own(tmp_path: Path) -> None:
         other.tag("expert", "e1"),
     }
     assert len(tags) == 4
-    assert one.fingerprint(ASKED, "expert") != other.fingerprint(ASKED, "expert")
+    prints = {each.fingerprint("features", [], [], "expert") for each in (one, other)}
+    assert len(prints) == 2
 
 
 def test_a_repeat_is_entered_and_is_no_new_charge(store: ClientStore) -> None:
     """Without it bytes would leave in another run without an entry of that run."""
     kept = ClientStore(store.root, "aa" * 16).keep("f1", b"payload", 2, {**FACT, "stage": "one"})
     later = ClientStore(store.root, "bb" * 16)
-    again = later.receipted(later.find("f1"), "two")  # type: ignore[arg-type]
+    asked = {**FACT, "stage": "two", "queries": "evaluation"}
+    again = later.receipted(later.find("f1"), asked)  # type: ignore[arg-type]
     assert again.payload == kept.payload
     assert again.entry == later.entries()[1]
-    facts = ("event", "run", "stage", "repeats", "sha256", "bytes", "rows", "kind")
+    facts = ("event", "run", "stage", "queries", "repeats", "sha256", "bytes", "rows", "kind")
     assert [again.entry[f] for f in facts] == [
-        "repeat", "bb" * 16, "two", 0, kept.entry["sha256"], 7, 2, "features"
+        "repeat", "bb" * 16, "two", "evaluation", 0, kept.entry["sha256"], 7, 2, "features"
     ]  # fmt: skip
-    assert later.receipted(again, "two") == again
+    assert later.receipted(again, {**asked, "time": 7.0}) == again
     assert later.find("f1") == kept
     assert len(later.entries()) == 2
 
@@ -174,7 +175,7 @@ def test_a_repeat_says_the_bytes_that_leave_now(store: ClientStore) -> None:
     """Without it a record that is sealed anew for another run would not fit its receipt."""
     kept = store.keep("f1", b"sealed once", 2, FACT)
     resealed = dataclasses.replace(kept, payload=b"sealed twice")
-    entry = ClientStore(store.root, "bb" * 16).receipted(resealed, "two").entry
+    entry = ClientStore(store.root, "bb" * 16).receipted(resealed, FACT).entry
     digest = hashlib.sha256(b"sealed twice").hexdigest()
     assert (entry["bytes"], entry["sha256"]) == (12, digest)
 

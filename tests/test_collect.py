@@ -49,7 +49,11 @@ def make(data: Path, tmp_path: Path) -> Make:
         knowledge = Knowledge(open_setting(scenario, scenario.seed))
         notes: list[Any] = []
         found = Collector(
-            tiny.InProcess(scenario, tmp_path, order), knowledge, Progress(notes.append), trust
+            tiny.InProcess(scenario, tmp_path, order),
+            knowledge,
+            Progress(notes.append),
+            trust,
+            tiny.SERVER_KEYS,
         )
         found.notes = notes  # type: ignore[attr-defined]
         return found

@@ -114,7 +114,8 @@ def _never_answers(patch: pytest.MonkeyPatch) -> None:
 
     def answer(message: Message, context: Context, respond: Any) -> Any:
         body, _ = flower_io.decode(message.content)
-        if context.node_config["partition-id"] == 1 and body.get("kind") == "features":
+        asked = body.get("asked", {})
+        if context.node_config["partition-id"] == 1 and asked.get("kind") == "features":
             return None
         return honest(message, context, respond)
 

@@ -151,12 +151,36 @@ def test_configs_are_read() -> None:
     context = _context(**{"partition-id": 3, "store": "/private/north"})
     assert str(server_config(context).scenario) == "s.json"
     config = client_config(context)
-    assert (config.partition, str(config.store), str(config.out)) == (3, "/private/north", "out")
+    assert (config.partition, str(config.store("north"))) == (3, "/private/north")
+    many = client_config(_context(**{"partition-id": 3, "stores": "/private"}))
+    assert str(many.store("north")) == "/private/north"
     plain = client_config(_context(**{"partition-id": 0}))
-    assert (plain.store, plain.keys, plain.policy) == (None, None, None)
+    assert (plain.place, plain.keys, plain.policy, plain.address_book) == (None,) * 4
     own = {"partition-id": 0, "keys": "/private/keys", "policy": "/private/p0.yaml"}
     config = client_config(_context(**own))
     assert (str(config.keys), str(config.policy)) == ("/private/keys", "/private/p0.yaml")
+
+
+@pytest.mark.parametrize("said", [{}, {"store": ""}, {"store": "north"}, {"store": 7}])
+def test_whoever_starts_a_run_does_not_choose_a_store(said: dict[str, Any]) -> None:
+    """Without it a submitter has a client forget what it released, by naming a new folder."""
+    context = _context(**{"partition-id": 0, **said})
+    context.run_config = {"scenario": "s.json", "stores": "/new", "out": "/new", "store": "/new"}
+    with pytest.raises(InputError, match="the node config's store must be an absolute path, got"):
+        client_config(context).store("north")
+
+
+def test_a_nodes_environment_says_what_flower_has_no_word_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without it the clients of a simulation, whose node configs Flower makes, have no store."""
+    monkeypatch.setenv("NEULIG_NODE_STORES", "/private")
+    monkeypatch.setenv("NEULIG_NODE_ADDRESS_BOOK", "/private/book.json")
+    config = client_config(_context(**{"partition-id": 3}))
+    assert str(config.store("north")) == "/private/north"
+    assert str(config.address_book) == "/private/book.json"
+    own = client_config(_context(**{"partition-id": 3, "stores": "/other"}))
+    assert str(own.store("north")) == "/other/north"
 
 
 def test_a_config_that_misses_something_says_what() -> None:

@@ -274,7 +274,7 @@ def _payloads(scenario: Scenario, folder: Path, request: Request) -> list[bytes]
     parties = [
         Party(scenario, scenario.seed, name, folder / "stores" / name) for name in ("ada", "bob")
     ]
-    return [bytes(p.answer("release", asdict(request), b"")[1]) for p in parties]
+    return [bytes(tiny.say(p, "release", asdict(request), b"")[1]) for p in parties]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_law_7_the_two_clients_do_differ(twins: tuple[Scenario, Path]) -> None:
     refused = scenario.model_copy(update={"stages": scenario.stages[:1]})
     party = Party(refused, refused.seed, "ada", folder / "refusing")
     with pytest.raises(Exception, match="no stage 'all'"):
-        party.answer("release", asdict(Request("all", "A", "parameters")), b"")
+        tiny.say(party, "release", asdict(Request("all", "A", "parameters")), b"")
     assert [e["event"] for e in ledger.read(folder / "refusing" / "ledger.jsonl")] == ["refusal"]
 
 
@@ -314,8 +314,8 @@ def test_law_7_the_reply_beside_the_payload_says_nothing_either(
     scenario, folder = twins
     request = asdict(Request("outputs", "A", "features", "pool"))
     bodies = [
-        Party(scenario, scenario.seed, name, folder / "stores" / name).answer(
-            "release", request, b""
+        tiny.say(
+            Party(scenario, scenario.seed, name, folder / "stores" / name), "release", request, b""
         )[0]
         for name in ("ada", "bob")
     ]

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neulig_fl import limits
+from neulig_fl import accountant, limits
+from neulig_fl.accountant import Charge
 from neulig_fl.limits import COUNTED_ROWS, Candidate, Claims
 from neulig_fl.scenario import KINDS, Limits
 
@@ -26,6 +27,14 @@ def _record(kind: str = "features", **more: Any) -> Candidate:
     return Candidate(
         **{"expert": "e", "kind": kind, "protection": "none", "rows": 5, "bytes": 20, **more}
     )
+
+
+FITS = 4.06
+"""A noise multiplier with which one release keeps to epsilon 1 at delta 1e-5; 4.01 does not."""
+
+
+def _noise(multiplier: float | None, delta: float | None = 1e-5) -> Claims:
+    return Claims(charge=Charge("features", multiplier), delta=delta)
 
 
 BARE = Candidate("e", "features", "none")
@@ -121,10 +130,16 @@ def test_a_record_that_goes_into_no_sum_needs_no_leverage() -> None:
 @pytest.mark.parametrize(
     ("said", "claims", "fits"),
     [
-        ({"max_epsilon": 3.0}, Claims(epsilon=3.0), True),
-        ({"max_epsilon": 3.0}, Claims(epsilon=3.01), False),
-        ({"max_epsilon": 3.0}, Claims(epsilon=math.inf), False),
-        ({"max_epsilon": 3.0}, Claims(epsilon=math.nan), False),
+        ({"max_epsilon": 1.0}, _noise(FITS), True),
+        ({"max_epsilon": 1.0}, _noise(FITS - 0.05), False),
+        ({"max_epsilon": 1.0}, _noise(None), False),
+        ({"max_epsilon": 1.0, "max_delta": 1e-6}, _noise(FITS, 1e-6), False),
+        ({"max_epsilon": 1.0, "max_delta": 1e-4}, _noise(FITS - 0.05, 1e-6), True),
+        ({"max_delta": 1e-6}, _noise(9.0, 1e-6), True),
+        ({"max_delta": 1e-6}, _noise(9.0, 1.1e-6), False),
+        ({"max_delta": 1e-6}, _noise(9.0, None), False),
+        ({"max_delta": 1e-6}, _noise(9.0, 0.0), False),
+        ({"max_delta": 1e-6}, _noise(9.0, math.nan), False),
         ({"max_leverage": 0.7}, Claims(leverage=0.7), True),
         ({"max_leverage": 0.7}, Claims(leverage=0.7 + 1e-12), True),
         ({"max_leverage": 0.7}, Claims(leverage=0.7 + 1e-9), True),
@@ -152,13 +167,48 @@ def test_claims_are_held_against_their_limits(
     assert fits or f"limit {next(iter(said), 'max_leverage')} " in str(found)
 
 
+def test_a_delta_is_small_unless_a_policy_says_otherwise() -> None:
+    """Without it a stage's delta of 0.99 would make epsilon 0, and every budget endless."""
+    noisy = _record(protection="gaussian", claims=_noise(1e-3, 0.99))
+    for rules in (Limits(), Limits(max_epsilon=1.0), Limits(max_epsilon=1.0, max_delta=0.5)):
+        found = limits.refusal(rules, [], noisy)
+        assert found == f"limit max_delta {rules.max_delta:g}: the noise is for a delta of 0.99"
+    assert limits.refusal(Limits(), [], _record(protection="gaussian", claims=_noise(9.0))) is None
+
+
+@pytest.mark.parametrize(("clients", "empty"), [(2, True), (3, True), (4, True), (1, False)])
+def test_a_delta_that_leaves_one_model_bare_promises_nothing(clients: int, empty: bool) -> None:
+    """Without it a policy's own delta of 1/n would be a promise about all models but one."""
+    rules = Limits(max_epsilon=1.0, max_delta=0.5)
+    assert (limits.delta_refusal(rules, 1e-5, clients) is not None) == (clients > 1) == empty
+    assert limits.delta_refusal(Limits(max_delta=0.5), 1e-5, clients) is None
+    assert (accountant.bare(0.25, clients) is None) == (clients < 4)
+    assert accountant.bare(None, clients) is not None
+
+
+def test_noise_adds_up_over_all_that_has_left() -> None:
+    """Without it every record would be judged as if it were the first (law 7)."""
+    budget = Limits(max_epsilon=1.0)
+    twice = FITS * math.sqrt(2)
+    record = _record(protection="gaussian", claims=_noise(twice))
+    spent = _left(noise_multiplier=twice)
+    others = [_left(noise_multiplier=0.1, expert="f"), _left(noise_multiplier=0.1, event="repeat")]
+    assert limits.refusal(budget, [spent, *others], record) is None
+    found = limits.refusal(budget, [spent, _left(noise_multiplier=9.0)], record)
+    assert found is not None
+    assert found.startswith(
+        "limit max_epsilon 1: with this record all releases of this expert come"
+    )
+    assert found.endswith("at delta 1e-05")
+
+
 def test_one_release_without_noise_ends_every_epsilon() -> None:
     """Without it a client would promise an epsilon for a model that it has given away."""
-    noisy = _record(protection="gaussian", claims=Claims(epsilon=1.0))
+    noisy, noised = _record(protection="gaussian", claims=_noise(9.0)), _left(noise_multiplier=9.0)
     budget = Limits(max_epsilon=3.0)
-    assert limits.refusal(budget, [_left(epsilon=0.5)], noisy) is None
-    for bare in (None, "inf"):
-        found = limits.refusal(budget, [_left(epsilon=0.5), _left(epsilon=bare)], noisy)
+    assert limits.refusal(budget, [noised], noisy) is None
+    for bare in (_left(), _left("offset-sum", noise_multiplier=None)):
+        found = limits.refusal(budget, [noised, bare], noisy)
         assert found == "limit max_epsilon 3: something of this expert has left without noise"
 
 

@@ -263,26 +263,6 @@ def test_a_method_that_fails_has_a_row_that_says_so(
     assert found[("task-arithmetic", None)]["status"] == "ok"
 
 
-def test_statistics_on_other_numbers_of_images_are_other_records(
-    data: Path, tmp_path: Path
-) -> None:
-    """A later stage would get what was measured on fewer images, and call it what it asked for."""
-    few, more = ({"kind": "gram", "examples": n} for n in (3, 6))
-    stages = [
-        {**PARAMETERS, "share": [{"kind": "parameters"}, few]},
-        {**PARAMETERS, "name": "again", "share": [more]},
-        {**PARAMETERS, "name": "same", "share": [more]},
-    ]
-    report = run(tmp_path, data, OUTPUTS, *stages, methods=["regmean"])
-    hashes = [
-        [r["sha256"] for r in stage["releases"] if r["kind"] == "gram"]
-        for stage in report.data["stages"][1:]
-    ]
-
-    assert [len(each) for each in hashes] == [3, 3, 0]
-    assert not set(hashes[0]) & set(hashes[1])
-
-
 def test_the_same_on_both_engines(data: Path, tmp_path: Path) -> None:
     """Law 10: a method would depend on the order of replies or on threads."""
     merging = {**PARAMETERS, "share": [{"kind": "parameters"}, *MEASURED]}

@@ -302,7 +302,9 @@ def train(data: Path, tmp_path: Path) -> Train:
         knowledge = Knowledge(open_setting(scenario, scenario.seed))
         parties = tiny.InProcess(scenario, tmp_path)
         events: list[dict[str, Any]] = []
-        collector = Collector(parties, knowledge, Progress(events.append))
+        collector = Collector(
+            parties, knowledge, Progress(events.append), identity=tiny.SERVER_KEYS
+        )
         collector.prepare("A")
         collector.collect(scenario.stages[0])
         run = StageRun(scenario.stages[0], knowledge, None, Progress(events.append))

@@ -42,7 +42,8 @@ KEEPS = {"keep", "find", "receipted", "charge"}
 """What in a client's store writes or reads released bytes."""
 
 UNOPENED = {
-    "fault", "rows", "rows_by_task", "images_by_task", "sizes", "data_hash", "expert", "start"
+    "fault", "rows", "rows_by_task", "images_by_task", "sizes", "data_hash", "record_hash", "expert",
+    "start",
 }  # fmt: skip
 """What may be asked of a client's holdings besides its records; none of it loads the expert, and
 `start` is the checkpoint that everybody has, `images_by_task` the content ids of public queries."""
@@ -51,16 +52,16 @@ REPLIES = {
     (PARTY, "Party"): {
         "answer": {
             "(self._hello(body), b'')",
-            "(self._prepare(str(body['group'])), b'')",
-            "self._release(body, payload)",
-            "self._sum(body, payload)",
-            "(self._close(body, payload), b'')",
+            "(self._prepare(str(asked.get('group'))), b'')",
+            "self._release(side, asked, payload)",
+            "self._sum(side, asked, payload)",
+            "(self._close(side, asked, payload), b'')",
         },
         "_hello": {"greeting(self._store().identity, self.name, __version__, run)"},
         "_prepare": {"{'trained': trained}"},
         "_release": {"(reply, released.payload)"},
         "_sum": {"summing.answer(asked)"},
-        "_close": {"closing(own, self.name, run or '', server.key, entries)"},
+        "_close": {"closing(own, self.name, side.store.run or '', server.key, entries)"},
     },
     (SUMMING, "Summing"): {
         "answer": {
@@ -80,7 +81,7 @@ REPLIES = {
 """Everything that a client says, by module, class and method."""
 
 SOURCES = {
-    "run": {"run_of(body)"},
+    "run": {"opening.run", "None"},
     "server": {"gate.admit_closing"},
     "entries": {"(side.store.entries(), side.store.identity)"},
     "own": {"(side.store.entries(), side.store.identity)"},

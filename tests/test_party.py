@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from neulig_fl import __version__, experts, greeting, key_files, ledger, records
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import BadReply, ClientRefused, NeuligError, RunError
 from neulig_fl.offset_sum import entry_sum
+from neulig_fl.opening import OPENING, Opening
 from neulig_fl.party import Party, PartyHoldings
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario
@@ -46,7 +48,7 @@ def _ask(
     party: Party, kind: str, queries: str | None = None, payload: bytes = b"", **more: Any
 ) -> tuple[dict[str, Any], records.Arrays]:
     body = asdict(Request("all", "A", kind, queries, **more))
-    reply, released = party.answer("release", body, payload)
+    reply, released = tiny.say(party, "release", body, payload)
     fields = records.layout(kind, reply["rows"], party.setting.sizes)
     return reply, records.unpack(released, fields, party.name)
 
@@ -69,7 +71,8 @@ def test_hello_says_who_which_version_and_whose_keys(scenario: Scenario, tmp_pat
 
 def test_hello_is_signed_for_the_run_that_asks(scenario: Scenario, tmp_path: Path) -> None:
     """Without it a relay could say hello in another client's name, or with an old greeting."""
-    said, _ = _party(scenario, tmp_path).answer("hello", {"run": RUN}, b"")
+    party = _party(scenario, tmp_path)
+    said, _ = party.answer("hello", tiny.opening(party, RUN), b"")
     assert greeting.checked(said, "ada", RUN).key == ClientStore(tmp_path / "ada").identity.key
     for body, name, run in (
         (said, "bob", RUN),
@@ -110,11 +113,11 @@ def test_prepare_trains_once_and_notes_the_truth_for_the_engine(
     scenario: Scenario, tmp_path: Path, own_cache: Path
 ) -> None:
     """Without it the report would have no reference, or every message would train."""
-    reply, payload = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
-    assert (reply, payload) == ({"trained": True}, b"")
-    again, _ = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
+    party = dataclasses.replace(_party(scenario, tmp_path), reference=True)
+    assert tiny.say(party, "prepare", {"group": "A"}, b"") == ({"trained": True}, b"")
+    again, _ = tiny.say(party, "prepare", {"group": "A"}, b"")
     assert again == {"trained": False}
-    _party(scenario, tmp_path).answer("prepare", {"group": "B"}, b"")
+    tiny.say(party, "prepare", {"group": "B"}, b"")
     facts = json.loads((tmp_path / "ada" / "reference.json").read_text())
     assert [(f["client"], f["task"], f["group"], f["origin"], f["n_eval"]) for f in facts] == [
         ("ada", "first", "A", "shared", 7), ("ada", "first", "B", "shared", 7)
@@ -126,8 +129,9 @@ def test_the_reply_to_prepare_tells_the_server_no_accuracy(
     scenario: Scenario, tmp_path: Path
 ) -> None:
     """Without it the server would know what only a simulation may."""
-    reply, _ = _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
+    reply, _ = tiny.say(_party(scenario, tmp_path), "prepare", {"group": "A"}, b"")
     assert list(reply) == ["trained"]
+    assert not (tmp_path / "ada" / "reference.json").exists(), "nobody asked for it"
 
 
 @pytest.mark.parametrize(("queries", "rows"), [("pool", 12), ("evaluation", 14)])
@@ -275,7 +279,7 @@ def test_another_run_gets_the_stored_bytes_and_an_entry_of_its_own(
     """Without it a second run's server would have no receipt, or the client would pay twice."""
     body = asdict(Request("all", "A", "features", "pool"))
     replies = [
-        _party(scenario, tmp_path).answer("release", {**body, "run": run}, b"")
+        tiny.say(_party(scenario, tmp_path), "release", {**body, "run": run}, b"")
         for run in (RUN, RUN, "cd" * 16)
     ]
     assert replies[0] == replies[1]
@@ -288,11 +292,12 @@ def test_another_run_gets_the_stored_bytes_and_an_entry_of_its_own(
 
 
 @pytest.mark.parametrize("run", [7, "RUN", "ab" * 15, "AB" * 16, ["ab" * 16]])
-def test_a_run_that_is_no_id_is_refused(run: Any, scenario: Scenario, tmp_path: Path) -> None:
+def test_a_run_that_is_no_id_does_not_begin(run: Any, scenario: Scenario, tmp_path: Path) -> None:
     """Without it a server could write what it likes into a client's ledger."""
-    body = {**asdict(Request("all", "A", "features", "pool")), "run": run}
-    with pytest.raises(ClientRefused, match="not one that neulig-fl makes"):
-        _party(scenario, tmp_path).answer("release", body, b"")
+    party = _party(scenario, tmp_path)
+    made = dataclasses.replace(Opening.of(scenario, RUN, "", tiny.SERVER_KEYS), run=run)
+    with pytest.raises(ClientRefused, match="is malformed"):
+        party.answer("hello", {OPENING: made.signed(tiny.SERVER_KEYS)}, b"")
     (entry,) = ClientStore(tmp_path / "ada").entries()
     assert (entry["event"], entry["run"]) == ("refusal", None)
 
@@ -313,7 +318,7 @@ def test_a_client_whose_ledger_is_damaged_releases_nothing(
 
 def test_a_clients_folder_is_its_owners_alone(scenario: Scenario, tmp_path: Path) -> None:
     """Without it another user of the machine could read releases, keys and the reference."""
-    _party(scenario, tmp_path).answer("prepare", {"group": "A"}, b"")
+    tiny.say(_party(scenario, tmp_path), "prepare", {"group": "A"}, b"")
     _ask(_party(scenario, tmp_path), "offset-sum")
     root = tmp_path / "ada"
     assert stat.S_IMODE(root.stat().st_mode) == 0o700

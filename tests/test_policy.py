@@ -117,9 +117,18 @@ def test_a_preset_says_on_top_what_it_gives_away(name: str) -> None:
 def test_a_preset_can_be_copied_and_changed(tmp_path: Path) -> None:
     """Without it what is in the package could not be used as a file of one's own."""
     text = (PRESETS / "outputs-only.yaml").read_text(encoding="utf-8")
-    copied = read(_file(tmp_path, text + "limits: {max_rows: 100}\n"))
+    copied = read(_file(tmp_path, text.replace("max_rows: 20000", "max_rows: 100")))
     assert copied.allow == read(PRESETS / "outputs-only.yaml").allow
     assert copied.limits.max_rows == 100
+
+
+@pytest.mark.parametrize("name", ["outputs-only", "labels-only", "sums-only"])
+def test_a_preset_of_answers_bounds_them(name: str) -> None:
+    """Without it a preset would promise that answers leave, and not how many."""
+    found = read(PRESETS / f"{name}.yaml").limits
+    assert found.max_rows == 20_000
+    assert name != "outputs-only" or (found.max_bytes, found.min_group_size) == (100_000_000, 3)
+    assert read(PRESETS / "parameters.yaml").limits.min_group_size == 3
 
 
 # ---------------------------------------------------------------- what a policy says
@@ -348,7 +357,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
     [
         ("", "1:1: the file is empty"),
         ("# nothing\n", "1:1: the file is empty"),
-        ("{}\n", "1:1: the policy says nothing; give it one of preset, allow, never, only, limits"),
+        ("{}\n", "1:1: the policy says nothing; give it one of preset, allow, never, only, limits, scenarios"),
         ("- never\n", "1:1: the file is no mapping"),
         ("alow: []\n", "1:1: alow: unknown key; .* did you mean allow?"),
         ("allow:\n", "1:7: allow: is empty; write [] to let nothing out"),

@@ -13,12 +13,13 @@ import pytest
 import tiny
 import torch
 
-from neulig_fl import accountant, ledger, recipients, records, verification
+from neulig_fl import accountant, ledger, records, verification
 from neulig_fl.accountant import Charge
 from neulig_fl.client_store import ClientStore
 from neulig_fl.collect import Collector
 from neulig_fl.errors import BadReply, ClientRefused
 from neulig_fl.keys import Identity
+from neulig_fl.opening import OPENING
 from neulig_fl.parties import Answer, Ask
 from neulig_fl.party import Party
 from neulig_fl.plan import stage_plan, stage_requests
@@ -26,6 +27,7 @@ from neulig_fl.protections import Case, Stated, gaussian, none
 from neulig_fl.report import Report
 from neulig_fl.scenario import Share
 from neulig_fl.sealing import OVERHEAD
+from neulig_fl.signed_requests import signed
 from neulig_fl.superposition import ExpertStack
 
 SEALED = [
@@ -141,8 +143,7 @@ def test_the_same_sealed_record_is_not_taken_twice(data: Path, tmp_path: Path) -
     stage = collector.knowledge.setting.scenario.stages[0]
     request = stage_requests(collector.knowledge.setting.scenario, stage)[0]
     item = next(iter(stage_plan(collector.knowledge.setting, stage)))
-    body = {**dataclasses.asdict(request), "run": collector.book.run}
-    answer = collector.parties.answer(Ask("ada", "release", body))  # type: ignore[attr-defined]
+    (answer,) = collector.clients.ask([Ask("ada", "release", dataclasses.asdict(request))], 1.0)
     assert answer.status == "ok"
     collector._checked(item, answer)
     with pytest.raises(BadReply, match="was received before"):
@@ -157,8 +158,7 @@ def test_asked_again_a_sealed_record_is_sealed_anew_and_charged_once(
     _collected(collector)
     stage = collector.knowledge.setting.scenario.stages[0]
     request = stage_requests(collector.knowledge.setting.scenario, stage)[1]
-    body = {**dataclasses.asdict(request), "run": collector.book.run}
-    answer = collector.parties.answer(Ask("ada", "release", body))  # type: ignore[attr-defined]
+    (answer,) = collector.clients.ask([Ask("ada", "release", dataclasses.asdict(request))], 1.0)
     *_, first, last = [
         e for e in _entries(tmp_path, "ada") if e["kind"] == "features" and e["queries"] == "pool"
     ]
@@ -194,59 +194,36 @@ def test_a_nodes_own_pin_counts_whatever_the_scenario_says(data: Path, tmp_path:
     scenario = tiny.scenario(tmp_path, data)
     server, other = Identity.new(), Identity.new()
     party = Party(scenario, 3, "ada", tmp_path / "store", server_pin=other.key)
-    run = "ab" * 16
-    party.answer("hello", {"run": run, "server": server.public.record()}, b"")
-    asked = {"run": run, "stage": "outputs", "group": "A", "kind": "offset-sum"}
     with pytest.raises(ClientRefused, match="is not the pinned one"):
-        party.answer("release", asked, b"")
-    unsaid = {**asked, "run": "cd" * 16}
-    with pytest.raises(ClientRefused, match="it said none in this run"):
-        party.answer("release", unsaid, b"")
+        party.answer("hello", tiny.opening(party, server=server), b"")
+    known = Party(scenario, 3, "ada", tmp_path / "store", server_pin=server.key)
+    known.answer("hello", tiny.opening(known, server=server), b"")
+    with pytest.raises(ClientRefused, match="is not the pinned one"):  # a pin that came later
+        tiny.say(party, "release", {"stage": "outputs", "group": "A", "kind": "offset-sum"},
+                 server=server)  # fmt: skip
     assert [e["event"] for e in ClientStore(tmp_path / "store").entries()] == ["refusal"] * 2
 
 
-def test_nothing_is_sealed_for_a_server_that_said_no_key(data: Path, tmp_path: Path) -> None:
+def test_nothing_is_sealed_for_a_server_that_began_no_run(data: Path, tmp_path: Path) -> None:
     """Without it a sealed share would be sent open, or to an earlier run's key."""
     scenario = tiny.scenario(tmp_path, data, stages=[_stage("one", *SEALED)])
     party = Party(scenario, 3, "ada", tmp_path / "store")
-    earlier = {"run": "cd" * 16, "server": Identity.new().public.record()}
-    party.answer("hello", earlier, b"")
+    party.answer("hello", tiny.opening(party, "cd" * 16), b"")
     asked = {"stage": "one", "group": "A", "kind": "offset-sum", "protection": "sealed"}
-    with pytest.raises(ClientRefused, match="did not say its key in this run"):
-        party.answer("release", {**asked, "run": "ab" * 16}, b"")
+    body = signed(tiny.SERVER_KEYS, "ab" * 16, 1, Ask("ada", "release", asked)).body
+    with pytest.raises(ClientRefused, match="no server has begun this run here"):
+        party.answer("release", body, b"")
     assert [e["event"] for e in ClientStore(tmp_path / "store").entries()] == ["refusal"]
 
 
-def test_a_server_says_one_key_a_run(tmp_path: Path) -> None:
-    """Without it a second hello could turn the records of a run to somebody else."""
-    first, second = Identity.new().public, Identity.new().public
-    recipients.remember(tmp_path, "ab" * 16, first.record())
-    recipients.remember(tmp_path, "ab" * 16, first.record())
-    with pytest.raises(BadReply, match="said other keys before"):
-        recipients.remember(tmp_path, "ab" * 16, second.record())
-    assert recipients.recall(tmp_path, "ab" * 16) == first
-    assert recipients.recall(tmp_path, "cd" * 16) is None
-    recipients.remember(tmp_path, "cd" * 16, second.record())
-    assert recipients.recall(tmp_path, "cd" * 16) == second
-
-
-def test_a_forged_server_key_is_not_kept(tmp_path: Path) -> None:
+def test_a_forged_server_key_opens_no_run(data: Path, tmp_path: Path) -> None:
     """Without it an agreement key that the pinned key never signed would be sealed to."""
-    honest, other = Identity.new().public, Identity.new().public
-    forged = {**honest.record(), "agreement": other.agreement}
-    with pytest.raises(BadReply, match="that the first one signed"):
-        recipients.remember(tmp_path, "ab" * 16, forged)
-    assert recipients.recall(tmp_path, "ab" * 16) is None
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"run": 1}', "{", '{"run": "x", "identity": 3}'])
-def test_a_damaged_note_of_the_server_is_an_error(content: str, tmp_path: Path) -> None:
-    """Without it another server could say its key again where the first one's was damaged."""
-    (tmp_path / recipients.FOLDER).mkdir()
-    (tmp_path / recipients.FOLDER / "x.json").write_text(content)
-    with pytest.raises(BadReply, match="of the server's keys in this run is damaged"):
-        recipients.recall(tmp_path, "x")
-    assert recipients.recall(tmp_path, None) is None
+    scenario = tiny.scenario(tmp_path, data)
+    party, honest = Party(scenario, 3, "ada", tmp_path / "store"), Identity.new()
+    said = tiny.opening(party, server=honest)
+    said[OPENING]["server"]["agreement"] = Identity.new().agreement
+    with pytest.raises(ClientRefused, match="that the first one signed"):
+        party.answer("hello", said, b"")
 
 
 # ---------------------------------------------------------------- gaussian
@@ -384,7 +361,8 @@ def test_an_epsilon_is_not_overdrawn(data: Path, tmp_path: Path) -> None:
     )
     assert {p.client for p in planned if p.refusal} == {"ada"}
     spent = [e for e in _entries(tmp_path, "ada") if e["event"] == "release"]
-    assert max(e["epsilon_total"] for e in spent) <= 5.0
+    charges = [Charge("features", e["noise_multiplier"]) for e in spent]
+    assert accountant.spent(charges, 1e-5).epsilon <= 5.0
     assert len(releases) == 4 + 2 - len(refusals)
 
 
@@ -394,7 +372,7 @@ def test_fewer_queries_are_no_way_to_fresh_noise(data: Path, tmp_path: Path) -> 
     party = Party(scenario, 3, "ada", tmp_path / "store")
     asked = {"stage": "one", "group": "A", "kind": "features", "queries": "pool"}
     with pytest.raises(ClientRefused, match=r"a fraction of 1.0 of features, not 0.5"):
-        party.answer("release", {**asked, "protection": "gaussian", "fraction": 0.5}, b"")
+        tiny.say(party, "release", {**asked, "protection": "gaussian", "fraction": 0.5}, b"")
 
 
 def test_noised_parameters_can_be_merged(data: Path, tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def test_the_quickstart_has_the_predictions_of_merging_one_at_a_time(
     seen = Compared()
     monkeypatch.setattr(merged, "merged_outputs", seen.outputs)
     monkeypatch.setattr(merged._Job, "classes", lambda job, outputs: seen.classes(job, outputs))
-    few = ("experts.epochs=1", "queries.evaluation=60", "queries.pool=100", "portland.epochs=5")
+    few = ("experts.epochs=1", "queries.evaluation=20", "queries.pool=100", "portland.epochs=5")
     runs.run(QUICKSTART, engine="local", out=tmp_path / "out", overrides=few)
-    assert seen.rows >= 5 * 60 * 8, "a row of the report did not come by"
+    assert seen.rows >= 5 * 20 * 8, "a row of the report did not come by"
     assert seen.changed == 0, f"of {seen.rows}, {seen.ties} of them ties"
     assert seen.ties <= seen.rows // 100
     assert 0.0 < seen.largest_error <= 1e-4

@@ -10,7 +10,7 @@ import pytest
 
 from neulig_fl import run_folders
 from neulig_fl.errors import InputError
-from neulig_fl.run_folders import run_folder
+from neulig_fl.run_folders import held_stores, run_folder
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +80,16 @@ def test_a_folder_that_cannot_be_made_says_why(
     (tmp_path / "runs" / "tiny").write_text("")
     with pytest.raises(InputError, match=message):
         run_folder("tiny", out).__enter__()
+
+
+def test_clients_stores_are_one_runs_until_it_ends(tmp_path: Path) -> None:
+    """Without it two runs at once would answer from one ledger, and note in one another's place."""
+    with held_stores(Path("stores")):
+        assert Path("stores").stat().st_mode & 0o777 == 0o700
+        with pytest.raises(InputError, match=r"^--stores stores: another run is at work there"):
+            held_stores(Path("stores")).__enter__()
+    with held_stores(Path("stores")):
+        pass
+    Path("file").write_text("")
+    with pytest.raises(InputError, match=r"^--stores file: cannot be made"):
+        held_stores(Path("file")).__enter__()

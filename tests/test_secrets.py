@@ -293,7 +293,7 @@ STRANGE: dict[str, dict[str, Any]] = {
 def _raised(party: Party, body: dict[str, Any], action: str = "release") -> str:
     """What a client's answer raises, all of it: texts, causes, arguments, the traceback."""
     with pytest.raises(NeuligError) as caught:
-        party.answer(action, body, b"")
+        tiny.say(party, action, body)
     told = [*traceback.format_exception(caught.value), repr(caught.value.__dict__)]
     error: BaseException | None = caught.value
     while error is not None:

@@ -33,7 +33,7 @@ def _party(folder: Path, data: Path, **changes: Any) -> Party:
 
 def _asked(party: Party, kind: str) -> tuple[dict[str, Any], Arrays]:
     body = {"stage": "all", "group": "A", "kind": kind}
-    reply, payload = party.answer("release", body, b"")
+    reply, payload = tiny.say(party, "release", body, b"")
     fields = records.layout(kind, 1, party.setting.sizes)
     return reply, records.unpack(payload, fields, kind)
 
@@ -122,4 +122,4 @@ def test_a_statistic_is_measured_when_the_gate_has_let_it_pass(
 
     monkeypatch.setattr(experts, "obtain", touched)
     with pytest.raises(ClientRefused, match="does not share gram"):
-        party.answer("release", {"stage": "all", "group": "A", "kind": "gram"}, b"")
+        tiny.say(party, "release", {"stage": "all", "group": "A", "kind": "gram"}, b"")

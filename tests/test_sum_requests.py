@@ -109,7 +109,6 @@ def test_whatever_else_is_no_weight(weight: Any) -> None:
         ({"parts": [{"task": None}]}, "a part does not hold a task and weights"),
         ({"parts": [{"task": 1, "weights": {}}]}, "a part's task is no name, or its weights are"),
         ({"parts": [{"task": "t", "weights": []}]}, "a part's task is no name, or its weights are"),
-        ({"request": {"stage": "s"}}, "its request is not one that neulig-fl makes"),
         ({"more": 1}, "it does not hold a request, a round and parts"),
     ],
 )
@@ -120,6 +119,12 @@ def test_what_is_malformed_is_named(change: dict[str, Any], problem: str) -> Non
     assert str(caught.value.public_reason).startswith(
         f"the request for a sum is malformed: {problem}"
     )
+
+
+def test_what_is_summed_is_a_request_or_nothing() -> None:
+    """Without it a sum could ask for what a release could not."""
+    with pytest.raises(InputError, match="the request is malformed: its details are not"):
+        SumRequest.from_body({**_asked(MEAN).to_body(), "request": {"stage": "s"}})
 
 
 def test_rounds_are_never_the_same() -> None:

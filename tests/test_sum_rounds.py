@@ -42,7 +42,10 @@ class Spoiling(tiny.InProcess):
     def answer(self, ask: Ask) -> Answer:
         """As `InProcess.answer`."""
         found = super().answer(ask)
-        hit = ask.action == "sum" and (ask.client, ask.body["step"]) == (self.client, self.step)
+        hit = ask.action == "sum" and (ask.client, ask.body["asked"]["step"]) == (
+            self.client,
+            self.step,
+        )
         return self.spoil(found) if hit else found
 
 
@@ -61,7 +64,9 @@ class Server:
             self.parties.spoil, self.parties.step = spoil, step
         knowledge = Knowledge(open_setting(self.scenario, self.scenario.seed))
         self.events: list[Any] = []
-        self.collector = Collector(self.parties, knowledge, Progress(self.events.append))
+        self.collector = Collector(
+            self.parties, knowledge, Progress(self.events.append), identity=tiny.SERVER_KEYS
+        )
         self.stage(0)
 
     def stage(self, index: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 
-from neulig_fl import portland, secure_sum, verification
+from neulig_fl import conditions, portland, secure_sum, verification
 from neulig_fl.cli.plan import record
 from neulig_fl.cli.rehearsal import rehearse
 from neulig_fl.errors import ClientRefused
@@ -126,6 +126,7 @@ def test_the_report_says_what_its_sums_are(data: Path, tmp_path: Path) -> None:
     terms = Terms(b"", tuple("abcde"), threshold, 1, 64.0)
     assert f"A secure sum of all 5 clients needs {threshold} of them to its end" in notes
     assert f"up to {terms.colluders} clients that work together with the server" in notes
+    assert report.data["notes"][-len(conditions.ALL) :] == [*conditions.ALL]
     assert "secure sums" in report.markdown()
     assert not any("Portland is trained" in note for note in report.data["notes"])
 

@@ -1,4 +1,4 @@
-"""docs/threat-model.md: every claim names tests, and they are there."""
+"""docs/threat-model.md: every claim stands beside an attack, a limit and tests that are there."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "docs" / "threat-model.md", ROOT / "SECURITY.md"]
-NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-HEADING = re.compile(r"^#+ (.*)$")
-HOLDS = "Holds"
+SUMMARIES = ("Who gets what", "Who is trusted for what")
+"""Sections that sum up what the others claim."""
+
+NAME = re.compile(r"`(tests/[\w/]+\.py)?::(\w+)`")
+CLAIM = re.compile(
+    r"- [^*\s].* \*Tried:\* [^*\s].* \*Limit:\* (?P<limit>[^*\s].*?) "
+    r"(?P<tests>`[\w/.]*::\w+`(?:, `[\w/.]*::\w+`)*)"
+)
+NOT_CLAIMED = re.compile(r"- \*Not claimed:\* \S.*")
+NO_LIMIT = "none known."
 
 
 def named(text: str) -> list[tuple[str, str]]:
-    """The tests that a text names: file and function."""
-    return [(found[1], found[2]) for found in NAME.finditer(text)]
+    """The tests that a text names: file and function; `::name` is of the file named before."""
+    found: list[tuple[str, str]] = []
+    for each in NAME.finditer(text):
+        before = found[-1][0] if found else "no file"
+        found.append((each[1] or before, each[2]))
+    return found
 
 
 @cache
@@ -35,36 +46,49 @@ def functions_of(path: str) -> frozenset[str]:
     )
 
 
-def claims(text: str) -> list[str]:
-    """The list items under every heading `Holds`, each on one line."""
+def sections(text: str) -> dict[str, list[str]]:
+    """By heading, the list items of every section but the summaries, each on one line."""
+    parts = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
+    pairs = zip(parts[1::2], parts[2::2], strict=True)
+    return {heading: items(part) for heading, part in pairs if heading not in SUMMARIES}
+
+
+def items(part: str) -> list[str]:
+    """The items of a section's list, which nothing follows."""
     found: list[str] = []
-    holds = False
-    for line in text.splitlines():
-        heading = HEADING.match(line)
-        if heading:
-            holds = heading[1] == HOLDS
-        elif holds and line.startswith("- "):
+    for line in part.splitlines():
+        if line.startswith("- "):
             found.append(line)
-        elif holds and line.strip():
+        elif found and line.strip():
             assert line.startswith("  "), f"no item of a list: {line}"
             found[-1] += f" {line.strip()}"
     return found
 
 
-def without_a_test(text: str) -> list[str]:
-    """Claims that name no test, or one that is not there."""
-    return [
-        claim
-        for claim in claims(text)
-        if not named(claim) or any(test not in functions_of(path) for path, test in named(claim))
+def holds_up(item: str) -> bool:
+    """Whether a claim has an attack, a limit and tests that are there, or claims nothing."""
+    if NOT_CLAIMED.fullmatch(item):
+        return True
+    whole = CLAIM.fullmatch(item)
+    if whole is None or "::" in whole["limit"]:
+        return False
+    return all(test in functions_of(path) for path, test in named(whole["tests"]))
+
+
+def says_a_limit(found: list[str]) -> bool:
+    """Whether one of a section's items says where it ends."""
+    claims = [CLAIM.fullmatch(item) for item in found]
+    limits = [whole["limit"] for whole in claims if whole]
+    return len(limits) < len(found) or any(limit != NO_LIMIT for limit in limits)
+
+
+def test_every_claim_has_an_attack_a_limit_and_tests() -> None:
+    """Without it the page could promise what nobody ever tried, or hide where it ends."""
+    found = [
+        each for part in sections(PAGES[0].read_text(encoding="utf-8")).values() for each in part
     ]
-
-
-def test_every_claim_has_its_tests() -> None:
-    """Without it the page could promise what nobody ever tried."""
-    text = PAGES[0].read_text(encoding="utf-8")
-    assert len(claims(text)) >= 40
-    assert without_a_test(text) == []
+    assert len(found) >= 50
+    assert [item for item in found if not holds_up(item)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -78,30 +102,50 @@ def test_every_test_that_is_named_is_there(page: Path) -> None:
     assert missing == []
 
 
-def test_every_section_says_what_does_not_hold() -> None:
+def test_every_section_says_its_limits() -> None:
     """Without it a section could list strengths alone."""
-    text = PAGES[0].read_text(encoding="utf-8")
-    sections = [part for part in text.split("\n## ") if f"\n### {HOLDS}\n" in part]
-    assert len(sections) >= 7
-    for section in sections:
-        _, _, limits = section.partition("\n### Does not hold\n")
-        assert "\n- " in limits, section.splitlines()[0]
+    found = sections(PAGES[0].read_text(encoding="utf-8"))
+    assert len(found) >= 10
+    assert [heading for heading, part in found.items() if not (part and says_a_limit(part))] == []
+
+
+HELD = "`tests/test_threat_model.py::test_every_section_says_its_limits`"
 
 
 @pytest.mark.parametrize(
     "claim",
     [
         "- Nothing ever leaks.",
-        "- It is tested. `tests/test_threat_model.py::test_that_is_not_there`",
-        "- It is tested. `tests/test_nowhere.py::test_every_claim_has_its_tests`",
-        "- It is tested. `tests/test_threat_model.py::claims`",
+        f"- It is so. {HELD}",
+        f"- It is so. *Limit:* none known. {HELD}",
+        f"- It is so. *Tried:* much. {HELD}",
+        f"- It is so. *Tried:* *Limit:* none known. {HELD}",
+        f"- It is so. *Tried:* much. *Limit:* {HELD}, {HELD}",
+        "- It is so. *Tried:* much. *Limit:* none known.",
+        "- It is so. *Tried:* much. *Limit:* none known. `tests/test_threat_model.py::test_none`",
+        "- It is so. *Tried:* much. *Limit:* none known. `tests/test_nowhere.py::test_none`",
+        "- It is so. *Tried:* much. *Limit:* none known. `tests/test_threat_model.py::items`",
+        "- It is so. *Tried:* much. *Limit:* none known. `::test_every_section_says_its_limits`",
+        f"- It is so. *Tried:* much. *Limit:* none known. {HELD}, `::test_that_is_not_there`",
+        f"- It is so. *Tried:* much. *Limit:* none known. {HELD} And nothing leaks.",
+        "- *Not claimed:*",
     ],
 )
 def test_an_empty_claim_is_found(claim: str) -> None:
     """Without it the other tests could pass because they see no claim."""
-    held = "- It is so. `tests/test_threat_model.py::test_every_claim_has_its_tests`"
-    page = f"## A\n\n### Holds\n\n{held}\n{claim}\n  And more.\n\n### Does not hold\n\n- x\n"
-    assert without_a_test(page) == [f"{claim} And more."]
+    good = f"- It is so. *Tried:* much. *Limit:* none known.\n  {HELD},\n  `::holds_up`"
+    good = good.replace("holds_up", "test_every_claim_has_an_attack_a_limit_and_tests")
+    page = f"# Top\n\n## {SUMMARIES[0]}\n\n- x\n\n## A\n\nWords.\n\n{good}\n{claim}\n"
+    (found,) = sections(page).values()
+    assert [holds_up(item) for item in found] == [True, False]
+
+
+def test_a_section_without_limits_is_found() -> None:
+    """Without it the test of limits could pass because it sees none."""
+    bare = f"- It is so. *Tried:* much. *Limit:* none known. {HELD}"
+    assert not says_a_limit([bare, bare])
+    assert says_a_limit([bare, bare.replace(NO_LIMIT, "one store.")])
+    assert says_a_limit([bare, "- *Not claimed:* the rest."])
 
 
 def test_every_protection_is_told_of() -> None:

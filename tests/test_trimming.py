@@ -53,7 +53,7 @@ def _collected(folder: Path, data: Path, *shares: dict[str, Any], **changes: Any
 def _ask(scenario: Scenario, folder: Path, **asked: Any) -> Arrays:
     party = Party(scenario, scenario.seed, "ada", folder / "ada")
     body = {"stage": "s0", "group": "A", "kind": KIND, **asked}
-    _, payload = party.answer("release", body, b"")
+    _, payload = tiny.say(party, "release", body, b"")
     fields = records.layout(body["kind"], 1, party.setting.sizes, body.get("fraction", 1.0))
     return records.unpack(payload, fields, "ada")
 

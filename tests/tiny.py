@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,20 @@ import open_clip
 import yaml
 from PIL import Image
 
-from neulig_fl import runs
+from neulig_fl import address_book, runs
 from neulig_fl.collect import Collector
 from neulig_fl.errors import ClientRefused, NeuligError
+from neulig_fl.keys import Identity
 from neulig_fl.knowledge import Knowledge
+from neulig_fl.opening import OPENING, Opening
 from neulig_fl.parties import Answer, Ask
 from neulig_fl.party import Party
 from neulig_fl.plan import open_setting
 from neulig_fl.progress import Progress
+from neulig_fl.recipients import Recipient, Servers
 from neulig_fl.report import Report
 from neulig_fl.scenario import Scenario, load
+from neulig_fl.signed_requests import signed
 
 CLIENTS = ("ada", "bob", "cyd")
 OUTPUTS = [{"kind": "offset-sum"}, {"kind": "features", "queries": ["pool", "evaluation"]}]
@@ -131,11 +138,58 @@ def spoiled(monkeypatch: Any, client: str, kind: str, spoil: Spoil) -> None:
 
     def answer(self: Party, action: str, body: dict[str, Any], payload: Any) -> Reply:
         reply = honest(self, action, body, payload)
-        if self.name == client and action == "release" and body["kind"] == kind:
-            return spoil(body, reply)
+        asked = body.get("asked", {})
+        if self.name == client and action == "release" and asked["kind"] == kind:
+            return spoil({"run": body["run"], **asked}, reply)
         return reply
 
     monkeypatch.setattr(Party, "answer", answer)
+
+
+SERVER_KEYS = Identity.new()
+"""Of the server that `say` plays."""
+
+SERVER = Recipient(SERVER_KEYS.public)
+"""That server as its clients know it."""
+
+_NUMBERS = itertools.count(1)
+
+
+def run_of(scenario: Scenario) -> str:
+    """The id of the run that `say` begins, one for each scenario and seed."""
+    return hashlib.sha256(f"{scenario.hash} {scenario.seed}".encode()).hexdigest()[:32]
+
+
+def opening(party: Party, run: str | None = None, server: Identity = SERVER_KEYS) -> dict[str, Any]:
+    """The body of a `hello` with which a server begins a run at a party."""
+    run = run or run_of(party.scenario)
+    made = Opening.of(party.scenario, run, party.carrier, server)
+    return {OPENING: made.signed(server)}
+
+
+def say(
+    party: Party,
+    action: str,
+    body: Mapping[str, Any],
+    payload: Any = b"",
+    *,
+    server: Identity = SERVER_KEYS,
+) -> Reply:
+    """Ask a party as an honest server does: in a run that it began there, and signed.
+
+    Args:
+        party: who is asked.
+        action: what for.
+        body: the request's details; `run` among them names another run than the scenario's.
+        payload: of the message.
+        server: who asks.
+    """
+    asked = dict(body)
+    run = asked.pop("run", run_of(party.scenario))
+    if Servers(party.root).recall(run) is None:
+        party.answer("hello", opening(party, run, server), b"")
+    ask = Ask(party.name, action, asked, bytes(payload))
+    return party.answer(action, signed(server, run, next(_NUMBERS), ask).body, payload)
 
 
 class InProcess:
@@ -147,6 +201,8 @@ class InProcess:
         scenario: every client's copy.
         root: below it the clients' stores, `clients/NAME`.
         order: puts the answers in the order in which they arrive.
+
+    `asked` has what was asked in each exchange, without the signatures.
     """
 
     def __init__(
@@ -160,17 +216,20 @@ class InProcess:
         self.order = order
         self.asked: list[list[Ask]] = []
         self.setting = open_setting(scenario, scenario.seed)
+        file = root / address_book.FILE
+        self.book = address_book.introduce(scenario, root / "clients", file)
+
+    carrier = ""
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:  # noqa: ARG002
         """As `Parties.ask`."""
-        self.asked.append(list(asks))
+        self.asked.append([replace(a, body=a.body.get("asked", a.body)) for a in asks])
         yield from self.order([self.answer(ask) for ask in asks])
 
     def answer(self, ask: Ask) -> Answer:
         """What one client answers."""
-        party = Party(
-            self.scenario, self.scenario.seed, ask.client, self.root / "clients" / ask.client
-        )
+        store = self.root / "clients" / ask.client
+        party = Party(self.scenario, self.scenario.seed, ask.client, store, address_book=self.book)
         party.__dict__["setting"] = self.setting
         try:
             body, payload = party.answer(ask.action, ask.body, ask.payload)
@@ -198,4 +257,4 @@ def collector(
     read = scenario(folder, data, **changes)
     known = Knowledge(open_setting(read, read.seed))
     parties = InProcess(read, folder, order)
-    return Collector(parties, known, Progress(lambda _: None), read.trust)
+    return Collector(parties, known, Progress(lambda _: None), read.trust, SERVER_KEYS)

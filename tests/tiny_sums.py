@@ -9,7 +9,7 @@ from typing import Any
 import tiny
 from numpy.typing import NDArray
 
-from neulig_fl import sum_keys
+from neulig_fl import address_book, sum_keys
 from neulig_fl.client_store import ClientStore
 from neulig_fl.keys import PublicIdentity
 from neulig_fl.parties import Answer, Ask
@@ -54,7 +54,11 @@ def scenario(folder: Path, data: Path, **changes: Any) -> Scenario:
 
 def party(scenario: Scenario, root: Path, name: str, setting: Setting, **more: Any) -> Party:
     """A client as a new process has it; the setting, slow to open, holds nothing of a client's."""
-    found = Party(scenario, scenario.seed, name, root / "clients" / name, **more)
+    book: Path | None = root / address_book.FILE
+    if book is None or not book.exists():
+        book = address_book.introduce(scenario, root / "clients", root / address_book.FILE)
+    known = {"address_book": book, **more}
+    found = Party(scenario, scenario.seed, name, root / "clients" / name, **known)
     found.__dict__["setting"] = setting
     return found
 
@@ -136,7 +140,7 @@ class Hand:
 
     def say(self, name: str, body: Mapping[str, Any], payload: bytes = b"") -> Any:
         """Send one message; the reply's body and payload."""
-        return self.party(name).answer("sum", {"run": self.run, **body}, payload)
+        return tiny.say(self.party(name), "sum", {"run": self.run, **body}, payload)
 
     def body(self, step: str, name: str, /, **changes: Any) -> dict[str, Any]:
         """An honest message, with changes."""
@@ -211,7 +215,7 @@ class Dropping(tiny.InProcess):
         at = self.drops.get(ask.client)
         if ask.action != "sum" or at is None:
             return super().answer(ask)
-        now = STEPS.index(ask.body["step"])
+        now = STEPS.index(ask.body["asked"]["step"])
         if now < STEPS.index(at):
             return super().answer(ask)
         if self.after and now == STEPS.index(at):

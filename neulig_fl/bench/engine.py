@@ -62,6 +62,8 @@ class Direct:
         self._scenario = scenario
         self._out = out
 
+    carrier = ""
+
     def ask(
         self,
         asks: Sequence[Ask],

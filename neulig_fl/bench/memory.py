@@ -46,6 +46,8 @@ class Blank:
         self._size = size
         self._identity = Identity.new()
 
+    carrier = ""
+
     def ask(
         self,
         asks: Sequence[Ask],
@@ -53,16 +55,19 @@ class Blank:
     ) -> Iterator[Answer]:
         """See `Parties.ask`."""
         from neulig_fl import __version__, greeting, ledger
+        from neulig_fl.opening import OPENING, Opening
 
         for ask in asks:
             if ask.action == "hello":
-                said = greeting.greeting(self._identity, ask.client, __version__, ask.body["run"])
+                run = Opening.read(ask.body[OPENING]).run
+                said = greeting.greeting(self._identity, ask.client, __version__, run)
                 yield Answer(ask.client, ask.action, "ok", None, said, b"")
                 continue
             payload = b"\x01" * self._size
             digest = hashlib.sha256(payload).hexdigest()
             facts = {"rows": 1, "bytes": self._size, "sha256": digest}
-            fact = {**ask.body, **facts, "client": ask.client, "event": "release", "time": 0.0}
+            asked = {"run": ask.body["run"], **ask.body["asked"]}
+            fact = {**asked, **facts, "client": ask.client, "event": "release", "time": 0.0}
             entry = ledger.extended([], fact, self._identity)
             body = {"rows": 1, "sha256": digest, "entry": entry}
             yield Answer(ask.client, ask.action, "ok", None, body, payload)

@@ -21,6 +21,12 @@ def check(
     scenarios: Annotated[
         list[Path], typer.Argument(metavar="SCENARIO...", help="The scenarios' YAML files.")
     ],
+    with_hash: Annotated[
+        bool,
+        typer.Option(
+            "--hash", help="Print each scenario's hash too, which a node's policy can approve."
+        ),
+    ] = False,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     """Check scenarios: every key and value, what fits together, image folders, checkpoints.
@@ -53,6 +59,8 @@ def check(
             echo(plain(f"OK: {opened.name}: {summary(setting)}"))
             for line in (*taken.lines(setting), *model_lines(setting), *warnings(setting)):
                 echo(f"  {plain(line)}")
+            if with_hash:
+                echo(f"  hash {opened.resolved.hash}")
     if bad:
         raise typer.Exit(BAD_INPUT)
 

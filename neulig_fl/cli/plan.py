@@ -67,6 +67,8 @@ def record(setting: Setting, outlooks: Sequence[StageOutlook]) -> dict[str, Any]
         setting: the scenario, opened.
         outlooks: its stages, as far as the run would come.
     """
+    from neulig_fl import conditions
+
     read = setting.scenario
     return {
         "scenario": read.name,
@@ -74,6 +76,7 @@ def record(setting: Setting, outlooks: Sequence[StageOutlook]) -> dict[str, Any]
         "stages": [_stage_record(outlook) for outlook in outlooks],
         "not_reached": [stage.name for stage in read.stages[len(outlooks) :]],
         "clients": totals(setting, outlooks),
+        "conditions": conditions.of(read),
         "not_known": NOT_KNOWN,
     }
 
@@ -131,6 +134,7 @@ def totals(setting: Setting, outlooks: Sequence[StageOutlook]) -> list[dict[str,
 
 
 def _print(setting: Setting, outlooks: Sequence[StageOutlook], console: Console) -> None:
+    from neulig_fl import conditions
     from neulig_fl.report.terminal import heading
 
     read = setting.scenario
@@ -143,7 +147,8 @@ def _print(setting: Setting, outlooks: Sequence[StageOutlook], console: Console)
         _say(console, f"Stage {stage.name} would not be reached.")
     heading(console, "What each client would give away")
     _print_totals(totals(setting, outlooks), console)
-    _say(console, NOT_KNOWN)
+    for sentence in [NOT_KNOWN, *conditions.of(read)]:
+        _say(console, sentence)
 
 
 def _print_stage(outlook: StageOutlook, everyone: Sequence[str], console: Console) -> None:

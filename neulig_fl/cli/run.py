@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from neulig_fl.report import Report
+    from neulig_fl.runs import Kept
     from neulig_fl.scenario import OpenedScenario, Scenario
 
 LOG_END = 200_000
@@ -47,9 +48,26 @@ def run(
         typer.Option(
             metavar="FOLDER",
             help="The server's keys, which clients can pin (`neulig-fl keys FOLDER` prints them).",
+            show_default="fresh ones for this run, or those among the --stores",
+        ),
+    ] = None,
+    stores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The clients' stores, one each: keys, ledgers, released records. With the same "
+            "folder, limits hold over runs.",
             show_default="fresh ones for this run",
         ),
     ] = None,
+    no_reference: Annotated[
+        bool,
+        typer.Option(
+            "--no-reference",
+            help="Do not measure each expert's own accuracy, which only a simulation knows, and "
+            "exactly.",
+        ),
+    ] = False,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     r"""Run a scenario and print its report.
@@ -69,7 +87,7 @@ def run(
 
     opened = open_scenario(scenario, settings)
     read = opened.scenario
-    from neulig_fl import engines, machine
+    from neulig_fl import engines, machine, runs
     from neulig_fl.run_folders import run_folder
 
     engines.load(engine)
@@ -79,21 +97,20 @@ def run(
         from neulig_fl.cli.check import require_sound
 
         require_sound(opened)
+    kept = runs.Kept(server_keys, stores, not no_reference)
     with run_folder(read.name, out) as folder:
         with _explained(folder):
-            reports = _watched(opened, engine, folder, server_keys)
+            reports = _watched(opened, engine, folder, kept)
         _show(read, folder, reports)
 
 
-def _watched(
-    opened: OpenedScenario, engine: str, folder: Path, server_keys: Path | None
-) -> list[Report]:
+def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> list[Report]:
     from neulig_fl import runs
     from neulig_fl.cli.live import Live
 
     with Live() as live:
         live({"note": f"{opened.name}: {engine} engine, in {folder}"})
-        return runs.run_opened(opened, engine, folder, live, server_keys)
+        return runs.run_opened(opened, engine, folder, live, kept)
 
 
 @contextmanager
@@ -217,10 +234,11 @@ def origins(read: Scenario, report: Report) -> dict[str, list[str]]:
     if report.path is None:
         return found
     outcome = json.loads((report.path.parent / OUTCOME).read_text(encoding="utf-8"))
-    given = {client.name for client in read.clients if client.checkpoint}
-    for fact in report.data["reference"]["experts"]:
-        client, group = fact["client"], fact["group"]
-        trained = client in outcome["trained"].get(group, [])
-        words = "trained now" if trained else "given" if client in given else "from the cache"
-        found[words].append(f"{client} ({group})")
+    for group, prepared in outcome["prepared"].items():
+        for client in read.clients:
+            if client.name not in prepared:
+                continue
+            words = "given" if client.checkpoint else "from the cache"
+            words = "trained now" if prepared[client.name] else words
+            found[words].append(f"{client.name} ({group})")
     return found

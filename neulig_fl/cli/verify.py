@@ -36,6 +36,14 @@ def verify(
             "with its `trust`. May be given several times.",
         ),
     ] = [],  # noqa: B006 (typer copies it)
+    stores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The clients' stores, where the run had `--stores FOLDER`.",
+            show_default="those in the run's folder",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify a run: every chain, every signature, and that the report says what was signed.
@@ -58,7 +66,7 @@ def verify(
     from neulig_fl.report.figures import plain
     from neulig_fl.verification import verify as verified
 
-    found = verified(run, _pins(trust))
+    found = verified(run, _pins(trust), stores)
     if as_json:
         echo_json(_record(found), indent=2)
     else:

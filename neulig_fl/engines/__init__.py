@@ -33,6 +33,9 @@ class Job:
         client_cpus: CPU cores, and so threads, of one client.
         client_gpus: share of a GPU that one client takes.
         server_keys: the folder of the server's keys; None: fresh ones for this run.
+        stores: the folder of the clients' stores; None: `clients` in the run's folder.
+        address_book: the clients' keys, for each of them; None where they do not sum.
+        with_reference: whether clients note how good their experts are, as only a simulation knows.
     """
 
     scenario_file: Path
@@ -41,12 +44,30 @@ class Job:
     client_cpus: int = 1
     client_gpus: float = 0.0
     server_keys: Path | None = None
+    stores: Path | None = None
+    address_book: Path | None = None
+    with_reference: bool = True
+
+    @property
+    def clients_folder(self) -> Path:
+        """The clients' stores, each by its client's name."""
+        return self.stores or self.out / "clients"
 
     @property
     def config(self) -> dict[str, str]:
         """The run config of both apps: absolute paths, because Flower's folders differ."""
-        paths = {"scenario": self.scenario_file, "out": self.out, "server-keys": self.server_keys}
+        paths = {
+            "scenario": self.scenario_file, "out": self.out, "server-keys": self.server_keys
+        }  # fmt: skip
         return {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+
+    @property
+    def node(self) -> dict[str, str]:
+        """What every client's node knows by itself, where all nodes are this machine's."""
+        book = self.address_book
+        found = {"stores": str(self.clients_folder.absolute())}
+        found |= {} if book is None else {"address-book": str(book.absolute())}
+        return {**found, "reference": "yes"} if self.with_reference else found
 
 
 def names() -> list[str]:

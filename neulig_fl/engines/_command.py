@@ -11,6 +11,8 @@ import sys
 from importlib.metadata import entry_points
 from typing import Any
 
+from neulig_fl.engines._superlink import within_workplace
+
 GROUP = "console_scripts"
 DISTRIBUTION = "flwr"
 SIMULATION = "flwr-simulation"
@@ -24,8 +26,13 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Any:
-    """Load what a command runs; of several installations the first that Python would import."""
-    return next(iter(entry_points(group=GROUP, name=name))).load()
+    """Load what a command runs; of several installations the first that Python would import.
+
+    It finds the SuperLink, or is the SuperLink, of the workplace in which this process runs.
+    """
+    command = next(iter(entry_points(group=GROUP, name=name))).load()
+    within_workplace(name)
+    return command
 
 
 def fresh_signals() -> None:

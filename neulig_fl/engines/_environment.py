@@ -16,7 +16,8 @@ from pathlib import Path
 from neulig_fl import downloads, source_cache
 from neulig_fl.engines._apps import FOLDERS
 from neulig_fl.engines._processes import MARK
-from neulig_fl.errors import EngineError
+from neulig_fl.errors import EngineError, InputError
+from neulig_fl.private_folders import require_firm
 
 KEPT = frozenset({
     "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_PRELOAD",
@@ -38,6 +39,13 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_COLOR_PREFIX": "0",
+    # Whoever talks to Ray shows the run's token, and Ray listens on loopback, as it does on macOS.
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_enable_metrics_collection": "0",
+    # Metrics ask for no token; at a port that no system has Ray goes on without them.
+    "AUTOSCALER_METRIC_PORT": "65536",
+    "DASHBOARD_METRIC_PORT": "65536",
     # Flower's actors have a runtime environment of their own and cannot use early workers.
     "RAY_prestart_worker_first_driver": "0",
     "PYTHONUNBUFFERED": "1",
@@ -65,7 +73,13 @@ def environment(base: Mapping[str, str], root: Path) -> dict[str, str]:
     variables["PATH"] = os.pathsep.join([str(scripts_folder(root)), base.get("PATH", os.defpath)])
     if paths := _import_paths(base.get("PYTHONPATH", "")):
         variables["PYTHONPATH"] = os.pathsep.join(paths)
-    return {**variables, **_SETTINGS, MARK: str(root), "RAY_TMPDIR": str(root)}
+    ray = {"RAY_TMPDIR": str(root), "RAY_AUTH_TOKEN_PATH": str(token_file(root))}
+    return {**variables, **_SETTINGS, **ray, MARK: str(root)}
+
+
+def token_file(root: Path) -> Path:
+    """Name the file with what every process of the run shows to Ray."""
+    return root / "ray.token"
 
 
 def scripts_folder(root: Path) -> Path:
@@ -74,7 +88,9 @@ def scripts_folder(root: Path) -> Path:
 
 
 def temporary_folder() -> str:
-    """Find a folder for the workplace: with a short path, and in which commands can be run.
+    """Find a folder for the workplace.
+
+    Its path is short, commands can be run in it, and nobody can put another in the place of ours.
 
     Raises:
         EngineError: there is none.
@@ -85,15 +101,16 @@ def temporary_folder() -> str:
             return folder
     raise EngineError(
         f"no temporary folder can be used: {usual} and {', '.join(_TEMPORARY)} are longer than "
-        f"{LONGEST} characters, cannot be written to, or are mounted noexec; set TMPDIR to one "
-        "that is not"
+        f"{LONGEST} characters, cannot be written to, are mounted noexec, or let anybody replace "
+        "what is in them; set TMPDIR to one that is not"
     )
 
 
 def _is_usable(folder: str) -> bool:
     try:
         without_programs = os.statvfs(folder).f_flag & os.ST_NOEXEC
-    except OSError:
+        require_firm(Path(folder) / "workplace", "workplace")
+    except (OSError, InputError):
         return False
     return os.access(folder, os.W_OK | os.X_OK) and not without_programs
 

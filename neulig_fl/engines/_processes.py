@@ -6,10 +6,11 @@ All of them inherit the environment, so a variable with a value that nobody else
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -37,6 +38,34 @@ def marked(value: str) -> list[psutil.Process]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def open_to_others(processes: Iterable[psutil.Process]) -> list[str]:
+    """List the addresses, as HOST:PORT, at which processes listen for other machines.
+
+    Args:
+        processes: those of one user; one that has ended listens nowhere.
+    """
+    found = []
+    for process in processes:
+        try:
+            connections = process.net_connections(kind="inet")
+        except psutil.NoSuchProcess:
+            continue
+        listening = [each.laddr for each in connections if each.status == psutil.CONN_LISTEN]
+        found += [f"{each.ip}:{each.port}" for each in listening if not is_loopback(each.ip)]
+    return found
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address.
+
+    Example:
+        >>> [is_loopback(each) for each in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "::")]
+        [True, True, True, False]
+    """
+    parsed = ipaddress.ip_address(address)
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def end_marked(value: str) -> None:

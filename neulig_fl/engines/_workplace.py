@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import secrets
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from neulig_fl.engines._apps import copy_app
 from neulig_fl.engines._command import SIMULATION
 from neulig_fl.engines._command import names as flower_commands
-from neulig_fl.engines._environment import environment, scripts_folder, temporary_folder
-from neulig_fl.engines._processes import end_marked, interruptible
+from neulig_fl.engines._environment import (
+    environment,
+    scripts_folder,
+    temporary_folder,
+    token_file,
+)
+from neulig_fl.engines._processes import end_marked, interruptible, marked
+from neulig_fl.engines._superlink import ADDRESS
 from neulig_fl.errors import EngineError
+from neulig_fl.files import held_folder, open_privately, sweep
+from neulig_fl.flower_io import node_variable
 
 Process = subprocess.Popen[bytes]
 
 CONNECTION = "own"
 """The name of the connection to our SuperLink in Flower's configuration."""
+
+_NAMES = re.compile("nfl-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Workplace:
         return self.root / "status.json"
 
     def prepare(self, app: Path) -> None:
-        """Lay out the folder: a copy of the app, and commands that stand in for Flower's."""
+        """Lay out the folder: a copy of the app, stand-ins for Flower's commands, Ray's token."""
         for folder in (
             self.empty,
             self.root / "tmp",
@@ -74,11 +85,10 @@ class Workplace:
             stand_in = scripts_folder(self.root) / name
             stand_in.write_bytes(os.fsencode(f"#!/bin/sh\n{call}\n"))
             stand_in.chmod(0o700)
-
-    def connect(self, port: int) -> None:
-        """Tell Flower's commands where our SuperLink is."""
-        lines = [f"[superlink.{CONNECTION}]", f'address = "127.0.0.1:{port}"', "insecure = true"]
+        lines = [f"[superlink.{CONNECTION}]", f'address = "{ADDRESS}"', "insecure = true"]
         (self.root / "config.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with open_privately(token_file(self.root), "x", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
 
     def write_config(self, config: Mapping[str, str]) -> Path:
         """Write a run config of paths; a JSON string is a TOML string too."""
@@ -139,23 +149,28 @@ class Workplace:
 
 
 @contextmanager
-def workplace(app: Path) -> Iterator[Workplace]:
-    """Make a workplace with a copy of the app; afterwards end its processes and remove it."""
+def workplace(app: Path, node: Mapping[str, str] = MappingProxyType({})) -> Iterator[Workplace]:
+    """Make a workplace with a copy of the app; afterwards end its processes and remove it.
+
+    Before that, those are removed that runs left behind which were killed with all that belongs to
+    them: nobody holds them, and no process carries their mark.
+
+    Args:
+        app: the apps' folder.
+        node: what every client's node knows by itself; in the environment, because Flower makes
+            the node configs of a simulation and a run config is the word of whoever submits it.
+    """
     with interruptible() as interrupts:
-        root = Path(tempfile.mkdtemp(prefix="nfl-", dir=temporary_folder()))
-        place = Workplace(root, environment(os.environ, root))
+        parent = Path(temporary_folder())
+        sweep(parent, _NAMES, in_use=lambda root: bool(marked(str(root))))
+        root, held = held_folder(parent, lambda: f"nfl-{secrets.token_hex(4)}")
+        own = {node_variable(key): value for key, value in node.items()}
+        place = Workplace(root, {**environment(os.environ, root), **own})
         try:
             place.prepare(app)
             yield place
         finally:
             interrupts.hold()
             place.end()
+            os.close(held)
         interrupts.pass_on()
-
-
-def free_port() -> int:
-    """Choose a TCP port of this machine that nobody listens on; somebody may take it at once."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -58,7 +58,9 @@ def run(job: Job, client_app: ClientApp | None = None, app: Path | None = None) 
 def _contexts(job: Job, config: dict[str, Any]) -> list[Context]:
     count = job.clients
     return [
-        _context(SERVER_NODE + 1 + i, config, {"partition-id": i, "num-partitions": count})
+        _context(
+            SERVER_NODE + 1 + i, config, {**job.node, "partition-id": i, "num-partitions": count}
+        )
         for i in range(count)
     ]
 

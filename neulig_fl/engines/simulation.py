@@ -1,33 +1,31 @@
 """The simulation engine: Flower's own, on Ray, behind a SuperLink of ours that lives for one run.
 
-The SuperLink starts in an empty folder, on a free port, with a private FLWR_HOME; Flower's command
-submits the app; what `flwr list` says of the run is the truth about it. Everything that was
-started is ended, whatever happens.
+The SuperLink starts in an empty folder, with a private FLWR_HOME, and listens on a socket in it;
+Flower's command submits the app; what `flwr list` says of that run is the truth about it.
+Everything that was started is ended, whatever happens.
 """
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from neulig_fl import machine
 from neulig_fl.engines import ERROR, LOG, OUTCOME, Job, reported_error
 from neulig_fl.engines._apps import app_dir
-from neulig_fl.engines._workplace import CONNECTION, Process, Workplace, free_port, workplace
+from neulig_fl.engines._superlink import HOST, PORT, socket_file
+from neulig_fl.engines._workplace import CONNECTION, Process, Workplace, workplace
 from neulig_fl.errors import EngineError
 from neulig_fl.files import open_privately
 
 _START_TIMEOUT = 90.0
-_PORT_ATTEMPTS = 4
 _GRACE = {OUTCOME: 15.0, ERROR: 3.0}
 """Seconds that Flower gets to end a run after the server app wrote the file: a client that hangs
 keeps it from ending at all."""
@@ -52,7 +50,7 @@ def run(job: Job, app: Path | None = None) -> None:
             "install flwr[simulation], or choose --engine local"
         )
     log_file = job.out / LOG
-    with open_privately(log_file, "ab") as log, workplace(app or app_dir()) as place:
+    with open_privately(log_file, "ab") as log, workplace(app or app_dir(), job.node) as place:
         submitter = _start_submitter(place, job, log)
         superlink = _start_superlink(place, log, log_file)
         _say(submitter, "ready")
@@ -104,49 +102,29 @@ def federation_config(job: Job, cpus: int) -> str:
 
 
 def _start_superlink(place: Workplace, log: IO[bytes], log_file: Path) -> Process:
-    """Start a SuperLink and wait until it answers; take another port when this one was taken."""
-    for _ in range(_PORT_ATTEMPTS):
-        port = free_port()
-        place.connect(port)
-        command = [place.command("flower-superlink"), "--insecure", "--simulation"]
-        command += ["--disable-runtime-dependency-installation"]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        superlink = place.start(command, log, subprocess.DEVNULL)
-        if _answers(superlink, port):
+    """Start a SuperLink and wait until it listens, which it does once it is ready."""
+    command = [place.command("flower-superlink"), "--insecure", "--simulation"]
+    command += ["--disable-runtime-dependency-installation"]
+    command += ["--host", HOST, "--port", str(PORT)]
+    superlink = place.start(command, log, subprocess.DEVNULL)
+    deadline = time.monotonic() + _START_TIMEOUT
+    while superlink.poll() is None and time.monotonic() < deadline:
+        if _listens(socket_file(place.root)):
             return superlink
+        time.sleep(_POLL)
     raise EngineError(
         f"Flower's SuperLink did not start: {telling_line(log_file)}; its log is {log_file}"
     )
 
 
-def _answers(superlink: Process, port: int) -> bool:
-    """Wait until the SuperLink is healthy; False when it ended, as it does on a taken port."""
-    deadline = time.monotonic() + _START_TIMEOUT
-    while superlink.poll() is None and time.monotonic() < deadline:
-        if _healthy(port) and _listens(superlink.pid, port):
-            return True
-        time.sleep(_POLL)
-    return False
-
-
-def _healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _listens(pid: int, port: int) -> bool:
-    """Whether it is this process that listens: on a taken port somebody else's would answer."""
-    try:
-        connections = psutil.Process(pid).net_connections(kind="tcp")
-    except psutil.Error:
-        return False
-    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
+def _listens(file: Path) -> bool:
+    """Whether a process accepts connections at a socket in the file system."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(file))
+        except OSError:
+            return False
+    return True
 
 
 def _say(process: Process, line: str) -> None:
@@ -175,7 +153,7 @@ def _wait(submitter: Process, superlink: Process, out: Path) -> str | None:
 
 
 def _status(status_file: Path) -> tuple[str, str | None]:
-    """Read what `flwr list` said: the run's status and its details, if any."""
+    """Read what `flwr list` said of the run that was submitted: its status and details, if any."""
     try:
         (run_,) = json.loads(status_file.read_text(encoding="utf-8"))["runs"]
         details = str(run_["status-details"])

@@ -14,11 +14,10 @@ A protection has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neulig_fl.ledger import Entry
 from neulig_fl.limits import Claims
 from neulig_fl.records import Arrays
 from neulig_fl.scenario import Share
@@ -32,14 +31,12 @@ class Case:
         kind: of record.
         rows: its rows; 1 for kinds that answer no queries.
         share: what the stage says of it.
-        before: the ledger's entries of what has left of the same expert.
         start: theta_0, which everybody knows; None where there is none.
     """
 
     kind: str
     rows: int
     share: Share
-    before: Sequence[Entry] = ()
     start: Callable[[], Arrays] | None = None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from neulig_fl import accountant, privacy, records
+from neulig_fl import accountant, records
 from neulig_fl.accountant import Charge
 from neulig_fl.clipping import sensitivity
 from neulig_fl.discrete_gaussian import noised, noised_together
@@ -33,8 +33,8 @@ def settings(share: Share, kind: str) -> dict[str, Any]:
     """The noise that a share asks for.
 
     Returns:
-        `clip`: C, in the values' own unit; `noise_multiplier`: standard deviation over sensitivity;
-        `delta`.
+        `clip`: C, in the values' own unit; `noise_multiplier`: standard deviation over sensitivity.
+        Delta decides about no byte: noise for another delta is the same noise.
 
     Raises:
         InputError: the share does not say enough, or is of a kind without rows of numbers.
@@ -50,7 +50,7 @@ def settings(share: Share, kind: str) -> dict[str, Any]:
             public_reason="the stage does not say what noise it asks for",
         )
     multiplier = share.noise_multiplier or _multiplier(share, kind)
-    return {"clip": share.clip, "noise_multiplier": multiplier, "delta": share.delta}
+    return {"clip": share.clip, "noise_multiplier": multiplier}
 
 
 def _multiplier(share: Share, kind: str) -> float:
@@ -69,18 +69,12 @@ def _searched(epsilon: float, delta: float, releases: int) -> float:
 
 
 def stated(case: Case) -> Stated:
-    """What the record costs, alone and with all that has left of the same expert."""
-    noise = settings(case.share, case.kind)
+    """What the record costs by itself; what it comes to with all others, limits and ledger say."""
+    noise, delta = settings(case.share, case.kind), case.share.delta
     own = Charge(case.kind, noise["noise_multiplier"])
-    alone = accountant.spent([own], noise["delta"])
-    together = accountant.spent([*privacy.charges(case.before), own], noise["delta"])
-    facts = {
-        **noise,
-        "epsilon": alone.epsilon,
-        "epsilon_total": privacy.shown(together.epsilon),
-        "adjacency": ADJACENCY,
-    }
-    return Stated(Claims(epsilon=together.epsilon), facts)
+    alone = accountant.spent([own], delta or 0.0)
+    facts = {**noise, "delta": delta, "epsilon": alone.epsilon, "adjacency": ADJACENCY}
+    return Stated(Claims(charge=own, delta=delta), facts)
 
 
 def treated(arrays: Arrays, case: Case) -> Arrays:

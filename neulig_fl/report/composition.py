@@ -19,7 +19,7 @@ UNSIGNED = ("engine", "reference", f"seconds.{TOTAL}")
 
 def sections(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """What of a report follows from an outcome: all of it, but what is for the terminal alone."""
-    return {key: value for key, value in outcome.items() if key != "trained"}
+    return {key: value for key, value in outcome.items() if key != "prepared"}
 
 
 def composed(

@@ -317,7 +317,11 @@ def _portland(report: Mapping[str, Any]) -> str:
 
 def _reference(report: Mapping[str, Any]) -> str:
     found = report["reference"]
-    parts = ["## Experts alone", "Ground truth that only a simulation can know; no method uses it."]
+    words = (
+        "Exact ground truth that only a simulation has: no method uses it, no record released it,"
+    )
+    words += " and no epsilon covers it. `neulig-fl run --no-reference` leaves it out."
+    parts = ["## Experts alone", words]
     if found["reason"]:
         parts.append(text(found["reason"]))
     if found["experts"]:

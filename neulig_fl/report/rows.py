@@ -254,21 +254,25 @@ def ledger(report: Mapping[str, Any]) -> str:
 
 
 def privacy(report: Mapping[str, Any]) -> list[str]:
-    """Sentences on what the run cost in differential privacy; none where nothing was noised."""
+    """Sentences on what a run, or all seeds, cost in differential privacy; none without noise."""
     found = report["privacy"]
     if found["epsilon"] is None:
         return []
     cost = f"epsilon is {figures.epsilon(found['epsilon'])} at delta {found['delta']:g}"
+    what = "the run" if "engine" in report else "all seeds together"
     sentences = [
-        f"Differential privacy of the run, {figures.plain(found['adjacency'])}: {cost}, for the "
-        "client that spent most."
+        f"Differential privacy of {what}, {figures.plain(found['adjacency'])}: {cost}, for the "
+        "client that spent most, over all that has left of its experts."
     ]
     for each in found["clients"]:
+        name = figures.plain(each["client"])
         if each["unprotected"]:
             kinds = ", ".join(figures.plain(kind) for kind in each["unprotected"])
-            sentences.append(
-                f"{figures.plain(each['client'])}: infinite, because without noise went {kinds}."
-            )
+            sentences.append(f"{name}: infinite, because without noise went {kinds}.")
+        if each["earlier_runs"]:
+            runs = ", ".join(figures.plain(run)[:8] for run in each["runs"])
+            count = f"{each['earlier_runs']} earlier run{'s' * (each['earlier_runs'] > 1)}"
+            sentences.append(f"{name}: what left in {count} is included (ids {runs}).")
     return sentences
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neulig_fl import privacy
 from neulig_fl.errors import InputError
 from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.intervals import spread
@@ -22,7 +23,7 @@ _HEADS = {"merge_accuracy": "Merge", "ensemble_accuracy": "Ens.", "gap_of_means"
 
 
 def build(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The averages of each result over seeds.
+    """The averages of each result over seeds, and what all seeds cost in differential privacy.
 
     A figure's mean, sd (sample) and ci95 (Student's t) are over all seeds; where one seed lacks the
     figure they are null, since a mean over the seeds that happened to succeed is another quantity.
@@ -55,6 +56,7 @@ def build(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "scenario": {key: scenarios[0][key] for key in ("name", "hash")},
         "seeds": seeds,
         "stages": [{"name": name, "results": _results(reports, name)} for name in stages],
+        "privacy": privacy.over_seeds(reports),
     }
     validate(summary)
     return summary
@@ -119,6 +121,9 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
         console.print()
         tables = [_table(stage, join, gap) for join, gap in ((" ", 2), (" ", 1), ("\n", 1))]
         terminal.print_first_that_fits(console, tables)
+    for sentence in rows.privacy(summary):
+        console.print()
+        console.print(Text(sentence, overflow="fold"))
 
 
 def _table(stage: Mapping[str, Any], join: str, gap: int) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 
 from neulig_fl import agreement, gate, ledger
 from neulig_fl.client_store import ClientStore
@@ -27,7 +28,7 @@ class Holdings:
     """An expert's offset sum; nothing else is made."""
 
     sizes = Dimensions(dim=2, classes=3, image_size=2, entries={"w": (2,)})
-    data_hash, expert, rows = "queries", "an expert", 1
+    data_hash, record_hash, expert, rows = "queries", "a record", "an expert", 1
 
     def fault(self) -> None:
         """As `gate.Held`."""
@@ -61,7 +62,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def _side(scenario: Scenario, root: Path, run: str = RUN) -> gate.Side:
-    return gate.Side(scenario, scenario.clients[0], ClientStore(root, run))
+    return gate.Side(scenario, scenario.clients[0], ClientStore(root, run), server=tiny.SERVER)
 
 
 def _ask(side: gate.Side, request: Request = ALLOWED) -> Entry:

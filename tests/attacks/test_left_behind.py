@@ -82,9 +82,9 @@ def test_a_client_sweeps_its_store_when_a_run_begins(
     """Without it records and keys that nobody counts pile up in a store."""
     scenario = tiny.scenario(tmp_path, data)
     party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
-    party.answer("hello", {"run": "ab" * 16}, b"")
+    party.answer("hello", tiny.opening(party, "ab" * 16), b"")
     left = _left(tmp_path / "ada" / where)
-    party.answer("hello", {"run": "cd" * 16}, b"")
+    party.answer("hello", tiny.opening(party, "cd" * 16), b"")
     assert not left.exists()
 
 

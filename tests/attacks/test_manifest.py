@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import ClientRefused, RunError
 from neulig_fl.findings import OWN, SCENARIO, Findings
 from neulig_fl.keys import Identity
+from neulig_fl.parties import Ask
 from neulig_fl.party import Party
 from neulig_fl.report import Report
+from neulig_fl.signed_requests import signed
 from neulig_fl.verification import verify
 
 NEVER = "policy of client 'bob': never offset-sum"
@@ -426,7 +429,7 @@ def test_without_a_pin_verify_says_whose_word_it_is(honest: Path, server: Identi
 @pytest.fixture
 def asked(data: Path, tmp_path: Path) -> Callable[..., Any]:
     """Ask ada how far its ledger goes; the reply's details."""
-    scenario = tiny.scenario(tmp_path, data, **SAID)
+    scenario, numbers = tiny.scenario(tmp_path, data, **SAID), itertools.count(1)
 
     def ask(
         run: Any = "ab" * 16,
@@ -436,9 +439,11 @@ def asked(data: Path, tmp_path: Path) -> Callable[..., Any]:
         **more: Any,
     ) -> Any:
         party = Party(scenario, scenario.seed, "ada", tmp_path / "ada", server_pin=pin)
+        server = hello or Identity.new()
         if hello is not None:
-            party.answer("hello", {"run": run, "server": hello.public.record()}, b"")
-        said, sent = party.answer("close", {"run": run, **more}, payload)
+            party.answer("hello", tiny.opening(party, run, hello), b"")
+        body = signed(server, run, next(numbers), Ask("ada", "close", more, payload)).body
+        said, sent = party.answer("close", body, payload)
         assert sent == b""
         return said
 
@@ -451,7 +456,7 @@ def test_nobody_but_the_server_of_the_run_gets_the_end_of_a_ledger(
     """The attacker would learn how much a client released in runs of others."""
     server = Identity.new()
     for wrong, reason in (
-        ({}, "said no key in this run"),
+        ({}, "no server has begun this run here"),
         ({"hello": server, "run": "cd" * 16, "pin": Identity.new().key}, "not the pinned one"),
         ({"hello": server, "stage": "one"}, "not one that neulig-fl makes"),
         ({"hello": server, "payload": b"x"}, "not one that neulig-fl makes"),

@@ -252,9 +252,7 @@ def test_no_sequence_of_sums_determines_a_client_beyond_its_limit() -> None:
     assert granted > asked / 10, "a search among refusals proves little"
 
 
-def _own_alone(
-    history: Any, asked: Any, client: str, most: float, overlap: object, agreed: object
-) -> str | None:
+def _own_alone(history: Any, asked: Any, client: str, most: float, *_: object) -> str | None:
     """Leverage as it was guarded before: each its own, and those who are absent."""
     rows = [s for s in history if s.statistic == asked[0].statistic]
     before, after = (

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import tiny_sums
 from tiny_sums import CLIENTS, MEAN, Hand
 
@@ -95,6 +96,23 @@ def test_a_lost_vector_and_the_next_mean_are_refused(after: bool, hand: Hand) ->
     again = hand.again(uniform(*CLIENTS))
     for name in THREE:
         refused(again, "advertise", name, "leverage of client 'dan' in sums over parameters")
+
+
+def test_who_is_not_there_is_guarded_at_its_own_limit(data: Path, tmp_path: Path) -> None:
+    """Without it partners of a careful client, whose own limits are large, tell more than it allows."""
+    rest = [Part(None, {"ada": 0.5, "bob": 0.4, "cyd": 0.1})]
+    for careful in (False, True):
+        policies = {name: {"limits": {"max_leverage": 0.99}} for name in CLIENTS}
+        policies |= {"dan": {"limits": {"max_leverage": 0.3}}} if careful else {}
+        folder = tmp_path / str(careful)
+        scenario = tiny_sums.scenario(folder, data, policies=policies)
+        hand = Hand(scenario, folder, uniform(*CLIENTS)).until("reveal").again(rest)
+        if not careful:
+            hand.until("reveal")
+            continue
+        for name in THREE:
+            what = r"leverage of client 'dan' in sums over parameters .* above max_leverage 0\.3"
+            refused(hand, "advertise", name, what)
 
 
 def _of_six(data: Path, folder: Path, **more: Any) -> Scenario:
@@ -326,7 +344,8 @@ def test_no_share_is_left_on_a_disk_after_a_sum(hand: Hand) -> None:
 def test_the_shares_of_a_sum_that_was_given_up_go_with_the_next_run(hand: Hand) -> None:
     """Without it they would lie there until the next sum, which may never come."""
     hand.until("mask")
-    hand.party("ada").answer("hello", {"run": hand.run}, b"")
+    ada = hand.party("ada")
+    ada.answer("hello", tiny.opening(ada, hand.run), b"")
     assert hand.store("ada").kept_sum()
-    hand.party("ada").answer("hello", {"run": "cd" * 16}, b"")
+    ada.answer("hello", tiny.opening(ada, "cd" * 16), b"")
     assert hand.store("ada").kept_sum() is None

@@ -355,3 +355,10 @@ def test_more_threads_than_cores_are_said_and_allowed(
     assert ended.code == 0
     assert "resources.client_cpus: 3, but this process may use 2 cores" in ended.out
     assert "client_cpus" not in line("check", path, "--set", "resources.client_cpus=2").out
+
+
+def test_a_hash_is_that_of_what_a_run_resolves(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a node's owner would approve a hash that no run has."""
+    path = tiny.write(tmp_path, data)
+    ended = line("check", path, "--hash")
+    assert ended.out.splitlines()[-1] == f"  hash {load(path).hash}"

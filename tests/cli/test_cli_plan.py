@@ -10,7 +10,7 @@ import pytest
 import tiny
 from command_line import NEVER, Line, clients
 
-from neulig_fl import runs
+from neulig_fl import conditions, runs
 from neulig_fl.tasks.imagefolder import ImageFolder
 
 TRAIN = [
@@ -196,7 +196,10 @@ def test_a_plan_tells_of_sums_in_words(line: Line, data: Path, tmp_path: Path) -
     assert "Leverage is the largest of a client, with all sums before it." in told
     assert "- NeuLig (task), simple-average: unless CoopVecs give a sum a leverage" in told
     assert "Client Records Bytes Masked records Masked bytes" in told
-    (outputs, sums) = json.loads(line("plan", path, "--json").out)["stages"]
+    assert [sentence for sentence in conditions.ALL if sentence not in told] == []
+    planned = json.loads(line("plan", path, "--json").out)
+    assert planned["conditions"] == [*conditions.ALL]
+    (outputs, sums) = planned["stages"]
     assert (outputs["sums"], sums["releases"]) == ([], [])
     of = [(s["method"], s["granularity"], s["kind"], s["sums"]) for s in sums["sums"]]
     assert of == [

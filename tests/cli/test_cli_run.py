@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import tiny
@@ -73,3 +74,30 @@ def test_the_report_is_the_one_of_the_python_call(line: Line, data: Path, tmp_pa
     assert line("run", scenario, "--engine", "local", "--out", "one").code == 0
     called = runs.run(scenario, engine="local", out=tmp_path / "two")
     assert tiny.results(Report.load("one")) == tiny.results(called)
+
+
+def test_the_command_keeps_stores_and_leaves_the_reference_out(
+    line: Line, data: Path, tmp_path: Path
+) -> None:
+    """Without it a noised report would stand beside exact figures, whatever the user asks for."""
+    share = [{"kind": "features", "queries": ["pool"]}]
+    path = tiny.write(tmp_path, data, stages=[{"name": "one", "share": share}])
+    options = ("--engine", "local", "--stores", "kept")
+    ended = line("run", path, *options, "--out", "one", "--no-reference")
+    assert ended.code == 0
+    assert "Where the experts came from" in ended.out
+    report = json.loads((tmp_path / "one" / "report.json").read_text())
+    assert report["reference"] == {"experts": [], "reason": runs.LEFT_OUT}
+    assert runs.LEFT_OUT in (tmp_path / "one" / "report.md").read_text()
+    assert list((tmp_path / "kept").rglob("reference.json")) == []
+    assert line("run", path, *options, "--out", "two").code == 0
+    assert (
+        len(json.loads((tmp_path / "two" / "report.json").read_text())["reference"]["experts"]) == 3
+    )
+    again = line("run", path, *options, "--out", "three", "--no-reference")
+    assert "from the cache: ada (A), bob (A), cyd (A)" in again.out
+    report = json.loads((tmp_path / "three" / "report.json").read_text())
+    assert report["reference"]["experts"] == []
+    verified = line("verify", "two", "--stores", "kept")
+    assert verified.code == 0
+    assert "its own ledger of 3 entries, whole to its signed end" in verified.out

@@ -41,8 +41,18 @@ def test_an_unknown_engine_is_named_with_those_that_are_there() -> None:
 def test_both_apps_get_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without it Flower's processes, which run elsewhere, would look in their own folder."""
     monkeypatch.chdir(tmp_path)
-    config = Job(Path("s.json"), Path("run"), clients=2).config
-    assert config == {"scenario": str(tmp_path / "s.json"), "out": str(tmp_path / "run")}
+    job = Job(Path("s.json"), Path("run"), clients=2, stores=Path("kept"), with_reference=False)
+    assert job.config == {
+        "scenario": str(tmp_path / "s.json"),
+        "out": str(tmp_path / "run"),
+    }
+    assert job.node == {"stores": str(tmp_path / "kept")}
+    plain = Job(Path("s.json"), Path("run"), clients=2, address_book=Path("book.json"))
+    assert plain.node == {
+        "stores": str(tmp_path / "run" / "clients"),
+        "address-book": str(tmp_path / "book.json"),
+        "reference": "yes",
+    }
 
 
 def test_an_earlier_outcome_is_not_taken_for_this_run(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +17,12 @@ from neulig_fl.errors import EngineError
 
 HOSTILE = {
     "RAY_ADDRESS": "10.0.0.1:6379",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_AUTH_TOKEN": "of another cluster",
+    "RAY_AUTH_TOKEN_PATH": "/nowhere",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+    "RAY_enable_metrics_collection": "1",
+    "FLWR_INTERNAL_GRPC_CONTROL_API": "1",
     "RAY_TMPDIR": "/nowhere",
     "RAY_RUNTIME_ENV_HOOK": "no.such",
     "FLWR_HOME": "/nowhere",
@@ -47,7 +55,16 @@ def test_nothing_of_another_program_comes_along(tmp_path: Path) -> None:
     assert json.loads(variables["NEULIG_PROXIES"]) == proxies
     assert not [name for name in variables if name.lower().endswith("_proxy")]
     assert variables["FLWR_HOME"] == variables["RAY_TMPDIR"] == str(tmp_path)
+    assert Path(variables["RAY_AUTH_TOKEN_PATH"]).parent == tmp_path
     assert Path(variables["TMPDIR"]).parent == tmp_path
+
+
+@pytest.mark.parametrize("name", ["AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"])
+def test_rays_metrics_have_no_port(name: str, tmp_path: Path) -> None:
+    """Without it Ray tells everybody of the run's processes where prometheus-client is installed."""
+    variables = environment({name: "44217"}, tmp_path)
+    with socket.socket() as server, pytest.raises(OverflowError):
+        server.bind(("127.0.0.1", int(variables[name])))
 
 
 def test_what_is_said_of_the_machine_comes_along(tmp_path: Path) -> None:
@@ -116,6 +133,19 @@ def test_an_odd_temporary_folder_is_avoided(usual: str, monkeypatch: pytest.Monk
     """Without it Ray's socket paths would be longer than a system takes."""
     monkeypatch.setattr(_environment.tempfile, "gettempdir", lambda: usual)
     assert temporary_folder() == "/tmp"
+
+
+def test_a_folder_in_which_anybody_can_replace_ours_is_avoided(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without it another user moves the workplace aside, and the run's processes meet his SuperLink."""
+    with tempfile.TemporaryDirectory(prefix="w", dir="/tmp") as folder:
+        monkeypatch.setattr(_environment.tempfile, "gettempdir", lambda: folder)
+        assert temporary_folder() == folder
+        Path(folder).chmod(0o777)
+        assert temporary_folder() == "/tmp"
+        Path(folder).chmod(0o1777)
+        assert temporary_folder() == folder
 
 
 def test_a_folder_without_programs_is_avoided(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -84,8 +83,8 @@ def homes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     made: list[Path] = []
 
     @contextmanager
-    def noted(app: Path) -> Iterator[Workplace]:
-        with workplace(app) as place:
+    def noted(*given: Any) -> Iterator[Workplace]:
+        with workplace(*given) as place:
             made.append(place.root)
             yield place
 
@@ -100,7 +99,7 @@ def homes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
 def test_a_run_of_real_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it a dead, silent or hanging client would cost more than its own answer.
 
-    The first port is taken, and the working folder holds another `clients` package.
+    The working folder holds another `clients` package.
     """
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "__init__.py").write_text("raise SystemExit('foreign')")
@@ -115,13 +114,8 @@ def test_a_run_of_real_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         {"timeout": PATIENT, "ask": everyone},
         {"timeout": 1.0, "ask": {"c0": "hang"}},
     ]
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ports = [taken.getsockname()[1], simulation.free_port()]
-        monkeypatch.setattr(simulation, "free_port", lambda: ports.pop(0))
-        job = _job(tmp_path, steps)
-        simulation.run(job, app=TINY_APP)
+    job = _job(tmp_path, steps)
+    simulation.run(job, app=TINY_APP)
     answers = [
         {a["client"]: a for a in step}
         for step in json.loads((job.out / "outcome.json").read_text())

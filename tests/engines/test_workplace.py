@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from neulig_fl.engines import _processes
+from neulig_fl.engines import _processes, _workplace
 from neulig_fl.engines._apps import app_dir, app_settings
-from neulig_fl.engines._processes import interruptible, marked
+from neulig_fl.engines._environment import token_file
+from neulig_fl.engines._processes import end_marked, interruptible, marked, open_to_others
 from neulig_fl.engines._workplace import Workplace, workplace
 from neulig_fl.errors import EngineError
 
@@ -39,6 +44,12 @@ def test_the_apps_are_where_they_are_looked_for() -> None:
     """Without it an installed neulig-fl could not start a run."""
     components = app_settings(app_dir())["components"]
     assert components == {"serverapp": "server.app:app", "clientapp": "clients.app:app"}
+
+
+def test_the_tests_app_takes_what_the_apps_take() -> None:
+    """Without it Flower refuses the tests' app as soon as a run's config has a new key."""
+    tiny = app_settings(Path(__file__).with_name("tiny_app"))
+    assert tiny["config"] == app_settings(app_dir())["config"]
 
 
 def test_only_the_app_is_copied(tmp_path: Path) -> None:
@@ -80,6 +91,30 @@ def test_a_process_that_will_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
     with workplace(app_dir()) as place:
         process = _start(place, STUBBORN)
     assert not psutil.pid_exists(process.pid)
+
+
+@pytest.mark.parametrize(
+    ("host", "family", "found"),
+    [
+        ("127.0.0.1", socket.AF_INET, False),
+        ("::1", socket.AF_INET6, False),
+        ("::ffff:127.0.0.1", socket.AF_INET6, False),
+        ("0.0.0.0", socket.AF_INET, True),
+        ("::", socket.AF_INET6, True),
+    ],
+)
+def test_what_listens_for_other_machines_is_found(
+    host: str, family: socket.AddressFamily, found: bool
+) -> None:
+    """Without it a run goes on with a Ray that the whole network can use."""
+    with socket.socket(family) as listener:
+        try:
+            listener.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        listener.listen()
+        address = f"{host}:{listener.getsockname()[1]}"
+        assert (address in open_to_others([psutil.Process()])) is found
 
 
 @pytest.mark.parametrize(
@@ -140,6 +175,114 @@ def test_a_missing_command_is_one_clear_error(tmp_path: Path) -> None:
     """Without it a broken installation would end in a FileNotFoundError."""
     with pytest.raises(EngineError, match="lacks flower-superlink; install flwr again"):
         Workplace(tmp_path, {}).command("flower-superlink")
+
+
+LEFT = """
+import sys, time
+from pathlib import Path
+from neulig_fl.engines import _workplace
+from neulig_fl.engines._apps import app_dir
+_workplace.temporary_folder = lambda: sys.argv[1]
+with _workplace.workplace(app_dir()) as place:
+    if len(sys.argv) > 2:
+        place.start([sys.executable, "-c", "import time; time.sleep(600)"], 2, 2)
+    print(place.root, flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def _another_run(parent: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Another process with a workplace, and the workplace; a word more: with a process of its own."""
+    command = [sys.executable, "-c", LEFT, str(parent), *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        root = Path(run.stdout.readline().strip())
+        try:
+            yield run, root
+        finally:
+            run.kill()
+            end_marked(str(root))
+
+
+def _next_run() -> None:
+    with workplace(app_dir()):
+        pass
+
+
+def test_a_workplace_that_a_killed_run_left_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the app, the config and Ray's token of a killed run lie there until a reboot."""
+    monkeypatch.setattr(_workplace, "temporary_folder", lambda: str(tmp_path))
+    with _another_run(tmp_path) as (run, root):
+        _next_run()
+        assert root.exists(), "its run goes on"
+        run.kill()
+        run.wait()
+        assert root.exists()
+        _next_run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workplace_with_a_process_in_it_is_not_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a run's folder goes while its processes are still being ended."""
+    monkeypatch.setattr(_workplace, "temporary_folder", lambda: str(tmp_path))
+    with _another_run(tmp_path, "with a process") as (run, root):
+        run.kill()
+        run.wait()
+        assert marked(str(root))
+        _next_run()
+        assert root.exists()
+    assert not marked(str(root))
+    _next_run()
+    assert not root.exists()
+
+
+def test_only_workplaces_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a name like ours, or a link to elsewhere, costs somebody else a folder."""
+    monkeypatch.setattr(_workplace, "temporary_folder", lambda: str(tmp_path))
+    kept = ["nfl-notes", "nfl-0123abcde", "elsewhere"]
+    for name in kept:
+        (tmp_path / name).mkdir()
+    (tmp_path / "nfl-0123abcd").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "nfl-89abcdef").write_text("")
+    _next_run()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == sorted([*kept, "nfl-0123abcd", "nfl-89abcdef"])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_another_users_workplace_is_not_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it root's runs remove what other users' runs are about to use."""
+    monkeypatch.setattr(_workplace, "temporary_folder", lambda: str(tmp_path))
+    root = tmp_path / "nfl-0123abcd"
+    root.mkdir(mode=0o700)
+    os.chown(root, 65534, 65534)
+    _next_run()
+    assert root.exists()
+    os.chown(root, os.getuid(), os.getgid())
+    _next_run()
+    assert not root.exists()
+
+
+def test_rays_token_is_new_and_its_owners_alone() -> None:
+    """Without it Ray's tasks can be submitted with a token of another run, or by who reads along."""
+    tokens = []
+    for _ in range(2):
+        with workplace(app_dir()) as place:
+            assert stat.S_IMODE(place.root.stat().st_mode) == 0o700
+            file = token_file(place.root)
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert place.environment["RAY_AUTH_TOKEN_PATH"] == str(file)
+            tokens.append(file.read_text())
+            assert tokens[-1] not in place.environment.values()
+    assert tokens[0] != tokens[1]
+    assert all(len(bytes.fromhex(token)) == 32 for token in tokens)
 
 
 def test_flowers_commands_need_no_scripts(tmp_path: Path) -> None:

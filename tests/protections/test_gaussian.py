@@ -9,7 +9,9 @@ import pytest
 from dp_accounting import GaussianDpEvent
 from dp_accounting.rdp import RdpAccountant
 
+from neulig_fl.accountant import Charge, spent
 from neulig_fl.errors import InputError
+from neulig_fl.limits import Claims
 from neulig_fl.protections import Case, gaussian
 from neulig_fl.scenario import Share
 
@@ -62,21 +64,20 @@ def test_a_share_keeps_to_its_epsilon_over_all_its_query_sets() -> None:
     accountant = RdpAccountant()
     accountant.compose(GaussianDpEvent(noise["noise_multiplier"]), 2)
     assert accountant.get_epsilon(DELTA) == pytest.approx(2.0, rel=0.01)
-    one = gaussian.stated(Case("features", 9, share))
-    entry = {"kind": "features", **one.facts}
-    two = gaussian.stated(Case("features", 9, share, before=[entry]))
-    assert one.facts["epsilon"] == two.facts["epsilon"] < 2.0
-    assert two.claims.epsilon == two.facts["epsilon_total"] == pytest.approx(2.0, rel=1e-4)
-    assert two.claims.epsilon <= 2.0
+    stated = gaussian.stated(Case("features", 9, share))
+    charge = Charge("features", noise["noise_multiplier"])
+    assert stated.claims == Claims(charge=charge, delta=DELTA)
+    assert stated.facts.items() >= {**noise, "delta": DELTA}.items()
+    assert stated.facts["epsilon"] == spent([charge], DELTA).epsilon < 2.0
+    assert 1.999 < spent([charge, charge], DELTA).epsilon <= 2.0
 
 
-def test_what_left_without_noise_makes_the_total_infinite() -> None:
-    """Without it noise on the second record would seem to protect what the first one told."""
-    before = [{"kind": "offset-sum", "epsilon": None}]
-    stated = gaussian.stated(Case("features", 9, _share(epsilon=1.0, queries=["pool"]), before))
-    assert stated.claims.epsilon == math.inf
-    assert stated.facts["epsilon_total"] == "inf"
-    assert stated.facts["epsilon"] == pytest.approx(1.0, rel=1e-4)
+def test_another_delta_is_the_same_noise() -> None:
+    """Without it the same noise would be drawn anew for each delta that a stage says."""
+    one, other = (_share(noise_multiplier=2.0, delta=delta) for delta in (1e-5, 1e-6))
+    assert gaussian.settings(one, "features") == gaussian.settings(other, "features")
+    costs = [gaussian.stated(Case("features", 9, share)).facts["epsilon"] for share in (one, other)]
+    assert costs[0] < costs[1]
 
 
 @pytest.mark.parametrize(

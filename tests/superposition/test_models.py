@@ -27,7 +27,6 @@ BUNDLED = {"micro-vit": "bundled", "micro-rn": "bundled", "tiny-vit": "none"}
 LARGE = {
     "RN50": 1.0,
     "ViT-B-32": 2.0,
-    "ViT-L-14": 6.0,
     "convnext_base": 2.0,
     "EVA02-B-16": 2.0,
     "ViT-B-16-SigLIP": 2.5,

@@ -1,4 +1,4 @@
-"""Clients that do what the request's body says: answer, refuse, raise, hang, die or keep silent."""
+"""Clients that do what the request's body says: answer, wait, refuse, raise, hang, die or be mute."""
 
 from __future__ import annotations
 
@@ -34,8 +34,13 @@ def respond(
     context: Context, action: str, body: dict[str, Any], payload: memoryview
 ) -> tuple[dict[str, Any], bytes]:
     """Do what the body says."""
-    me = f"c{client_config(context).partition}"
+    config = client_config(context)
+    me = f"c{config.partition}"
     match body.get("do"):
+        case "wait":
+            config.scenario.with_name("waits").touch()
+            while not config.scenario.with_name("go").exists():
+                time.sleep(0.05)
         case "die":
             os._exit(1)
         case "hang":
