@@ -26,7 +26,7 @@ from neulig_fl.protections import Case, Stated, Way
 from neulig_fl.recipients import Recipient
 from neulig_fl.records import Dimensions, Holdings, Request
 from neulig_fl.scenario import Client, Scenario, Stage
-from neulig_fl.scenario_values import DIVISIBLE_KINDS, NOISED
+from neulig_fl.scenario_values import AGAINST_START, DIVISIBLE_KINDS, NOISED
 
 LONGEST_REASON = 300
 """Characters of a refusal's reason, which may quote what was asked."""
@@ -346,11 +346,15 @@ def other_images(side: Side, request: Request, said: Mapping[str, Any]) -> str |
 
     A query set that comes by value is what it was when it first came in the run, or it would be
     any. A statistic of an expert is measured on the same images in all runs, or the difference of
-    two would be that of a few images, one perhaps.
+    two would be that of a few images, one perhaps. What is rounded or trimmed against theta_0 is so
+    against the same one, or several would add up to the whole.
     """
     left = (e for e in side.store.entries() if e["event"] in (ledger.RELEASE, ledger.REPEAT))
-    if request.kind in records.MEASURED:
-        told = f"{request.kind} was measured on other images before"
+    if request.kind in (*records.MEASURED, *AGAINST_START):
+        what = (
+            "measured on other images" if request.kind in records.MEASURED else "of another start"
+        )
+        told = f"{request.kind} was {what} before"
         before = [e for e in left if (e["kind"], e["expert"]) == (request.kind, said["expert"])]
     elif _by_value(side.scenario, request):
         told = f"other pictures than before came as queries {request.queries}"

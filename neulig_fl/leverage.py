@@ -245,12 +245,13 @@ def _together(anchor: str, other: WeightedSum, overlap: Overlap) -> bool:
 
 
 def known(sums: Sequence[WeightedSum], asked: Sequence[WeightedSum] = ()) -> dict[str, float]:
-    """Every client's leverage under sums that count together: the larger of two countings.
+    """Every client's leverage under sums that count together: the largest of three countings.
 
-    A client may have another vector in another sum, as its `versions` say. Vectors that are taken
-    for the same determine more in most cases, and less where two unlike ones would have cancelled.
-    So a client's vectors are counted as one, in the sums that do not contradict the versions in
-    `asked`; and each version by itself, in all sums.
+    A client may have another vector in another sum, as its `versions` say: another, or the same one
+    by another name, since recipes that differ in a word can train the same expert. Vectors that are
+    taken for the same determine more in most cases, and less where two unlike ones would have
+    cancelled. So a client's vectors are counted as one, in all sums, and in those that do not
+    contradict the versions in `asked`; and each version by itself.
 
     Args:
         sums: of `joint`.
@@ -261,15 +262,16 @@ def known(sums: Sequence[WeightedSum], asked: Sequence[WeightedSum] = ()) -> dic
     """
     now = {client: version for s in asked for client, version in s.versions.items()}
     same = [s for s in sums if all(s.versions.get(c, now[c]) == now[c] for c in now)]
-    found = leverages([s.weights for s in same])
+    found = leverages([s.weights for s in sums])
     if not any(s.versions for s in sums):
         return found
     apart = leverages(
         [{f"{s.versions.get(c, '')}\n{c}": w for c, w in s.weights.items()} for s in sums]
     )
-    for column, value in apart.items():
-        client = column.partition("\n")[2]
-        found[client] = max(found.get(client, 0.0), value)
+    for counted in (leverages([s.weights for s in same]), apart):
+        for column, value in counted.items():
+            client = column.rpartition("\n")[2]
+            found[client] = max(found.get(client, 0.0), value)
     return dict(sorted(found.items()))
 
 

@@ -6,6 +6,7 @@ may reach a new process.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,13 +124,16 @@ class Party:
             raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
         opening, asked = entrance.admitted(self._side(), action, body, payload, self.carrier)
         side = self._side(opening)
-        if action == "prepare":
-            return self._prepare(str(asked.get("group"))), b""
-        if action == "release":
-            return self._release(side, asked, payload)
-        if action == "sum":
-            return self._sum(side, asked, payload)
-        return self._close(side, asked, payload), b""
+        try:
+            if action == "prepare":
+                return self._prepare(str(asked.get("group"))), b""
+            if action == "release":
+                return self._release(side, asked, payload)
+            if action == "sum":
+                return self._sum(side, asked, payload)
+            return self._close(side, asked, payload), b""
+        finally:
+            Servers(self.root).answered(opening.run)
 
     def _store(self, run: str | None = None) -> ClientStore:
         return ClientStore(self.root, run, self.keys)
@@ -290,6 +294,11 @@ class PartyHoldings:
         return image_ids(self._party.scenario, [b for b in self._blocks if b.owner is None])
 
     @property
+    def sent_images(self) -> str:
+        """SHA-256 of the images that came by value; empty where none did."""
+        return hashlib.sha256(self._payload).hexdigest() if len(self._payload) else ""
+
+    @property
     def sizes(self) -> Dimensions:
         """What the record's shapes follow from."""
         return self._party.setting.sizes
@@ -303,7 +312,7 @@ class PartyHoldings:
         """Identifies the expert and the images that it is asked about, whatever they are called."""
         measured = self._request.kind in MEASURED_KINDS
         asked = [self._measured_on] if measured else self._blocks
-        return data_hash(self._party.setting, self.expert, asked, self._payload)
+        return data_hash(self._party.setting, self.expert, self._request.kind, asked, self._payload)
 
     @property
     def record_hash(self) -> str:

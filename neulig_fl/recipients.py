@@ -141,20 +141,30 @@ class Servers:
             request: signed, of a run that began here.
 
         Raises:
-            BadReply: it, or a later one, was answered already; or the file is damaged.
+            BadReply: it was answered already, or a later one was begun; or the file is damaged.
         """
-        file = self._folder / f"{request.run}.last"
-        before = self._read(file)
-        if before is None:
-            before = {"number": 0, "signature": ""}
-        said = {"number": request.number, "signature": request.signature}
-        if before == said:
+        before = self._last(request.run)
+        begun = {"number": request.number, "signature": request.signature, "done": False}
+        if before == begun:  # the process that was at it died, and Flower handed it on again
             return
-        if type(before.get("number")) is not int:
-            raise _damaged()
-        if request.number <= before["number"]:
+        if before is not None and request.number <= before["number"]:
             raise _bad("the request was answered before, or a later one was")
-        write_atomically(file, json.dumps(said), PRIVATE)
+        self._note(request.run, begun)
+
+    def answered(self, run: str) -> None:
+        """Note that the last request of a run is answered, whatever came of it."""
+        before = self._last(run)
+        if before is not None:
+            self._note(run, {**before, "done": True})
+
+    def _last(self, run: str) -> dict[str, Any] | None:
+        said = self._read(self._folder / f"{run}.last")
+        if said is not None and type(said.get("number")) is not int:
+            raise _damaged()
+        return said
+
+    def _note(self, run: str, said: dict[str, Any]) -> None:
+        write_atomically(self._folder / f"{run}.last", json.dumps(said), PRIVATE)
 
     def _file(self, run: str) -> Path:
         return self._folder / f"{run}.run"

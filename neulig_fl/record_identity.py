@@ -14,23 +14,25 @@ from neulig_fl.ledger import canonical
 from neulig_fl.plan import Setting
 from neulig_fl.queries import Block
 from neulig_fl.records import OUTPUT_KINDS
-from neulig_fl.scenario_values import MEASURED_KINDS
+from neulig_fl.scenario_values import AGAINST_START, MEASURED_KINDS
 from neulig_fl.tasks import Task
 
 
 def data_hash(
-    setting: Setting, expert: str, asked: Sequence[Block], payload: bytes | memoryview
+    setting: Setting, expert: str, kind: str, asked: Sequence[Block], payload: bytes | memoryview
 ) -> str:
-    """Identifies an expert and the images that it answers.
+    """Identifies an expert and the images that it answers, or the theta_0 that it is told against.
 
     Args:
         setting: the scenario, opened.
         expert: identifies the expert.
+        kind: of the record.
         asked: the queries, or the images that a statistic is measured on.
         payload: the queries' images, where they travel by value; they count in place of `asked`.
     """
     parts = [expert, setting.family.preprocessing.key]
     parts += [] if len(payload) else [block.images for block in asked]
+    parts += [_start(setting)] if kind in AGAINST_START else []
     digest = hashlib.sha256(canonical(parts).encode())
     digest.update(payload)
     return digest.hexdigest()
@@ -66,7 +68,11 @@ class Basis:
         elif self.kind in MEASURED_KINDS:
             yield _head(setting, self.own)
         elif self.kind != "features":  # what is told of a model is told against theta_0
-            yield f"{setting.scenario.experts.origin} {setting.family.weights_hash}"
+            yield _start(setting)
+
+
+def _start(setting: Setting) -> str:
+    return f"{setting.scenario.experts.origin} {setting.family.weights_hash}"
 
 
 def _head(setting: Setting, task: Task) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from neulig_fl.errors import InputError
 from neulig_fl.files import PRIVATE, sweep, write_atomically
-from neulig_fl.private_folders import make_way, require_firm
+from neulig_fl.private_folders import WRITE, make_way, require_firm, require_private
 
 RUNS = Path("runs")
 SCENARIO_FILE, OVERRIDES_FILE = "scenario.yaml", "overrides.json"
@@ -52,6 +52,7 @@ def _given(folder: Path, option: str) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise InputError(f"{option} {folder}: cannot be made ({error.strerror})") from error
+    require_private(folder, f"{option} folder", WRITE)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{option} {folder}: cannot be written to; choose another folder")
     return folder

@@ -76,6 +76,9 @@ MODEL_KINDS = (*WHOLE_MODEL_KINDS, TRIMMED)
 DIVISIBLE_KINDS = frozenset({"inputs", *OUTPUT_KINDS, TRIMMED})
 """Kinds of which a fraction can leave: of the queries, or of the numbers of a task vector."""
 
+AGAINST_START = ("offset-sum", "task-vector", "trimmed-task-vector")
+"""Kinds that tell of a model by its difference to theta_0."""
+
 MEASURED_KINDS = ("gram", "fisher")
 """Statistics for merge methods, which a client measures with its model on its own training images.
 

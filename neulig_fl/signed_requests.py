@@ -2,8 +2,8 @@
 
 A request is signed over run, client, action, number, details and the SHA-256 of its payload, so
 none can be made by a relay, shown to another client, or carried into another run. Numbers rise: a
-client answers none that is not above the last one, but the last one itself, word for word, since
-Flower hands a message on once more when the process that answered it died.
+client answers none that is not above the last one, but the last one itself, word for word, where
+the process that was at it died: Flower hands the message on once more then.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from neulig_fl.image_sets import ImageSets
 from neulig_fl.leverage import WeightedSum
 from neulig_fl.limits import Candidate
 from neulig_fl.sum_history import Sums
-from neulig_fl.sum_peers import Peers, Statement
+from neulig_fl.sum_peers import Peers, Statement, column
 from neulig_fl.sum_requests import SumRequest
 from neulig_fl.sum_state import SumInProgress
 from neulig_fl.sum_vectors import weighted
@@ -34,6 +34,11 @@ class SumHoldings(Held, Protocol):
     @property
     def rows_by_task(self) -> Mapping[str, int]:
         """Queries of each task in the query set, in the order of the record's rows."""
+        ...
+
+    @property
+    def sent_images(self) -> str:
+        """SHA-256 of the images that came by value; empty where none did."""
         ...
 
     @property
@@ -152,6 +157,8 @@ def meet(side: Side, held: SumInProgress, statements: Mapping[str, Statement]) -
     for name, digest in signed.items():
         if name not in statements or statements[name].digest != digest:
             gate.refuse(side, f"the history of {name!r} is not the one it signed", asked.request)
+        if statements[name].column != columns[name]:
+            gate.refuse(side, f"keys of {name!r} came without its hand-overs", asked.request)
     others = {columns[n]: statements[n] for n in signed if n != own}
     with side.store.exclusive(), refusing(side, asked):
         Peers(side.store.root).hear(others)
@@ -161,7 +168,8 @@ def meet(side: Side, held: SumInProgress, statements: Mapping[str, Statement]) -
 
 def statement(side: Side, expert: str) -> Statement:
     """What a client tells the others of a sum: its history, and which expert it puts in."""
-    return Statement(expert, tuple(sum_history.events(side.store.entries())))
+    own = column(side.store.identity.public)
+    return Statement(expert, tuple(sum_history.events(side.store.entries(), own)), own)
 
 
 def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str) -> Sums:
@@ -173,7 +181,10 @@ def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str
     store, asked, name, columns = side.store, held.asked, side.client.name, held.columns
     met = [other for other in held.experts if other != name]
     own = columns[name]
-    mine, heard = sum_history.events(store.entries()), Peers(store.root).known()
+    mine, heard = sum_history.events(store.entries(), own), Peers(store.root).known()
+    if any(map(sum_history.is_alone, mine)):  # its model has left: others' tell nothing more of it
+        heard = {c: [e for e in said if not sum_history.is_alone(e)] for c, said in heard.items()}
+        mine = [event for event in mine if not sum_history.is_alone(event)]
     if not met:  # whether an open round went on without it, others will say
         mine, heard = sum_history.settled(mine), {}
     histories = {**heard, own: mine}
@@ -225,6 +236,8 @@ def contribute(side: Side, held: SumInProgress, delivery: bytes, holdings: SumHo
         fact = join(side, held, after.peers, Weighed(size, rows, tag))
         fact["data"] = side.store.tag("data", holdings.data_hash)
         problem = gate.other_images(side, request, fact)
+        if problem is None and holdings.sent_images != asked.images:
+            problem = "other images came than all clients of the sum agreed on"
         if problem is not None:
             gate.refuse(side, problem, request)
         with refusing(side, asked):

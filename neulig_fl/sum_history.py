@@ -23,12 +23,27 @@ Event = Mapping[str, Any]
 
 LEFT = "left"
 
+ALONE = "alone "
+"""What the round of a model begins with that left in no sum; a hash follows."""
 
-def events(entries: Iterable[Entry]) -> list[Event]:
+TELLING = ("parameters", "task-vector", "gram", "fisher")
+"""Kinds of which a single record gives a model away."""
+
+
+def is_alone(event: Event) -> bool:
+    """Whether an event is of a model that left in no sum, as if in one of its own."""
+    return str(event["round"]).startswith(ALONE)
+
+
+def events(entries: Iterable[Entry], own: str = "") -> list[Event]:
     """A client's history: what its ledger says of sums, oldest first, in columns.
+
+    A model that left alone is a sum with nobody else: with it the server subtracts its owner out of
+    sums with others, who therefore have to know.
 
     Args:
         entries: its own ledger.
+        own: the client's own column; without it, what left alone is left out.
 
     Example:
         >>> row = {"of": "model", "weights": {"ada": 0.5, "bob": 0.5}}
@@ -49,11 +64,25 @@ def events(entries: Iterable[Entry]) -> list[Event]:
             ]
             left = {"event": LEFT, "round": entry["round"], "expert": entry.get("expert") or ""}
             found.append({**left, "sums": rows})
+        elif own and entry["event"] == RELEASE and _tells_alone(entry):
+            found += _alone(entry, own)
         elif entry["event"] == OUTCOME:
             columns = who.get(entry["round"], {})
             survivors = sorted(columns.get(name, name) for name in entry["survivors"])
             found.append({"event": OUTCOME, "round": entry["round"], "survivors": survivors})
     return found
+
+
+def _tells_alone(entry: Entry) -> bool:
+    return entry.get("kind") in TELLING and entry.get("noise_multiplier") is None
+
+
+def _alone(entry: Entry, own: str) -> list[Event]:
+    """A model that left alone: a sum, and that nobody else was in it."""
+    number = f"{ALONE}{entry['hash']}"
+    row = {"of": leverage.MODEL, "weights": {own: 1.0}}
+    left = {"event": LEFT, "round": number, "expert": entry.get("expert") or "", "sums": [row]}
+    return [left, {"event": OUTCOME, "round": number, "survivors": [own]}]
 
 
 def settled(said: Sequence[Event]) -> list[Event]:
@@ -139,10 +168,11 @@ def rows(
     """
     rounds: dict[str, _Round] = {}
     for column, said in histories.items():
+        last = next((e["round"] for e in reversed(said) if not is_alone(e)), None)
         for event in said:
             known = rounds.setdefault(event["round"], _Round())
             _note(known, column, event)
-            if event["round"] != said[-1]["round"]:  # a client is in one sum at a time
+            if event["round"] != last:  # a client is in one sum at a time
                 known.over.add(column)
     found, sure = [], {*whole, own}
     for each in rounds.values():

@@ -42,20 +42,24 @@ class Statement:
     Args:
         expert: the tag of the expert whose vector it puts in.
         events: its history.
+        column: what it is called in histories. A server that keeps its hand-overs back would have
+            others call it otherwise.
     """
 
     expert: str
     events: tuple[Event, ...]
+    column: str = ""
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of the statement; the client signs it with its keys for the sum."""
-        said = {"expert": self.expert, "events": list(self.events)}
+        said = {"expert": self.expert, "events": list(self.events), "column": self.column}
         return hashlib.sha256(canonical(said).encode()).digest()
 
     def to_body(self) -> dict[str, Any]:
         """As it travels from the client."""
-        return {"expert": self.expert, "events": [dict(event) for event in self.events]}
+        events = [dict(event) for event in self.events]
+        return {"expert": self.expert, "events": events, "column": self.column}
 
     @staticmethod
     def read(body: object) -> Statement:
@@ -64,11 +68,12 @@ class Statement:
         Raises:
             InputError: it is no such statement.
         """
-        if not isinstance(body, dict) or set(body) != {"expert", "events"}:
+        if not isinstance(body, dict) or set(body) != {"expert", "events", "column"}:
             raise _wrong("a client's history is missing or malformed")
-        if not isinstance(body["events"], list) or not _is_text(body["expert"]):
+        named = _is_text(body["expert"]) and _is_text(body["column"])
+        if not isinstance(body["events"], list) or not named:
             raise _wrong("a client's history is malformed")
-        return Statement(body["expert"], tuple(map(_event, body["events"])))
+        return Statement(body["expert"], tuple(map(_event, body["events"])), body["column"])
 
 
 def packed(statements: Mapping[str, Statement]) -> dict[str, Any]:
@@ -84,7 +89,9 @@ def packed(statements: Mapping[str, Statement]) -> dict[str, Any]:
         for event in statement.events:
             common = canonical({k: v for k, v in event.items() if k != "expert"})
             places.append([table.setdefault(common, len(table)), event.get("expert")])
-        said[name] = {"expert": statement.expert, "events": places}
+        said[name] = {
+            "expert": statement.expert, "events": places, "column": statement.column
+        }  # fmt: skip
     return {"events": [json.loads(text) for text in table], "clients": said}
 
 
@@ -105,7 +112,7 @@ def _unpacked(said: Any, body: Any) -> Statement:
     for place, expert in said["events"]:
         common = body["events"][place]
         events.append(common if common["event"] == OUTCOME else {**common, "expert": expert})
-    return Statement.read({"expert": said["expert"], "events": events})
+    return Statement.read({**said, "events": events})
 
 
 def _event(said: object) -> Event:

@@ -13,7 +13,7 @@ import math
 import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from neulig_fl import records
@@ -40,6 +40,7 @@ MOST_WHOLE = 2**53
 """The largest weight without a decimal point; Python's integers have no end."""
 
 _ROUND = re.compile(r"[0-9a-f]{32}")
+_IMAGES = re.compile(r"([0-9a-f]{64})?")
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,14 @@ class SumRequest:
         request: stage, group, kind and queries, with protection `secure-sum`.
         round: 32 hexadecimal digits, never the same twice.
         parts: what is summed, in this order.
+        images: SHA-256 of the images that travel by value with it, the same for all; empty where
+            none do. With other images for one client, two sums would differ by its answers alone.
     """
 
     request: Request
     round: str
     parts: tuple[Part, ...]
+    images: str = ""
 
     @property
     def clients(self) -> tuple[str, ...]:
@@ -122,7 +126,8 @@ class SumRequest:
     def to_body(self) -> dict[str, Any]:
         """As it travels."""
         parts = [{"task": p.task, "weights": dict(p.weights)} for p in self.parts]
-        return {"request": asdict(self.request), "round": self.round, "parts": parts}
+        said = {"request": asdict(self.request), "round": self.round, "parts": parts}
+        return {**said, "images": self.images}
 
     @classmethod
     def from_body(cls, body: object) -> SumRequest:
@@ -131,14 +136,17 @@ class SumRequest:
         Raises:
             InputError: it is no such body. What it asks for is judged by `problem`.
         """
-        if not isinstance(body, dict) or set(body) != {"request", "round", "parts"}:
-            raise _malformed("it does not hold a request, a round and parts")
+        if not isinstance(body, dict) or set(body) != {"request", "round", "parts", "images"}:
+            raise _malformed("it does not hold a request, a round, parts and images")
         said, number, parts = body["request"], body["round"], body["parts"]
         if not isinstance(number, str) or not _ROUND.fullmatch(number):
             raise _malformed("its round is not 32 hexadecimal digits")
         if not isinstance(parts, list):
             raise _malformed("its parts are no list")
-        return cls(Request.read(said), number, tuple(_part(each) for each in parts))
+        images = body["images"]
+        if not isinstance(images, str) or not _IMAGES.fullmatch(images):
+            raise _malformed("its images are no SHA-256")
+        return cls(Request.read(said), number, tuple(_part(each) for each in parts), images)
 
     def problem(self, scenario: Scenario) -> str | None:
         """What is wrong with it, whoever asks; None when nothing is."""
@@ -188,9 +196,7 @@ class SumRequest:
 
     def restricted(self, clients: Collection[str]) -> SumRequest:
         """The request with these clients alone."""
-        return SumRequest(
-            self.request, self.round, tuple(part.restricted(clients) for part in self.parts)
-        )
+        return replace(self, parts=tuple(part.restricted(clients) for part in self.parts))
 
     def statistics(
         self, images: Mapping[str, str], versions: Mapping[str, str] | None = None
@@ -267,6 +273,7 @@ class SumRequest:
     def _context(self, run: str) -> bytes:
         parts = hashlib.sha256(canonical(self.to_body()["parts"]).encode()).hexdigest()
         said = {RUN: run, "round": self.round, **asdict(self.request), "parts": parts}
+        said |= {"images": self.images}
         return canonical(said).encode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,11 +91,16 @@ class SumRounds:
         known: dict[tuple[object, ...], Summed] = self._collector.knowledge.summed
         if key not in known:
             try:
-                known[key] = self._sum(SumRequest(request, new_round(), tuple(parts)))
+                known[key] = self._sum(self._asked(request, parts))
             except NotAvailable as reason:
                 self._failed[key] = str(reason)
                 raise
         return known[key]
+
+    def _asked(self, request: Request, parts: Sequence[Part]) -> SumRequest:
+        sent = self._collector.queries_by_value(request)
+        images = hashlib.sha256(sent).hexdigest() if sent else ""
+        return SumRequest(request, new_round(), tuple(parts), images)
 
     def _request(self, kind: str, queries: str | None) -> Request:
         stage = self._stage

@@ -41,9 +41,17 @@ def verify(
     """
     pins = dict(trust or {})
     receipts.require_pins(pins)
+    _require_files(run)
     found = [_verified(folder, pins, stores) for folder in _seeds(run)]
     summary = report_check.of_seeds(run, found)
     return found if summary is None else [*found, summary]
+
+
+def _require_files(run: Path) -> None:
+    """Refuse a folder with a pipe or a device in it, on which reading would wait for ever."""
+    for path in sorted(run.rglob("*")):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path}: is neither a file nor a folder; a run leaves nothing else")
 
 
 def _seeds(run: Path) -> list[Path]:

@@ -42,8 +42,8 @@ KEEPS = {"keep", "find", "receipted", "charge"}
 """What in a client's store writes or reads released bytes."""
 
 UNOPENED = {
-    "fault", "rows", "rows_by_task", "images_by_task", "sizes", "data_hash", "record_hash", "expert",
-    "start",
+    "fault", "rows", "rows_by_task", "images_by_task", "sent_images", "sizes", "data_hash",
+    "record_hash", "expert", "start",
 }  # fmt: skip
 """What may be asked of a client's holdings besides its records; none of it loads the expert, and
 `start` is the checkpoint that everybody has, `images_by_task` the content ids of public queries."""
@@ -431,9 +431,9 @@ PLANTED = {
         "_hello says greeting(",
     ),
     "another action": (
-        "neulig_fl/party.py", '        if action == "release":',
-        '        if action == "debug":\n            return {}, (self.root / "ledger.jsonl").read_bytes()\n'
-        '        if action == "release":',
+        "neulig_fl/party.py", '            if action == "release":',
+        '            if action == "debug":\n                return {}, (self.root / "x").read_bytes()\n'
+        '            if action == "release":',
         "answer says ({}, (self.root",
     ),
     "records packed by the party": (

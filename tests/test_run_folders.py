@@ -93,3 +93,14 @@ def test_clients_stores_are_one_runs_until_it_ends(tmp_path: Path) -> None:
     Path("file").write_text("")
     with pytest.raises(InputError, match=r"^--stores file: cannot be made"):
         held_stores(Path("file")).__enter__()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
+def test_a_folder_that_others_can_write_to_is_refused(mode: int, tmp_path: Path) -> None:
+    """Attack: a link called flower.log in a folder for all makes a run write to the user's files."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(mode)
+    with pytest.raises(InputError, match="--out folder"), run_folder("tiny", tmp_path / "shared"):
+        pass
+    with pytest.raises(InputError, match="--stores folder"), held_stores(tmp_path / "shared"):
+        pass

@@ -66,8 +66,8 @@ def test_whatever_else_comes_is_one_clear_error(body: Any) -> None:
 
 
 def key_is_fine(said: Any) -> bool:
-    """An empty list of parts is a list; `problem` refuses it."""
-    return isinstance(said, dict) and said.get("parts") == []
+    """An empty list of parts is a list, which `problem` refuses; no images are none."""
+    return (isinstance(said, dict) and said.get("parts") == []) or said == _asked(MEAN).to_body()
 
 
 def test_weights_that_are_no_finite_numbers_make_no_part() -> None:
@@ -109,7 +109,8 @@ def test_whatever_else_is_no_weight(weight: Any) -> None:
         ({"parts": [{"task": None}]}, "a part does not hold a task and weights"),
         ({"parts": [{"task": 1, "weights": {}}]}, "a part's task is no name, or its weights are"),
         ({"parts": [{"task": "t", "weights": []}]}, "a part's task is no name, or its weights are"),
-        ({"more": 1}, "it does not hold a request, a round and parts"),
+        ({"more": 1}, "it does not hold a request, a round, parts and images"),
+        ({"images": "AB" * 32}, "its images are no SHA-256"),
     ],
 )
 def test_what_is_malformed_is_named(change: dict[str, Any], problem: str) -> None:
@@ -211,7 +212,7 @@ def test_what_the_terms_are_bound_to(scenario: Scenario) -> None:
     assert json.loads(asked.terms(scenario, SIZES, {}, RUN).context) == {
         "run": RUN, "round": ROUND, "parts": hashlib.sha256(weights).hexdigest(),
         "stage": "sums", "group": "A", "kind": "parameters", "queries": None, "fraction": 1.0,
-        "protection": "secure-sum",
+        "protection": "secure-sum", "images": "",
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -517,3 +518,11 @@ def test_findings_of_a_failed_run_do_not_blame_others(run: Path) -> None:
     assert isinstance(found, Findings)
     assert [f.file.name for f in found.failures] == [receipts.FILE]
     assert found.failures[0].index == 1
+
+
+def test_a_pipe_in_a_runs_folder_is_named(tmp_path: Path) -> None:
+    """Attack: whoever checks a run that somebody sent waits for ever."""
+    (tmp_path / "clients").mkdir()
+    os.mkfifo(tmp_path / "clients" / "report.md")
+    with pytest.raises(InputError, match=r"report\.md: is neither a file nor a folder"):
+        verify(tmp_path)

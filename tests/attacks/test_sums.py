@@ -204,7 +204,7 @@ def test_a_history_tells_rows_and_nothing_else(hand: Hand) -> None:
     hand.until("reveal")
     said = hand.again([Part(None, MEAN)]).until("advertise").histories()["ada"].to_body()
     left, outcome = said["events"]
-    assert set(said) == {"expert", "events"}
+    assert set(said) == {"expert", "events", "column"}
     assert set(left) == {"event", "round", "expert", "sums"}
     assert set(outcome) == {"event", "round", "survivors"}
     assert [set(row) for row in left["sums"]] == [{"of", "weights"}]

@@ -171,13 +171,39 @@ def test_a_request_is_answered_once(scenario: Scenario, tmp_path: Path) -> None:
     """Attack: send an earlier request again, in a later stage of the study."""
     party = _begun(_party(scenario, tmp_path))
     first, second = _ask(1), _ask(2, asdict(Request("outputs", "A", "features", "pool")))
-    sent = party.answer("release", first, b"")[1]
-    assert party.answer("release", first, b"")[1] == sent, "Flower hands a message on once more"
+    party.answer("release", first, b"")
     party.answer("release", second, b"")
-    for old in (first, _ask(1, asdict(Request("outputs", "A", "features", "pool")))):
+    for old in (second, first, _ask(1, asdict(Request("outputs", "A", "features", "pool")))):
         with pytest.raises(ClientRefused, match="was answered before"):
             party.answer("release", old, b"")
-    assert _events(party) == ["release", "release", "refusal", "refusal"]
+    assert _events(party) == ["release", "release", *["refusal"] * 3]
+    assert {e["run"] for e in ClientStore(party.root).entries()[2:]} == {None}, "the run is whole"
+
+
+def test_a_request_whose_process_died_is_answered_when_it_comes_again(
+    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a client that ran out of memory once would be missing from the run."""
+    party = _begun(_party(scenario, tmp_path))
+    with monkeypatch.context() as killed:
+        killed.setattr(Servers, "answered", lambda self, run: None)
+        sent = party.answer("release", _ask(), b"")[1]
+    assert party.answer("release", _ask(), b"")[1] == sent
+    with pytest.raises(ClientRefused, match="was answered before"):
+        party.answer("release", _ask(), b"")
+
+
+def test_a_refused_request_that_comes_again_silences_nobody(
+    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: a carrier sends one refused request a thousand times, and the run gets no more."""
+    monkeypatch.setattr("neulig_fl.ledger.MOST_REFUSALS", 5)
+    party = _begun(_party(scenario, tmp_path))
+    refused = _ask(1, asdict(Request("outputs", "A", "logits", "pool")))
+    for _ in range(9):
+        with pytest.raises(ClientRefused):
+            party.answer("release", refused, b"")
+    assert party.answer("release", _ask(2), b"")[1]
 
 
 def test_a_number_is_used_for_one_request(scenario: Scenario, tmp_path: Path) -> None:
