@@ -301,6 +301,8 @@ class Collector:
             if not (isinstance(said, float | int) and math.isclose(said, wanted, rel_tol=1e-6)):
                 told = str(said)[:40]
                 raise BadReply(f"{who}: its signed entry says {name} {told!r}, not {wanted:g}")
+        if entry.get("adjacency") != guard.ADJACENCY:
+            raise BadReply(f"{who}: its signed entry says another adjacency than its noise has")
 
     def _rows(self, item: Planned) -> int:
         """Rows that a reply must have; of `train`, the queries whose owners gave them."""

@@ -54,8 +54,14 @@ def begin(side: Side, body: Mapping[str, Any], carrier: str) -> tuple[Opening, b
     return opening, new
 
 
-def _unwanted(side: Side, opening: Opening, before: int) -> str | None:
-    """Why a policy takes no part in one more run of this scenario; None when all of them do."""
+def _unwanted(side: Side, opening: Opening, before: int | None) -> str | None:
+    """Why a policy takes no part in a run of this scenario; None when all of them do.
+
+    Args:
+        side: whose policies.
+        opening: of the run.
+        before: runs that began before it; None for one that has begun already.
+    """
     return policy.first_refusal(
         side.layers, lambda rules: limits.run_refusal(rules, opening.scenario, before)
     )
@@ -86,7 +92,7 @@ def admitted(
             opening = servers.recall(run_named(body))
             if opening is None:
                 gate.refuse(side, "no server has begun this run here")
-            reason = opening.problem(side.scenario, carrier)
+            reason = opening.problem(side.scenario, carrier) or _unwanted(side, opening, None)
             if reason is not None:
                 gate.refuse(side, reason)
             request = signed_requests.opened(

@@ -126,6 +126,10 @@ def problem(entry: Entry, earlier: Sequence[Entry]) -> str | None:
         return "has no account of the noise that left" if noised or before else None
     if not _is_account(found):
         return "has an account that is none"
+    source = entry if entry.get("noise_multiplier") is not None else before
+    stated = ("delta", "adjacency")
+    if source is not None and [found[k] for k in stated] != [source.get(k) for k in stated]:
+        return "accounts at another delta or adjacency than its noise has"
     fresh = Counter(e["noise_multiplier"] for e in noised if e["event"] == ledger.RELEASE)
     told = dict(before["noise"]) if before else {}
     floors = (dict(fresh), {e["noise_multiplier"]: 1 for e in noised}, told)

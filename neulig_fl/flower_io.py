@@ -48,6 +48,9 @@ NO_REPLY = frozenset({0, 3, 4, 5, 8})
 Respond = Callable[[Context, str, dict[str, Any], memoryview], tuple[dict[str, Any], bytes]]
 """A client's own logic: (context, action, body, payload) to (body, payload) of the reply."""
 
+OF_ONE_MACHINE = ("stores", "address-book", "reference")
+"""What the environment says of the nodes of a simulation, whose node configs Flower makes."""
+
 _STYPE = "neulig-fl.bytes"
 _LONGEST_REASON = 400
 _FIRST_SLEEP, _LONGEST_SLEEP = 0.02, 0.2
@@ -414,28 +417,21 @@ def client_config(context: Context) -> ClientConfig:
     if not isinstance(partition, int) or partition < 0:
         reason = f"the node config's partition-id must be an integer from 0, got {partition!r}"
         raise InputError(f"{reason}; set it with --node-config", public_reason=reason)
+    here = {key: os.environ.get(node_variable(key)) for key in OF_ONE_MACHINE}
+    said = {**here, **context.node_config}
+    words = {k: None if v is None else str(v) for k, v in said.items()}
+    paths = {k: None if v is None else Path(v) for k, v in words.items()}
     return ClientConfig(
         scenario=_path(context, "scenario"),
         partition=partition,
-        place=_path_of_node(context, "store"),
-        stores=_path_of_node(context, "stores"),
-        reference=_of_node(context, "reference") == "yes",
-        keys=_path_of_node(context, "keys"),
-        policy=_path_of_node(context, "policy"),
-        server=_of_node(context, "server"),
-        address_book=_path_of_node(context, "address-book"),
+        place=paths.get("store"),
+        stores=paths.get("stores"),
+        reference=words.get("reference") == "yes",
+        keys=paths.get("keys"),
+        policy=paths.get("policy"),
+        server=words.get("server"),
+        address_book=paths.get("address-book"),
     )
-
-
-def _of_node(context: Context, key: str) -> str | None:
-    """A word of the node's own: of its config, or of its environment where Flower makes that."""
-    value = context.node_config.get(key, os.environ.get(node_variable(key)))
-    return None if value is None else str(value)
-
-
-def _path_of_node(context: Context, key: str) -> Path | None:
-    said = _of_node(context, key)
-    return None if said is None else Path(said)
 
 
 def node_variable(key: str) -> str:

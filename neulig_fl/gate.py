@@ -178,6 +178,19 @@ def understood(side: Side, body: Mapping[str, Any]) -> Request:
         refuse(side, error.public_reason or "the request is malformed")
 
 
+def understood_group(side: Side, body: Mapping[str, Any]) -> str:
+    """The group in a message that asks for an expert to be prepared, or a refusal.
+
+    Raises:
+        ClientRefused: it is none of the scenario's, or the message holds more.
+    """
+    group = body.get("group")
+    known = isinstance(group, str) and group in side.scenario.experts.groups
+    if set(body) != {"group"} or not known:
+        refuse(side, "the request is not one that neulig-fl makes")
+    return str(group)
+
+
 def admit(side: Side, request: Request, fault: Fault) -> None:
     """Let a request pass, or refuse it and note that; no data are touched.
 

@@ -135,13 +135,13 @@ def _delta(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | No
     return None if claims.charge is None else delta_refusal(limits, claims.delta)
 
 
-def run_refusal(rules: Policy, scenario: str, before: int) -> str | None:
+def run_refusal(rules: Policy, scenario: str, before: int | None) -> str | None:
     """Why a policy takes no part in one more run; None when it does.
 
     Args:
         rules: of one place.
         scenario: hash of the run's resolved scenario.
-        before: runs that began at this client's store.
+        before: runs that began at this client's store; None for a run that is among them.
 
     Example:
         >>> run_refusal(Policy(limits=Limits(max_runs=1)), "", 1)
@@ -150,7 +150,7 @@ def run_refusal(rules: Policy, scenario: str, before: int) -> str | None:
     if rules.scenarios is not None and scenario not in rules.scenarios:
         return f"scenarios: {scenario} is not among those that it approves"
     most = rules.limits.max_runs
-    if most is not None and before >= most:
+    if most is not None and before is not None and before >= most:
         return f"limit max_runs {most}: {before} began here before"
     return None
 

@@ -126,7 +126,7 @@ class Party:
         side = self._side(opening)
         try:
             if action == "prepare":
-                return self._prepare(str(asked.get("group"))), b""
+                return self._prepare(gate.understood_group(side, asked)), b""
             if action == "release":
                 return self._release(side, asked, payload)
             if action == "sum":

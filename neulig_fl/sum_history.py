@@ -174,16 +174,19 @@ def rows(
             _note(known, column, event)
             if event["round"] != last:  # a client is in one sum at a time
                 known.over.add(column)
-    found, sure = [], {*whole, own}
-    for each in rounds.values():
+    found: dict[str, WeightedSum] = {}
+    sure = {*whole, own}
+    for number, each in rounds.items():
         out = sure - set(each.versions)
         settled = each.settled(own)
         ends = each.possible(own, sure) if not certain else [settled] if settled else []
         for view in each.views.values():
             for survivors in ends:
-                found += [_row(row, survivors, out, each.versions, labels or {}) for row in view]
-    keys = [canonical([s.statistic, dict(s.weights), dict(s.versions)]) for s in found]
-    return list(dict(zip(keys, found, strict=True)).values())
+                made = (_row(row, survivors, out, each.versions, labels or {}) for row in view)
+                for s in made:  # two rounds are two sums, also under the same weights
+                    key = [number, s.statistic, dict(s.weights), dict(s.versions)]
+                    found.setdefault(canonical(key), s)
+    return list(found.values())
 
 
 def _note(known: _Round, column: str, event: Event) -> None:

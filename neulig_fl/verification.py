@@ -57,6 +57,8 @@ def _require_files(run: Path) -> None:
 def _seeds(run: Path) -> list[Path]:
     names = (REPORT_FILE, manifest.FILE)
     if any((run / name).is_file() for name in names):
+        if any(run.glob("seed-*/")):
+            raise InputError(f"{run}: holds a run's files beside those of seeds; it is one of both")
         return [run]
     found = {path.parent for name in names for path in run.glob(f"seed-*/{name}")}
     if not found:
@@ -199,7 +201,7 @@ def _unchecked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
     if given_scenario.given(audit.folder) is None:
         yield f"{SCENARIO_FILE}: not here, so the report's scenario.hash was not calculated again"
     yield "whether a record is honest: that features are those of the expert is nobody's proof"
-    yield "progress.jsonl, flower.log, and what clients keep besides ledgers"
+    yield "progress.jsonl, flower.log, address-book.json, and what clients keep besides ledgers"
 
 
 def _unpinned(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:

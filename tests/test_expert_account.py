@@ -173,3 +173,16 @@ def test_a_ledger_whose_accounts_are_others_is_found(at: int) -> None:
     found = expert_account.fault(book)
     assert found is not None
     assert (found.index, "not what the ledger comes to" in found.what) == (at, True)
+
+
+@pytest.mark.parametrize("lie", [{"delta": 0.9}, {"adjacency": "nothing at all"}])
+def test_an_account_is_at_the_delta_and_adjacency_of_its_noise(lie: dict[str, Any]) -> None:
+    """Attack: one client's account at delta 0.9 makes epsilon 0 for all, under any words."""
+    first, bare = _book(_entry(), _entry(None, kind="logits"))
+    for entry, earlier in ((first, []), (bare, [first])):
+        account = {**entry["account"], **lie}
+        said = accountant.spent(expert_account.charged([account]), account["delta"]).epsilon
+        told = {**entry, "account": {**account, "epsilon": expert_account.shown(said)}}
+        found = expert_account.problem(told, earlier)
+        assert found == "accounts at another delta or adjacency than its noise has"
+        assert expert_account.problem(entry, earlier) is None

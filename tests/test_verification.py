@@ -526,3 +526,11 @@ def test_a_pipe_in_a_runs_folder_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "clients" / "report.md")
     with pytest.raises(InputError, match=r"report\.md: is neither a file nor a folder"):
         verify(tmp_path)
+
+
+def test_a_folder_is_one_runs_or_several_seeds(honest: Path, tmp_path: Path) -> None:
+    """Attack: copy one seed's files up, so that the others' and the summary are not looked at."""
+    shutil.copytree(honest, tmp_path / "run")
+    shutil.copytree(honest, tmp_path / "run" / "seed-2")
+    with pytest.raises(InputError, match="holds a run's files beside those of seeds"):
+        verify(tmp_path / "run")

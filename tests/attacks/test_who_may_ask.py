@@ -290,6 +290,28 @@ def test_a_node_approves_scenarios_by_their_hash(scenario: Scenario, tmp_path: P
     _begun(_party(again, tmp_path, policy_file=own), run=OTHER)
 
 
+def test_a_scenario_that_is_no_longer_approved_gets_nothing(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    """Attack: begin before the owner changes the policy, and ask afterwards."""
+    own = tmp_path / "node.yaml"
+    own.write_text(f"scenarios: ['{scenario.hash}']\n")
+    party = _begun(_party(scenario, tmp_path, policy_file=own))
+    own.write_text(f"scenarios: ['{'ab' * 32}']\n")
+    with pytest.raises(ClientRefused, match="is not among those that it approves"):
+        party.answer("release", _ask(), b"")
+
+
+@pytest.mark.parametrize("body", [{"group": "Z"}, {"group": ["A"]}, {}, {"group": "A", "more": 1}])
+def test_an_expert_is_prepared_for_a_group_of_the_scenario_alone(
+    body: dict[str, Any], scenario: Scenario, tmp_path: Path
+) -> None:
+    """Attack: have a client train experts for ever other groups."""
+    party = _begun(_party(scenario, tmp_path))
+    with pytest.raises(ClientRefused, match="not one that neulig-fl makes"):
+        party.answer("prepare", _ask(1, body, action="prepare"), b"")
+
+
 def test_strangers_fill_no_ledger(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
