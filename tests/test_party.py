@@ -113,6 +113,8 @@ def test_prepare_trains_once_and_notes_the_truth_for_the_engine(
     scenario: Scenario, tmp_path: Path, own_cache: Path
 ) -> None:
     """Without it the report would have no reference, or every message would train."""
+    both = scenario.experts.model_copy(update={"groups": ("A", "B")})
+    scenario = scenario.model_copy(update={"experts": both})
     party = dataclasses.replace(_party(scenario, tmp_path), reference=True)
     assert tiny.say(party, "prepare", {"group": "A"}, b"") == ({"trained": True}, b"")
     again, _ = tiny.say(party, "prepare", {"group": "A"}, b"")
