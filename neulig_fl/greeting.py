@@ -6,6 +6,7 @@ request. A greeting, or a ledger entry, of another run is therefore worth nothin
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -18,11 +19,22 @@ RUN = "run"
 """Where a message's body holds the run's id."""
 
 _PURPOSE = "greeting"
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def new_run() -> str:
     """A run's id: 128 random bits, hex."""
     return secrets.token_hex(16)
+
+
+def is_run(said: object) -> bool:
+    """Whether something can be a run's id.
+
+    Example:
+        >>> is_run("ab" * 16), is_run("../x"), is_run(7)
+        (True, False, False)
+    """
+    return isinstance(said, str) and _ID.fullmatch(said) is not None
 
 
 def greeting(identity: Identity, client: str, version: str, run: str | None) -> dict[str, Any]:

@@ -7,12 +7,11 @@ scenario, and every later request against it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from neulig_fl.errors import BadReply
-from neulig_fl.greeting import RUN
+from neulig_fl.greeting import RUN, is_run
 from neulig_fl.keys import Identity, PublicIdentity, signed_by
 from neulig_fl.ledger import canonical
 from neulig_fl.scenario import Scenario
@@ -22,7 +21,6 @@ OPENING = "opening"
 
 _PURPOSE = "opening of a run"
 _KEYS = frozenset({RUN, "carrier", "scenario", "seed", "clients", "server", "signature"})
-_RUN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Opening:
         names = said["clients"]
         shaped = all(isinstance(text, str) for text in texts) and type(said["seed"]) is int
         named = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if not (shaped and named and _RUN.fullmatch(said[RUN])):
+        if not (shaped and named and is_run(said[RUN])):
             raise _bad("the statement with which the run begins is malformed")
         server = PublicIdentity.read(said["server"])
         message = canonical({k: v for k, v in said.items() if k != "signature"}).encode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,6 @@ from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.gate import Side
 from neulig_fl.greeting import greeting
 from neulig_fl.key_files import private_folder
-from neulig_fl.opening import Opening
 from neulig_fl.plan import Setting, open_setting
 from neulig_fl.queries import Block, blocks
 from neulig_fl.recipients import Recipient, Servers
@@ -122,8 +121,10 @@ class Party:
             return self._hello(body), b""
         if action not in ("prepare", "release", "sum", "close"):
             raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
-        opening, asked = entrance.admitted(self._side(), action, body, payload, self.carrier)
-        side = self._side(opening)
+        stranger = self._side()
+        opening, asked = entrance.admitted(stranger, action, body, payload, self.carrier)
+        asker = replace(stranger.server, identity=opening.server)
+        side = replace(stranger, store=self._store(opening.run), server=asker)
         try:
             if action == "prepare":
                 return self._prepare(gate.understood_group(side, asked)), b""
@@ -192,15 +193,14 @@ class Party:
         text = json.dumps(facts, indent=1)
         write_atomically(path, text, PRIVATE)
 
-    def _side(self, opening: Opening | None = None) -> Side:
-        """Who is asked in a run, or in none yet; whose rules count; who that server must be."""
+    def _side(self) -> Side:
+        """Who is asked, in no run yet; whose rules count; who a server must be."""
         pins = [
             pin for pin in (self.scenario.trust.get(SERVER), self.server_pin) if pin is not None
         ]
         kept = None if self.server_pin is not None else Servers(self.root).first()
-        server = Recipient(opening.server if opening else None, tuple(pins), kept)
-        store = self._store(opening.run if opening else None)
-        return Side(self.scenario, self.client, store, policy.of_node(self.policy_file), server)
+        node, server = policy.of_node(self.policy_file), Recipient(None, tuple(pins), kept)
+        return Side(self.scenario, self.client, self._store(), node, server)
 
     def _release(
         self, side: Side, asked: dict[str, Any], payload: bytes | memoryview

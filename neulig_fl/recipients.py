@@ -9,7 +9,6 @@ pin of the node's own, the server of a client's first run is its server for the 
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from neulig_fl import strict_json
 from neulig_fl.errors import BadReply
 from neulig_fl.files import PRIVATE, write_atomically
+from neulig_fl.greeting import is_run
 from neulig_fl.key_files import private_folder
 from neulig_fl.keys import PublicIdentity
 from neulig_fl.opening import Opening
@@ -24,7 +24,6 @@ from neulig_fl.signed_requests import Signed
 
 FOLDER = "servers"
 _FIRST = "first.json"
-_RUN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class Servers:
         Raises:
             BadReply: the file is damaged: another opening must not take its place.
         """
-        said = self._read(self._file(run)) if run and _RUN.fullmatch(run) else None
+        said = self._read(self._file(run)) if run and is_run(run) else None
         if said is None:
             return None
         try:

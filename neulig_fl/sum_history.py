@@ -17,6 +17,7 @@ from neulig_fl.ledger import OUTCOME, RELEASE, Entry, canonical
 from neulig_fl.leverage import Overlap, WeightedSum
 from neulig_fl.limits import Claims
 from neulig_fl.policy import Layer
+from neulig_fl.scenario_values import MEASURED_KINDS, WHOLE_MODEL_KINDS
 
 Event = Mapping[str, Any]
 """`{event: left, round, expert, sums}` or `{event: outcome, round, survivors}`."""
@@ -26,7 +27,7 @@ LEFT = "left"
 ALONE = "alone "
 """What the round of a model begins with that left in no sum; a hash follows."""
 
-TELLING = ("parameters", "task-vector", "gram", "fisher")
+TELLING = (*WHOLE_MODEL_KINDS, *MEASURED_KINDS)
 """Kinds of which a single record gives a model away."""
 
 
