@@ -36,9 +36,10 @@ variance that the sums explain when entries and errors are independent.
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -61,6 +62,9 @@ NEGLIGIBLE = 1e-6
 MODEL = "model"
 """The statistic of parameters, and of whatever single ones of which give parameters away."""
 
+MOST_DOUBTED = 5
+"""Groups of clients, each alone with what it tells, whose word is tried both ways."""
+
 OUTPUTS = "outputs"
 """What the statistic of answers begins with; the name of their images follows."""
 
@@ -76,6 +80,7 @@ class WeightedSum:
         label: what is summed, in words.
         versions: which of its vectors each client put into it, where that is known: another tag for
             another expert of the same client.
+        told: the clients that say so; None where it is known for certain.
 
     Raises:
         InputError: a weight that is not finite.
@@ -85,6 +90,7 @@ class WeightedSum:
     weights: Mapping[str, float]
     label: str = field(default="", compare=False)
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
+    told: Collection[str] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for client, weight in self.weights.items():
@@ -127,6 +133,15 @@ class WeightedSum:
             return 0
         sizes = [abs(weight) / largest for weight in self.weights.values()]
         return math.floor(math.fsum(sizes) ** 2 / math.fsum(x * x for x in sizes) + 0.5)
+
+    def borne_out(self, *clients: str) -> bool:
+        """Whether one of these clients says so, or all whose vectors move the sum.
+
+        A lie about a client needs the word of somebody who was not there, and lacks its own.
+        """
+        if self.told is None or any(client in self.told for client in clients):
+            return True
+        return all(client in self.told for client in self.participants)
 
     def among(self, clients: Collection[str]) -> WeightedSum:
         """The sum with the vectors of these clients alone."""
@@ -312,6 +327,10 @@ def refusal(
     before add to what is asked. What is asked by itself is theirs to judge, before their vectors
     leave; afterwards nobody can take one back, so what is added by who drops out is refused by all.
 
+    Somebody who works with the server may tell of sums that never were, as if another's vector were
+    known already and nothing could be added. So what is added to another's vector is asked in every
+    way in which what is not borne out may be true or false (`_accounts`).
+
     Args:
         history: every sum that the client heard of, whether or not it took part.
         asked: the sums asked for now, which count together.
@@ -339,15 +358,65 @@ def refusal(
         raise InputError(f"max_leverage is {max_leverage}; allowed: above 0, at most 1")
     for old, new in beside(history, asked, overlap):
         offered = new if agreed is None else _like(new, agreed)
-        before, alone, after = (known(each, asked) for each in (old, offered, [*old, *new]))
+        alone, after = known(offered, asked), known([*old, *new], asked)
         for name, value in after.items():
-            most = max(before.get(name, 0.0), alone.get(name, 0.0))
-            own = name == client
-            guarded = own or value > most + ROUNDING
-            limit = max_leverage if own else min(max_leverage, theirs.get(name, max_leverage))
-            if guarded and value > limit + ROUNDING:
+            limit = max_leverage
+            if name != client:
+                limit = min(max_leverage, theirs.get(name, max_leverage))
+            if value <= limit + ROUNDING:
+                continue
+            if name != client:
+                value = _added(_accounts(old, client, name), new, name, alone.get(name, 0.0))
+            if value > limit + ROUNDING:
                 return _reason(name, new[0].words, value, limit, len(new), len(old))
     return None
+
+
+def _added(
+    accounts: Iterable[tuple[Sequence[WeightedSum], Sequence[WeightedSum]]],
+    asked: Sequence[WeightedSum],
+    name: str,
+    alone: float,
+) -> float:
+    """The largest leverage of another to which sums add, by any account; 0 where they add none."""
+    found = 0.0
+    for certain, all_told in accounts:
+        after = known([*all_told, *asked], asked).get(name, 0.0)
+        if after > max(found, alone, known(certain, asked).get(name, 0.0)) + ROUNDING:
+            found = after
+    return found
+
+
+def _accounts(
+    rows: Sequence[WeightedSum], client: str, name: str
+) -> Iterator[tuple[list[WeightedSum], list[WeightedSum]]]:
+    """What another's vector may have been in before, as far as those who tell of it are believed.
+
+    What the same clients tell, and nobody else, is true or false together: who lies hides what it
+    alone could tell. Where too many tell of what is not borne out, none is believed where it would
+    excuse a sum, and all where it would forbid one.
+
+    Args:
+        rows: the sums before.
+        client: who is asked.
+        name: whose vector.
+
+    Yields:
+        The sums that were, for what was known before, and for what will be after.
+    """
+    doubted = {frozenset(r.told or ()) for r in rows if not r.borne_out(client, name)}
+    borne_out = [row for row in rows if row.borne_out(client, name)]
+    if len(doubted) > MOST_DOUBTED:
+        yield borne_out, list(rows)
+        return
+    for believed in itertools.product((True, False), repeat=len(doubted)):
+        liars = {told for told, one in zip(doubted, believed, strict=True) if not one}
+        kept = [
+            row
+            for row in rows
+            if frozenset(row.told or ()) not in liars or row.borne_out(client, name)
+        ]
+        yield kept, kept
 
 
 def _like(rows: Sequence[WeightedSum], others: Sequence[WeightedSum]) -> list[WeightedSum]:

@@ -8,8 +8,8 @@ put together (`sum_peers`): a row that any of them knows counts for all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from neulig_fl import leverage, policy
@@ -107,43 +107,70 @@ class _Round:
     """What is remembered of one round of a sum."""
 
     views: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    seen: dict[str, str] = field(default_factory=dict)
+    """Which view each client had."""
     outcomes: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     over: set[str] = field(default_factory=set)
     """Clients whose histories go on after it: they confirm it no more."""
 
-    @property
-    def invited(self) -> set[str]:
-        rows = [row for view in self.views.values() for row in view]
-        return {column for row in rows for column in row["weights"]}
+    def note(self, column: str, event: Event) -> None:
+        """Hear one client's event."""
+        if event["event"] != OUTCOME:
+            self.versions[column] = str(event["expert"])
+            self.seen[column] = canonical(event["sums"])
+            self.views.setdefault(self.seen[column], list(event["sums"]))
+        elif column in self.seen:  # who has put no vector in confirms nothing
+            self.outcomes.setdefault(tuple(event["survivors"]), set()).add(column)
 
-    def settled(self, own: str) -> tuple[str, ...] | None:
+    def settled(self, own: str, invited: Collection[str]) -> Survivors:
         """Who survived, if that is certain.
 
         Masks come off once more than half of the invited have confirmed an outcome, each one only.
         So what this client confirmed, or more than half, is so.
+
+        Args:
+            own: this client.
+            invited: by one view; another that was made up invites whom it likes.
         """
         for named, said in self.outcomes.items():
-            if own in said or 2 * len(said) > len(self.invited):
+            if own in said or _enough(said, invited):
                 return named
         return None
 
-    def possible(self, own: str, sure: Collection[str]) -> list[tuple[str, ...] | None]:
+    def ends(self, own: str, sure: Collection[str], invited: Collection[str]) -> list[Survivors]:
         """Who survived, by every account that may be so; None: nobody says, so all may have.
 
         Args:
             own: this client.
             sure: whose histories are told to their ends; its own among them.
+            invited: by one view.
         """
-        certain = self.settled(own)
+        certain = self.settled(own, invited)
         if certain is not None:
             return [certain]
-        silent = self.invited - set(sure) - self.over
-        may_be = [o for o, said in self.outcomes.items() if self._enough(said | silent)]
-        return [*may_be, None] if self._enough(silent) else list(may_be)
+        silent = set(invited) - set(sure) - self.over
+        may_be: list[Survivors] = [
+            named for named, said in self.outcomes.items() if _enough(said | silent, invited)
+        ]
+        return [*may_be, None] if _enough(silent, invited) else may_be
 
-    def _enough(self, clients: Collection[str]) -> bool:
-        return 2 * len(clients) > len(self.invited)
+    def told(self, row: WeightedSum, survivors: Survivors, out: Collection[str]) -> set[str]:
+        """Who put its vector into this very row, and confirmed this outcome."""
+        if survivors is None:
+            return set()
+        same = {
+            text: any(_row(each, survivors, out) == row for each in view)
+            for text, view in self.views.items()
+        }
+        return {column for column in self.outcomes[survivors] if same[self.seen[column]]}
+
+
+Survivors = tuple[str, ...] | None
+
+
+def _enough(clients: Collection[str], invited: Collection[str]) -> bool:
+    return 2 * len(set(clients) & set(invited)) > len(invited)
 
 
 def rows(
@@ -154,7 +181,7 @@ def rows(
     *,
     certain: bool = False,
 ) -> list[WeightedSum]:
-    """The sums that some clients remember, each once.
+    """The sums that some clients remember, each once, with those who say so.
 
     Args:
         histories: `events` by column.
@@ -172,49 +199,51 @@ def rows(
         last = next((e["round"] for e in reversed(said) if not is_alone(e)), None)
         for event in said:
             known = rounds.setdefault(event["round"], _Round())
-            _note(known, column, event)
+            known.note(column, event)
             if event["round"] != last:  # a client is in one sum at a time
                 known.over.add(column)
     found: dict[str, WeightedSum] = {}
     sure = {*whole, own}
     for number, each in rounds.items():
-        out = sure - set(each.versions)
-        settled = each.settled(own)
-        ends = each.possible(own, sure) if not certain else [settled] if settled else []
-        for view in each.views.values():
-            for survivors in ends:
-                made = (_row(row, survivors, out, each.versions, labels or {}) for row in view)
-                for s in made:  # two rounds are two sums, also under the same weights
-                    key = [number, s.statistic, dict(s.weights), dict(s.versions)]
-                    found.setdefault(canonical(key), s)
-    return list(found.values())
+        for s in _made(each, own, sure, certain):  # two rounds are two sums, also of one weighting
+            key = canonical([number, s.statistic, dict(s.weights)])
+            before = found.get(key, s).told or ()
+            found[key] = replace(s, told={*before, *(s.told or ())})
+    return [_named(each, labels or {}) for each in found.values()]
 
 
-def _note(known: _Round, column: str, event: Event) -> None:
-    if event["event"] == OUTCOME:
-        known.outcomes.setdefault(tuple(event["survivors"]), set()).add(column)
-        return
-    known.versions[column] = str(event["expert"])
-    known.views.setdefault(canonical(event["sums"]), list(event["sums"]))
+def _made(each: _Round, own: str, sure: Collection[str], certain: bool) -> Iterator[WeightedSum]:
+    """The rows of a round under which sums were made, or may have been, in columns."""
+    out = set(sure) - set(each.versions)
+    for view in each.views.values():
+        invited = {column for row in view for column in row["weights"]}
+        settled = each.settled(own, invited)
+        ends = each.ends(own, sure, invited) if not certain else [settled] if settled else []
+        for survivors in ends:
+            for row in view:
+                made = _row(row, survivors, out)
+                versions = {c: each.versions.get(c, "") for c in made.weights}
+                told = each.told(made, survivors, out)
+                yield replace(made, versions={c: v for c, v in versions.items() if v}, told=told)
 
 
-def _row(
-    row: Mapping[str, Any],
-    survivors: Collection[str] | None,
-    out: Collection[str],
-    versions: Mapping[str, str],
-    labels: Mapping[str, str],
-) -> WeightedSum:
+def _row(row: Mapping[str, Any], survivors: Survivors, out: Collection[str]) -> WeightedSum:
     """One row with those alone whose vectors were in it."""
     kept = {
         column: weight
         for column, weight in row["weights"].items()
         if column not in out and (survivors is None or column in survivors)
     }
-    return WeightedSum(
-        row["of"],
-        {labels.get(column, column): weight for column, weight in kept.items()},
-        versions={labels.get(c, c): v for c, v in versions.items() if v and c in kept},
+    return WeightedSum(row["of"], kept)
+
+
+def _named(row: WeightedSum, labels: Mapping[str, str]) -> WeightedSum:
+    """The row with its clients called as users call them."""
+    return replace(
+        row,
+        weights={labels.get(c, c): weight for c, weight in row.weights.items()},
+        versions={labels.get(c, c): version for c, version in row.versions.items()},
+        told={labels.get(c, c) for c in row.told or ()},
     )
 
 

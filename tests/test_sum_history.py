@@ -112,6 +112,33 @@ def test_what_few_say_of_an_outcome_counts_beside_what_would_hold_without_it() -
     assert _weights(rows(told, "d")) == [{"a": 0.3, "b": 0.3, "c": 0.3}], "most say so"
 
 
+def test_each_row_says_who_tells_it() -> None:
+    """Without it a client that was not there would be believed as those who were."""
+    true, lie = dict.fromkeys("abc", 0.3), {"a": 1.0, "d": 1.0}
+    told: dict[str, list[Event]] = {each: [_left("1", **true)] for each in "abc"}
+    for each in "ab":
+        told[each].append(_word("1", "a", "b", "c"))
+    told["d"] = [_left("1", **lie), _word("1", "a", "d"), _word("2", "a")]
+    found = {tuple(row.weights): row for row in rows(told, "e", labels={"a": "ada"})}
+    assert set(found) == {("ada", "b", "c"), ("ada", "d")}
+    assert found["ada", "b", "c"].told == {"ada", "b"}, "c has not confirmed it"
+    assert found["ada", "d"].told == {"d"}
+    assert [r.told for r in rows({"c": told["c"]}, "e", "e")] == [set()], "nobody confirmed it"
+
+
+def test_a_view_that_was_made_up_hides_no_other() -> None:
+    """Without it who invites the whole world in a lie would leave no sum with enough that confirm it."""
+    true, all_of_them = dict.fromkeys("abc", 0.3), dict.fromkeys("abcdefgh", 1.0)
+    told: dict[str, list[Event]] = {
+        each: [_left("1", **true), _word("1", "a", "b", "c")] for each in "bc"
+    }
+    told["d"] = [_left("1", **all_of_them), _word("1", "b", "c")]
+    for certain in (True, False):
+        found = rows(told, "e", "de", certain=certain)
+        assert true in _weights(found)
+    assert _weights(rows(told, "e", "de", certain=True)) == [true]
+
+
 def test_clients_are_called_by_their_names_where_they_are_known() -> None:
     """Without it a refusal would name a fingerprint."""
     found = rows({"a": [_left("1", a=0.5, b=0.5), _word("1", "a", "b")]}, "a", labels={"a": "ada"})

@@ -17,7 +17,9 @@ import tiny
 import tiny_sums
 from tiny_sums import CLIENTS, MEAN, Hand
 
+from neulig_fl import sum_gate
 from neulig_fl.errors import ClientRefused
+from neulig_fl.gate import Side
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario
 from neulig_fl.sum_peers import Statement, column, packed
@@ -117,6 +119,8 @@ def test_who_is_not_there_is_guarded_at_its_own_limit(data: Path, tmp_path: Path
 
 def _of_six(data: Path, folder: Path, **more: Any) -> Scenario:
     clients = [{"name": n, "task": ("first", "second")[i % 2]} for i, n in enumerate(SIX)]
+    policies = more.pop("policies", {})
+    clients = [c | {"policy": policies[c["name"]]} if c["name"] in policies else c for c in clients]
     return tiny_sums.scenario(folder, data, clients=clients, **more)
 
 
@@ -183,6 +187,38 @@ def test_a_history_that_is_not_the_one_heard_before_is_refused(how: str, hand: H
     if how == "rolled back":
         assert again.histories()["bob"].events == ()
     refused(again, "share", "ada", "shorter or other than one heard before")
+
+
+@pytest.mark.parametrize("lie", ["nothing", "it was alone", "other rows", "another outcome"])
+def test_a_false_history_excuses_no_sum(
+    lie: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: eve tells that ada was known already, or of other sums, so that nobody guards ada."""
+    policies = {"eve": {"limits": {"max_leverage": 1.0}}}
+    first = Hand(_of_six(data, tmp_path, policies=policies), tmp_path, uniform(*SIX[:3]))
+    first.until("reveal").again(uniform("bob", "cyd", "dan", "fay")).until("reveal")
+    columns = {name: _column(first, name) for name in SIX}
+    rows: dict[str, tuple[str, dict[str, float], list[str]]] = {
+        "it was alone": ("ab" * 16, {"ada": 1.0}, ["ada"]),
+        "other rows": (first.asked.round, dict.fromkeys(SIX, 1.0), [*SIX]),
+        "another outcome": (first.asked.round, {"ada": 1.0, "eve": 1.0}, ["bob", "cyd"]),
+    }
+    honest = sum_gate.statement
+
+    def statement(side: Side, expert: str) -> Statement:
+        said = honest(side, expert)
+        if side.client.name != "eve" or lie not in rows:
+            return said
+        number, weights, survivors = rows[lie]
+        row = {"of": "model", "weights": {columns[name]: w for name, w in weights.items()}}
+        left = {"event": "left", "round": number, "expert": "x", "sums": [row]}
+        word = {"event": "outcome", "round": number, "survivors": [columns[n] for n in survivors]}
+        return Statement(said.expert, (*said.events, left, word), said.column)
+
+    monkeypatch.setattr(sum_gate, "statement", statement)
+    last = first.again(uniform("dan", "eve", "fay")).until("advertise")
+    for name in ("dan", "fay"):
+        refused(last, "share", name, f"leverage of client '{columns['ada']}' .* be 0.667")
 
 
 def test_what_was_heard_and_cannot_be_read_stops_sums(hand: Hand) -> None:
