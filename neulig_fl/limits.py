@@ -1,7 +1,9 @@
-"""Limits: how much of one expert may leave in all, counted in the client's own ledger.
+"""Limits: how much may leave in all, counted in the client's own ledger.
 
-Releases add up over stages, runs, kinds and query sets. What is handed out again, byte for byte, is
-counted once. What a limit has to know and nobody says is refused.
+Releases add up over stages, runs, kinds and query sets: rows and bytes of one expert, epsilon of
+all, since experts of other seeds and recipes come from the same images, and one model can have many
+names. What is handed out again, byte for byte, is counted once. What a limit has to know and nobody
+says is refused.
 """
 
 from __future__ import annotations
@@ -81,11 +83,7 @@ def refusal(limits: Limits, entries: Sequence[Entry], candidate: Candidate) -> s
         >>> refusal(Limits(max_rows=100), [told], Candidate("e", "logits", "none", 41, 164))
         'limit max_rows 100: 60 rows of this expert have left, and this record has 41'
     """
-    spent = [
-        entry
-        for entry in entries
-        if entry["event"] == "release" and entry.get("expert") in (candidate.expert, None)
-    ]
+    spent = [entry for entry in entries if entry["event"] == "release"]
     checks: tuple[_Check, ...] = (_rows, _bytes, _delta, _epsilon, _leverage, _group_size, _sums)
     found = (check(limits, spent, candidate) for check in checks)
     return next((reason for reason in found if reason is not None), None)
@@ -109,15 +107,20 @@ _Check = Callable[[Limits, Sequence[Entry], Candidate], str | None]
 def _rows(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
     if limits.max_rows is None or candidate.kind not in COUNTED_ROWS:
         return None
-    left = sum(int(entry["rows"]) for entry in spent if entry["kind"] in COUNTED_ROWS)
+    of_expert = _of_expert(spent, candidate)
+    left = sum(int(entry["rows"]) for entry in of_expert if entry["kind"] in COUNTED_ROWS)
     return _over("max_rows", limits.max_rows, left, candidate.rows)
 
 
 def _bytes(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
     if limits.max_bytes is None:
         return None
-    left = sum(int(entry["bytes"]) for entry in spent)
+    left = sum(int(entry["bytes"]) for entry in _of_expert(spent, candidate))
     return _over("max_bytes", limits.max_bytes, left, candidate.bytes)
+
+
+def _of_expert(spent: Sequence[Entry], candidate: Candidate) -> list[Entry]:
+    return [entry for entry in spent if entry.get("expert") in (candidate.expert, None)]
 
 
 def _over(name: str, most: int, left: int, more: int | None) -> str | None:
@@ -182,6 +185,7 @@ def _epsilon(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> st
     """At the policy's own delta: at another, whoever wrote the stage could make it anything.
 
     One release without noise and no epsilon holds: neither a later one nor an earlier one's.
+    Whatever the expert is called: who writes scenarios can give one model many names.
     """
     if limits.max_epsilon is None:
         return None
@@ -190,10 +194,12 @@ def _epsilon(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> st
         return f"{limit}: with protection {candidate.protection} no epsilon is known"
     before = charges(spent)
     if any(each.noise_multiplier is None for each in before):
-        return f"{limit}: something of this expert has left without noise"
+        return f"{limit}: something has left without noise"
     epsilon = accountant.spent([*before, charge], limits.max_delta).epsilon
     if not epsilon <= limits.max_epsilon:  # NaN is not within a limit
-        what = f"all releases of this expert come to {epsilon:.4g} at delta {limits.max_delta:g}"
+        what = (
+            f"all that has left of this client comes to {epsilon:.4g} at delta {limits.max_delta:g}"
+        )
         return f"{limit}: with this record {what}"
     return None
 

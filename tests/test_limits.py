@@ -192,12 +192,12 @@ def test_noise_adds_up_over_all_that_has_left() -> None:
     twice = FITS * math.sqrt(2)
     record = _record(protection="gaussian", claims=_noise(twice))
     spent = _left(noise_multiplier=twice)
-    others = [_left(noise_multiplier=0.1, expert="f"), _left(noise_multiplier=0.1, event="repeat")]
-    assert limits.refusal(budget, [spent, *others], record) is None
-    found = limits.refusal(budget, [spent, _left(noise_multiplier=9.0)], record)
-    assert found is not None
+    repeat = _left(noise_multiplier=0.1, event="repeat")
+    assert limits.refusal(budget, [spent, repeat], record) is None
+    found = limits.refusal(budget, [spent, _left(noise_multiplier=9.0, expert="f")], record)
+    assert found is not None, "another expert has seen the same images"
     assert found.startswith(
-        "limit max_epsilon 1: with this record all releases of this expert come"
+        "limit max_epsilon 1: with this record all that has left of this client comes to 1."
     )
     assert found.endswith("at delta 1e-05")
 
@@ -209,7 +209,7 @@ def test_one_release_without_noise_ends_every_epsilon() -> None:
     assert limits.refusal(budget, [noised], noisy) is None
     for bare in (_left(), _left("offset-sum", noise_multiplier=None)):
         found = limits.refusal(budget, [noised, bare], noisy)
-        assert found == "limit max_epsilon 3: something of this expert has left without noise"
+        assert found == "limit max_epsilon 3: something has left without noise"
 
 
 # ---------------------------------------------------------------- time
