@@ -50,7 +50,7 @@ from neulig_fl.sum_requests import Part
 from neulig_fl.sum_rounds import SumRounds
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "privacy-costs.md"
-BEGIN, END = "<!-- measured -->\n", "<!-- end of measured -->"
+MARK = "measured"
 TASKS = ("digits", "mnist5k", "glyphs", "signs", "textures")
 NOISE: Mapping[str, Any] = {"clip": 1.0, "noise_multiplier": 1.0, "delta": 1e-5}
 SAID: Mapping[str, Mapping[str, Any]] = {"gaussian": NOISE}
@@ -168,15 +168,15 @@ def shared(setting: Setting, kind: str, queries: str | None) -> Cost:
         parties.meter = Meter()
         start = time.thread_time()
         if stage.share[0].protection in SUMS:
-            parts = _parts(setting, queries)
-            SumRounds(collector, stage, [], []).summed(kind, queries, parts)
+            found = parts(setting, queries)
+            SumRounds(collector, stage, [], []).summed(kind, queries, found)
         else:
             collector.collect(stage)
         seconds = time.thread_time() - start
     return parties.meter.cost(seconds, len(setting.scenario.clients))
 
 
-def _parts(setting: Setting, queries: str | None) -> list[Part]:
+def parts(setting: Setting, queries: str | None) -> list[Part]:
     """A mean over all clients: of the parameters, or of the answers to each task's queries."""
     names = [client.name for client in setting.scenario.clients]
     weights = dict.fromkeys(names, 1.0 / len(names))
@@ -278,16 +278,17 @@ def tables(asked: argparse.Namespace) -> str:
         checkpoint = Path(folder) / "expert.safetensors"
         save_file(family.encoder().state_dict(), checkpoint)
         setting = open_setting(Scenario.model_validate(scenario(asked, checkpoint)), 0)
-        lines = [_settings(asked)]
+        lines = [f"{asked.model}, {machine(asked)}"]
         for kind, queries in RECORDS:
             lines += ["", f"### {_title(setting, kind, queries)}", ""]
             lines += _of_record(asked, setting, kind, queries)
     return "\n".join([*lines, "", "### A vector alone", "", *_alone(asked), ""])
 
 
-def _settings(asked: argparse.Namespace) -> str:
+def machine(asked: argparse.Namespace) -> str:
+    """What was measured on."""
     return (
-        f"{asked.model}, {asked.clients} clients, one thread of {os.cpu_count()} "
+        f"{asked.clients} clients, one thread of {os.cpu_count()} "
         f"CPUs, torch {version('torch')}, cryptography {version('cryptography')}, the least of "
         f"{asked.repeats} rounds."
     )
@@ -347,19 +348,20 @@ def _alone(asked: argparse.Namespace) -> Iterator[str]:
         yield f"| {_name(name)} | {rates} | {both / max(base, 1e-9):.1f} |"
 
 
-def replaced(page: str, measured: str) -> str:
+def replaced(page: str, measured: str, mark: str = MARK) -> str:
     """A page with other figures between its marks.
 
     Raises:
         InputError: it has not exactly one pair of marks.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
+    begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
+    if page.count(begin) != 1 or page.count(end) != 1:
         raise InputError(
-            f"the page needs one line {BEGIN.strip()!r} and one {END!r}; put them where the "
+            f"the page needs one line {begin.strip()!r} and one {end!r}; put them where the "
             "tables belong"
         )
-    before, _, rest = page.partition(BEGIN)
-    return before + BEGIN + measured + END + rest.partition(END)[2]
+    before, _, rest = page.partition(begin)
+    return before + begin + measured + end + rest.partition(end)[2]
 
 
 # ---------------------------------------------------------------- command line

@@ -342,7 +342,7 @@ def accounts(
 
     The client's own; those that are certain, and those that may be, by all that any client
     remembers; and these two once more as if the server knew the vectors of all who are not there:
-    what they did among themselves, nobody tells.
+    what they did among themselves, nobody tells. Accounts that say the same are one.
 
     Args:
         histories: `events` by column.
@@ -356,4 +356,8 @@ def accounts(
         heard = [rows(histories, own, whole, labels, certain=each) for each in (True, False)]
         there = {(labels or {}).get(column, column) for column in (*whole, own)}
         found += [*heard, *([each.among(there) for each in account] for account in heard)]
-    return found
+    return list({canonical([_said(row) for row in account]): account for account in found}.values())
+
+
+def _said(row: WeightedSum) -> list[Any]:
+    return [row.statistic, dict(row.weights), dict(row.versions), sorted(row.told or ())]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from neulig_fl.sum_history import LEFT, Event
 
 _FOLDER = "peers"
 _KEYS = "keys.json"
-_COLUMN = re.compile(r"[0-9a-f]{16}")
+_HISTORIES = "histories.json"
 _MOST_TEXT = 200
 
 
@@ -165,12 +164,15 @@ class Peers:
         """By column, what was heard last.
 
         Raises:
-            InputError: a file is damaged; without it a history could be cut unseen.
+            InputError: the file is damaged; without it a history could be cut unseen.
         """
-        if not self._folder.is_dir():
+        try:
+            said = strict_json.parsed((self._folder / _HISTORIES).read_bytes())
+            return {column: each.events for column, each in unpacked(said).items()}
+        except FileNotFoundError:
             return {}
-        names = sorted(path.name for path in self._folder.iterdir())
-        return {name: self._read(name) for name in names if _COLUMN.fullmatch(name)}
+        except (OSError, ValueError, InputError):
+            raise _wrong("what it heard of others' histories is damaged") from None
 
     def believe(self, keys: Mapping[str, str], by_owner: bool) -> None:
         """Hold clients to the keys that they had before, and keep new ones.
@@ -219,18 +221,11 @@ class Peers:
             told = list(before.get(name, ()))
             if list(statement.events[: len(told)]) != told:
                 raise _wrong("a client's history is shorter or other than one heard before")
-        key_files.private_folder(self._folder)
-        for name, statement in statements.items():
-            if list(before.get(name, ())) != list(statement.events):
-                text = canonical(list(statement.events))
-                write_atomically(self._folder / name, text, PRIVATE)
-
-    def _read(self, name: str) -> Sequence[Event]:
-        try:
-            said = strict_json.parsed((self._folder / name).read_bytes())
-            return tuple(map(_event, said))
-        except (OSError, ValueError, TypeError, InputError):
-            raise _wrong("what it heard of others' histories is damaged") from None
+        after = {**before, **{name: each.events for name, each in statements.items()}}
+        if after != before:
+            said = {name: Statement("", tuple(told), name) for name, told in after.items()}
+            key_files.private_folder(self._folder)
+            write_atomically(self._folder / _HISTORIES, canonical(packed(said)), PRIVATE)
 
 
 def _wrong(problem: str) -> InputError:

@@ -29,12 +29,22 @@ Table = dict[str, list[str]]
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """benchmarks/privacy_costs.py."""
-    path = ROOT / "benchmarks" / "privacy_costs.py"
-    spec = importlib.util.spec_from_file_location("privacy_costs", path)
+    return _loaded("privacy_costs", monkeypatch)
+
+
+@pytest.fixture
+def guards(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/guard_costs.py."""
+    assert script.__name__ == "privacy_costs", "which it imports"
+    return _loaded("guard_costs", monkeypatch)
+
+
+def _loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "privacy_costs", module)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     return module
 
@@ -43,7 +53,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def asked(script: ModuleType, tmp_path: Path) -> Namespace:
     """A small measurement that writes into a page of its own."""
     page = tmp_path / "page.md"
-    page.write_text(f"# Before\n\n{script.BEGIN}old figures\n{script.END}\n\nAfter\n")
+    page.write_text(
+        "# Before\n\n<!-- measured -->\nold figures\n<!-- end of measured -->\n\nAfter\n"
+    )
     line = "--model tiny-vit --pretrained none --clients 3 --tasks digits glyphs --queries 4"
     more = ["--entries", "4096", "--repeats", "1", "--page", str(page)]
     return script.asked_for([*line.split(), *more])  # type: ignore[no-any-return]
@@ -108,12 +120,35 @@ def test_a_small_measurement(
     assert set(alone) == {name(p) for p in PROTECTIONS}
     assert all(number(cell) >= 0 for row in alone.values() for cell in row)
     assert alone["plain"][-1] == "1.0"
-    assert text.startswith(f"# Before\n\n{script.BEGIN}tiny-vit, 3 clients")
-    assert text.endswith(f"{script.END}\n\nAfter\n")
+    assert text.startswith("# Before\n\n<!-- measured -->\ntiny-vit, 3 clients")
+    assert text.endswith("<!-- end of measured -->\n\nAfter\n")
     assert "old figures" not in text
     told = capsys.readouterr()
     assert told.out in text
     assert "parameters, secure-sum: round 1 of 1" in told.err
+
+
+@pytest.mark.slow
+def test_guards_are_timed_once_each(
+    guards: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it a guard that was renamed would cost nothing on the page, or one would count twice."""
+    page = tmp_path / "page.md"
+    page.write_text("# Before\n\n<!-- guards -->\nold figures\n<!-- end of guards -->\n")
+    line = "--model tiny-vit --pretrained none --clients 3 --earlier 1 --repeats 1 --page"
+    guards.main(guards.asked_for([*line.split(), str(page)]))
+    text = page.read_text()
+    assert capsys.readouterr().out in text
+    assert "old figures" not in text
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    (heads, _, *found) = rows
+    assert [row[0] for row in found] == ["0", "1"]
+    assert heads[2:5] == [f"{name}, ms" for name in (*guards.GUARDS, guards.ROUNDING)]
+    for row in found:
+        whole, signatures, histories = map(float, row[1:4])
+        assert signatures > 0
+        assert histories > 0
+        assert signatures + histories < whole
 
 
 def test_a_page_without_marks_is_not_written_over(script: ModuleType, asked: Namespace) -> None:
