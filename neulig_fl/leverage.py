@@ -36,12 +36,10 @@ variance that the sums explain when entries and errors are independent.
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,18 +50,11 @@ from neulig_fl.errors import InputError
 QUANTISATION = 1e-9
 """q, the root mean square error of a sum's entry over that of a vector's, for a row of length 1."""
 
-ROUNDING = 1e-9
-"""A leverage above the limit by no more than this is at the limit: two clients' mean gives 0.5."""
-
-
 NEGLIGIBLE = 1e-6
 """Share of the largest |weight| of a sum below which a client's part is lost in its rounding."""
 
 MODEL = "model"
 """The statistic of parameters, and of whatever single ones of which give parameters away."""
-
-MOST_DOUBTED = 5
-"""Groups of clients, each alone with what it tells, whose word is tried both ways."""
 
 OUTPUTS = "outputs"
 """What the statistic of answers begins with; the name of their images follows."""
@@ -308,127 +299,3 @@ def predicted(
         {'a': 0.5, 'b': 0.5}
     """
     return {name: known(rows) for name, rows in joint(sums, overlap).items()}
-
-
-def refusal(
-    history: Sequence[WeightedSum],
-    asked: Sequence[WeightedSum],
-    client: str,
-    max_leverage: float,
-    overlap: Overlap = operator.eq,
-    agreed: Sequence[WeightedSum] | None = None,
-    theirs: Mapping[str, float] = MappingProxyType({}),
-) -> str | None:
-    """Why a client takes no part in some sums; None when it does. Needs no data.
-
-    A client guards its own vector and every other one that the rows it knows name. Those who take
-    no part are not there to refuse, and a sum without them can still single them out. Those who
-    take part may not know the sums that were made without them: it is told for them what the rows
-    before add to what is asked. What is asked by itself is theirs to judge, before their vectors
-    leave; afterwards nobody can take one back, so what is added by who drops out is refused by all.
-
-    Somebody who works with the server may tell of sums that never were, as if another's vector were
-    known already and nothing could be added. So what is added to another's vector is asked in every
-    way in which what is not borne out may be true or false (`_accounts`).
-
-    Args:
-        history: every sum that the client heard of, whether or not it took part.
-        asked: the sums asked for now, which count together.
-        client: who is asked.
-        max_leverage: above 0, at most 1; at 1 nothing is refused.
-        overlap: whether two sets of images share one.
-        theirs: smaller limits of others, by name.
-        agreed: the sums as those who take part let their vectors go into them; None: as `asked`.
-
-    Returns:
-        One line that names what is summed, the client whose vector would be singled out, the
-        leverage, the limit, and how many sums count. It holds no weights and no values.
-
-    Raises:
-        InputError: a limit that is none.
-
-    Example:
-        >>> both, one = {"a": 0.5, "b": 0.5}, {"b": 1.0}
-        >>> refusal([], [WeightedSum("model", both)], "a", 0.5)
-        >>> refusal([WeightedSum("model", both)], [WeightedSum("model", one)], "b", 0.5)
-        "leverage of client 'a' in sums over model would be 1.000, above max_leverage 0.5: \
-1 sum asked for, 1 before"
-    """
-    if not 0.0 < max_leverage <= 1.0:
-        raise InputError(f"max_leverage is {max_leverage}; allowed: above 0, at most 1")
-    for old, new in beside(history, asked, overlap):
-        offered = new if agreed is None else _like(new, agreed)
-        alone, after = known(offered, asked), known([*old, *new], asked)
-        for name, value in after.items():
-            limit = max_leverage
-            if name != client:
-                limit = min(max_leverage, theirs.get(name, max_leverage))
-            if value <= limit + ROUNDING:
-                continue
-            if name != client:
-                value = _added(_accounts(old, client, name), new, name, alone.get(name, 0.0))
-            if value > limit + ROUNDING:
-                return _reason(name, new[0].words, value, limit, len(new), len(old))
-    return None
-
-
-def _added(
-    accounts: Iterable[tuple[Sequence[WeightedSum], Sequence[WeightedSum]]],
-    asked: Sequence[WeightedSum],
-    name: str,
-    alone: float,
-) -> float:
-    """The largest leverage of another to which sums add, by any account; 0 where they add none."""
-    found = 0.0
-    for certain, all_told in accounts:
-        after = known([*all_told, *asked], asked).get(name, 0.0)
-        if after > max(found, alone, known(certain, asked).get(name, 0.0)) + ROUNDING:
-            found = after
-    return found
-
-
-def _accounts(
-    rows: Sequence[WeightedSum], client: str, name: str
-) -> Iterator[tuple[list[WeightedSum], list[WeightedSum]]]:
-    """What another's vector may have been in before, as far as those who tell of it are believed.
-
-    What the same clients tell, and nobody else, is true or false together: who lies hides what it
-    alone could tell. Where too many tell of what is not borne out, none is believed where it would
-    excuse a sum, and all where it would forbid one.
-
-    Args:
-        rows: the sums before.
-        client: who is asked.
-        name: whose vector.
-
-    Yields:
-        The sums that were, for what was known before, and for what will be after.
-    """
-    doubted = {frozenset(r.told or ()) for r in rows if not r.borne_out(client, name)}
-    borne_out = [row for row in rows if row.borne_out(client, name)]
-    if len(doubted) > MOST_DOUBTED:
-        yield borne_out, list(rows)
-        return
-    for believed in itertools.product((True, False), repeat=len(doubted)):
-        liars = {told for told, one in zip(doubted, believed, strict=True) if not one}
-        kept = [
-            row
-            for row in rows
-            if frozenset(row.told or ()) not in liars or row.borne_out(client, name)
-        ]
-        yield kept, kept
-
-
-def _like(rows: Sequence[WeightedSum], others: Sequence[WeightedSum]) -> list[WeightedSum]:
-    """Those among others that are over the same vectors."""
-    of = {row.statistic for row in rows}
-    return [other for other in others if other.statistic in of]
-
-
-def _reason(client: str, what: str, value: float, most: float, asked: int, before: int) -> str:
-    # Rounded up: a refusal must not print a leverage equal to its limit.
-    shown = math.ceil(value * 1000.0 - 1e-6) / 1000.0
-    return (
-        f"leverage of client {client!r} in sums over {what} would be {shown:.3f}, above "
-        f"max_leverage {most:g}: {asked} sum{'' if asked == 1 else 's'} asked for, {before} before"
-    )

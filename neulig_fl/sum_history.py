@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from neulig_fl import leverage, policy
+from neulig_fl import leverage, policy, sum_guard
 from neulig_fl.ledger import OUTCOME, RELEASE, Entry, canonical
 from neulig_fl.leverage import Overlap, WeightedSum
 from neulig_fl.limits import Claims
@@ -309,7 +309,7 @@ class Sums:
     def refusal(self, layers: Sequence[Layer]) -> str | None:
         """Why the client takes no part; None when it does.
 
-        Beside its own vectors it guards those of all others (`leverage.refusal`).
+        Beside its own vectors it guards those of all others (`sum_guard.refusal`).
 
         Args:
             layers: every policy that counts, each with its `max_leverage`.
@@ -320,7 +320,7 @@ class Sums:
     def _refusal(self, layers: Sequence[Layer], past: Sequence[WeightedSum]) -> str | None:
         return policy.first_refusal(
             layers,
-            lambda rules: leverage.refusal(
+            lambda rules: sum_guard.refusal(
                 past,
                 self.asked,
                 self.client,

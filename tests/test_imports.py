@@ -34,7 +34,7 @@ PACKAGE = "neulig_fl"
 ORDER = (
     # Know nothing of a scenario.
     "errors", "versions", "strict_json", "downloads", "files", "progress", "parties", "consoles", "keys", "private_folders", "key_files", "ledger", "greeting", "closing", "manifest",
-    "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "expert_account", "privacy", "leverage", "posterior",
+    "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "expert_account", "privacy", "leverage", "sum_guard", "posterior",
     "offset_sum",
     "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
     "accuracy_card", "contact_sheet", "image_files", "pictures", "intervals", "yaml_nodes", "yaml_source", "source_cache", "picture_ids",

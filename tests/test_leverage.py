@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from neulig_fl import leverage
+from neulig_fl import leverage, sum_guard
 from neulig_fl.errors import InputError
-from neulig_fl.leverage import MODEL, WeightedSum, leverages, predicted, refusal
+from neulig_fl.leverage import MODEL, WeightedSum, leverages, predicted
+from neulig_fl.sum_guard import refusal
 
 CLIENTS = ("ada", "bo", "cy", "di", "ed")
 FEATURES = "features A"
@@ -377,10 +379,29 @@ def test_doubt_forbids_no_sum_that_adds_nothing() -> None:
     rows = [WeightedSum(MODEL, {"ada": 1.0, "bob": 0.1}, told={"bob"})]
     asked = [WeightedSum(MODEL, dict.fromkeys(("cyd", "dan", "fay"), 1.0))]
     assert refusal(rows, asked, "cyd", LIMIT) is None
-    many = [replace(rows[0], told={f"x{n}"}) for n in range(leverage.MOST_DOUBTED + 1)]
+    many = [replace(rows[0], told={f"x{n}"}) for n in range(sum_guard.MOST_DOUBTED + 1)]
     reason = refusal(many, asked, "cyd", LIMIT)
     assert reason is not None, "too many to try: nothing is believed"
     assert "'ada'" in reason
+
+
+@pytest.mark.parametrize("count", [300, 600])
+def test_a_long_lie_takes_no_longer_than_a_short_one(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a client that works with the server would keep every other one busy for hours."""
+    calls = []
+
+    def counted(*arguments: Any) -> dict[str, float]:
+        calls.append(arguments)
+        return leverage.known(*arguments)
+
+    monkeypatch.setattr(sum_guard, "known", counted)
+    lies = [WeightedSum(MODEL, {f"x{n}": 1.0}, told={"eve"}) for n in range(count)]
+    asked = [WeightedSum(MODEL, dict.fromkeys(("cyd", "dan", "fay"), 1.0))]
+    refused = refusal(lies, asked, "cyd", LIMIT)
+    assert (refused is not None) == (count > sum_guard.MOST_DOUBTED_ROWS)
+    assert len(calls) <= 6
 
 
 def test_at_limit_one_nothing_is_refused() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from neulig_fl import leverage, sum_history
+from neulig_fl import leverage, sum_guard, sum_history
 from neulig_fl.errors import InputError
 from neulig_fl.ledger import OUTCOME, RELEASE
 from neulig_fl.leverage import MODEL, WeightedSum
@@ -300,7 +300,7 @@ def _deaf(patch: pytest.MonkeyPatch) -> None:
 GUARDS: dict[str, tuple[int, Callable[[pytest.MonkeyPatch], None]]] = {
     "what others remember": (0, _deaf),
     "all others' vectors, joint statistics": (0, lambda patch: patch.setattr(
-        leverage, "refusal", _own_alone
+        sum_guard, "refusal", _own_alone
     )),
     "joint statistics": (0, lambda patch: patch.setattr(
         leverage, "joint",
@@ -309,7 +309,7 @@ GUARDS: dict[str, tuple[int, Callable[[pytest.MonkeyPatch], None]]] = {
         },
     )),
     "what a drop-out adds to others": (210, lambda patch: patch.setattr(
-        leverage, "_like", lambda rows, others: list(rows)
+        sum_guard, "_like", lambda rows, others: list(rows)
     )),
     "accounts apart": (30, lambda patch: patch.setattr(
         sum_history, "accounts", lambda *args: [sum_history.rows(*args)]
