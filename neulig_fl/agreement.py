@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from neulig_fl import ledger
+from neulig_fl import expert_account, ledger
 from neulig_fl.errors import one_line
 from neulig_fl.greeting import RUN
 from neulig_fl.ledger import Entry, Fault
-from neulig_fl.receipts import signed_entries
+from neulig_fl.receipts import entry_problem, signed_entries
 
 REFUSED = "refused: "
 """What a receipt's reason begins with when the client's gate refused."""
@@ -25,6 +25,15 @@ def anothers(name: str, own: Sequence[Entry]) -> Fault | None:
     for index, entry in enumerate(own):
         if entry.get("client") != name:
             return Fault(index, f"is of client {str(entry.get('client'))[:60]!r}")
+    return None
+
+
+def impossible(own: Sequence[Entry]) -> Fault | None:
+    """The first release of a client's own ledger that says what no release can be."""
+    for index, entry in enumerate(own):
+        problem = entry_problem(entry) if entry.get("event") in expert_account.LEFT else None
+        if problem is not None:
+            return Fault(index, problem)
     return None
 
 

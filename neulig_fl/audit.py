@@ -295,7 +295,8 @@ class Audit:
         self.own[name] = own
         found = found or ledger.fault(own)
         found = found or ledger.signature_fault(own, self.identities[name].lineage)
-        found = found or agreement.anothers(name, own) or expert_account.fault(own)
+        found = found or agreement.anothers(name, own)
+        found = found or agreement.impossible(own) or expert_account.fault(own)
         if found is None and sound:
             noted = [*self.entries, *self._not_closed(name)]
             found = agreement.disagreement(name, own, noted, self.run)

@@ -12,11 +12,12 @@ from pydantic import AfterValidator, Field
 
 from neulig_fl.scenario_values import (
     Count,
+    Delta,
     Digest,
+    Epsilon,
     Kind,
     Moment,
     Number,
-    Positive,
     Protection,
     QuerySet,
     Section,
@@ -55,12 +56,12 @@ class Limits(Section):
     max_bytes: Count | None = Field(
         None, description="Most bytes of all records, as they leave. null: no limit."
     )
-    max_epsilon: Positive | None = Field(
+    max_epsilon: Epsilon | None = Field(
         None,
         description="Largest epsilon of all releases together, at max_delta; a record without "
         "noise has none that is finite, so it is refused. null: no limit.",
     )
-    max_delta: Annotated[Number, Field(gt=0, lt=1)] = Field(
+    max_delta: Delta = Field(
         1e-5,
         description="Largest delta that noise may be asked for; max_epsilon is judged at it, "
         "whatever delta a stage says.",

@@ -7,11 +7,11 @@ record of them says which.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from neulig_fl import expert_account, greeting, ledger, manifest
 from neulig_fl.errors import BadReply, InputError
@@ -190,16 +190,28 @@ def entry_problem(entry: Entry) -> str | None:
         return f"claims a delta of {str(delta)[:40]!r}"
     if adjacency is not None and not isinstance(adjacency, str):
         return f"claims an adjacency of {str(adjacency)[:40]!r}"
-    noise = entry.get("noise_multiplier")
-    if noise is not None and not (_number(noise) and noise > 0 and _number(delta)):
-        return f"claims noise of {str(noise)[:40]!r} times its sensitivity"
-    if noise is not None and entry.get("protection") != NOISED:
+    if not isinstance(entry.get("kind"), str):
+        return f"is of the kind {str(entry.get('kind'))[:40]!r}"
+    return None if entry.get("noise_multiplier") is None else _noise_problem(entry)
+
+
+def _noise_problem(entry: Entry) -> str | None:
+    noise, delta = entry["noise_multiplier"], entry.get("delta")
+    least, most = expert_account.NUMBERS
+    if not (_number(noise) and least <= noise <= most):
+        told = f"claims noise of {str(noise)[:40]!r} times its sensitivity"
+        return f"{told}; allowed: a number from {least:g} to {most:g}"
+    if not (_number(delta) and 0 < delta < 1):
+        return f"claims noise for a delta of {str(delta)[:40]!r}; allowed: above 0 and below 1"
+    if entry.get("protection") != NOISED:
         return f"claims noise under protection {str(entry.get('protection'))[:40]!r}"
     return None
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: object) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # a whole number can be beyond every float
 
 
 def difference(entry: Entry, wanted: Mapping[str, Any]) -> str | None:

@@ -146,6 +146,8 @@ def _absent(run: Path, seeds: Sequence[Findings]) -> Iterator[str]:
 
 def _summary_problem(said: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> str | None:
     try:
+        for report in reports:
+            contract.validate(report)
         wanted = json.loads(contract.to_json(summary.build(reports)))
     except (NeuligError, KeyError, TypeError, ValueError) as error:
         return f"cannot be made again of the seeds' reports ({str(error).splitlines()[0]})"

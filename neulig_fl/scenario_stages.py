@@ -9,10 +9,13 @@ from pydantic import AfterValidator, Field, model_validator
 from neulig_fl.scenario_values import (
     MEASURED_KINDS,
     OUTPUT_KINDS,
+    Clip,
     Count,
+    Delta,
+    Epsilon,
     Kind,
+    NoiseMultiplier,
     Number,
-    Positive,
     Protection,
     QuerySet,
     Section,
@@ -53,22 +56,22 @@ class Share(Section):
         description="gram and fisher: training images that they are measured on, at most; 256 "
         "unless given.",
     )
-    clip: Positive | None = Field(
+    clip: Clip | None = Field(
         None,
         description="gaussian: C, the largest L2 norm of a row of outputs, or of the task vector; "
         "longer ones are scaled down to it.",
     )
-    epsilon: Positive | None = Field(
+    epsilon: Epsilon | None = Field(
         None,
         description="gaussian: what the records of this entry come to together, over all its query "
         "sets; the noise is chosen for it. Instead of noise_multiplier.",
     )
-    noise_multiplier: Positive | None = Field(
+    noise_multiplier: NoiseMultiplier | None = Field(
         None,
         description="gaussian: standard deviation of the noise over the sensitivity, which is "
         "2 C sqrt(rows). Instead of epsilon.",
     )
-    delta: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
+    delta: Delta | None = Field(
         None, description="gaussian: the probability for which epsilon may not hold."
     )
 
@@ -111,7 +114,7 @@ class SecureSumOptions(Section):
         description="Clients that must stay to the end of a sum: 3 or more, and more than half; "
         "null: two thirds, rounded up. Below it nothing is summed.",
     )
-    clip: Positive = Field(
+    clip: Clip = Field(
         64.0,
         description="Largest absolute entry of a client's features, logits or parameters; a client "
         "with a larger one takes no part. The grid is as fine as this allows.",

@@ -198,6 +198,12 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
+Clip = Annotated[Number, Field(ge=1e-6, le=1e6)]
+NoiseMultiplier = Annotated[Number, Field(ge=1e-6, le=1e6)]
+Epsilon = Annotated[Number, Field(ge=1e-3, le=1e6)]
+Delta = Annotated[Number, Field(ge=1e-100, lt=1)]
+"""Noise: for each epsilon and delta there is a multiplier among these, and no square or product of
+clip and multiplier leaves the range of a float32."""
 Several = Annotated[tuple[Item, ...], Field(min_length=1), AfterValidator(unique)]
 Step = Annotated[str, Variant("neulig_fl.stages")]
 Protection = Annotated[str, Variant("neulig_fl.protections")]

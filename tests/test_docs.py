@@ -379,7 +379,12 @@ def _value(about: dict[str, Any]) -> str:
 
 
 def _bounds(about: dict[str, Any]) -> str:
-    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
     said = [f"{word} {about[key]:g}" for key, word in words.items() if key in about]
     return f", {', '.join(said)}" if said else ""
 

@@ -9,8 +9,11 @@ import pytest
 
 from neulig_fl import receipts
 
-ENTRY: dict[str, Any] = {"event": "release", "index": 0, "time": 1.5, "protection": "none"}
+ENTRY: dict[str, Any] = {
+    "event": "release", "index": 0, "time": 1.5, "kind": "logits", "protection": "none"
+}  # fmt: skip
 NOISED = {"protection": "gaussian", "noise_multiplier": 2.0, "delta": 1e-5, "epsilon": 1.0}
+ALLOWED = "times its sensitivity; allowed: a number from 1e-100 to 1e+09"
 
 
 @pytest.mark.parametrize(
@@ -46,10 +49,18 @@ def test_an_honest_entry_is_taken(said: dict[str, Any]) -> None:
         *(({"delta": d}, f"claims a delta of '{d}'") for d in (-0.1, 1.1, True, math.nan, "1")),
         ({"adjacency": 1}, "claims an adjacency of '1'"),
         *(
-            ({**NOISED, "noise_multiplier": m}, f"claims noise of '{m}' times its sensitivity")
-            for m in (0, -1.0, True, math.nan, math.inf, "2")
+            ({**NOISED, "noise_multiplier": m}, f"claims noise of '{m}' {ALLOWED}")
+            for m in (0, -1.0, True, math.nan, math.inf, "2", 1e300, 1e-200)
         ),
-        ({**NOISED, "delta": None}, "claims noise of '2.0' times its sensitivity"),
+        *(
+            (
+                {**NOISED, "delta": d},
+                f"claims noise for a delta of '{d}'; allowed: above 0 and below 1",
+            )
+            for d in (None, 0.0, 1.0)
+        ),
+        ({"kind": None}, "is of the kind 'None'"),
+        ({"time": 10**400}, "has no time"),
         ({**NOISED, "protection": "sealed"}, "claims noise under protection 'sealed'"),
     ],
     ids=str,
