@@ -17,6 +17,7 @@ from neulig_fl import (
     leverage_check,
     manifest,
     manifest_check,
+    noise_check,
     policy,
     receipts,
     receipts_check,
@@ -80,7 +81,7 @@ class Audit:
         if not known:
             found += self._strangers()
         if sound:
-            found += self._leverage()
+            found += [*self._noise(), *self._leverage()]
         if sound and self.made is not None:  # what nobody signed vouches for no report
             found += [*self._composed(), *self._given()]
         found += self._manifest(sound)
@@ -182,6 +183,15 @@ class Audit:
         fault = receipts_check.fault(self.entries, self.identities, self.run)
         if fault is not None:
             yield Failure(self.folder / receipts.FILE, fault.index, fault.what)
+
+    def _noise(self) -> Iterator[Failure]:
+        """The protection and the noise of every entry are those that its stage asks for."""
+        for index, receipt in enumerate(self.entries):
+            if self.scenario is not None and isinstance(receipt.get("entry"), dict):
+                problem = noise_check.problem(self.scenario, receipt["entry"])
+                if problem is not None:
+                    what = f"the entry that client {receipt.get('client')!r} signed {problem}"
+                    yield Failure(self.folder / receipts.FILE, index, what)
 
     def _leverage(self) -> Iterator[Failure]:
         """Every leverage, counted a second time from the receipts."""
@@ -300,6 +310,8 @@ class Audit:
         if found is None and sound:
             noted = [*self.entries, *self._not_closed(name)]
             found = agreement.disagreement(name, own, noted, self.run)
+            if found is None and self.scenario is not None:
+                found = noise_check.fault(self.scenario, own, self.run)
             if found is None and self.made is not None:
                 found = self._held(self.made).cut(name, own)
             if found is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import closing, plan, records, trimming, variants
+from neulig_fl import closing, noise_check, plan, records, trimming, variants
 from neulig_fl.errors import (
     BadReply,
     ClientFailed,
@@ -32,7 +31,7 @@ from neulig_fl.protections import Way
 from neulig_fl.receipts import Receipts
 from neulig_fl.records import Request
 from neulig_fl.scenario import Scenario, Stage
-from neulig_fl.scenario_values import MEASURED_KINDS, MODEL_KINDS, NOISED, TRIMMED
+from neulig_fl.scenario_values import MEASURED_KINDS, MODEL_KINDS, TRIMMED
 from neulig_fl.sealing import Seen
 from neulig_fl.signed_requests import SignedParties
 
@@ -265,7 +264,9 @@ class Collector:
         if wrong is not None:
             raise BadReply(f"{who}: {wrong}")
         entry = self._signed(item, facts, answer.body.get("entry"), who)
-        self._check_noise(request, entry, who)
+        wrong = noise_check.problem(setting.scenario, entry)
+        if wrong is not None:
+            raise BadReply(f"{who}: its signed entry {wrong}")
         self.knowledge.take(item.client, request, arrays, len(answer.payload))
         return released(item.client, request, facts, entry)
 
@@ -289,20 +290,6 @@ class Collector:
             return self.book.check(item.client, item.request, facts, entry)
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
-
-    def _check_noise(self, request: Request, entry: Entry, who: str) -> None:
-        """The noise that the entry claims is what the stage asks for."""
-        share = records.share_of(self._scenario, request)
-        if share is None or request.protection != NOISED:
-            return
-        guard = variants.load("neulig_fl.protections", request.protection)
-        for name, wanted in {**guard.settings(share, request.kind), "delta": share.delta}.items():
-            said = entry.get(name)
-            if not (isinstance(said, float | int) and math.isclose(said, wanted, rel_tol=1e-6)):
-                told = str(said)[:40]
-                raise BadReply(f"{who}: its signed entry says {name} {told!r}, not {wanted:g}")
-        if entry.get("adjacency") != guard.ADJACENCY:
-            raise BadReply(f"{who}: its signed entry says another adjacency than its noise has")
 
     def _rows(self, item: Planned) -> int:
         """Rows that a reply must have; of `train`, the queries whose owners gave them."""

@@ -132,6 +132,7 @@ def _checked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
     place = given_scenario.given(audit.folder)
     if place is not None:
         yield f"{SCENARIO_FILE}: it says what {SCENARIO} says; folders of paths apart"
+    yield f"protection and noise of each entry: what {SCENARIO} asks for"
     if audit.counted.entries:
         yield (
             f"leverage: counted again for {audit.counted.entries} entries, from the receipts; "

@@ -49,7 +49,7 @@ ORDER = (
     "records", "protections", "sum_requests", "sum_keys", "sum_history", "sum_peers", "sum_state", "sum_vectors",
     "client_store", "address_book", "gate", "entrance", "sum_gate", "plan", "sum_plan", "summing", "record_identity", "party",
     # What a server makes of it.
-    "portland", "evaluate", "knowledge", "receipts", "collect", "fitted", "weightings",
+    "portland", "evaluate", "knowledge", "receipts", "noise_check", "collect", "fitted", "weightings",
     "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "method_source", "method_tuning", "method_rows", "stages", "study",
     # How it is carried, shown and started.
     "report", "run_folders", "agreement", "findings", "leverage_check", "receipts_check", "manifest_check", "given_scenario",

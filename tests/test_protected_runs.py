@@ -340,7 +340,11 @@ def test_noise_that_was_not_asked_for_is_not_believed(
         return iter(answers)
 
     monkeypatch.setattr(collector.parties, "ask", asked)
-    told = "noise_multiplier '0.1', not" if how == "less noise" else "noise under protection 'none'"
+    told = (
+        "noise_multiplier 0.1, and stage 'one' asks for 1."
+        if how == "less noise"
+        else "noise under protection 'none'"
+    )
     with pytest.raises(BadReply, match=told):
         _collected(collector)
 
