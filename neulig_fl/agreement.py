@@ -20,10 +20,19 @@ REFUSED = "refused: "
 """What a receipt's reason begins with when the client's gate refused."""
 
 
-def anothers(name: str, own: Sequence[Entry]) -> Fault | None:
-    """The first entry of a ledger that is about another client than the one whose it is."""
+def anothers(name: str, own: Sequence[Entry], run: object) -> Fault | None:
+    """The first entry of a run in which a client's own ledger is about another client.
+
+    In other runs scenarios may have called the client otherwise: its store is the node's, its name
+    is not.
+
+    Args:
+        name: of the client in this run.
+        own: its ledger; the signatures hold.
+        run: the run's id.
+    """
     for index, entry in enumerate(own):
-        if entry.get("client") != name:
+        if entry.get(RUN) == run and entry.get("client") != name:
             return Fault(index, f"is of client {str(entry.get('client'))[:60]!r}")
     return None
 

@@ -305,7 +305,7 @@ class Audit:
         self.own[name] = own
         found = found or ledger.fault(own)
         found = found or ledger.signature_fault(own, self.identities[name].lineage)
-        found = found or agreement.anothers(name, own)
+        found = found or agreement.anothers(name, own, self.run)
         found = found or agreement.impossible(own) or expert_account.fault(own)
         if found is None and sound:
             noted = [*self.entries, *self._not_closed(name)]
