@@ -183,4 +183,4 @@ def on_grid(
 
 
 def _bad(problem: str) -> BadReply:
-    return BadReply(f"gaussian noise: {problem}", public_reason=f"gaussian noise: {problem}")
+    return BadReply.public(f"gaussian noise: {problem}")

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 _JOINERS = "\u200c\u200d"
 """Invisible, but part of words in Persian and of Indian scripts."""
@@ -39,6 +40,16 @@ class NeuligError(Exception):
     def __init__(self, message: str, *, public_reason: str | None = None) -> None:
         super().__init__(message)
         self.public_reason = public_reason
+
+    @classmethod
+    def public(cls, reason: str) -> Self:
+        """The error all of whose text may leave a client.
+
+        Example:
+            >>> BadReply.public("the request is not signed").public_reason
+            'the request is not signed'
+        """
+        return cls(reason, public_reason=reason)
 
 
 class InputError(NeuligError):

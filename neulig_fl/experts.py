@@ -183,7 +183,7 @@ def _train(
     task.require_prompts(family.tokens)
     if options.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in encoder.modules()):
         reason = f"experts.batch_size is 1, and {family.name} has BatchNorm; allowed: 2 and more"
-        raise InputError(reason, public_reason=reason)
+        raise InputError.public(reason)
     where = device()
     pictures = task.pixels(indices, family.resize)
     labels = torch.from_numpy(task.labels(indices)).to(where)

@@ -289,10 +289,10 @@ def refuse(side: Side, reason: str, request: Request | None = None, **more: Any)
     said = {"time": round(time.time(), 3), "client": side.client.name}
     with side.store.exclusive():  # two messages at once must not both be the last that is entered
         if _is_silent(side):
-            raise ClientRefused(ledger.SILENT, public_reason=ledger.SILENT)
+            raise ClientRefused.public(ledger.SILENT)
         reason = plain(reason, LONGEST_REASON)
         side.store.note_refusal(fact(side, request, **more) if request else said, reason)
-    raise ClientRefused(reason, public_reason=reason)
+    raise ClientRefused.public(reason)
 
 
 def release(side: Side, request: Request, holdings: Held) -> Released:

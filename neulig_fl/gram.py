@@ -151,7 +151,7 @@ def _seen(encoder: nn.Module, names: list[str], inputs: Tensor, batch: int) -> I
                 raise NotCovered(f"no multiplication of inputs by {name} was seen")
     except NotCovered as error:
         said = f"Gram matrices do not cover this model: {error}; leave regmean out of `methods`"
-        raise NotCovered(said, public_reason=said) from error
+        raise NotCovered.public(said) from error
     return seen
 
 

@@ -132,11 +132,11 @@ class PublicIdentity:
         known = public_bytes(self.key, SIGNING) and public_bytes(self.agreement, AGREEMENT)
         message = str(self.agreement).encode()
         if not known or not signed_by(self.key, _AGREEMENT_PURPOSE, message, self.proof):
-            raise _bad(
+            raise BadReply.public(
                 "its keys are not an Ed25519 key and an X25519 key that the first one signed"
             )
         if lineage(self.hand_overs, self.key) is None:
-            raise _bad("its hand-overs do not lead to its key, one signed by the other")
+            raise BadReply.public("its hand-overs do not lead to its key, one signed by the other")
 
     @property
     def lineage(self) -> tuple[str, ...]:
@@ -156,15 +156,11 @@ class PublicIdentity:
         """
         names = {each.name for each in fields(PublicIdentity)}
         if not isinstance(record, dict) or set(record) != names:
-            raise _bad("it did not say its keys")
+            raise BadReply.public("it did not say its keys")
         steps = record["hand_overs"]
         if not isinstance(steps, list) or len(steps) > MOST_HAND_OVERS:
-            raise _bad(f"its hand-overs are not a list of at most {MOST_HAND_OVERS}")
+            raise BadReply.public(f"its hand-overs are not a list of at most {MOST_HAND_OVERS}")
         return PublicIdentity(**{**record, "hand_overs": tuple(steps)})
-
-
-def _bad(problem: str) -> BadReply:
-    return BadReply(problem, public_reason=problem)
 
 
 @dataclass(frozen=True)

@@ -86,17 +86,19 @@ class Opening:
             BadReply: it is none, or the signature is not right.
         """
         if not isinstance(said, dict) or set(said) != _KEYS:
-            raise _bad("a run begins with the server's signed statement of what it is")
+            raise BadReply.public("a run begins with the server's signed statement of what it is")
         texts = (said[RUN], said["carrier"], said["scenario"])
         names = said["clients"]
         shaped = all(isinstance(text, str) for text in texts) and type(said["seed"]) is int
         named = isinstance(names, list) and all(isinstance(name, str) for name in names)
         if not (shaped and named and is_run(said[RUN])):
-            raise _bad("the statement with which the run begins is malformed")
+            raise BadReply.public("the statement with which the run begins is malformed")
         server = PublicIdentity.read(said["server"])
         message = canonical({k: v for k, v in said.items() if k != "signature"}).encode()
         if not signed_by(server.key, _PURPOSE, message, said["signature"]):
-            raise _bad("the statement with which the run begins is not signed by the key it names")
+            raise BadReply.public(
+                "the statement with which the run begins is not signed by the key it names"
+            )
         return Opening(*texts, said["seed"], tuple(names), server)
 
     def problem(self, scenario: Scenario, carrier: str) -> str | None:
@@ -114,7 +116,3 @@ class Opening:
                 f"{scenario.hash[:16]} with seed {scenario.seed}; give both sides one scenario.json"
             )
         return None
-
-
-def _bad(problem: str) -> BadReply:
-    return BadReply(problem, public_reason=problem)

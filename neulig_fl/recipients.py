@@ -108,7 +108,7 @@ class Servers:
         opening = Opening.read(said)
         before = self.recall(opening.run)
         if before is not None and before != opening:
-            raise _bad("a run of this id began with another statement")
+            raise BadReply.public("a run of this id began with another statement")
         private_folder(self._folder)
         if self.first() is None:
             key = {"key": opening.server.lineage[0]}
@@ -147,7 +147,7 @@ class Servers:
         if before == begun:  # the process that was at it died, and Flower handed it on again
             return
         if before is not None and request.number <= before["number"]:
-            raise _bad("the request was answered before, or a later one was")
+            raise BadReply.public("the request was answered before, or a later one was")
         self._note(request.run, begun)
 
     def answered(self, run: str) -> None:
@@ -180,9 +180,5 @@ class Servers:
         return said
 
 
-def _bad(problem: str) -> BadReply:
-    return BadReply(problem, public_reason=problem)
-
-
 def _damaged() -> BadReply:
-    return _bad("what it kept of the server's runs is damaged")
+    return BadReply.public("what it kept of the server's runs is damaged")

@@ -170,7 +170,7 @@ def open_sealed(sealed: Bytes, recipient_private: X25519PrivateKey, binding: byt
             "the sealed payload does not open: it was changed, or sealed to another key or for "
             "another run, stage, client, kind or shape"
         )
-        raise BadReply(problem, public_reason=problem) from error
+        raise BadReply.public(problem) from error
     return buffer.getvalue()
 
 
@@ -198,7 +198,7 @@ class Seen:
         key = fresh_key(sealed)
         if key in self._keys:
             problem = "the sealed payload was received before"
-            raise BadReply(problem, public_reason=problem)
+            raise BadReply.public(problem)
         payload = open_sealed(sealed, recipient_private, binding)
         self._keys.add(key)
         return payload

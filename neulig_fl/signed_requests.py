@@ -88,19 +88,21 @@ def opened(
         1
     """
     if set(body) != _KEYS:
-        raise _bad("the request is not signed")
+        raise BadReply.public("the request is not signed")
     said = {key: body[key] for key in (RUN, "number", "asked")}
     number = said["number"]
     if type(number) is not int or not 1 <= number <= _MOST_NUMBER:
-        raise _bad("the request has no number")
+        raise BadReply.public("the request has no number")
     if not isinstance(said["asked"], dict):
-        raise _bad("the request holds no details")
+        raise BadReply.public("the request holds no details")
     try:
         message = _message(said, client, action, payload)
     except (ValueError, RecursionError):
-        raise _bad("the request holds what is not JSON") from None
+        raise BadReply.public("the request holds what is not JSON") from None
     if not signed_by(server.key, _PURPOSE, message, body["signature"]):
-        raise _bad("the request is not signed by the server of this run, for this client")
+        raise BadReply.public(
+            "the request is not signed by the server of this run, for this client"
+        )
     return Signed(said[RUN], number, said["asked"], body["signature"])
 
 
@@ -140,7 +142,3 @@ class SignedParties:
             return ask
         self._numbers[ask.client] += 1
         return signed(self.identity, self.run, self._numbers[ask.client], ask)
-
-
-def _bad(problem: str) -> BadReply:
-    return BadReply(problem, public_reason=problem)

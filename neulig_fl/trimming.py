@@ -99,7 +99,7 @@ def restored(arrays: Arrays, entries: Mapping[str, Shape]) -> Arrays:
     """
     wrong = problem(arrays, entries)
     if wrong is not None:
-        raise BadReply(wrong, public_reason=wrong)
+        raise BadReply.public(wrong)
     size = _size(entries)
     whole = np.zeros(size, np.float32)
     whole[_bits(arrays)[:size]] = arrays[VALUES]
