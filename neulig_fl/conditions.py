@@ -60,3 +60,21 @@ def of(scenario: Scenario) -> list[str]:
     if used & SUMS:
         found.append(LEVERAGE)
     return found
+
+
+def with_server(colluders: int) -> str:
+    """How many clients may work together with the server in a secure sum, as a part of a sentence.
+
+    Args:
+        colluders: of the sum's terms.
+
+    Example:
+        >>> with_server(2).partition(" learn")[0]
+        'up to 2 clients that work together with the server'
+    """
+    who = f"up to {colluders} clients that work together with the server learn no other"
+    if colluders == 0:
+        who = "as long as no client works together with the server, it learns no"
+    elif colluders == 1:
+        who = "a single client that works together with the server learns no other"
+    return f"{who} client's record, beyond what the sums tell"

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl import weightings
+from neulig_fl import conditions, weightings
 from neulig_fl.fitted import NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.scenario import Scenario, Share, Stage
@@ -147,14 +147,9 @@ def _how_well(scenario: Scenario) -> str:
     count, options = len(names), scenario.secure_sum
     threshold = threshold_of(options, count)
     terms = Terms(b"", names, threshold, 1, options.clip)
-    with_server = f"up to {terms.colluders} clients that work together with the server learn"
-    if terms.colluders == 0:
-        with_server = "as long as no client works together with the server, it learns"
-    elif terms.colluders == 1:
-        with_server = "a single client that works together with the server learns"
     return (
         f"A secure sum of all {count} clients needs {threshold} of them to its end, or there is "
-        f"none; {with_server} no other client's record, beyond what the sums tell. An entry of a "
+        f"none; {conditions.with_server(terms.colluders)}. An entry of a "
         f"mixture is off by at most {terms.quantisation:.1e}, because sums are made on a grid "
         f"(secure_sum.clip: {options.clip:g})."
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from neulig_fl import gate, policy, records, sum_history
+from neulig_fl import gate, policy, records, sum_history, sum_requests
 from neulig_fl.ledger import OUTCOME, RELEASE, Entry
 from neulig_fl.leverage import MODEL, OUTPUTS, WeightedSum, predicted
 from neulig_fl.limits import Candidate, Claims
@@ -20,6 +20,7 @@ from neulig_fl.plan import Setting
 from neulig_fl.records import PER_QUERY, Request
 from neulig_fl.scenario import Client, Stage
 from neulig_fl.scenario_values import LEAST_SUMMED, SUMS
+from neulig_fl.secure_sum import colluders
 from neulig_fl.sum_history import Sums
 
 Row = tuple[str, str | None]
@@ -42,6 +43,8 @@ class PlannedSum:
         sums: how many weight vectors there are, at most.
         bytes: bytes of each client's masked vector.
         leverage: the largest leverage of a client after it: at least, and at most.
+        colluders: how many clients may work together with the server without learning another's
+            record; None where there will be no sum.
         refusals: who will refuse, and why.
         refusal: why there will be no sum; None where that is not foreseen.
     """
@@ -55,6 +58,7 @@ class PlannedSum:
     sums: int
     bytes: int
     leverage: tuple[float, float]
+    colluders: int | None = None
     refusals: Mapping[str, str] = field(default_factory=dict)
     refusal: str | None = None
 
@@ -123,6 +127,7 @@ class SumPlan:
             asked.count,
             asked.bytes,
             self._leverage(asked, taking),
+            self._colluders(taking),
             refusals,
             self._too_few(taking),
         )
@@ -177,6 +182,12 @@ class SumPlan:
             own += [after.get(name, 0.0) for name in taking]
         known = asked.certain and not any((group, s) in self._unknown for s in asked.statistics)
         return max(own), max(own) if known else 1.0
+
+    def _colluders(self, taking: Sequence[str]) -> int | None:
+        if self._too_few(taking) is not None:
+            return None
+        least = sum_requests.threshold(self.setting.scenario.secure_sum, len(taking))
+        return colluders(len(taking), least)
 
     def _too_few(self, taking: Sequence[str]) -> str | None:
         least = max(LEAST_SUMMED, self.setting.scenario.secure_sum.threshold or 0)

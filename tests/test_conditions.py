@@ -30,6 +30,12 @@ def test_pages_have_every_condition(page: str) -> None:
     assert _sentences((ROOT / page).read_text(encoding="utf-8")) == [*ALL]
 
 
+def test_the_threat_model_says_who_may_work_with_the_server_as_plans_do() -> None:
+    """Without it a reader could not tell that a plan's number is the threat model's."""
+    page = " ".join((ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8").split())
+    assert conditions.with_server(2).removeprefix("up to 2 ") in page
+
+
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_says_its_conditions(name: str) -> None:
     """Without it whoever reads a preset would take its limits for more than they are."""

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import tiny
 
+from neulig_fl import sum_requests
 from neulig_fl.plan import open_setting
 from neulig_fl.scenario import Stage
+from neulig_fl.secure_sum import Terms
 from neulig_fl.sum_plan import PlannedSum, SumPlan
 
 AVERAGE, GLOBAL, TASK = ("simple-average", None), ("neulig", "global"), ("neulig", "task")
@@ -57,6 +59,23 @@ def _clients(changed: str = "", count: int = 3, **policy: Any) -> list[dict[str,
 
 
 # ---------------------------------------------------------------- sizes
+
+
+@pytest.mark.parametrize(
+    ("count", "threshold", "colluders"),
+    [(3, None, 1), (5, None, 2), (5, 3, 0), (5, 5, 3), (2, None, None)],
+)
+def test_colluders_are_those_of_the_sums_terms(
+    count: int, threshold: int | None, colluders: int | None, data: Path, tmp_path: Path
+) -> None:
+    """Without it a plan would promise more or less than the clients' terms keep."""
+    said = {"clients": _clients(count=count), "secure_sum": {"threshold": threshold}}
+    planning = Planning(tmp_path, data, **said) if count > 2 else Planning(tmp_path, data)
+    found = planning.ask(experts=planning.everyone[:count])
+    assert found.colluders == colluders
+    if colluders is not None:
+        least = sum_requests.threshold(planning.setting.scenario.secure_sum, count)
+        assert found.colluders == Terms(b"", tuple("abcde"[:count]), least, 1, 64.0).colluders
 
 
 def test_a_sum_of_parameters_is_as_large_as_its_models(data: Path, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def _print_stage(outlook: StageOutlook, everyone: Sequence[str], console: Consol
         console.print(_sums(outlook.sums, everyone))
         if any(each.leverage[0] < each.leverage[1] for each in outlook.sums):
             _say(console, BY_COOPVECS)
-    for sentence in not_summed(outlook.sums):
+    for sentence in [*colluding(outlook.sums), *not_summed(outlook.sums)]:
         _say(console, sentence)
     if outlook.stops is not None:
         _say(console, f"The run would end here: {outlook.stops}.")
@@ -199,6 +199,24 @@ def permissions(results: Sequence[Permitted]) -> list[str]:
         if result.reason:
             reasons.setdefault(result.reason, []).append(names[id(result)])
     return sentences + [f"- {', '.join(of)}: {reason}" for reason, of in reasons.items()]
+
+
+def colluding(planned: Sequence[PlannedSum]) -> list[str]:
+    """How many clients may work together with the server in which sums, in sentences."""
+    from neulig_fl import conditions
+    from neulig_fl.report.rows import label
+
+    rows: dict[int, list[str]] = {}
+    for each in planned:
+        if each.colluders is not None:
+            what = f"{_of(each.kind, each.queries)} for {label(each.method, each.granularity)}"
+            rows.setdefault(each.colluders, []).append(what)
+    if len(rows) == 1:
+        return [f"In these sums, {conditions.with_server(*rows)}."]
+    return [
+        f"In sums of {', '.join(of)}, {conditions.with_server(number)}."
+        for number, of in rows.items()
+    ]
 
 
 def not_summed(planned: Sequence[PlannedSum]) -> list[str]:

@@ -11,9 +11,10 @@ from neulig_fl.secure_sum.fixed_point import FixedPoint, quantisation
 from neulig_fl.secure_sum.messages import Sign, Verify
 from neulig_fl.secure_sum.server import Phase, Server
 from neulig_fl.secure_sum.state import ClientState, Step
-from neulig_fl.secure_sum.terms import Terms, default_threshold
+from neulig_fl.secure_sum.terms import Terms, colluders, default_threshold
 
 __all__ = [
     "ClientState", "FixedPoint", "Phase", "Server", "Sign", "Step", "Terms", "Verify",
-    "advertise", "confirm", "default_threshold", "mask", "quantisation", "reveal", "share",
+    "advertise", "colluders", "confirm", "default_threshold", "mask", "quantisation", "reveal",
+    "share",
 ]  # fmt: skip

@@ -30,6 +30,23 @@ def default_threshold(clients: int) -> int:
     return -(-2 * clients // 3)
 
 
+def colluders(clients: int, threshold: int) -> int:
+    """How many clients may work together with the server without learning another's vector.
+
+    Two vectors of others must stay in the sum (threshold - 2), and two lists of survivors must
+    not both find enough signatures (2 threshold - clients - 1).
+
+    Args:
+        clients: who are invited.
+        threshold: how many of them must stay until the end.
+
+    Example:
+        >>> [colluders(n, default_threshold(n)) for n in (5, 20, 100)]
+        [2, 7, 33]
+    """
+    return min(threshold - 2, 2 * threshold - clients - 1)
+
+
 @dataclass(frozen=True)
 class Terms:
     """What the parties of one secure sum agree on. Another sum has other terms.
@@ -85,12 +102,8 @@ class Terms:
 
     @property
     def colluders(self) -> int:
-        """How many clients may work together with the server without learning another's vector.
-
-        Two vectors of others must stay in the sum (threshold - 2), and two lists of survivors must
-        not both find enough signatures (2 threshold - clients - 1).
-        """
-        return min(self.threshold - 2, 2 * self.threshold - len(self.clients) - 1)
+        """`colluders` of these clients and this threshold."""
+        return colluders(len(self.clients), self.threshold)
 
     @property
     def chunk_sizes(self) -> list[int]:

@@ -11,6 +11,8 @@ import tiny
 from command_line import NEVER, Line, clients
 
 from neulig_fl import conditions, runs
+from neulig_fl.cli.plan import colluding
+from neulig_fl.sum_plan import PlannedSum
 from neulig_fl.tasks.imagefolder import ImageFolder
 
 TRAIN = [
@@ -195,6 +197,7 @@ def test_a_plan_tells_of_sums_in_words(line: Line, data: Path, tmp_path: Path) -
     assert "simple-average features of evaluation all 3 2 896 0.333 to 1" in told
     assert "Leverage is the largest of a client, with all sums before it." in told
     assert "- NeuLig (task), simple-average: unless CoopVecs give a sum a leverage" in told
+    assert f"In these sums, {conditions.with_server(1)}." in told
     assert "Client Records Bytes Masked records Masked bytes" in told
     assert [sentence for sentence in conditions.ALL if sentence not in told] == []
     planned = json.loads(line("plan", path, "--json").out)
@@ -208,6 +211,7 @@ def test_a_plan_tells_of_sums_in_words(line: Line, data: Path, tmp_path: Path) -
         ("neulig", "task", "parameters", 2),
         ("simple-average", None, "parameters", 1),
     ], "the merge step takes the ensemble's sums from the step before"
+    assert {s["colluders"] for s in sums["sums"]} == {1}
 
 
 def test_a_plan_tells_who_refuses_a_sum(line: Line, data: Path, tmp_path: Path) -> None:
@@ -221,6 +225,27 @@ def test_a_plan_tells_who_refuses_a_sum(line: Line, data: Path, tmp_path: Path) 
     planned = json.loads(line("plan", path, "--json").out)
     masked = {c["client"]: c["masked_records"] for c in planned["clients"]}
     assert masked == {"ada": 2, "bob": 2, "cyd": 2}, "those of CoopVecs are not certain"
+    sums = planned["stages"][1]["sums"]
+    assert [s["colluders"] for s in sums if s["refusal"]] == [None, None]
+
+
+def test_a_plan_says_how_many_may_work_with_the_server() -> None:
+    """Without it a client would count on all others of a sum, and one of them be the server's."""
+    known: tuple[Any, ...] = (("ada",), ("ada",), 1, 8, (0.2, 0.2))
+    sums = [
+        PlannedSum("neulig", "task", "features", "evaluation", *known, colluders=2),
+        PlannedSum("simple-average", None, "features", "evaluation", *known, colluders=0),
+        PlannedSum("neulig", "task", "parameters", None, *known, colluders=2),
+        PlannedSum("ties", None, "parameters", None, *known, refusal="too few"),
+    ]
+    learns_no = "client's record, beyond what the sums tell."
+    assert colluding(sums) == [
+        "In sums of features of evaluation for NeuLig (task), parameters for NeuLig (task), up to 2 "
+        f"clients that work together with the server learn no other {learns_no}",
+        "In sums of features of evaluation for simple-average, as long as no client works together "
+        f"with the server, it learns no {learns_no}",
+    ]
+    assert colluding(sums[3:]) == []
 
 
 def test_a_plan_of_a_vote_is_what_is_done(line: Line, data: Path, tmp_path: Path) -> None:
