@@ -240,7 +240,7 @@ class Audit:
         with contextlib.suppress(InputError):  # `_given` tells
             given = self._as_given
             scenario |= {} if given is None else {"hash": given.hash}
-        check = ReportCheck(self.folder, self._said, outcome, scenario, self._clients)
+        check = ReportCheck(self.folder, self._said, outcome, scenario, self._clients, self.run)
         self.other_version = check.other_version
         yield from check.failures()
 

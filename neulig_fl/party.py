@@ -127,7 +127,7 @@ class Party:
         side = replace(stranger, store=self._store(opening.run), server=asker)
         try:
             if action == "prepare":
-                return self._prepare(gate.understood_group(side, asked)), b""
+                return self._prepare(gate.understood_group(side, asked), opening.run), b""
             if action == "release":
                 return self._release(side, asked, payload)
             if action == "sum":
@@ -166,7 +166,7 @@ class Party:
             self.scenario, self.client, group, self.setting.family, task, self.seed
         )
 
-    def _prepare(self, group: str) -> dict[str, Any]:
+    def _prepare(self, group: str, run: str) -> dict[str, Any]:
         """Train or load the expert, and note for a simulation's engine how good it is."""
         encoder, trained = self._expert(group)
         task = self.setting.tasks[self.client.task]
@@ -183,14 +183,16 @@ class Party:
                 "n_train": None if self.client.checkpoint else len(task.indices(f"train-{group}")),
                 "n_eval": len(indices),
             }
-            self._note_reference(fact)
+            self._note_reference(fact, run)
         return {"trained": trained}
 
-    def _note_reference(self, fact: dict[str, Any]) -> None:
+    def _note_reference(self, fact: dict[str, Any], run: str) -> None:
+        """Note it beside what is known of the same run; another run's experts are others."""
         path = self.root / REFERENCE_FILE
-        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        facts = [f for f in facts if f["group"] != fact["group"]] + [fact]
-        text = json.dumps(facts, indent=1)
+        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        known = said["experts"] if said.get("run") == run else []
+        facts = [f for f in known if f["group"] != fact["group"]] + [fact]
+        text = json.dumps({"run": run, "experts": facts}, indent=1)
         write_atomically(path, text, PRIVATE)
 
     def _side(self) -> Side:

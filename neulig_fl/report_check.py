@@ -35,6 +35,7 @@ class ReportCheck:
         outcome: content of outcome.json, which the server signed.
         scenario: `name`, `seed` and `hash` of the scenario, as far as they are known.
         stores: the folder of the clients' stores.
+        run: the run's id.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class ReportCheck:
     outcome: Mapping[str, Any]
     scenario: Mapping[str, Any]
     stores: Path
+    run: object
 
     def failures(self) -> Iterator[Failure]:
         """What does not hold; the first of each file."""
@@ -80,11 +82,12 @@ class ReportCheck:
         return None
 
     def _reference(self) -> str | None:
-        """The experts' own accuracies are those in the clients' stores, where these are here."""
+        """The experts' own accuracies are those in the clients' stores, as this run left them."""
         for fact in self.report["reference"]["experts"]:
             name = str(fact["client"])
             file = self.stores / Path(name).name / REFERENCE_FILE
-            if file.is_file() and fact not in _facts(file):
+            said = loaded(file)
+            if said.get("run") == self.run and fact not in _listed(said.get("experts")):
                 return f"reference of client {name!r} is not what its store says"
         return None
 
@@ -103,12 +106,8 @@ class ReportCheck:
             yield Failure(file, None, what)
 
 
-def _facts(file: Path) -> Sequence[object]:
-    try:
-        found = strict_json.parsed(file.read_bytes())
-    except ValueError:
-        return []
-    return found if isinstance(found, list) else []
+def _listed(said: object) -> list[object]:
+    return said if isinstance(said, list) else []
 
 
 def of_seeds(run: Path, seeds: Sequence[Findings]) -> Findings | None:

@@ -206,7 +206,7 @@ def reference(read: Scenario, job: engines.Job) -> dict[str, Any]:
     for client in read.clients:
         path = job.clients_folder / client.name / REFERENCE
         if path.is_file():
-            facts += json.loads(path.read_text(encoding="utf-8"))
+            facts += json.loads(path.read_text(encoding="utf-8"))["experts"]
     facts.sort(key=lambda fact: str(fact["group"]))
     reason = None if facts else "no client noted how good its expert is"
     return {"experts": facts, "reason": reason}

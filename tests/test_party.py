@@ -120,7 +120,9 @@ def test_prepare_trains_once_and_notes_the_truth_for_the_engine(
     again, _ = tiny.say(party, "prepare", {"group": "A"}, b"")
     assert again == {"trained": False}
     tiny.say(party, "prepare", {"group": "B"}, b"")
-    facts = json.loads((tmp_path / "ada" / "reference.json").read_text())
+    said = json.loads((tmp_path / "ada" / "reference.json").read_text())
+    facts = said["experts"]
+    assert said["run"] == tiny.run_of(scenario)
     assert [(f["client"], f["task"], f["group"], f["origin"], f["n_eval"]) for f in facts] == [
         ("ada", "first", "A", "shared", 7), ("ada", "first", "B", "shared", 7)
     ]  # fmt: skip

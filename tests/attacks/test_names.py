@@ -41,7 +41,6 @@ def _ran(folder: Path, name: str, kept: Path, data: Path) -> Path:
         engine="local",
         out=folder / "out",
         stores=kept / "stores",
-        with_reference=False,
     )
     return folder / "out"
 
