@@ -335,36 +335,6 @@ def test_another_name_of_an_expert_is_no_fresh_budget(how: str, data: Path, tmp_
     assert tags[0] != tags[1], "they are told apart"
 
 
-@pytest.mark.parametrize("how", ["prefix", "recipe", "seed"])
-def test_another_name_of_an_expert_is_no_fresh_budget(how: str, data: Path, tmp_path: Path) -> None:
-    """Attack: the same weights under another prefix or recipe get fresh noise, again and again."""
-    clients, changes = _with_limits(data, max_epsilon=1.0), [{}, {}]
-    share = {**POOL, "epsilon": None, "noise_multiplier": 4.06}
-    if how == "prefix":
-        state = open_setting(tiny.scenario(tmp_path / "look", data), 3).family.encoder().state_dict()
-        save_file({f"visual.{k}": v.contiguous() for k, v in state.items()}, tmp_path / "m.safetensors")
-        clients[0] |= {"checkpoint": {"A": str(tmp_path / "m.safetensors")}}
-        named = [{**clients[0], "prefix": {"A": "visual"}}, *clients[1:]]
-        changes = [{"clients": clients}, {"clients": named}]
-    elif how == "recipe":
-        recipe = {"epochs": 1, "lr": 1e-3, "batch_size": 16}
-        changes = [{"experts": {**recipe, "clip_norm": norm}} for norm in (1e6, 2e6)]
-    else:
-        changes = [{"seed": 3}, {"seed": 4}]
-    first, second = (
-        tiny.scenario(
-            tmp_path / str(n), data,
-            **{"clients": clients, "stages": [{"name": "one", "share": [share]}], **each},
-        )
-        for n, each in enumerate(changes)
-    )  # fmt: skip
-    assert _answers(_party(first, tmp_path / "ada"), ASKED)[0]
-    with pytest.raises(ClientRefused, match=r"all that has left of this client comes to 1\.\d+"):
-        _answers(_party(second, tmp_path / "ada"), ASKED)
-    tags = [entry["expert"] for entry in ClientStore(tmp_path / "ada").entries()]
-    assert tags[0] != tags[1], "they are told apart"
-
-
 # ---------------------------------------------------------------- what the report says
 
 
