@@ -28,6 +28,9 @@ from neulig_fl.errors import InputError
 MOST_MULTIPLIER = 1e9
 """Where the search for a noise multiplier gives up."""
 
+MULTIPLIERS = (1e-100, MOST_MULTIPLIER)
+"""Between which a noise multiplier can be accounted for."""
+
 PRECISION = 1e-6
 """Share by which a multiplier that was searched for may be larger than it has to be."""
 
@@ -48,10 +51,11 @@ class Charge:
 
     def __post_init__(self) -> None:
         noise = self.noise_multiplier
-        if noise is not None and not (math.isfinite(noise) and noise > 0.0):
+        least, most = MULTIPLIERS
+        if noise is not None and not least <= noise <= most:  # NaN is not within them
             raise InputError(
-                f"{self.name}: noise multiplier is {noise}; allowed: a number above 0, "
-                "or none at all for a release without noise"
+                f"{self.name}: noise multiplier is {noise}; allowed: a number from {least:g} to "
+                f"{most:g}, or none at all for a release without noise"
             )
         if self.count < 1:
             raise InputError(f"{self.name}: count is {self.count}; allowed: 1 or more")

@@ -23,9 +23,6 @@ LEFT = (ledger.RELEASE, ledger.REPEAT)
 MOST_RUNS = 20
 """Earlier runs that an account names, the latest; it counts them all."""
 
-NUMBERS = (1e-100, accountant.MOST_MULTIPLIER)
-"""Noise multipliers that an account can hold."""
-
 _MOST_COUNT = 10**9
 _CLOSE = 1e-6
 """Share by which epsilon may differ between two machines' arithmetic."""
@@ -179,7 +176,7 @@ def _is_account(said: object) -> bool:
 def _is_pair(said: object) -> bool:
     if not isinstance(said, list) or len(said) != 2 or type(said[0]) is not float:
         return False
-    least, most = NUMBERS
+    least, most = accountant.MULTIPLIERS
     return least <= said[0] <= most and type(said[1]) is int and 1 <= said[1] <= _MOST_COUNT
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from neulig_fl import expert_account, greeting, ledger, manifest
+from neulig_fl import accountant, expert_account, greeting, ledger, manifest
 from neulig_fl.errors import BadReply, InputError
 from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.greeting import RUN
@@ -197,7 +197,7 @@ def entry_problem(entry: Entry) -> str | None:
 
 def _noise_problem(entry: Entry) -> str | None:
     noise, delta = entry["noise_multiplier"], entry.get("delta")
-    least, most = expert_account.NUMBERS
+    least, most = accountant.MULTIPLIERS
     if not (_number(noise) and least <= noise <= most):
         told = f"claims noise of {str(noise)[:40]!r} times its sensitivity"
         return f"{told}; allowed: a number from {least:g} to {most:g}"

@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 import tiny
 
-from neulig_fl import expert_account, ledger, receipts, runs, scenario_values, verification
+from neulig_fl import (
+    accountant,
+    expert_account,
+    ledger,
+    receipts,
+    runs,
+    scenario_values,
+    verification,
+)
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import BadReply, ScenarioError
 from neulig_fl.policy_models import Limits
@@ -191,7 +199,7 @@ def test_a_report_holds_what_an_account_holds() -> None:
     """Without it an honest account could be one that its report cannot hold."""
     spender = contract.schema()["$defs"]["spender"]["properties"]["experts"]["items"]["properties"]
     noise, _ = spender["noise"]["items"]["prefixItems"]
-    assert (noise["minimum"], noise["maximum"]) == expert_account.NUMBERS
+    assert (noise["minimum"], noise["maximum"]) == accountant.MULTIPLIERS
     assert not receipts.entry_problem(
         {"event": "release", "index": 0, "time": 1.0, "kind": "features", "protection": "gaussian",
          "noise_multiplier": noise["minimum"], "delta": 1e-5}
