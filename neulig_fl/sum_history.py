@@ -356,8 +356,16 @@ def accounts(
         heard = [rows(histories, own, whole, labels, certain=each) for each in (True, False)]
         there = {(labels or {}).get(column, column) for column in (*whole, own)}
         found += [*heard, *([each.among(there) for each in account] for account in heard)]
-    return list({canonical([_said(row) for row in account]): account for account in found}.values())
+    kept: list[list[WeightedSum]] = []
+    for account in found:
+        if not any(_same(account, other) for other in kept):
+            kept.append(account)
+    return kept
 
 
-def _said(row: WeightedSum) -> list[Any]:
-    return [row.statistic, dict(row.weights), dict(row.versions), sorted(row.told or ())]
+def _same(one: Sequence[WeightedSum], other: Sequence[WeightedSum]) -> bool:
+    """Whether two accounts say the same of the same sums."""
+    pairs = zip(one, other, strict=False)
+    return len(one) == len(other) and all(
+        (a, a.versions, a.told) == (b, b.versions, b.told) for a, b in pairs
+    )
