@@ -106,20 +106,25 @@ def _in_columns(weights: Mapping[str, float], columns: Mapping[str, str]) -> dic
 class _Round:
     """What is remembered of one round of a sum."""
 
-    views: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    views: dict[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     seen: dict[str, str] = field(default_factory=dict)
     """Which view each client had."""
     outcomes: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     over: set[str] = field(default_factory=set)
     """Clients whose histories go on after it: they confirm it no more."""
+    texts: dict[int, str] = field(default_factory=dict)
+    """Of views, by identity: what was unpacked of many histories is one object for all."""
 
     def note(self, column: str, event: Event) -> None:
         """Hear one client's event."""
         if event["event"] != OUTCOME:
             self.versions[column] = str(event["expert"])
-            self.seen[column] = canonical(event["sums"])
-            self.views.setdefault(self.seen[column], list(event["sums"]))
+            sums = event["sums"]
+            if id(sums) not in self.texts:
+                self.texts[id(sums)] = canonical(sums)
+            self.seen[column] = self.texts[id(sums)]
+            self.views.setdefault(self.seen[column], sums)
         elif column in self.seen:  # who has put no vector in confirms nothing
             self.outcomes.setdefault(tuple(event["survivors"]), set()).add(column)
 
