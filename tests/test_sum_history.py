@@ -12,7 +12,7 @@ from neulig_fl.ledger import OUTCOME, RELEASE
 from neulig_fl.leverage import MODEL, WeightedSum
 from neulig_fl.policy import Layer
 from neulig_fl.policy_models import Limits, Policy
-from neulig_fl.sum_history import LEFT, Event, Sums, events, rows
+from neulig_fl.sum_history import LEFT, Event, Sums, accounts, events, rows
 
 
 def _entry(number: str, expert: str = "e", **weights: float) -> dict[str, Any]:
@@ -144,6 +144,52 @@ def test_clients_are_called_by_their_names_where_they_are_known() -> None:
     found = rows({"a": [_left("1", a=0.5, b=0.5), _word("1", "a", "b")]}, "a", labels={"a": "ada"})
     assert _weights(found) == [{"ada": 0.5, "b": 0.5}]
     assert dict(found[0].versions) == {"ada": "e"}
+
+
+def test_what_is_known_is_told_in_several_accounts() -> None:
+    """Without it a false history would count as much as what a client knows itself."""
+    mine = [_left("1", a=0.5, b=0.5, c=0.5), _word("1", "a", "b", "c"), _left("2", a=1.0, b=1.0)]
+    theirs = [*mine[:2], _left("3", b=0.25, d=0.25, e=0.25)]
+    histories = {"a": mine, "b": theirs}
+    named = {"a": "ada", "b": "bob"}
+    everyone = {"ada": 0.5, "bob": 0.5, "c": 0.5}
+    own = [everyone]
+    assert [_weights(each) for each in accounts(histories, "a")] == [
+        [{"a": 0.5, "b": 0.5, "c": 0.5}]
+    ]
+    found = [_weights(each) for each in accounts(histories, "a", ("b",), named)]
+    maybe = {"bob": 0.25, "d": 0.25, "e": 0.25}
+    both = {"ada": 0.5, "bob": 0.5}
+    assert found == [own, own, [everyone, maybe], [both], [both, {"bob": 0.25}]]
+    (_, certain, *_) = accounts(histories, "a", ("b",), named)
+    assert certain[0].told == {"ada", "bob"}
+
+
+def test_accounts_that_say_the_same_are_one() -> None:
+    """Without it each check would be made five times over, or an account would be lost."""
+    told = [_left("1", a=0.5, b=0.5), _word("1", "a", "b")]
+    assert len(accounts({"a": told, "b": told}, "a", ("b",))) == 2, "who says so differs"
+    assert len(accounts({"a": [], "b": []}, "a", ("b",))) == 1
+    other = [_left("1", "f", a=0.5, b=0.5), told[1]]
+    versions = [dict(each[0].versions) for each in accounts({"a": told, "b": other}, "a", ("b",))]
+    assert versions == [{"a": "e"}, {"a": "e", "b": "f"}]
+
+
+def test_a_model_that_left_alone_is_a_sum_with_nobody_else() -> None:
+    """Without it others would not know that the mean of all is the last one's."""
+    entry = {"event": RELEASE, "expert": "e", "kind": "parameters", "hash": "h"}
+    noised = {**entry, "noise_multiplier": 1.0}
+    left, word = events([entry, noised], "A")
+    assert rows({"A": [left, word]}, "A")[0].weights == {"A": 1.0}
+    assert sum_history.is_alone(left)
+    assert sum_history.is_alone(word)
+    assert events([entry]) == []
+
+
+def test_names_are_those_that_the_ledger_says() -> None:
+    """Without it a refusal would name a client by its fingerprint."""
+    entries = [_entry("1", ada=1.0, bob=1.0), {"event": RELEASE, "expert": "e"}]
+    assert sum_history.names(entries) == {"ADA": "ada", "BOB": "bob"}
 
 
 # ---------------------------------------------------------------- what one more would tell
