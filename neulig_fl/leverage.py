@@ -71,7 +71,8 @@ class WeightedSum:
         label: what is summed, in words.
         versions: which of its vectors each client put into it, where that is known: another tag for
             another expert of the same client.
-        told: the clients that say so; None where it is known for certain.
+        told: the clients that confirm it; None where it is known for certain.
+        source: round, and one of the ways in which that may have ended: one of them at most is so.
 
     Raises:
         InputError: a weight that is not finite.
@@ -82,6 +83,7 @@ class WeightedSum:
     label: str = field(default="", compare=False)
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     told: Collection[str] | None = field(default=None, compare=False)
+    source: tuple[str, str] = field(default=("", ""), compare=False)
 
     def __post_init__(self) -> None:
         for client, weight in self.weights.items():
@@ -126,13 +128,14 @@ class WeightedSum:
         return math.floor(math.fsum(sizes) ** 2 / math.fsum(x * x for x in sizes) + 0.5)
 
     def borne_out(self, *clients: str) -> bool:
-        """Whether one of these clients says so, or all whose vectors move the sum.
+        """Whether one of these clients says so, or all that have a weight in it.
 
-        A lie about a client needs the word of somebody who was not there, and lacks its own.
+        A lie about a client needs the word of somebody who was not there, and lacks its own. Many
+        rows in which its weight is next to nothing would tell as much as one.
         """
         if self.told is None or any(client in self.told for client in clients):
             return True
-        return all(client in self.told for client in self.participants)
+        return all(client in self.told for client, weight in self.weights.items() if weight)
 
     def among(self, clients: Collection[str]) -> WeightedSum:
         """The sum with the vectors of these clients alone."""
@@ -257,7 +260,8 @@ def known(sums: Sequence[WeightedSum], asked: Sequence[WeightedSum] = ()) -> dic
     by another name, since recipes that differ in a word can train the same expert. Vectors that are
     taken for the same determine more in most cases, and less where two unlike ones would have
     cancelled. So a client's vectors are counted as one, in all sums, and in those that do not
-    contradict the versions in `asked`; and each version by itself.
+    contradict the versions in `asked`; and each version by itself, an unknown one beside no other
+    as that in `asked`.
 
     Args:
         sums: of `joint`.
@@ -272,7 +276,10 @@ def known(sums: Sequence[WeightedSum], asked: Sequence[WeightedSum] = ()) -> dic
     if not any(s.versions for s in sums):
         return found
     apart = leverages(
-        [{f"{s.versions.get(c, '')}\n{c}": w for c, w in s.weights.items()} for s in sums]
+        [
+            {f"{s.versions.get(c) or assumed.get(c, '')}\n{c}": w for c, w in s.weights.items()}
+            for s, assumed in ((s, now if any(s is each for each in same) else {}) for s in sums)
+        ]
     )
     for counted in (leverages([s.weights for s in same]), apart):
         for column, value in counted.items():

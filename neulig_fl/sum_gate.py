@@ -21,11 +21,14 @@ from neulig_fl.gate import Fault, Held, Side
 from neulig_fl.image_sets import ImageSets
 from neulig_fl.leverage import WeightedSum
 from neulig_fl.limits import Candidate
-from neulig_fl.sum_history import Sums
+from neulig_fl.sum_history import Event, Sums
 from neulig_fl.sum_peers import Peers, Statement, column
 from neulig_fl.sum_requests import SumRequest
 from neulig_fl.sum_state import SumInProgress
 from neulig_fl.sum_vectors import weighted
+
+UNKNOWN = "?"
+"""The expert of a client that has not said yet which one it puts in: perhaps a new one."""
 
 
 class SumHoldings(Held, Protocol):
@@ -166,10 +169,20 @@ def meet(side: Side, held: SumInProgress, statements: Mapping[str, Statement]) -
     return replace(held, experts=experts)
 
 
-def statement(side: Side, expert: str) -> Statement:
-    """What a client tells the others of a sum: its history, and which expert it puts in."""
+def statement(side: Side, expert: str, invited: Collection[str]) -> Statement:
+    """What a client tells the others of a sum: its history, and which expert it puts in.
+
+    Args:
+        side: the client.
+        expert: its expert's tag.
+        invited: columns of all clients that the sum asks; of others it tells what it heard.
+
+    Raises:
+        InputError: what it heard of others is damaged.
+    """
     own = column(side.store.identity.public)
-    return Statement(expert, tuple(sum_history.events(side.store.entries(), own)), own)
+    mine = tuple(sum_history.events(side.store.entries(), own))
+    return Statement(expert, mine, own, tuple(Peers(side.store.root).hearsay({*invited, own})))
 
 
 def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str) -> Sums:
@@ -181,10 +194,14 @@ def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str
     store, asked, name, columns = side.store, held.asked, side.client.name, held.columns
     met = [other for other in held.experts if other != name]
     own = columns[name]
-    mine, heard = sum_history.events(store.entries(), own), Peers(store.root).known()
-    if any(map(sum_history.is_alone, mine)):  # its model has left: others' tell nothing more of it
-        heard = {c: [e for e in said if not sum_history.is_alone(e)] for c, said in heard.items()}
-        mine = [event for event in mine if not sum_history.is_alone(event)]
+    peers = Peers(store.root)
+    mine, heard = sum_history.events(store.entries(), own), peers.known()
+    hearsay = [e for e in peers.hearsay([*heard, own]) if e["round"] != asked.round]
+    alone = [event.get("expert") for event in mine if sum_history.is_alone(event)]
+    if alone:  # models that were told before say nothing of this one, or it was told itself
+        now = {} if expert in alone else {columns[n]: tag for n, tag in held.experts.items()}
+        heard = {c: _of_expert(said, now.get(c)) for c, said in heard.items()}
+        mine, hearsay = _of_expert(mine, None), _of_expert(hearsay, None)
     if not met:  # whether an open round went on without it, others will say
         mine, heard = sum_history.settled(mine), {}
     histories = {**heard, own: mine}
@@ -194,11 +211,19 @@ def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str
     }
     labels = sum_history.names(store.entries())
     labels |= {column: client for client, column in columns.items()}
-    past = sum_history.accounts(before, own, [columns[other] for other in met], labels)
+    whole = [columns[other] for other in met]
+    past = sum_history.accounts(before, own, whole, labels, hearsay)
     images = ImageSets(store.root)
-    new = asked.restricted(present).statistics(held.images, {**held.experts, name: expert})
+    experts = {**dict.fromkeys(present, UNKNOWN), **held.experts, name: expert}
+    new = asked.restricted(present).statistics(held.images, experts)
     theirs, _ = policy.max_leverages(side.scenario.clients)
     return Sums(past, new, name, images.overlap, theirs=theirs)
+
+
+def _of_expert(said: Sequence[Event], expert: str | None) -> list[Event]:
+    """A history without the models that left alone, but for those of one expert."""
+    kept = {event["round"] for event in said if expert and event.get("expert") == expert}
+    return [e for e in said if not sum_history.is_alone(e) or e["round"] in kept]
 
 
 def _over(side: Side, asked: SumRequest) -> str | None:

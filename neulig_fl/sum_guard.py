@@ -25,6 +25,9 @@ MOST_DOUBTED = 5
 MOST_DOUBTED_ROWS = 500
 """Doubted rows, beyond which nothing is tried: whoever tells so much would keep a client busy."""
 
+MOST_CELLS = 4 * 10**6
+"""Rows times clients, beyond which nothing is checked, and nothing granted."""
+
 
 def refusal(
     history: Sequence[WeightedSum],
@@ -72,6 +75,9 @@ def refusal(
     """
     if not 0.0 < max_leverage <= 1.0:
         raise InputError(f"max_leverage is {max_leverage}; allowed: above 0, at most 1")
+    clients, rows = {c for s in (*history, *asked) for c in s.weights}, len(history) + len(asked)
+    if len(clients) * rows > MOST_CELLS:
+        return f"sums of {len(clients)} clients in {rows} rows are more than can be checked"
     for old, new in beside(history, asked, overlap):
         offered = new if agreed is None else _like(new, agreed)
         alone, after = known(offered, asked), known([*old, *new], asked)
@@ -92,9 +98,10 @@ def refusal(
 class Doubts:
     """How far sums add to another's vector, whichever part of what is doubted may be true.
 
-    What the same clients tell, and nobody else, is true or false together: who lies hides what it
-    alone could tell. Where too many tell, or too much, none of it is believed where it would excuse
-    a sum, and all where it would forbid one.
+    What the same clients confirm, and nobody else, is true or false together: who lies hides what
+    it alone could tell. A sum that nobody confirms is doubted by itself, and of the ways in which a
+    round may have ended, one is so at most. Where too much is doubted,
+    none of it is believed where it would excuse a sum, and all where it would forbid one.
 
     Args:
         rows: the sums before.
@@ -107,6 +114,9 @@ class Doubts:
     ) -> None:
         self._rows, self._asked = rows, asked
         self._told = [frozenset(row.told or ()) for row in rows]
+        self._groups: list[object] = [
+            told or row.source for row, told in zip(rows, self._told, strict=True)
+        ]
         self._sure = [row.borne_out(client) for row in rows]
         self._found: dict[tuple[bool, ...], list[tuple[_Leverages, _Leverages]]] = {}
 
@@ -136,18 +146,26 @@ class Doubts:
         self, certain: Sequence[bool]
     ) -> Iterator[tuple[list[WeightedSum], list[WeightedSum]]]:
         """The sums that were, for what was known before, and for what will be known after."""
-        doubted = {told for told, sure in zip(self._told, certain, strict=True) if not sure}
+        doubted = {of for of, sure in zip(self._groups, certain, strict=True) if not sure}
         if len(doubted) > MOST_DOUBTED or certain.count(False) > MOST_DOUBTED_ROWS:
             yield list(itertools.compress(self._rows, certain)), list(self._rows)
             return
         for believed in itertools.product((True, False), repeat=len(doubted)):
             lies = set(itertools.compress(doubted, (not one for one in believed)))
             kept = [
-                row
-                for row, told, sure in zip(self._rows, self._told, certain, strict=True)
-                if sure or told not in lies
+                (row, sure)
+                for row, group, sure in zip(self._rows, self._groups, certain, strict=True)
+                if sure or group not in lies
             ]
-            yield kept, kept
+            if _possible([row for row, sure in kept if not sure]):
+                rows = [row for row, _ in kept]
+                yield rows, rows
+
+
+def _possible(rows: Sequence[WeightedSum]) -> bool:
+    """Whether no round would have ended in two ways."""
+    ends = {row.source for row in rows}
+    return len(ends) == len({number for number, _ in ends})
 
 
 _Leverages = Mapping[str, float]

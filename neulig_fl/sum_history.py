@@ -3,11 +3,13 @@
 A client's history is a part of its own ledger: the weights under which its vectors left within
 sums, and who survived. Clients name one another by columns there, short fingerprints of their
 oldest keys, so that a client has one column in all scenarios. What the clients of a sum remember is
-put together (`sum_peers`): a row that any of them knows counts for all.
+put together (`sum_peers`): a row that any of them knows counts for all. What a client heard of
+those who are not there it tells as well; that is hearsay, which nobody who is there can confirm.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -86,6 +88,15 @@ def _alone(entry: Entry, own: str) -> list[Event]:
     return [left, {"event": OUTCOME, "round": number, "survivors": [own]}]
 
 
+def merged(*told: Iterable[Event]) -> list[Event]:
+    """Events of several clients, each once, without the experts: who told them is not kept."""
+    found: dict[str, Event] = {}
+    for event in itertools.chain(*told):
+        bare = event if event["event"] == OUTCOME else {**event, "expert": ""}
+        found.setdefault(canonical(bare), bare)
+    return list(found.values())
+
+
 def settled(said: Sequence[Event]) -> list[Event]:
     """The rounds of a history whose outcomes its client confirmed."""
     known = {event["round"] for event in said if event["event"] == OUTCOME}
@@ -113,6 +124,8 @@ class _Round:
     versions: dict[str, str] = field(default_factory=dict)
     over: set[str] = field(default_factory=set)
     """Clients whose histories go on after it: they confirm it no more."""
+    rumours: dict[Survivors, None] = field(default_factory=dict)
+    """Outcomes by hearsay, in order."""
     texts: dict[int, str] = field(default_factory=dict)
     """Of views, by identity: what was unpacked of many histories is one object for all."""
 
@@ -120,13 +133,22 @@ class _Round:
         """Hear one client's event."""
         if event["event"] != OUTCOME:
             self.versions[column] = str(event["expert"])
-            sums = event["sums"]
-            if id(sums) not in self.texts:
-                self.texts[id(sums)] = canonical(sums)
-            self.seen[column] = self.texts[id(sums)]
-            self.views.setdefault(self.seen[column], sums)
+            self.seen[column] = self._view(event["sums"])
         elif column in self.seen:  # who has put no vector in confirms nothing
             self.outcomes.setdefault(tuple(event["survivors"]), set()).add(column)
+
+    def rumour(self, event: Event) -> None:
+        """Hear one event of somebody who is not there."""
+        if event["event"] != OUTCOME:
+            self._view(event["sums"])
+        else:
+            self.rumours[tuple(event["survivors"])] = None
+
+    def _view(self, sums: Sequence[Mapping[str, Any]]) -> str:
+        if id(sums) not in self.texts:
+            self.texts[id(sums)] = canonical(sums)
+        self.views.setdefault(self.texts[id(sums)], sums)
+        return self.texts[id(sums)]
 
     def settled(self, own: str, invited: Collection[str]) -> Survivors:
         """Who survived, if that is certain.
@@ -143,32 +165,44 @@ class _Round:
                 return named
         return None
 
-    def ends(self, own: str, sure: Collection[str], invited: Collection[str]) -> list[Survivors]:
+    def ends(
+        self, own: str, sure: Collection[str], weights: Mapping[str, float]
+    ) -> list[Survivors]:
         """Who survived, by every account that may be so; None: nobody says, so all may have.
+
+        Where nobody says, the server may have left out those who would hide this client's vector
+        best.
 
         Args:
             own: this client.
             sure: whose histories are told to their ends; its own among them.
-            invited: by one view.
+            weights: of those invited by one view, the largest that each has.
         """
-        certain = self.settled(own, invited)
+        invited, certain = set(weights), self.settled(own, weights)
         if certain is not None:
             return [certain]
-        silent = set(invited) - set(sure) - self.over
+        silent = invited - set(sure) - self.over
         may_be: list[Survivors] = [
             named for named, said in self.outcomes.items() if _enough(said | silent, invited)
         ]
-        return [*may_be, None] if _enough(silent, invited) else may_be
+        may_be += [named for named in self.rumours if named not in may_be]
+        if not _enough(silent, invited):
+            return may_be
+        if own not in self.versions:
+            return [*may_be, None]
+        order = sorted(weights, key=lambda column: (column != own, weights[column], column))
+        fewest = tuple(sorted(order[: len(invited) // 2 + 1]))
+        return [*may_be, None, *([fewest] if fewest not in may_be else [])]
 
-    def told(self, row: WeightedSum, survivors: Survivors, out: Collection[str]) -> set[str]:
+    def told(self, row: WeightedSum, survivors: Survivors) -> set[str]:
         """Who put its vector into this very row, and confirmed this outcome."""
         if survivors is None:
             return set()
         same = {
-            text: any(_row(each, survivors, out) == row for each in view)
+            text: any(_row(each, survivors) == row for each in view)
             for text, view in self.views.items()
         }
-        return {column for column in self.outcomes[survivors] if same[self.seen[column]]}
+        return {column for column in self.outcomes.get(survivors, ()) if same[self.seen[column]]}
 
 
 Survivors = tuple[str, ...] | None
@@ -185,6 +219,7 @@ def rows(
     labels: Mapping[str, str] | None = None,
     *,
     certain: bool = False,
+    hearsay: Sequence[Event] = (),
 ) -> list[WeightedSum]:
     """The sums that some clients remember, each once, with those who say so.
 
@@ -195,6 +230,7 @@ def rows(
             round was not in its sum, and who does not remember its outcome has confirmed none.
         labels: what to call clients in words, by column.
         certain: only those that were made for certain; else all that may have been.
+        hearsay: events of clients that are not there, as others tell them.
 
     Returns:
         In the order in which they are first remembered.
@@ -207,32 +243,60 @@ def rows(
             known.note(column, event)
             if event["round"] != last:  # a client is in one sum at a time
                 known.over.add(column)
+    for event in () if certain else hearsay:
+        rounds.setdefault(event["round"], _Round()).rumour(event)
     found: dict[str, WeightedSum] = {}
     sure = {*whole, own}
     for number, each in rounds.items():
-        for s in _made(each, own, sure, certain):  # two rounds are two sums, also of one weighting
+        for s in _made(
+            number, each, own, sure, certain
+        ):  # two rounds are two sums, also of one weighting
             key = canonical([number, s.statistic, dict(s.weights)])
-            before = found.get(key, s).told or ()
-            found[key] = replace(s, told={*before, *(s.told or ())})
-    return [_named(each, labels or {}) for each in found.values()]
+            before = found.get(key, s)
+            told = {*(before.told or ()), *(s.told or ())}
+            found[key] = replace(before, told=told)
+    return [each if labels is None else _named(each, labels) for each in found.values()]
 
 
-def _made(each: _Round, own: str, sure: Collection[str], certain: bool) -> Iterator[WeightedSum]:
+def _made(
+    number: str, each: _Round, own: str, sure: Collection[str], certain: bool
+) -> Iterator[WeightedSum]:
     """The rows of a round under which sums were made, or may have been, in columns."""
-    out = set(sure) - set(each.versions)
-    for view in each.views.values():
-        invited = {column for row in view for column in row["weights"]}
-        settled = each.settled(own, invited)
-        ends = each.ends(own, sure, invited) if not certain else [settled] if settled else []
+    out = set(sure) - set(each.versions) - {own}
+    own_out = {own} - set(each.versions)  # which it knows for certain
+    for text, view in each.views.items():
+        weights = {c: max(abs(row["weights"].get(c, 0.0)) for row in view) for c in _named_in(view)}
+        settled = each.settled(own, weights)
+        ends = each.ends(own, sure, weights) if not certain else [settled] if settled else []
+        holders = sorted(column for column, seen in each.seen.items() if seen == text)
         for survivors in ends:
-            for row in view:
-                made = _row(row, survivors, out)
+            if own_out & set(survivors or ()):
+                continue  # without its vector nothing was opened
+            for row, gone in itertools.product(view, _gone(out & set(weights), survivors)):
+                made = _row(row, survivors, {*own_out, *gone})
                 versions = {c: each.versions.get(c, "") for c in made.weights}
-                told = each.told(made, survivors, out)
-                yield replace(made, versions={c: v for c, v in versions.items() if v}, told=told)
+                yield replace(
+                    made,
+                    versions={c: version for c, version in versions.items() if version},
+                    told=set() if out & set(survivors or ()) else each.told(made, survivors),
+                    source=(number, f"{holders} {survivors} {sorted(gone)}"),
+                )
 
 
-def _row(row: Mapping[str, Any], survivors: Survivors, out: Collection[str]) -> WeightedSum:
+def _gone(out: Collection[str], survivors: Survivors) -> list[Collection[str]]:
+    """Who may not have been in a sum, of those who do not remember it.
+
+    A sum is not opened without a vector of somebody who is said to have survived. So whoever denies
+    that it was there lies, or there was no sum.
+    """
+    return [out, ()] if out and survivors is None else [()]
+
+
+def _named_in(view: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(column for row in view for column in row["weights"]))
+
+
+def _row(row: Mapping[str, Any], survivors: Survivors, out: Collection[str] = ()) -> WeightedSum:
     """One row with those alone whose vectors were in it."""
     kept = {
         column: weight
@@ -243,13 +307,17 @@ def _row(row: Mapping[str, Any], survivors: Survivors, out: Collection[str]) -> 
 
 
 def _named(row: WeightedSum, labels: Mapping[str, str]) -> WeightedSum:
-    """The row with its clients called as users call them."""
+    """The row with its clients called as users call them; none is called as another's key."""
     return replace(
         row,
-        weights={labels.get(c, c): weight for c, weight in row.weights.items()},
-        versions={labels.get(c, c): version for c, version in row.versions.items()},
-        told={labels.get(c, c) for c in row.told or ()},
+        weights={_called(c, labels): weight for c, weight in row.weights.items()},
+        versions={_called(c, labels): version for c, version in row.versions.items()},
+        told={_called(c, labels) for c in row.told or ()},
     )
+
+
+def _called(column: str, labels: Mapping[str, str]) -> str:
+    return labels.get(column, f"key {column}")
 
 
 def released(entries: Sequence[Entry], number: str) -> Entry | None:
@@ -342,6 +410,7 @@ def accounts(
     own: str,
     whole: Collection[str] = (),
     labels: Mapping[str, str] | None = None,
+    hearsay: Sequence[Event] = (),
 ) -> list[list[WeightedSum]]:
     """The sums before, by several accounts.
 
@@ -354,12 +423,16 @@ def accounts(
         own: the column of the client that asks.
         whole: columns whose histories are told to their ends.
         labels: what to call clients in words, by column.
+        hearsay: events of clients that are not there, as others tell them.
     """
     mine = {own: settled(histories.get(own, ()))}
     found = [rows(mine, own, (), labels)]
     if whole:
-        heard = [rows(histories, own, whole, labels, certain=each) for each in (True, False)]
-        there = {(labels or {}).get(column, column) for column in (*whole, own)}
+        heard = [
+            rows(histories, own, whole, labels, certain=each, hearsay=hearsay)
+            for each in (True, False)
+        ]
+        there = {c if labels is None else _called(c, labels) for c in (*whole, own)}
         found += [*heard, *([each.among(there) for each in account] for account in heard)]
     kept: list[list[WeightedSum]] = []
     for account in found:

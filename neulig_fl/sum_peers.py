@@ -3,19 +3,22 @@
 A server tells each client what it likes, so a client that was left out of one sum does not know it.
 In every sum each client hands the others its history, of which its signed keys hold the digest: all
 have the same, or none takes part. What a client heard of another it keeps, and it refuses a history
-that is shorter or other than the one before.
+that is shorter or other than the one before. It hands on what it heard of those who are not asked,
+so that a chain of sums is known where its ends meet.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import key_files, strict_json
+from neulig_fl import key_files, strict_json, sum_history
 from neulig_fl.errors import InputError
 from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.keys import PublicIdentity
@@ -26,6 +29,11 @@ from neulig_fl.sum_history import LEFT, Event
 _FOLDER = "peers"
 _KEYS = "keys.json"
 _HISTORIES = "histories.json"
+_HEARSAY = "hearsay"
+"""Where the file keeps what was heard through others; no column is called so."""
+
+_COLUMN = re.compile(r"[0-9a-f]{16}")
+_FIELDS = {"expert", "events", "column", "heard"}
 _MOST_TEXT = 200
 
 
@@ -43,22 +51,23 @@ class Statement:
         events: its history.
         column: what it is called in histories. A server that keeps its hand-overs back would have
             others call it otherwise.
+        heard: what it heard of clients that this sum does not ask, and they of others.
     """
 
     expert: str
     events: tuple[Event, ...]
     column: str = ""
+    heard: tuple[Event, ...] = ()
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of the statement; the client signs it with its keys for the sum."""
-        said = {"expert": self.expert, "events": list(self.events), "column": self.column}
-        return hashlib.sha256(canonical(said).encode()).digest()
+        return hashlib.sha256(canonical(self.to_body()).encode()).digest()
 
     def to_body(self) -> dict[str, Any]:
         """As it travels from the client."""
-        events = [dict(event) for event in self.events]
-        return {"expert": self.expert, "events": events, "column": self.column}
+        events, heard = ([dict(event) for event in each] for each in (self.events, self.heard))
+        return {"expert": self.expert, "events": events, "column": self.column, "heard": heard}
 
     @staticmethod
     def read(body: object) -> Statement:
@@ -67,12 +76,17 @@ class Statement:
         Raises:
             InputError: it is no such statement.
         """
-        if not isinstance(body, dict) or set(body) != {"expert", "events", "column"}:
+        if not isinstance(body, dict) or set(body) != _FIELDS:
             raise _wrong("a client's history is missing or malformed")
         named = _is_text(body["expert"]) and _is_text(body["column"])
-        if not isinstance(body["events"], list) or not named:
+        lists = [body["events"], body["heard"]]
+        if not named or not all(isinstance(each, list) for each in lists):
             raise _wrong("a client's history is malformed")
-        return Statement(body["expert"], tuple(map(_event, body["events"])), body["column"])
+        events, heard = (tuple(map(_event, each)) for each in lists)
+        told = Counter((event["event"], event["round"]) for event in events)
+        if any(count > 1 for count in told.values()):  # a vector leaves once, for one outcome
+            raise _wrong("a client's history tells a round twice")
+        return Statement(body["expert"], events, body["column"], heard)
 
 
 def packed(statements: Mapping[str, Statement]) -> dict[str, Any]:
@@ -82,15 +96,20 @@ def packed(statements: Mapping[str, Statement]) -> dict[str, Any]:
         statements: by client's name.
     """
     table: dict[str, int] = {}
-    said: dict[str, Any] = {}
-    for name, statement in statements.items():
-        places = []
-        for event in statement.events:
-            common = canonical({k: v for k, v in event.items() if k != "expert"})
-            places.append([table.setdefault(common, len(table)), event.get("expert")])
-        said[name] = {
-            "expert": statement.expert, "events": places, "column": statement.column
-        }  # fmt: skip
+
+    def place(event: Event) -> int:
+        common = canonical({k: v for k, v in event.items() if k != "expert"})
+        return table.setdefault(common, len(table))
+
+    said = {
+        name: {
+            "expert": each.expert,
+            "events": [[place(event), event.get("expert")] for event in each.events],
+            "column": each.column,
+            "heard": [[place(event), event.get("expert")] for event in each.heard],
+        }
+        for name, each in statements.items()
+    }
     return {"events": [json.loads(text) for text in table], "clients": said}
 
 
@@ -107,11 +126,16 @@ def unpacked(body: object) -> dict[str, Statement]:
 
 
 def _unpacked(said: Any, body: Any) -> Statement:
-    events = []
-    for place, expert in said["events"]:
-        common = body["events"][place]
-        events.append(common if common["event"] == OUTCOME else {**common, "expert": expert})
-    return Statement.read({**said, "events": events})
+    def events(places: Any) -> list[Any]:
+        found = []
+        for place, expert in places:
+            common = body["events"][place]
+            found.append(common if common["event"] == OUTCOME else {**common, "expert": expert})
+        return found
+
+    return Statement.read(
+        {**said, "events": events(said["events"]), "heard": events(said["heard"])}
+    )
 
 
 def _event(said: object) -> Event:
@@ -166,12 +190,34 @@ class Peers:
         Raises:
             InputError: the file is damaged; without it a history could be cut unseen.
         """
+        return {name: each.events for name, each in self._heard().items() if name != _HEARSAY}
+
+    def hearsay(self, but: Collection[str]) -> list[Event]:
+        """All that was heard of clients, and of others through them, but for some of them.
+
+        Args:
+            but: columns of those who tell themselves.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        said = self._heard()
+        of = [each.events for name, each in said.items() if name not in {*but, _HEARSAY}]
+        through = said[_HEARSAY].heard if _HEARSAY in said else ()
+        return sum_history.merged(*of, through)
+
+    def _heard(self) -> dict[str, Statement]:
         try:
-            said = strict_json.parsed((self._folder / _HISTORIES).read_bytes())
-            return {column: each.events for column, each in unpacked(said).items()}
+            if any(_COLUMN.fullmatch(path.name) for path in self._folder.iterdir()):
+                raise _wrong("what it heard of others' histories is of an earlier version")
+            return unpacked(strict_json.parsed((self._folder / _HISTORIES).read_bytes()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, InputError):
+        except (OSError, ValueError):
+            raise _wrong("what it heard of others' histories is damaged") from None
+        except InputError as error:
+            if "earlier version" in str(error):
+                raise
             raise _wrong("what it heard of others' histories is damaged") from None
 
     def believe(self, keys: Mapping[str, str], by_owner: bool) -> None:
@@ -216,16 +262,19 @@ class Peers:
         Raises:
             InputError: a history is shorter or other than one heard before; nothing is kept.
         """
-        before = self.known()
+        before = self._heard()
         for name, statement in statements.items():
-            told = list(before.get(name, ()))
-            if list(statement.events[: len(told)]) != told:
+            told = before[name].events if name in before else ()
+            if statement.events[: len(told)] != told:
                 raise _wrong("a client's history is shorter or other than one heard before")
-        after = {**before, **{name: each.events for name, each in statements.items()}}
+        through = before[_HEARSAY].heard if _HEARSAY in before else ()
+        heard = sum_history.merged(through, *(each.heard for each in statements.values()))
+        after = {**before, **{n: Statement("", each.events, n) for n, each in statements.items()}}
+        if heard:
+            after[_HEARSAY] = Statement("", (), _HEARSAY, tuple(heard))
         if after != before:
-            said = {name: Statement("", tuple(told), name) for name, told in after.items()}
             key_files.private_folder(self._folder)
-            write_atomically(self._folder / _HISTORIES, canonical(packed(said)), PRIVATE)
+            write_atomically(self._folder / _HISTORIES, canonical(packed(after)), PRIVATE)
 
 
 def _wrong(problem: str) -> InputError:

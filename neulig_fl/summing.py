@@ -80,7 +80,9 @@ class Summing:
         holdings = self.holdings(asked.request)
         terms, tag = self._terms(asked, holdings), store.tag("expert", holdings.expert)
         vector = Weighed(4 * terms.entries, asked.rows(holdings.rows_by_task), tag)
-        said = sum_gate.statement(self.side, tag)
+        with sum_gate.refusing(self.side, asked):
+            columns = [sum_peers.column(each) for each in known.values()]
+            said = sum_gate.statement(self.side, tag, columns)
         sign = sum_keys.signer(store.identity)
         state, sent = secure_sum.advertise(terms, self.side.client.name, sign, said.digest)
         held = SumInProgress(

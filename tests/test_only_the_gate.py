@@ -52,7 +52,7 @@ REPLIES = {
     (PARTY, "Party"): {
         "answer": {
             "(self._hello(body), b'')",
-            "(self._prepare(gate.understood_group(side, asked)), b'')",
+            "(self._prepare(gate.understood_group(side, asked), opening.run), b'')",
             "self._release(side, asked, payload)",
             "self._sum(side, asked, payload)",
             "(self._close(side, asked, payload), b'')",

@@ -68,6 +68,48 @@ def test_a_long_lie_takes_no_longer_than_a_short_one(
     assert len(calls) <= 6
 
 
+def test_weights_next_to_nothing_bear_nothing_out() -> None:
+    """Attack: 1,200 rows in which ada weighs a millionth make ada known, by eve's word alone."""
+    lies = [
+        _row("eve", told=("eve",), ada=sign * (9.9e-7 - n * 1e-12))
+        for n in range(100)
+        for sign in (1, -1)
+    ]
+    assert not any(lie.borne_out("bob", "ada") for lie in lies)
+    before = [_row("ada", "bob", "cyd", told=("cyd",)), *lies]
+    assert refusal(before, [_row("bob", "cyd")], "bob", LIMIT) is not None
+
+
+def test_what_nobody_confirms_is_doubted_by_itself() -> None:
+    """Attack: a lie that nobody confirms excuses a sum that nobody confirmed, but that was made."""
+    before = replace(_row("ada", "bob", "cyd", told=()), source=("1", "all"))
+    lie = replace(_row("ada", told=()), source=("2", "all"))
+    assert refusal([before, lie], [_row("bob", "cyd")], "bob", LIMIT) is not None
+
+
+def test_a_round_ends_in_one_way() -> None:
+    """Without it two ways in which a sum may have ended would single out who was in one of them."""
+    ends = [
+        replace(_row("ada", "cyd", "dan", "eve", told=("dan",)), source=("1", "some")),
+        replace(_row("ada", "bob", "cyd", "dan", "eve", told=()), source=("1", "all")),
+    ]
+    asked = [_row("bob", "fay")]
+    assert refusal(ends, asked, "gus", 0.6) is None, "five ninths of fay at most"
+    apart = [replace(each, source=(str(n), "")) for n, each in enumerate(ends)]
+    reason = refusal(apart, asked, "gus", 0.6)
+    assert reason is not None, "of two rounds both may be so, and tell bob"
+    assert "'fay'" in reason
+
+
+def test_more_than_can_be_checked_is_refused_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a liar's history of many sums of many clients would take hours."""
+    monkeypatch.setattr(sum_guard, "MOST_CELLS", 12)
+    few = [_row("ada", "bob", "cyd") for _ in range(3)]
+    assert refusal(few, [_row("ada", "bob", "cyd")], "ada", LIMIT) is None
+    reason = refusal([*few, *few], [_row("ada", "bob", "cyd")], "ada", LIMIT)
+    assert reason == "sums of 3 clients in 7 rows are more than can be checked"
+
+
 def test_a_doubted_sum_that_leaves_a_vector_at_its_limit_is_no_reason() -> None:
     """Without it one lie would refuse what is within all limits, by a rounding error."""
     before = _row("ada", "bob", "cyd", "dan", told=("bob",))

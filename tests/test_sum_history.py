@@ -79,18 +79,36 @@ def test_who_does_not_remember_a_round_was_not_in_it() -> None:
     """Without it a client whose vector was lost on its way would count as a part of the sum."""
     view = {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.5, "e": 0.5}
     told = {"a": [_left("1", **view)], "b": []}
-    assert _weights(rows(told, "a", whole=("b",))) == [dict.fromkeys("acde", 0.5)]
-    assert _weights(rows(told, "a")) == [view]
+    without, fewest = dict.fromkeys("acde", 0.5), dict.fromkeys("abc", 0.5)
+    assert _weights(rows(told, "a", whole=("b",))) == [without, view, fewest], "unless b lies"
+    assert _weights(rows(told, "a")) == [view, fewest]
     mine = {"b": [_left("1", a=0.5, b=0.5, c=0.5, d=0.5)]}
-    assert _weights(rows(mine, "a")) == [dict.fromkeys("bcd", 0.5)], "it knows itself"
+    found = [dict.fromkeys("bcd", 0.5)]
+    assert _weights(rows(mine, "a")) == found, "it knows itself"
+    mine["b"].append(_word("1", "a", "b", "c"))
+    assert _weights(rows(mine, "a")) == found, "without its vector nothing was opened"
+
+
+def test_who_denies_that_it_was_in_a_sum_makes_it_doubted() -> None:
+    """Without it two clients that forget a sum would make others believe in one of fewer."""
+    told: dict[str, list[Event]] = {
+        each: [_left("1", **dict.fromkeys("abcde", 1.0)), _word("1", *"abcde")] for each in "abc"
+    }
+    assert [set(r.told or ()) for r in rows(told, "a", "bc")] == [{"a", "b", "c"}]
+    told |= {"d": [], "e": []}
+    for certain in (True, False):
+        (found,) = rows(told, "a", "bcde", certain=certain)
+        assert set(found.weights) == set("abcde")
+        assert found.told == set()
 
 
 def test_a_round_that_too_few_can_have_confirmed_was_never_opened() -> None:
     """Without it every sum that failed would count against the next ones."""
     view = dict.fromkeys("abcd", 0.3)
+    fewest = dict.fromkeys("abc", 0.3)
     told: dict[str, list[Event]] = {each: [_left("1", **view)] for each in "abcd"}
     assert rows(told, "a", whole="b") == [], "only c and d may have confirmed it"
-    assert _weights(rows(told, "a")) == [view], "b, c and d may"
+    assert _weights(rows(told, "a")) == [view, fewest], "b, c and d may"
     told["b"].append(_word("1", "a", "b", "c"))
     assert _weights(rows(told, "a", whole="b")) == [dict.fromkeys("abc", 0.3)]
     assert rows(told, "a", whole="bc") == []
@@ -101,7 +119,8 @@ def test_what_few_say_of_an_outcome_counts_beside_what_would_hold_without_it() -
     view = dict.fromkeys("abcd", 0.3)
     told: dict[str, list[Event]] = {each: [_left("1", **view)] for each in "abcd"}
     told["d"].append(_word("1", "c", "d"))
-    assert _weights(rows(told, "a")) == [{"c": 0.3, "d": 0.3}, view]
+    fewest = dict.fromkeys("abc", 0.3)
+    assert _weights(rows(told, "a")) == [{"c": 0.3, "d": 0.3}, view, fewest]
     assert _weights(rows(told, "d")) == [{"c": 0.3, "d": 0.3}], "it confirmed that itself"
     for each in "bc":
         told[each].append(_word("1", "a", "b", "c"))
@@ -120,10 +139,13 @@ def test_each_row_says_who_tells_it() -> None:
         told[each].append(_word("1", "a", "b", "c"))
     told["d"] = [_left("1", **lie), _word("1", "a", "d"), _word("2", "a")]
     found = {tuple(row.weights): row for row in rows(told, "e", labels={"a": "ada"})}
-    assert set(found) == {("ada", "b", "c"), ("ada", "d")}
-    assert found["ada", "b", "c"].told == {"ada", "b"}, "c has not confirmed it"
-    assert found["ada", "d"].told == {"d"}
-    assert [r.told for r in rows({"c": told["c"]}, "e", "e")] == [set()], "nobody confirmed it"
+    assert set(found) == {("ada", "key b", "key c"), ("ada", "key d")}
+    assert found["ada", "key b", "key c"].told == {"ada", "key b"}, "c has not confirmed it"
+    assert found["ada", "key d"].told == {"key d"}
+    unsaid = rows({"c": told["c"]}, "c")
+    assert [r.told for r in unsaid] == [set(), set()], "nobody confirmed it"
+    assert {r.source[0] for r in unsaid} == {"1"}
+    assert unsaid[0].source != unsaid[1].source, "the round ended in one way"
 
 
 def test_a_view_that_was_made_up_hides_no_other() -> None:
@@ -142,8 +164,10 @@ def test_a_view_that_was_made_up_hides_no_other() -> None:
 def test_clients_are_called_by_their_names_where_they_are_known() -> None:
     """Without it a refusal would name a fingerprint."""
     found = rows({"a": [_left("1", a=0.5, b=0.5), _word("1", "a", "b")]}, "a", labels={"a": "ada"})
-    assert _weights(found) == [{"ada": 0.5, "b": 0.5}]
+    assert _weights(found) == [{"ada": 0.5, "key b": 0.5}]
     assert dict(found[0].versions) == {"ada": "e"}
+    found = rows({"a": [_left("1", a=0.5, b=0.5), _word("1", "a", "b")]}, "a", labels={"a": "b"})
+    assert set(found[0].weights) == {"b", "key b"}, "a name is no fingerprint"
 
 
 def test_what_is_known_is_told_in_several_accounts() -> None:
@@ -152,17 +176,41 @@ def test_what_is_known_is_told_in_several_accounts() -> None:
     theirs = [*mine[:2], _left("3", b=0.25, d=0.25, e=0.25)]
     histories = {"a": mine, "b": theirs}
     named = {"a": "ada", "b": "bob"}
-    everyone = {"ada": 0.5, "bob": 0.5, "c": 0.5}
+    everyone = {"ada": 0.5, "bob": 0.5, "key c": 0.5}
     own = [everyone]
     assert [_weights(each) for each in accounts(histories, "a")] == [
         [{"a": 0.5, "b": 0.5, "c": 0.5}]
     ]
     found = [_weights(each) for each in accounts(histories, "a", ("b",), named)]
-    maybe = {"bob": 0.25, "d": 0.25, "e": 0.25}
+    maybe = {"bob": 0.25, "key d": 0.25, "key e": 0.25}
     both = {"ada": 0.5, "bob": 0.5}
     assert found == [own, own, [everyone, maybe], [both], [both, {"bob": 0.25}]]
     (_, certain, *_) = accounts(histories, "a", ("b",), named)
     assert certain[0].told == {"ada", "bob"}
+
+
+def test_hearsay_counts_where_nobody_who_is_there_knows_better() -> None:
+    """Without it a chain of sums would be whole in nobody's memory."""
+    view = dict.fromkeys("abc", 1.0)
+    hearsay = [_left("1", "", **view), _word("1", "a", "b", "c")]
+    assert _weights(rows({"d": []}, "d", hearsay=hearsay)) == [view]
+    assert rows({"d": []}, "d", hearsay=hearsay)[0].told == set(), "it excuses nothing"
+    assert rows({"d": []}, "d", certain=True, hearsay=hearsay) == []
+    known: dict[str, list[Event]] = {
+        each: [_left("1", **view), _word("1", "a", "b")] for each in "ab"
+    }
+    assert _weights(rows(known, "a", "b", hearsay=hearsay)) == [{"a": 1.0, "b": 1.0}]
+    found = accounts({"d": [], "e": []}, "d", ("e",), hearsay=hearsay)
+    assert [_weights(each) for each in found] == [[], [view], [{}]]
+
+
+def test_what_is_told_on_is_told_once_and_without_experts() -> None:
+    """Without it what a client hands on would grow with the number of those who told it."""
+    one, other = _left("1", "x", a=1.0), _left("1", "y", a=1.0)
+    assert sum_history.merged([one, _word("1", "a")], [other]) == [
+        _left("1", "", a=1.0),
+        _word("1", "a"),
+    ]
 
 
 def test_accounts_that_say_the_same_are_one() -> None:

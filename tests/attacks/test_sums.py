@@ -7,6 +7,7 @@ algebra over sums of which each alone was harmless.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,10 @@ def test_three_sums_of_which_nobody_saw_all_are_put_together(data: Path, tmp_pat
     five = hand.again(uniform(*SIX[:5])).until("advertise")
     for name in SIX[:5]:
         refused(
-            five, "share", name, f"leverage of client '(fay|{_column(hand, 'fay')})' .* be 1.000"
+            five,
+            "share",
+            name,
+            f"leverage of client '(fay|key {_column(hand, 'fay')})' .* be 1.000",
         )
 
 
@@ -146,7 +150,7 @@ def test_what_was_heard_of_others_is_kept_for_later_sums(data: Path, tmp_path: P
     hand.again(uniform("ada", "bob", "dan", "eve", "fay")).until("reveal")  # ada tells of the first
     last = hand.again(uniform("dan", "eve", "fay")).until("advertise")
     for name in ("dan", "eve", "fay"):
-        refused(last, "share", name, f"leverage of client '{_column(hand, 'cyd')}' .* be 1.000")
+        refused(last, "share", name, f"leverage of client 'key {_column(hand, 'cyd')}' .* be 1.000")
 
 
 # ---------------------------------------------------------------- histories that lie
@@ -205,8 +209,8 @@ def test_a_false_history_excuses_no_sum(
     }
     honest = sum_gate.statement
 
-    def statement(side: Side, expert: str) -> Statement:
-        said = honest(side, expert)
+    def statement(side: Side, expert: str, invited: Collection[str]) -> Statement:
+        said = honest(side, expert, invited)
         if side.client.name != "eve" or lie not in rows:
             return said
         number, weights, survivors = rows[lie]
@@ -218,7 +222,7 @@ def test_a_false_history_excuses_no_sum(
     monkeypatch.setattr(sum_gate, "statement", statement)
     last = first.again(uniform("dan", "eve", "fay")).until("advertise")
     for name in ("dan", "fay"):
-        refused(last, "share", name, f"leverage of client '{columns['ada']}' .* be 0.667")
+        refused(last, "share", name, f"leverage of client '(eve|key {columns['ada']})' .* be 0.667")
 
 
 def test_what_was_heard_and_cannot_be_read_stops_sums(hand: Hand) -> None:
@@ -240,7 +244,8 @@ def test_a_history_tells_rows_and_nothing_else(hand: Hand) -> None:
     hand.until("reveal")
     said = hand.again([Part(None, MEAN)]).until("advertise").histories()["ada"].to_body()
     left, outcome = said["events"]
-    assert set(said) == {"expert", "events", "column"}
+    assert set(said) == {"expert", "events", "column", "heard"}
+    assert said["heard"] == [], "all whom it heard tell themselves"
     assert set(left) == {"event", "round", "expert", "sums"}
     assert set(outcome) == {"event", "round", "survivors"}
     assert [set(row) for row in left["sums"]] == [{"of", "weights"}]
