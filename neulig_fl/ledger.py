@@ -232,8 +232,9 @@ def read(path: Path) -> list[Entry]:
     found = found or fault(entries, checked=len(earlier))
     if found is not None:
         raise RunError(
-            f"ledger {path}: entry {found.index} {found.what}; put the backup back: without its "
-            "ledger a client does not know what it released, and so releases nothing",
+            f"ledger {path}: entry {found.index} {found.what}; put back a copy of the whole "
+            "store, if it is the latest: without its ledger a client does not know what it "
+            "released, and so releases nothing",
             public_reason="its ledger is damaged",
         )
     _remember(path, version, whole[size:], known, tuple(entries))

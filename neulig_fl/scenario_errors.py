@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from neulig_fl.errors import ScenarioError, nearest, plain
-from neulig_fl.scenario_values import MOMENT, PUBLIC_KEY, SLUG, SLUG_WORDS, TEMPLATE
+from neulig_fl.scenario_values import DIGEST, MOMENT, PUBLIC_KEY, SLUG, SLUG_WORDS, TEMPLATE
 from neulig_fl.yaml_source import Source, Steps
 
 MOST_SHOWN = 20
@@ -26,6 +26,7 @@ _PATTERNS = {
     SLUG: SLUG_WORDS,
     TEMPLATE: "text with one {} where the class name goes",
     PUBLIC_KEY: "a public key as a run's trust.json has it: ed25519: and 43 characters",
+    DIGEST: "64 hex digits, as `neulig-fl check FILE --hash` prints them",
     MOMENT: "a date (2027-03-31), or a date-time with its zone (2027-03-31T18:00:00Z)",
 }
 _LONGEST_STEP = 100

@@ -27,7 +27,8 @@ LOG_END = 200_000
 _MARK = re.compile(r"\bat client '([^']+)'$")
 """What `flower_io.at_client` writes below an error."""
 
-KEPT = "trained experts are kept in the cache; the same command goes on from there"
+CACHED = "trained experts are kept in the cache"
+KEPT = f"{CACHED}; the same command goes on from there"
 
 
 def run(
@@ -116,7 +117,7 @@ def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> l
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
     """Add to whatever ends a run where its log is, and what is kept."""
-    from neulig_fl.errors import NeuligError
+    from neulig_fl.errors import ClientRefused, InputError, NeuligError
     from neulig_fl.files import open_privately
 
     try:
@@ -129,7 +130,10 @@ def _explained(folder: Path) -> Iterator[None]:
         error.args = (with_reason(str(error), log),)
         if log.is_file() and str(log) not in str(error):
             error.add_note(f"the log is {log}")
-        error.add_note(_kept(folder))
+        if isinstance(error, ClientRefused):  # it would refuse the same again
+            error.add_note(CACHED)
+        elif not isinstance(error, InputError):
+            error.add_note(_kept(folder))
         raise
     except Exception as error:
         log = _log(folder)

@@ -62,10 +62,12 @@ def verify(
     """
     from neulig_fl.cli.exits import FAILED, say_error
     from neulig_fl.consoles import PlainConsole
-    from neulig_fl.errors import RunError
+    from neulig_fl.errors import InputError, RunError
     from neulig_fl.report.figures import plain
     from neulig_fl.verification import verify as verified
 
+    if stores is not None and not stores.is_dir():
+        raise InputError(f"--stores {stores}: no such folder; give the one that `run --stores` had")
     found = verified(run, _pins(trust), stores)
     if as_json:
         echo_json(_record(found), indent=2)

@@ -33,6 +33,15 @@ def test_a_rotated_key_is_another_and_keeps_the_old_pin(line: Line, tmp_path: Pa
     assert key_files.identity(tmp_path).public.lineage == (before, after)
 
 
+def test_a_store_is_no_folder_of_keys(line: Line, tmp_path: Path) -> None:
+    """Without it a user who names the store would pin a key that was made just now."""
+    key = line("keys", tmp_path / "ada" / "keys").out
+    found = line("keys", tmp_path / "ada")
+    assert found.code == 2
+    assert f"its keys lie in {tmp_path / 'ada' / 'keys'}" in found.err.replace("\n", "")
+    assert line("keys", tmp_path / "ada" / "keys").out == key
+
+
 def test_keys_that_others_can_read_are_an_error(line: Line, tmp_path: Path) -> None:
     """Without it a key that has leaked would be told as one to pin."""
     line("keys", tmp_path)

@@ -17,7 +17,7 @@ from command_line import Line
 
 from neulig_fl import engines, runs
 from neulig_fl.cli.run import with_reason
-from neulig_fl.errors import BadReply
+from neulig_fl.errors import BadReply, ClientRefused, InputError, NeuligError
 from neulig_fl.flower_io import at_client
 
 
@@ -155,6 +155,31 @@ def test_an_interrupted_run_says_what_is_kept(
         word,
         "trained experts are kept in the cache; the same command goes on from there",
     ]
+
+
+@pytest.mark.parametrize(
+    ("problem", "advice"),
+    [
+        (InputError("a wrong value"), []),
+        (ClientRefused("a rule"), ["trained experts are kept in the cache"]),
+    ],
+)
+def test_what_would_fail_again_is_not_advised(
+    line: Line,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: NeuligError,
+    advice: list[str],
+) -> None:
+    """Without it a user would repeat a command that a policy refuses."""
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(engines, "run", stopped)
+    ended = line("run", tiny.write(tmp_path, data), "--engine", "local")
+    assert [each for each in ended.err.splitlines() if "cache" in each] == advice
 
 
 def test_after_some_seeds_another_folder_is_advised(

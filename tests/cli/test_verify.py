@@ -58,6 +58,13 @@ def test_an_honest_run(line: Line, honest: Path) -> None:
     assert any("engine, reference, seconds.total" in each for each in unchecked)
 
 
+def test_stores_that_are_not_there_are_an_error(line: Line, honest: Path) -> None:
+    """Without it ledgers would seem to have been looked at."""
+    ended = line("verify", honest, "--stores", honest / "nosuch")
+    assert ended.code == 2
+    assert "no such folder" in ended.err
+
+
 def test_what_was_not_looked_at_is_said(line: Line, run: Path) -> None:
     """Without it a server's folder alone would look as if the clients had confirmed it."""
     shutil.rmtree(run / "clients")
