@@ -150,6 +150,7 @@ def _run_seed(
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
+    engines.set_aside(folder)
     read = opened.scenario
     one = opened.resolved.model_copy(update={"seed": seed, "seeds": None})
     scenario_file = folder / "scenario.json"

@@ -6,6 +6,7 @@ job's scenario needs until the server app has written `outcome.json`, or raises 
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,20 @@ def forget(out: Path) -> None:
     """Take away what an earlier run left, so that it is not mistaken for this one's."""
     for name in _LEFT:
         (out / name).unlink(missing_ok=True)
+
+
+def set_aside(out: Path) -> None:
+    """Move what a run that did not end left into `ended-N`: its receipts show what clients gave."""
+    receipts = out / manifest.RECEIPTS
+    if not receipts.is_file() or not receipts.stat().st_size:
+        return
+    target = next(
+        path for path in (out / f"ended-{n}" for n in itertools.count(1)) if not path.exists()
+    )
+    target.mkdir(mode=0o700)
+    for name in (*_LEFT, manifest.SCENARIO):
+        if (out / name).exists():
+            (out / name).rename(target / name)
 
 
 def conclude(out: Path) -> None:

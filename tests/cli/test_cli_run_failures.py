@@ -157,6 +157,30 @@ def test_an_interrupted_run_says_what_is_kept(
     ]
 
 
+def test_the_receipts_of_a_run_that_failed_are_kept(
+    line: Line, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the next run would take away the proof of what clients gave in this one."""
+
+    def raising(asked: dict[str, Any], reply: tiny.Reply) -> tiny.Reply:
+        raise ZeroDivisionError(f"no {asked['kind']} of {len(reply)}")
+
+    out = tmp_path / "out"
+    said = ["run", tiny.write(tmp_path, data), "--engine", "local", "--out", out]
+    with monkeypatch.context() as broken:
+        tiny.spoiled(broken, "bob", "parameters", raising)
+        assert line(*said).code == 1
+    receipts = (out / "receipts.jsonl").read_bytes()
+    assert receipts
+    assert line(*said).code == 0
+    assert (out / "ended-1" / "receipts.jsonl").read_bytes() == receipts
+    assert (out / "receipts.jsonl").read_bytes() != receipts
+    assert not (out / "ended-2").exists()
+    ended = line("verify", out / "ended-1", "--stores", out / "clients")
+    assert ended.code == 0, ended.err
+    assert line("verify", out).code == 0
+
+
 @pytest.mark.parametrize(
     ("problem", "advice"),
     [
