@@ -107,6 +107,11 @@ def test_which_kinds_have_rows(kind: str) -> None:
             _record(protection="secure-sum", claims=Claims(leverage=0.1)),
             "min_group_size 3: how many clients the sum has is not known",
         ),
+        (
+            {},
+            _record(protection="secure-sum", claims=Claims(leverage=0.1, group_size=3)),
+            "max_sums 64: how many sums it has been in is not known",
+        ),
     ],
 )  # fmt: skip
 def test_what_a_limit_needs_and_nobody_says_is_refused(
@@ -200,6 +205,14 @@ def test_noise_adds_up_over_all_that_has_left() -> None:
         "limit max_epsilon 1: with this record all that has left of this client comes to 1."
     )
     assert found.endswith("at delta 1e-05")
+
+
+def test_an_epsilon_that_is_met_is_not_exceeded() -> None:
+    """Without it a stage that asks for just what a policy allows would be refused."""
+    epsilon = accountant.spent([Charge("features", 3.0)], 1e-5).epsilon
+    record = _record(protection="gaussian", claims=_noise(3.0))
+    assert limits.refusal(Limits(max_epsilon=epsilon), [], record) is None
+    assert limits.refusal(Limits(max_epsilon=math.nextafter(epsilon, 0.0)), [], record)
 
 
 def test_one_release_without_noise_ends_every_epsilon() -> None:
