@@ -1069,3 +1069,15 @@ def test_a_node_config_that_names_no_policy_file_releases_nothing(
     context = Context(1, 1, {"partition-id": 0, "policy": said}, RecordDict(), CONFIG)
     assert client_config(context).policy is not None
     assert client_config(Context(1, 1, {"partition-id": 0}, RecordDict(), CONFIG)).policy is None
+
+
+def test_the_question_for_the_end_of_a_ledger_brings_nothing_else(
+    data: Path, tmp_path: Path
+) -> None:
+    """Without it a message that is read by no rule would be answered all the same."""
+    scenario = tiny.scenario(tmp_path, data)
+    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
+    for body, payload in (({"more": 1}, b""), ({}, b"x")):
+        with pytest.raises(ClientRefused, match="not one that neulig-fl makes"):
+            tiny.say(party, "close", body, payload)
+    assert tiny.say(party, "close", {})[1] == b""
