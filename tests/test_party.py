@@ -315,7 +315,9 @@ def test_a_client_whose_ledger_is_damaged_releases_nothing(
     file = ClientStore(tmp_path / "ada").ledger_file
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(lines[1])
-    with pytest.raises(RunError, match="entry 0 says that it is entry 1; put back a copy of the whole store") as caught:
+    with pytest.raises(
+        RunError, match="entry 0 says that it is entry 1; put back a copy of the whole store"
+    ) as caught:
         _ask(_party(scenario, tmp_path), "features", "evaluation")
     assert caught.value.public_reason == "its ledger is damaged"
 
