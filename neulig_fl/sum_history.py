@@ -248,9 +248,8 @@ def rows(
     found: dict[str, WeightedSum] = {}
     sure = {*whole, own}
     for number, each in rounds.items():
-        for s in _made(
-            number, each, own, sure, certain
-        ):  # two rounds are two sums, also of one weighting
+        # Two rounds are two sums, also under the same weights.
+        for s in _made(number, each, own, sure, certain):
             key = canonical([number, s.statistic, dict(s.weights)])
             before = found.get(key, s)
             told = {*(before.told or ()), *(s.told or ())}

@@ -207,17 +207,13 @@ class Peers:
         return sum_history.merged(*of, through)
 
     def _heard(self) -> dict[str, Statement]:
+        if any(_COLUMN.fullmatch(path.name) for path in self._folder.glob("*")):
+            raise _wrong("what it heard of others' histories is of an earlier version")
         try:
-            if any(_COLUMN.fullmatch(path.name) for path in self._folder.iterdir()):
-                raise _wrong("what it heard of others' histories is of an earlier version")
             return unpacked(strict_json.parsed((self._folder / _HISTORIES).read_bytes()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError):
-            raise _wrong("what it heard of others' histories is damaged") from None
-        except InputError as error:
-            if "earlier version" in str(error):
-                raise
+        except (OSError, ValueError, InputError):
             raise _wrong("what it heard of others' histories is damaged") from None
 
     def believe(self, keys: Mapping[str, str], by_owner: bool) -> None:
