@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -77,11 +77,16 @@ def solved(rows: Sequence[Row], truth: NDArray[np.float64]) -> NDArray[np.float6
 
 
 @given(stacks())
+@example([{"c0": 0.0, "c1": 1.4e-12}, {"c0": 0.012, "c1": 0.988}])
 @settings(deadline=None)
 def test_it_is_the_diagonal_of_the_projection(rows: list[Row]) -> None:
     """Without it the limit would be on some other number than the design's."""
     clients = sorted(rows[0])
     stack = matrix(rows, clients)
+    # Rows that differ in size alone span the same; a tiny one is no rounding error.
+    stack = stack[stack.any(axis=1)]
+    stack = stack / np.abs(stack).max(axis=1, keepdims=True)
+    stack = stack / np.linalg.norm(stack, axis=1, keepdims=True)
     singular = np.linalg.svd(stack, compute_uv=False)
     assume(all(s < 1e-13 or s > 1e-5 for s in singular))
     slow = np.diag(np.linalg.pinv(stack, rcond=1e-10) @ stack)
