@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from reproduction.data import laid_out
 
 from neulig_fl import experts, offset_sum, runs
+from neulig_fl.checking import load
 from neulig_fl.cli import exits
 from neulig_fl.errors import NeuligError
 from neulig_fl.files import write_atomically
 from neulig_fl.offset_sum import SIGNIFICANT_BITS, entry_sum, rounded
 from neulig_fl.plan import open_setting
-from neulig_fl.scenario import load
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = Path(__file__).with_name("results") / "offset-sum.json"

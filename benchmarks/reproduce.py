@@ -21,12 +21,13 @@ from reproduction import data, page, runs
 from reproduction.data import Entry
 
 from neulig_fl import engines, yaml_source
+from neulig_fl.checking import load
 from neulig_fl.cli import exits
 from neulig_fl.cli.live import Live
 from neulig_fl.errors import InputError, NeuligError, RunError, nearest
 from neulig_fl.files import write_atomically
 from neulig_fl.run_folders import RUNS
-from neulig_fl.scenario import Scenario, load
+from neulig_fl.scenario import Scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "scenarios"

@@ -21,12 +21,12 @@ from reproduction.data import laid_out
 from torch import Tensor
 
 from neulig_fl import experts
+from neulig_fl.checking import load
 from neulig_fl.cli import exits
 from neulig_fl.errors import NeuligError
 from neulig_fl.files import write_atomically
 from neulig_fl.merges import StateDicts, merged
 from neulig_fl.plan import Setting, open_setting
-from neulig_fl.scenario import load
 from neulig_fl.superposition import ExpertStack, merged_outputs
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,18 +6,15 @@ Example:
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from neulig_fl.versions import VERSION
 
 if TYPE_CHECKING:
     from neulig_fl.report import Report as Report
     from neulig_fl.runs import run as run
 
-try:
-    __version__ = version("neulig-fl")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0.0.0"
-
+__version__ = VERSION
 __all__ = ["Report", "__version__", "run"]
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from neulig_fl import pictures, source_cache
 from neulig_fl.randomness import numpy_generator
+from neulig_fl.resizing import Resize, resize
 
 Pictures = NDArray[np.uint8]
 
@@ -59,15 +60,15 @@ class BuiltInSource:
         """Class index of every image, shape (count,)."""
         return self._labels
 
-    def pixels(self, indices: NDArray[np.int64], size: int | pictures.Resize) -> NDArray[np.uint8]:
+    def pixels(self, indices: NDArray[np.int64], size: int | Resize) -> NDArray[np.uint8]:
         """RGB images of shape (len(indices), 3, size, size), resized where the size differs."""
         stored = source_cache.images(self.collection, self.version, self.build)
         return resized(stored[indices], size)
 
 
-def resized(stored: Pictures, to: int | pictures.Resize) -> NDArray[np.uint8]:
+def resized(stored: Pictures, to: int | Resize) -> NDArray[np.uint8]:
     """Square images (n, height, width, 3) as (n, 3, size, size)."""
-    size = pictures.resize(to).size
+    size = resize(to).size
     if stored.shape[1:3] != (size, size):
         scaled = [np.asarray(pictures.square(Image.fromarray(p), to)) for p in stored]
         stored = np.stack(scaled) if scaled else np.zeros((0, size, size, 3), np.uint8)

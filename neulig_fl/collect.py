@@ -287,7 +287,7 @@ class Collector:
     def _signed(self, item: Planned, facts: dict[str, Any], entry: Any, who: str) -> Entry:
         """The client's own signed entry, which must say what was asked and what came."""
         try:
-            return self.book.check(item.client, item.request, facts, entry)
+            return self.book.check(item.client, asdict(item.request), facts, entry)
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
 

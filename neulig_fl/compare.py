@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from neulig_fl import evaluate, experts, weightings
+from neulig_fl import evaluate, outputs, weightings
+from neulig_fl.errors import NotAvailable
 from neulig_fl.evaluate import TaskScore
-from neulig_fl.fitted import Fitted, NotAvailable
+from neulig_fl.fitted import Fitted
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.merged import Grouping
 from neulig_fl.progress import Progress
@@ -251,7 +252,7 @@ def _pretrained(run: StageRun, merging: bool) -> None:
     else:
         questions = run.knowledge.questions(run.stage.group, "evaluation")
         for question, features in zip(questions, run.knowledge.at_start(questions), strict=True):
-            guess = experts.classify(features, run.knowledge.head(question.task)).argmax(dim=1)
+            guess = outputs.classify(features, run.knowledge.head(question.task)).argmax(dim=1)
             targets = run.knowledge.targets(question)
             merged = guess if merging else None
             reason = None if merging else NOT_MERGED

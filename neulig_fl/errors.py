@@ -13,6 +13,9 @@
         |-- EngineError       Flower could not run the apps
         `-- NotCovered        superposition cannot run the model; one-at-a-time merging can
 
+`NotAvailable` is no failure: what was released does not suffice for a method, and the report says
+so.
+
 A message names who, what, the value, what is allowed and the next step. What crosses from a client
 to the server never holds a path or a tensor's value: `public_reason` is the only text that does.
 """
@@ -96,6 +99,10 @@ class EngineError(RunError):
 
 class NotCovered(RunError):
     """The model does with a parameter what superposition cannot do block by block."""
+
+
+class NotAvailable(Exception):
+    """A method cannot be computed from what was released; the text is the report's reason."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from neulig_fl import intervals
-from neulig_fl.coopvec import effective_experts, interior_share
+from neulig_fl.concentration import effective_experts, interior_share
 from neulig_fl.intervals import Discordant
 
 MARGIN_PP = 1.0

@@ -27,6 +27,7 @@ from neulig_fl import source_cache
 from neulig_fl.errors import CheckpointError, InputError, RunError, plain
 from neulig_fl.families import Family, device
 from neulig_fl.files import replace_atomically
+from neulig_fl.outputs import classify, encode
 from neulig_fl.randomness import derived_seed, torch_generator
 from neulig_fl.scenario import Client, Scenario
 from neulig_fl.schedule import warmup_cosine
@@ -220,33 +221,6 @@ def _diverged(client: Client, sign: str) -> RunError:
         f"client {client.name!r}: training diverged ({sign}); lower experts.lr",
         public_reason="its training diverged; lower experts.lr",
     )
-
-
-def classify(features: Tensor, head: Tensor) -> Tensor:
-    """Logits: the head applied to features of unit length.
-
-    Args:
-        features: (queries, dim).
-        head: (classes, dim), the logit scale included.
-
-    Returns:
-        (queries, classes).
-    """
-    return nn.functional.normalize(features, dim=-1) @ head.T
-
-
-@torch.inference_mode()
-def encode(
-    encoder: nn.Module, pictures: np.ndarray, family: Family, batch_size: int = 256
-) -> Tensor:
-    """Features of pictures, float32 of shape (pictures, dim), on the CPU; eval mode."""
-    where = device()
-    encoder.to(where).eval()
-    parts = [
-        encoder(family.normalise(pictures[i : i + batch_size]).to(where)).float().cpu()
-        for i in range(0, len(pictures), batch_size)
-    ]
-    return torch.cat(parts) if parts else torch.zeros(0, family.dim)
 
 
 def accuracy(encoder: nn.Module, task: Task, indices: np.ndarray, family: Family) -> float:

@@ -17,7 +17,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neulig_fl.errors import RunError
-from neulig_fl.experts import classify
+from neulig_fl.outputs import classify
 
 FISHER, MOMENT = "fisher:", "moment:"
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from neulig_fl.coopvec import coopvec_map, mean_coopvec, restricted
+from neulig_fl.errors import NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.portland import Fit, Portland
 
@@ -36,10 +37,6 @@ class Fitted:
     def portland(self) -> Portland:
         """The network."""
         return self.fit.portland
-
-
-class NotAvailable(Exception):
-    """A method cannot be computed from what was released; the text is the report's reason."""
 
 
 def positions(all_experts: tuple[str, ...], kept: tuple[str, ...]) -> list[int]:

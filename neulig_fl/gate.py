@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any, NoReturn, Protocol
 
-from neulig_fl import accountant, ledger, limits, policy, records, variants
+from neulig_fl import decisions, ledger, policy, records, variants
 from neulig_fl.client_store import ClientStore, Released, Wrap
 from neulig_fl.errors import ClientRefused, InputError, RunError, plain
 from neulig_fl.keys import PublicIdentity
@@ -25,8 +25,8 @@ from neulig_fl.policy import Layer
 from neulig_fl.protections import Case, Stated, Way
 from neulig_fl.recipients import Recipient
 from neulig_fl.records import Dimensions, Holdings, Request
-from neulig_fl.scenario import Client, Scenario, Stage
-from neulig_fl.scenario_values import AGAINST_START, DIVISIBLE_KINDS, NOISED
+from neulig_fl.scenario import Client, Scenario
+from neulig_fl.scenario_values import AGAINST_START
 
 LONGEST_REASON = 300
 """Characters of a refusal's reason, which may quote what was asked."""
@@ -92,80 +92,6 @@ class Side:
         return (*policy.of_client(self.client.name, self.client.policy), *self.node)
 
 
-def refusal(scenario: Scenario, client: Client, request: Request) -> str | None:
-    """Why a client refuses a request by what the scenario says; None when that allows it.
-
-    Needs no data. What has left before, and a node's own policy, are not looked at.
-
-    Args:
-        scenario: the client's own copy.
-        client: whose policy counts.
-        request: what is asked for.
-
-    Returns:
-        One line that names the rule.
-    """
-    if request.kind not in records.KINDS:
-        return f"kind {request.kind!r} is not known"
-    own = policy.refusal(policy.of_client(client.name, client.policy), request)
-    if own is not None:
-        return own
-    stage = next((s for s in scenario.stages if s.name == request.stage), None)
-    if stage is None:
-        return f"the scenario has no stage {request.stage!r}"
-    noised = request.protection == NOISED  # each fraction would get noise of its own
-    reason = _stage_refusal(stage, request, exact=noised or _by_value(scenario, request))
-    layers = policy.of_client(client.name, client.policy)
-    return reason or _too_likely(scenario, layers, request)
-
-
-def _too_likely(scenario: Scenario, layers: Sequence[Layer], request: Request) -> str | None:
-    """Why the delta of the noise that is asked for is too large; None where it is not."""
-    share = records.share_of(scenario, request)
-    if share is None or request.protection != NOISED:
-        return None
-    clients = len(scenario.clients)
-    return accountant.bare(share.delta, clients) or policy.first_refusal(
-        layers, lambda rules: limits.delta_refusal(rules.limits, share.delta, clients)
-    )
-
-
-def _by_value(scenario: Scenario, request: Request) -> bool:
-    """Whether the server sends the pictures; those of `train` queries are other clients'."""
-    sent = scenario.queries.travel == "value" or request.queries == "train"
-    return sent and request.kind in records.OUTPUT_KINDS
-
-
-def _stage_refusal(stage: Stage, request: Request, exact: bool) -> str | None:
-    """The stage's own rules.
-
-    Args:
-        stage: as the client has it.
-        request: for this stage.
-        exact: only a fraction that is shared, not less: each fraction may be asked about other
-            pictures, where they come by value, and is another record, where there is noise.
-    """
-    where = f"stage {stage.name!r}"
-    if request.group != stage.group:
-        return f"{where} is for group {stage.group}, not {request.group}"
-    of_kind = [s for s in stage.share if s.kind == request.kind]
-    if not of_kind:
-        return f"{where} does not share {request.kind}"
-    fitting = [share for share in of_kind if records.answers(share, request.queries)]
-    if not fitting:
-        return f"{where} does not share {request.kind} on queries {request.queries}"
-    if request.protection not in {s.protection for s in fitting}:
-        allowed = ", ".join(dict.fromkeys(s.protection for s in fitting))
-        return f"{where} shares {request.kind} with protection {allowed}, not {request.protection}"
-    if request.kind not in DIVISIBLE_KINDS and request.fraction != 1:
-        return f"{request.kind} leaves whole or not at all, not a fraction of {request.fraction}"
-    shared = {s.fraction for s in fitting if s.protection == request.protection}
-    most = max(shared)
-    if not 0 < request.fraction <= most or (exact and request.fraction not in shared):
-        return f"{where} shares a fraction of {most} of {request.kind}, not {request.fraction}"
-    return None
-
-
 def understood(side: Side, body: Mapping[str, Any]) -> Request:
     """The request that a message holds; anything else is refused and noted.
 
@@ -207,11 +133,11 @@ def admit(side: Side, request: Request, fault: Fault) -> None:
     """
     reason = (
         (ledger.SILENT if _is_silent(side) else None)
-        or refusal(side.scenario, side.client, request)
+        or decisions.refusal(side.scenario, side.client, request)
         or side.server.problem()
         or _stale(side, request)
         or policy.refusal(side.node, request)
-        or _too_likely(side.scenario, side.node, request)
+        or decisions.too_likely(side.scenario, side.node, request)
         or fault()
     )
     if reason is not None:
@@ -369,7 +295,7 @@ def other_images(side: Side, request: Request, said: Mapping[str, Any]) -> str |
         )
         told = f"{request.kind} was {what} before"
         before = [e for e in left if (e["kind"], e["expert"]) == (request.kind, said["expert"])]
-    elif _by_value(side.scenario, request):
+    elif decisions.by_value(side.scenario, request):
         told = f"other pictures than before came as queries {request.queries}"
         same = ("run", "expert", "group", "queries", "fraction")
         asked = {**said, "run": side.store.run}

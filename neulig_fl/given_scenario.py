@@ -38,7 +38,7 @@ def read(place: Path) -> Scenario:
         InputError: it is not valid; the message is one line.
     """
     try:
-        return as_written(place / SCENARIO_FILE, read_overrides(place))
+        return as_written(place / SCENARIO_FILE, read_overrides(place)).scenario
     except InputError as error:
         raise InputError(str(error).split("\n")[0]) from error
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neulig_fl import trimming
-from neulig_fl.experts import classify, encode
+from neulig_fl.outputs import classify, encode
 from neulig_fl.plan import Setting
 from neulig_fl.queries import Block, blocks, class_columns
 from neulig_fl.records import (

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neulig_fl import experts
 from neulig_fl.families import device
 from neulig_fl.knowledge import Knowledge, Questions
+from neulig_fl.outputs import classify, encode
 from neulig_fl.progress import Progress
 from neulig_fl.randomness import numpy_generator
 from neulig_fl.superposition import ExpertStack, Merging, merged_outputs
@@ -166,9 +166,9 @@ def run_network(
     bar = progress.task(title, sum(len(q.labels) for q in questions))
     found: list[Tensor | None] = []
     for question in questions:
-        features = experts.encode(network, question.pictures, knowledge.setting.family)
+        features = encode(network, question.pictures, knowledge.setting.family)
         head = knowledge.head(question.task)
-        found.append(experts.classify(features, head).argmax(dim=1))
+        found.append(classify(features, head).argmax(dim=1))
         bar.advance(len(question.labels))
     return Merged(found)
 
@@ -244,7 +244,7 @@ class _Job:
         """Predicted classes, task by task, from the features of all queries."""
         parts = outputs.split([len(question.labels) for question in self.questions])
         return [
-            experts.classify(part, self.knowledge.head(question.task)).argmax(dim=1)
+            classify(part, self.knowledge.head(question.task)).argmax(dim=1)
             for part, question in zip(parts, self.questions, strict=True)
         ]
 

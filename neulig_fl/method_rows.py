@@ -20,9 +20,8 @@ from torch import Tensor, linalg, nn
 
 from neulig_fl import merges
 from neulig_fl.compare import NOT_MERGED, Row, Settings, StageRun, close
-from neulig_fl.errors import InputError, RunError
+from neulig_fl.errors import InputError, NotAvailable, RunError
 from neulig_fl.evaluate import TaskScore
-from neulig_fl.fitted import NotAvailable
 from neulig_fl.knowledge import Questions
 from neulig_fl.merged import run_models, run_network
 from neulig_fl.merges import Answers, Given, Needs

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neulig_fl.fitted import NotAvailable
+from neulig_fl.errors import NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.merges import Needs, Queries
 from neulig_fl.records import MEASURED

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from neulig_fl import (
-    __version__,
     address_book,
     checkpoints,
     entrance,
@@ -29,6 +28,7 @@ from neulig_fl import (
     gate,
     gram,
     offset_sum,
+    outputs,
     policy,
     trimming,
 )
@@ -57,6 +57,7 @@ from neulig_fl.scenario_values import MEASURED_KINDS
 from neulig_fl.sum_requests import image_ids
 from neulig_fl.sum_state import SumInProgress
 from neulig_fl.summing import Summing
+from neulig_fl.versions import VERSION
 
 REFERENCE_FILE = "reference.json"
 """In the client's store: what only a simulation's engine may look at."""
@@ -148,7 +149,7 @@ class Party:
             run = opening.run
             if new:
                 self._forget_sums_of_others(run)
-        return greeting(self._store().identity, self.name, __version__, run)
+        return greeting(self._store().identity, self.name, VERSION, run)
 
     def _forget_sums_of_others(self, run: str) -> None:
         """A sum of another run goes on no more, however it ended."""
@@ -346,7 +347,7 @@ class PartyHoldings:
         return self._party._expert(self._request.group)[0]
 
     def _features(self) -> torch.Tensor:
-        return experts.encode(self._encoder(), self._pictures(), self._party.setting.family)
+        return outputs.encode(self._encoder(), self._pictures(), self._party.setting.family)
 
     def inputs(self) -> Arrays:
         """The client's own training queries."""
@@ -372,7 +373,7 @@ class PartyHoldings:
             setting.family.head(t.source.class_names, t.source.templates)
             for t in setting.tasks.values()
         ]
-        return {"logits": experts.classify(features, torch.cat(heads)).numpy()}
+        return {"logits": outputs.classify(features, torch.cat(heads)).numpy()}
 
     def parameters(self) -> Arrays:
         """Every floating state-dict entry."""

@@ -21,6 +21,7 @@ from neulig_fl import image_files, picture_ids, pictures
 from neulig_fl.errors import DataError, nearest
 from neulig_fl.image_walk import composed
 from neulig_fl.pictures import Unreadable
+from neulig_fl.resizing import Resize, resize
 
 TRAINING_SHARE = 0.8
 """Of `per_class` images, so many come from the training part where there is a test part."""
@@ -215,14 +216,14 @@ class PictureSource(ABC):
         """Class index of every image, shape (images,)."""
         return self._chosen.labels
 
-    def pixels(self, indices: NDArray[np.int64], size: int | pictures.Resize) -> NDArray[np.uint8]:
+    def pixels(self, indices: NDArray[np.int64], size: int | Resize) -> NDArray[np.uint8]:
         """RGB images of shape (len(indices), 3, size, size).
 
         Raises:
             DataError: an image that cannot be read, by its name.
         """
         places = self._chosen.places
-        to = pictures.resize(size)
+        to = resize(size)
         squares = [np.asarray(pictures.square(self.picture(int(places[i])), to)) for i in indices]
         stacked = np.stack(squares) if squares else np.zeros((0, to.size, to.size, 3), np.uint8)
         return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps, features
 
 from neulig_fl import image_files
 from neulig_fl.errors import DataError
+from neulig_fl.resizing import Resize, resize
 
 ENDINGS = frozenset(
     {
@@ -165,27 +165,6 @@ def _shallow(image: Image.Image) -> Image.Image:
 
 _LONG = 8
 """How many times as long as its short side an image is scaled whole."""
-
-
-@dataclass(frozen=True)
-class Resize:
-    """How an image becomes a model's square input, in OpenCLIP's words.
-
-    Args:
-        size: height and width of the result.
-        mode: `shortest` scales the short side and cuts the middle, as CLIP does; `longest` scales
-            the long side and fills up with black; `squash` scales both sides.
-        interpolation: `bicubic` or `bilinear`, between pixels.
-    """
-
-    size: int
-    mode: str = "shortest"
-    interpolation: str = "bicubic"
-
-
-def resize(to: int | Resize) -> Resize:
-    """A size alone means CLIP's own way."""
-    return to if isinstance(to, Resize) else Resize(to)
 
 
 def square(image: Image.Image, to: int | Resize) -> Image.Image:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from neulig_fl import gate, policy, records, variants
+from neulig_fl import decisions, policy, records, variants
 from neulig_fl.families import Family, open_family
 from neulig_fl.ledger import RELEASE, Entry
 from neulig_fl.limits import Candidate, Claims
@@ -130,7 +130,7 @@ def _asked(stage: Stage) -> list[tuple[Request, Share]]:
 def refusal(scenario: Scenario, client: str, request: Request) -> str | None:
     """Why a client would refuse a request by what the scenario says; None when it would not."""
     owner = next(each for each in scenario.clients if each.name == client)
-    return gate.refusal(scenario, owner, request)
+    return decisions.refusal(scenario, owner, request)
 
 
 def _covers(known: Request, known_share: Share, request: Request, share: Share) -> bool:
@@ -185,7 +185,7 @@ class _Forecast:
         setting, book = self.setting, self.books[client.name]
         rows = setting.rows(request, client.name)
         size = setting.byte_count(request, rows)
-        refusal = gate.refusal(setting.scenario, client, request)
+        refusal = decisions.refusal(setting.scenario, client, request)
         if refusal is None:
             entry = self._entry(client, request)
             stated = self._stated(request, rows)

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neulig_fl.coopvec import effective_experts
+from neulig_fl.concentration import effective_experts
 from neulig_fl.errors import RunError
 from neulig_fl.scenario import PortlandOptions
 

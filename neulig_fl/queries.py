@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl.pictures import Resize
+from neulig_fl.resizing import Resize
 from neulig_fl.scenario import Scenario
 from neulig_fl.tasks import Task, open_task
 

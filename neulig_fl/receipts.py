@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,7 +19,6 @@ from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.greeting import RUN
 from neulig_fl.keys import SIGNING, PublicIdentity, fingerprint, public_bytes
 from neulig_fl.ledger import Entry
-from neulig_fl.records import Request
 from neulig_fl.scenario_values import NOISED, SERVER
 
 FILE, TRUST_FILE = manifest.RECEIPTS, manifest.TRUST
@@ -82,13 +81,13 @@ class Receipts:
         self.known[client] = found
 
     def check(
-        self, client: str, request: Request, facts: Mapping[str, Any], entry: object
+        self, client: str, request: Mapping[str, Any], facts: Mapping[str, Any], entry: object
     ) -> Entry:
         """Believe a client's signed entry, or not.
 
         Args:
             client: who was asked.
-            request: what for.
+            request: what for, field by field.
             facts: `rows`, `bytes` and `sha256` of what came.
             entry: as it came.
 
@@ -105,7 +104,7 @@ class Receipts:
             raise BadReply("it sent no signed entry of its ledger")
         problem = _unsigned(entry, self.known[client].key) or entry_problem(entry)
         if problem is None:
-            wanted = {"client": client, RUN: self.run, **asdict(request), **facts}
+            wanted = {"client": client, RUN: self.run, **request, **facts}
             problem = difference(entry, wanted)
         if problem is None:
             problem = out_of_order(entry, self._latest.get(client))

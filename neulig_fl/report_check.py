@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import __version__, given_scenario, strict_json
+from neulig_fl import given_scenario, over_seeds, strict_json
 from neulig_fl.errors import InputError, NeuligError, RunError
 from neulig_fl.findings import Failure, Findings
 from neulig_fl.report import composition, contract, markdown, summary
+from neulig_fl.versions import VERSION
 
 REPORT_FILE, PAGE_FILE, REFERENCE_FILE = contract.FILE_NAME, "report.md", "reference.json"
 
@@ -60,7 +61,7 @@ class ReportCheck:
         """The version that wrote the report's page, where this one would write it otherwise."""
         wrote = self.outcome.get("versions")
         own = wrote.get("neulig_fl") if isinstance(wrote, dict) else None
-        return None if own == __version__ else str(own)
+        return None if own == VERSION else str(own)
 
     def _told(self) -> str | None:
         problem = composition.difference(self.report, self.outcome)
@@ -147,7 +148,7 @@ def _summary_problem(said: Mapping[str, Any], reports: Sequence[Mapping[str, Any
     try:
         for report in reports:
             contract.validate(report)
-        wanted = json.loads(contract.to_json(summary.build(reports)))
+        wanted = json.loads(contract.to_json(over_seeds.build(reports)))
     except (NeuligError, KeyError, TypeError, ValueError) as error:
         return f"cannot be made again of the seeds' reports ({str(error).splitlines()[0]})"
     if wanted != said:

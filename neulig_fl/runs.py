@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import address_book, engines, machine, progress
+from neulig_fl import address_book, engines, machine, over_seeds, progress
+from neulig_fl.checking import open_scenario
 from neulig_fl.files import PRIVATE, sweep, write_atomically
 from neulig_fl.recipients import Servers
-from neulig_fl.report import Report, composition, summary
+from neulig_fl.report import Report, composition
 from neulig_fl.run_folders import SCENARIO_FILE, held_stores, run_folder, write_overrides
-from neulig_fl.scenario import OpenedScenario, Scenario, dump, open_scenario
+from neulig_fl.scenario import OpenedScenario, Scenario, dump
 from neulig_fl.scenario_values import SERVER
 
 Show = Callable[[progress.Event], None]
@@ -135,7 +136,7 @@ def run_opened(
             own = folder / f"seed-{seed}" if many else folder
             reports.append(_run_seed(opened, seed, engine, own, show, kept))
     if many:
-        summary.write([r.data for r in reports], folder)
+        over_seeds.write([r.data for r in reports], folder)
     return reports
 
 

@@ -1,4 +1,4 @@
-"""The scenario: read from YAML, checked as a whole, handed on as frozen models."""
+"""The scenario: read from YAML, checked value by value, handed on as frozen models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from neulig_fl.errors import ScenarioError
 from neulig_fl.files import PRIVATE, write_atomically
 from neulig_fl.policy_models import Limits, Policy
-from neulig_fl.scenario_checks import problems_between
 from neulig_fl.scenario_errors import problems_of, report, shown
 from neulig_fl.scenario_models import (
     MICRO_MODELS,
@@ -59,9 +58,7 @@ __all__ = [
     "dumped",
     "folder_of",
     "json_schema",
-    "load",
     "load_resolved",
-    "open_scenario",
 ]
 
 
@@ -73,31 +70,48 @@ class OpenedScenario:
 
     Attributes:
         scenario: valid in itself, with its paths as they were written.
-        name: the file's name, as messages give it.
-        text: what the file said.
+        source: what the file said, and where each value stands in it.
         folder: where its relative paths start, absolute.
         overrides: what replaced values of the file, as it was typed.
     """
 
     scenario: Scenario
-    name: str
-    text: str
+    source: Source
     folder: Path
     overrides: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's name, as messages give it."""
+        return self.source.name
+
+    @property
+    def text(self) -> str:
+        """What the file said."""
+        return self.source.text
 
     @property
     def resolved(self) -> Scenario:
         """The scenario with absolute paths."""
         return self.scenario.resolved(self.folder)
 
+    def require_text(self) -> None:
+        """The apps read the scenario as JSON, which holds text and no other bytes.
 
-def load(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
-    """Read a scenario and check all of it, as `open_scenario` does; the scenario alone."""
-    return open_scenario(path, overrides).scenario
+        Raises:
+            ScenarioError: its folder has a name that is no text.
+        """
+        try:
+            self.resolved.model_dump_json()
+        except ValueError as error:
+            raise ScenarioError(
+                f"{self.name}: its relative paths start from {self.folder}, a name that is not "
+                "UTF-8; rename the folder, or give absolute paths"
+            ) from error
 
 
-def open_scenario(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScenario:
-    """Read a scenario and check all of it; nothing else is loaded.
+def as_written(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScenario:
+    """What a scenario's file says, valid in itself; nothing that it names is looked for.
 
     Args:
         path: YAML file, or `-` for the standard input. Relative paths in it start from
@@ -106,51 +120,19 @@ def open_scenario(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScen
             `clients.0.task=digits`; the value is YAML.
 
     Raises:
-        ScenarioError: everything that is wrong, a line each: file:line:column (or the override),
-            the field, the value received, what is allowed and the nearest valid name. First what is
-            wrong in itself; what does not fit together only once nothing else is wrong.
+        ScenarioError: everything that is wrong in itself, a line each: file:line:column (or the
+            override), the field, the value received, what is allowed and the nearest valid name.
     """
     path = Path(path)
-    scenario, source = _read(path, overrides)
-    folder = folder_of(path)
-    report(source, problems_between(scenario, folder))
-    opened = OpenedScenario(scenario, source.name, source.text, folder, tuple(overrides))
-    _require_text(opened)
-    return opened
-
-
-def as_written(path: Path, overrides: Sequence[str] = ()) -> Scenario:
-    """What a scenario's file says, valid in itself; nothing that it names is looked for.
-
-    Args:
-        path, overrides: as for `open_scenario`.
-
-    Raises:
-        ScenarioError: what is wrong in itself.
-    """
-    return _read(path, overrides)[0]
-
-
-def _read(path: Path, overrides: Sequence[str]) -> tuple[Scenario, Source]:
     source = read(path)
     for text in overrides:
         source = _overridden(source, text)
     try:
-        return Scenario.model_validate(source.data), source
+        scenario = Scenario.model_validate(source.data)
     except ValidationError as error:
         report(source, problems_of(error, json_schema(), source))
         raise
-
-
-def _require_text(opened: OpenedScenario) -> None:
-    """The apps read the scenario as JSON, which holds text and no other bytes."""
-    try:
-        opened.resolved.model_dump_json()
-    except ValueError as error:
-        raise ScenarioError(
-            f"{opened.name}: its relative paths start from {opened.folder}, a name that is not "
-            "UTF-8; rename the folder, or give absolute paths"
-        ) from error
+    return OpenedScenario(scenario, source, folder_of(path), tuple(overrides))
 
 
 def folder_of(path: Path) -> Path:

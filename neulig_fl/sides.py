@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from neulig_fl import weightings
-from neulig_fl.fitted import NotAvailable
+from neulig_fl.errors import NotAvailable
 from neulig_fl.merged import Merged, run_merged, run_models
 from neulig_fl.portland import mix, to_logits
 from neulig_fl.progress import Progress

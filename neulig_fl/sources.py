@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neulig_fl import conditions, weightings
-from neulig_fl.fitted import NotAvailable
+from neulig_fl.errors import NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.scenario import Scenario, Share, Stage
 from neulig_fl.scenario_values import SUMS

@@ -7,7 +7,7 @@ at all, leaves it out of the sum, or ends the run, as the scenario says.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from neulig_fl import sum_keys, sum_peers
 from neulig_fl.collect import ERRORS, Collector, received, released
-from neulig_fl.errors import BadReply, NeuligError, RunError
-from neulig_fl.fitted import NotAvailable
+from neulig_fl.errors import BadReply, NeuligError, NotAvailable, RunError
 from neulig_fl.parties import Answer, Ask
 from neulig_fl.progress import Bar
 from neulig_fl.receipts import Receipts
@@ -218,7 +217,7 @@ class Exchange:
             "sums": [each.record() for each in sums],
             "who": {name: sum_peers.column(book.known[name]) for name in self._peers},
         }
-        signed = book.check(client, self._request, {**facts, **rest}, entry)
+        signed = book.check(client, asdict(self._request), {**facts, **rest}, entry)
         self._server.add_masked(client, answer.payload)
         self.size += size
         return released(client, self._request, facts, signed)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from neulig_fl import gate, policy, records, sum_history, sum_requests
+from neulig_fl import decisions, policy, records, sum_history, sum_requests
 from neulig_fl.ledger import OUTCOME, RELEASE, Entry
 from neulig_fl.leverage import MODEL, OUTPUTS, WeightedSum, predicted
 from neulig_fl.limits import Candidate, Claims
@@ -136,7 +136,7 @@ class SumPlan:
         """Why a client will take no part, whatever the CoopVecs are; None when it may."""
         scenario, request = self.setting.scenario, asked.request
         client = next(c for c in scenario.clients if c.name == name)
-        forbidden = gate.refusal(scenario, client, request)
+        forbidden = decisions.refusal(scenario, client, request)
         if forbidden is not None:
             return forbidden
         layers, entries = policy.of_client(name, client.policy), self._entries(client, request)

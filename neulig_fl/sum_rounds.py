@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from neulig_fl import plan
 from neulig_fl.collect import Collector
-from neulig_fl.errors import ClientRefused, InputError
-from neulig_fl.fitted import NotAvailable
+from neulig_fl.errors import ClientRefused, InputError, NotAvailable
 from neulig_fl.ledger import canonical
 from neulig_fl.records import PER_QUERY, Request
 from neulig_fl.scenario import Stage

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from neulig_fl import fitted as fitting
 from neulig_fl.coopvec import one_hot
-from neulig_fl.fitted import Fitted, NotAvailable
+from neulig_fl.errors import NotAvailable
+from neulig_fl.fitted import Fitted
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.randomness import torch_generator
 

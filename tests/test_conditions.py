@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from neulig_fl import conditions
+from neulig_fl.checking import load
 from neulig_fl.conditions import ALL, CLIENT_CODE, FIRST_SERVER, LEVERAGE, ONE_STORE, ONE_USER
 from neulig_fl.policy_files import presets
-from neulig_fl.scenario import load
 from neulig_fl.yaml_source import read
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from neulig_fl import coopvec
+from neulig_fl import concentration, coopvec
 
 SCORES = st.tuples(st.integers(1, 12), st.integers(1, 6)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.floats(-30, 30))
@@ -26,7 +26,7 @@ def _slow_effective(row: list[float]) -> float:
 def test_effective_experts_are_the_exponential_of_the_entropy(scores: np.ndarray) -> None:
     """Without it the report would overstate how many experts really take part."""
     beta = torch.softmax(torch.from_numpy(scores), dim=1)
-    found = coopvec.effective_experts(beta)
+    found = concentration.effective_experts(beta)
     assert found.tolist() == pytest.approx([_slow_effective(r) for r in beta.tolist()])
     assert bool((found >= 1 - 1e-9).all())
     assert bool((found <= beta.shape[1] + 1e-9).all())
@@ -34,15 +34,15 @@ def test_effective_experts_are_the_exponential_of_the_entropy(scores: np.ndarray
 
 def test_effective_experts_at_the_limits() -> None:
     """Without it zero weights would give NaN, or a uniform CoopVec not all the experts."""
-    assert coopvec.effective_experts(torch.eye(4)).tolist() == [1.0] * 4
-    assert coopvec.effective_experts(torch.full((1, 8), 0.125)).item() == pytest.approx(8)
+    assert concentration.effective_experts(torch.eye(4)).tolist() == [1.0] * 4
+    assert concentration.effective_experts(torch.full((1, 8), 0.125)).item() == pytest.approx(8)
 
 
 def test_interior_means_below_nine_tenths() -> None:
     """Without it routing would be reported as mixing."""
     beta = torch.tensor([[0.9, 0.1], [0.89, 0.11], [1.0, 0.0], [0.5, 0.5]])
-    assert coopvec.interior_share(beta) == 0.5
-    assert coopvec.interior_share(torch.zeros(0, 2)) == 0.0
+    assert concentration.interior_share(beta) == 0.5
+    assert concentration.interior_share(torch.zeros(0, 2)) == 0.0
 
 
 @given(SCORES, st.data())

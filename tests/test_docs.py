@@ -41,9 +41,10 @@ from neulig_fl import (
     scenario_stages,
     scenario_tasks,
 )
+from neulig_fl.checking import load
 from neulig_fl.cli import exits, methods
 from neulig_fl.families import open_family
-from neulig_fl.scenario import Model, json_schema, load
+from neulig_fl.scenario import Model, json_schema
 from neulig_fl.scenario_values import MOMENT
 from neulig_fl.yaml_source import parse, read
 

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from neulig_fl import experts, schedule
+from neulig_fl import experts, outputs, schedule
 from neulig_fl.errors import CheckpointError, DataError, InputError, RunError
 from neulig_fl.families import open_clip, open_family
 from neulig_fl.randomness import derived_seed
@@ -491,18 +491,18 @@ def test_features_do_not_depend_on_the_batch() -> None:
     family = open_family(Model(name="micro-rn", pretrained="none"), 0)
     pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32)).astype(np.uint8)
     encoder = family.encoder().train()
-    whole = experts.encode(encoder, pictures, family)
-    parts = experts.encode(encoder, pictures, family, batch_size=2)
+    whole = outputs.encode(encoder, pictures, family)
+    parts = outputs.encode(encoder, pictures, family, batch_size=2)
     assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-5)
     assert not encoder.training
     assert whole.dtype == torch.float32
-    assert experts.encode(encoder, pictures[:0], family).shape == (0, family.dim)
+    assert outputs.encode(encoder, pictures[:0], family).shape == (0, family.dim)
 
 
 def test_logits_are_the_head_on_features_of_unit_length() -> None:
     """Without it a long feature would count for more than a short one."""
     features, head = torch.tensor([[3.0, 4.0], [0.3, 0.4]]), torch.tensor([[10.0, 0.0], [0.0, 5.0]])
-    assert experts.classify(features, head).tolist() == [pytest.approx([6.0, 4.0])] * 2
+    assert outputs.classify(features, head).tolist() == [pytest.approx([6.0, 4.0])] * 2
 
 
 def test_accuracy_is_in_percent_on_the_given_pictures(make: Callable[..., Scenario]) -> None:
@@ -515,8 +515,8 @@ def test_accuracy_is_in_percent_on_the_given_pictures(make: Callable[..., Scenar
     head = parts["family"].head(task.source.class_names, task.source.templates)
     guesses = [
         int(
-            experts.classify(
-                experts.encode(encoder, task.pixels(at[i : i + 1], 32), parts["family"]), head
+            outputs.classify(
+                outputs.encode(encoder, task.pixels(at[i : i + 1], 32), parts["family"]), head
             ).argmax()
         )
         for i in range(len(at))

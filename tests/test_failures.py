@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 from open_clip.transformer import VisionTransformer
 from PIL import Image
 
-from neulig_fl import engines, experts, flower_io, gate
+from neulig_fl import decisions, engines, experts, flower_io
 from neulig_fl.engines import Job, local
 from neulig_fl.errors import (
     BadReply,
@@ -123,7 +123,7 @@ def _never_answers(patch: pytest.MonkeyPatch) -> None:
 
 
 def _refuses(patch: pytest.MonkeyPatch) -> None:
-    honest = gate.refusal
+    honest = decisions.refusal
 
     def refusal(scenario: Any, client: Any, request: Any) -> str | None:
         if client.name == "bob" and request.kind == "features" and not planning:
@@ -131,7 +131,7 @@ def _refuses(patch: pytest.MonkeyPatch) -> None:
         return honest(scenario, client, request)
 
     planning: list[int] = []
-    patch.setattr(gate, "refusal", refusal)
+    patch.setattr(decisions, "refusal", refusal)
 
 
 CLIENTS: dict[str, tuple[Break, type[RunError], str]] = {

@@ -19,7 +19,7 @@ from flwr.app import Context, RecordDict
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from neulig_fl import gate, ledger, limits, policy, policy_files, records, verification
+from neulig_fl import decisions, gate, ledger, limits, policy, policy_files, records, verification
 from neulig_fl.accountant import Charge
 from neulig_fl.client_store import ClientStore, Released
 from neulig_fl.engines import local
@@ -202,7 +202,7 @@ def test_a_clients_own_rule_beats_the_stage(
     scenario, request = _scenario([STAGE], policy), Request("one", "B", "offset-sum")
     with pytest.raises(ClientRefused, match=reason):
         _ask(scenario, request, ClientStore(tmp_path), Holdings())
-    assert gate.refusal(scenario, scenario.clients[1], request) is None
+    assert decisions.refusal(scenario, scenario.clients[1], request) is None
 
 
 @pytest.mark.parametrize(

@@ -33,26 +33,26 @@ PACKAGE = "neulig_fl"
 
 ORDER = (
     # Know nothing of a scenario.
-    "errors", "versions", "strict_json", "downloads", "files", "progress", "parties", "consoles", "keys", "private_folders", "key_files", "ledger", "greeting", "closing", "manifest",
+    "errors", "versions", "resizing", "strict_json", "downloads", "files", "progress", "parties", "consoles", "keys", "private_folders", "key_files", "ledger", "greeting", "closing", "manifest",
     "sealing", "secure_sum", "clipping", "discrete_gaussian", "accountant", "expert_account", "privacy", "leverage", "sum_guard", "posterior",
     "offset_sum",
-    "superposition", "coopvec", "randomness", "schedule", "typefaces", "drawing", "variants",
+    "superposition", "coopvec", "concentration", "randomness", "schedule", "typefaces", "drawing", "variants",
     "accuracy_card", "contact_sheet", "image_files", "pictures", "intervals", "yaml_nodes", "yaml_source", "source_cache", "picture_ids",
     "image_sets", "split_names", "image_walk", "picture_source", "image_copies", "image_questions", "image_layout",
     # What a scenario says.
     "scenario_values", "method_needs", "method_options", "scenario_methods", "policy_models", "scenario_tasks", "scenario_stages",
-    "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario", "conditions", "opening", "signed_requests", "recipients", "machine",
+    "scenario_models", "scenario_errors", "policy_files", "limits", "policy", "method_checks", "scenario_needs", "scenario_checks", "scenario", "checking", "conditions", "opening", "signed_requests", "recipients", "machine",
     # What it names.
-    "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "experts",
+    "built_in", "tasks", "checkpoints", "families", "inspection", "pretrain", "queries", "outputs", "experts",
     "layer_inputs", "gram", "fisher", "trimming", "merges",
     # What leaves a client.
     "records", "protections", "sum_requests", "sum_keys", "sum_history", "sum_peers", "sum_state", "sum_vectors",
-    "client_store", "address_book", "gate", "entrance", "sum_gate", "plan", "sum_plan", "summing", "record_identity", "party",
+    "client_store", "address_book", "decisions", "gate", "entrance", "sum_gate", "plan", "sum_plan", "summing", "record_identity", "party",
     # What a server makes of it.
     "portland", "evaluate", "knowledge", "receipts", "noise_check", "collect", "fitted", "weightings",
     "sum_exchange", "sum_rounds", "sources", "merged", "sides", "compare", "method_source", "method_tuning", "method_rows", "stages", "study",
     # How it is carried, shown and started.
-    "report", "run_folders", "agreement", "findings", "leverage_check", "receipts_check", "manifest_check", "given_scenario",
+    "report", "over_seeds", "run_folders", "agreement", "findings", "leverage_check", "receipts_check", "manifest_check", "given_scenario",
     "report_check", "audit", "verification", "flower_io", "engines", "runs", "bench", "cli",
     "__main__",
 )  # fmt: skip

@@ -8,8 +8,9 @@ import pytest
 import tiny
 
 from neulig_fl import machine, runs, source_cache
+from neulig_fl.checking import load
 from neulig_fl.errors import InputError, ScenarioError
-from neulig_fl.scenario import Resources, load
+from neulig_fl.scenario import Resources
 
 
 @pytest.fixture

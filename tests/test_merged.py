@@ -11,7 +11,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from neulig_fl import experts, merged
+from neulig_fl import merged
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.merged import Merged, run_merged, run_models
 from neulig_fl.progress import Progress
@@ -157,7 +157,7 @@ def _both_ways(knowledge: Knowledge, coopvecs: Parts) -> tuple[list[Tensor], lis
         )
         parts = found.split([len(question.labels) for question in questions])
         guesses = [
-            experts.classify(part, knowledge.head(question.task)).argmax(dim=1)
+            outputs.classify(part, knowledge.head(question.task)).argmax(dim=1)
             for part, question in zip(parts, questions, strict=True)
         ]
         outputs.append(found)

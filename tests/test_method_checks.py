@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import tiny
 
+from neulig_fl.checking import load
 from neulig_fl.errors import ScenarioError
-from neulig_fl.scenario import load
 
 OUTPUTS = {"name": "outputs", "share": tiny.OUTPUTS, "run": ["train-portland", "ensemble"]}
 PARAMETERS = {"name": "merging", "share": [{"kind": "parameters"}], "run": ["merge"]}

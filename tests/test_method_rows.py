@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from neulig_fl import merges, source_cache, variants
+from neulig_fl.checking import load
 from neulig_fl.cli.plan import record
 from neulig_fl.cli.rehearsal import rehearse
 from neulig_fl.merges import StateDicts, merged
 from neulig_fl.plan import open_setting
 from neulig_fl.report import Report
-from neulig_fl.scenario import load
 
 EXPERTS = {"epochs": 8, "lr": 5.0e-3, "batch_size": 8}
 """Enough for the tiny experts to tell their classes apart, so that a wrong figure shows."""

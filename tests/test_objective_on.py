@@ -22,8 +22,8 @@ from neulig_fl.cli.rehearsal import rehearse
 from neulig_fl.collect import Collector
 from neulig_fl.compare import StageRun
 from neulig_fl.errors import ClientRefused, RunError
-from neulig_fl.experts import classify
 from neulig_fl.knowledge import Knowledge, Questions
+from neulig_fl.outputs import classify
 from neulig_fl.plan import open_setting
 from neulig_fl.portland import Portland, TrainingQueries, boosting
 from neulig_fl.progress import Progress

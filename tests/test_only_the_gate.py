@@ -57,7 +57,7 @@ REPLIES = {
             "self._sum(side, asked, payload)",
             "(self._close(side, asked, payload), b'')",
         },
-        "_hello": {"greeting(self._store().identity, self.name, __version__, run)"},
+        "_hello": {"greeting(self._store().identity, self.name, VERSION, run)"},
         "_prepare": {"{'trained': trained}"},
         "_release": {"(reply, released.payload)"},
         "_sum": {"summing.answer(asked)"},
@@ -427,7 +427,7 @@ PLANTED = {
         "entry comes from elsewhere",
     ),
     "a record in the greeting": (
-        "neulig_fl/party.py", "self.name, __version__, run)", "self.name, str(self.root), run)",
+        "neulig_fl/party.py", "self.name, VERSION, run)", "self.name, str(self.root), run)",
         "_hello says greeting(",
     ),
     "another action": (

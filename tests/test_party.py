@@ -14,7 +14,7 @@ import pytest
 import tiny
 import torch
 
-from neulig_fl import __version__, experts, greeting, key_files, ledger, records
+from neulig_fl import __version__, experts, greeting, key_files, ledger, outputs, records
 from neulig_fl.client_store import ClientStore
 from neulig_fl.errors import BadReply, ClientRefused, NeuligError, RunError
 from neulig_fl.offset_sum import entry_sum
@@ -147,7 +147,7 @@ def test_outputs_are_the_experts_on_the_queries_in_order(
     reply, features = _ask(party, "features", queries)
     _, logits = _ask(party, "logits", queries)
     encoder = party._expert("A")[0]
-    expected = experts.encode(encoder, _pictures(party, queries), party.setting.family)
+    expected = outputs.encode(encoder, _pictures(party, queries), party.setting.family)
     assert reply["rows"] == rows
     assert np.array_equal(features["features"], expected.numpy())
     heads = [
@@ -156,7 +156,7 @@ def test_outputs_are_the_experts_on_the_queries_in_order(
     ]
     assert logits["logits"].shape == (rows, 5)
     assert torch.allclose(
-        torch.tensor(logits["logits"]), experts.classify(expected, torch.cat(heads))
+        torch.tensor(logits["logits"]), outputs.classify(expected, torch.cat(heads))
     )
 
 

@@ -11,6 +11,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from neulig_fl import pictures
+from neulig_fl.resizing import Resize
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 
@@ -148,7 +149,7 @@ def test_images_are_resized_as_the_model_wants_them(
         8, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=mode, interpolation=interpolation
     )
     expected = image_transform_v2(plain, is_train=False)(image).mul(255).round().byte()
-    found = np.asarray(pictures.square(image, pictures.Resize(8, mode, interpolation)))
+    found = np.asarray(pictures.square(image, Resize(8, mode, interpolation)))
     assert np.array_equal(found.transpose(2, 0, 1), expected.numpy())
 
 

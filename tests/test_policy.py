@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from neulig_fl import policy, policy_files
+from neulig_fl.checking import load
 from neulig_fl.errors import ScenarioError
 from neulig_fl.limits import Candidate
 from neulig_fl.policy import Layer
 from neulig_fl.policy_files import PRESETS, presets, read
 from neulig_fl.records import Request
-from neulig_fl.scenario import KINDS, OUTPUT_KINDS, QUERY_SETS, Limits, Policy, load
+from neulig_fl.scenario import KINDS, OUTPUT_KINDS, QUERY_SETS, Limits, Policy
 from neulig_fl.yaml_source import parse
 
 ROOT = Path(__file__).resolve().parents[1]

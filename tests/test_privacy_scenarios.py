@@ -18,9 +18,9 @@ import tiny
 import yaml
 
 from neulig_fl import cli, runs
+from neulig_fl.checking import load
 from neulig_fl.plan import open_setting
 from neulig_fl.report import Report
-from neulig_fl.scenario import load
 from neulig_fl.scenario_values import SUMS
 from neulig_fl.verification import verify
 from neulig_fl.yaml_source import read

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from neulig_fl import experts, merged, runs
+from neulig_fl import merged, runs
 from neulig_fl.superposition import Merging, merged_outputs
 
 QUICKSTART = Path(__file__).parents[1] / "scenarios" / "quickstart.yaml"
@@ -40,8 +40,8 @@ class Compared:
         parts = zip(job.questions, outputs.split(sizes), self.exact.split(sizes), strict=True)
         for question, own, exact in parts:
             head = job.knowledge.head(question.task)
-            logits = experts.classify(exact, head)
-            found.append(experts.classify(own, head).argmax(dim=1))
+            logits = outputs.classify(exact, head)
+            found.append(outputs.classify(own, head).argmax(dim=1))
             first, second = logits.topk(2, dim=1).values.T
             changed = found[-1] != logits.argmax(dim=1)
             tie = (first - second).abs() <= TIE * first.abs()

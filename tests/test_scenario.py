@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from neulig_fl import variants
+from neulig_fl.checking import load
 from neulig_fl.errors import ScenarioError
-from neulig_fl.scenario import Scenario, dump, json_schema, load, load_resolved
+from neulig_fl.scenario import Scenario, dump, json_schema, load_resolved
 from neulig_fl.superposition import network
 
 BROKEN = sorted((Path(__file__).parent / "broken").glob("*.yaml"))
@@ -356,7 +357,7 @@ def test_the_schema_lists_the_variants_that_are_there() -> None:
 def test_checking_a_scenario_loads_no_model_code(tmp_path: Path) -> None:
     """`neulig-fl check` would take seconds to import what it does not use."""
     code = (
-        "import sys; from neulig_fl.scenario import load; load(sys.argv[1]); "
+        "import sys; from neulig_fl.checking import load; load(sys.argv[1]); "
         "print(sorted({'torch', 'open_clip', 'flwr', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from neulig_fl.checking import load
 from neulig_fl.errors import ScenarioError
-from neulig_fl.scenario import load
 
 SCENARIO = """\
 name: outputs-then-parameters

@@ -14,8 +14,9 @@ import pytest
 import tiny
 
 from neulig_fl import runs
+from neulig_fl.checking import open_scenario
 from neulig_fl.errors import ScenarioError
-from neulig_fl.scenario import folder_of, open_scenario
+from neulig_fl.scenario import folder_of
 from neulig_fl.yaml_source import MOST_BYTES
 
 COMMAND = [sys.executable, "-m", "neulig_fl"]
@@ -81,7 +82,7 @@ def test_the_standard_input_starts_from_the_current_folder(
 ) -> None:
     """Without it `sed ... | neulig-fl run -` would look for its pictures in /dev."""
     code = (
-        "import sys; from neulig_fl.scenario import open_scenario\n"
+        "import sys; from neulig_fl.checking import open_scenario\n"
         "print(open_scenario(sys.argv[1]).resolved.tasks['first'].root)"
     )
     with written.open("rb") as file:

@@ -18,8 +18,7 @@ from tiny_sums import CLIENTS, MEAN, STEPS, Dropping
 from neulig_fl import ledger, verification
 from neulig_fl.client_store import ClientStore
 from neulig_fl.collect import Collector
-from neulig_fl.errors import BadReply, ClientMissing, ClientRefused
-from neulig_fl.fitted import NotAvailable
+from neulig_fl.errors import BadReply, ClientMissing, ClientRefused, NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.parties import Answer, Ask
 from neulig_fl.plan import open_setting

@@ -11,12 +11,12 @@ import pytest
 import tiny
 
 from neulig_fl import conditions, portland, secure_sum, verification
+from neulig_fl.checking import load
 from neulig_fl.cli.plan import record
 from neulig_fl.cli.rehearsal import rehearse
 from neulig_fl.errors import ClientRefused
 from neulig_fl.plan import open_setting
 from neulig_fl.report import Report
-from neulig_fl.scenario import load
 from neulig_fl.secure_sum import Terms, default_threshold
 
 ANY_LEVERAGE = {"limits": {"max_leverage": 1.0}}

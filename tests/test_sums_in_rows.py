@@ -20,7 +20,8 @@ from torch import Tensor
 
 from neulig_fl import weightings
 from neulig_fl.compare import Row, StageRun
-from neulig_fl.fitted import Fitted, NotAvailable
+from neulig_fl.errors import NotAvailable
+from neulig_fl.fitted import Fitted
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.portland import Fit, Portland
 from neulig_fl.progress import Progress

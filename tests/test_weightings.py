@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from neulig_fl import coopvec, weightings
-from neulig_fl.fitted import Fitted, NotAvailable
+from neulig_fl.errors import NotAvailable
+from neulig_fl.fitted import Fitted
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.portland import Fit, Portland
 from neulig_fl.randomness import torch_generator

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from neulig_fl import address_book, runs
+from neulig_fl.checking import load
 from neulig_fl.collect import Collector
 from neulig_fl.errors import ClientRefused, NeuligError
 from neulig_fl.keys import Identity
@@ -27,7 +28,7 @@ from neulig_fl.plan import open_setting
 from neulig_fl.progress import Progress
 from neulig_fl.recipients import Recipient, Servers
 from neulig_fl.report import Report
-from neulig_fl.scenario import Scenario, load
+from neulig_fl.scenario import Scenario
 from neulig_fl.signed_requests import signed
 
 CLIENTS = ("ada", "bob", "cyd")

@@ -54,13 +54,14 @@ class Blank:
         timeout: float,  # noqa: ARG002 (nobody is waited for)
     ) -> Iterator[Answer]:
         """See `Parties.ask`."""
-        from neulig_fl import __version__, greeting, ledger
+        from neulig_fl import greeting, ledger
         from neulig_fl.opening import OPENING, Opening
+        from neulig_fl.versions import VERSION
 
         for ask in asks:
             if ask.action == "hello":
                 run = Opening.read(ask.body[OPENING]).run
-                said = greeting.greeting(self._identity, ask.client, __version__, run)
+                said = greeting.greeting(self._identity, ask.client, VERSION, run)
                 yield Answer(ask.client, ask.action, "ok", None, said, b"")
                 continue
             payload = b"\x01" * self._size

@@ -92,9 +92,9 @@ for _command in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from neulig_fl import __version__
+        from neulig_fl.versions import VERSION
 
-        typer.echo(f"neulig-fl {__version__}")
+        typer.echo(f"neulig-fl {VERSION}")
         raise typer.Exit
 
 

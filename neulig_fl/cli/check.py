@@ -40,11 +40,11 @@ def check(
       neulig-fl check scenarios/*.yaml
     """
     from neulig_fl import machine
+    from neulig_fl.checking import open_scenario
     from neulig_fl.cli import taken
     from neulig_fl.cli.exits import BAD_INPUT, say_error
     from neulig_fl.cli.model_lines import model_lines
     from neulig_fl.errors import InputError, plain
-    from neulig_fl.scenario import open_scenario
 
     bad = False
     for path in scenarios:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from neulig_fl import merges
 from neulig_fl.compare import StageRun
-from neulig_fl.fitted import NotAvailable
+from neulig_fl.errors import NotAvailable
 from neulig_fl.merges import Needs
 from neulig_fl.method_source import Reach
 from neulig_fl.scenario_methods import MethodEntry

@@ -46,10 +46,10 @@ def plan(
       neulig-fl plan my.yaml --set clients.0.policy.never=\[parameters] --set on_refusal=continue
       neulig-fl plan my.yaml --json
     """
+    from neulig_fl.checking import open_scenario
     from neulig_fl.cli.rehearsal import rehearse
     from neulig_fl.consoles import PlainConsole
     from neulig_fl.plan import open_setting
-    from neulig_fl.scenario import open_scenario
 
     read = open_scenario(scenario, settings).resolved
     setting = open_setting(read, read.all_seeds[0])

@@ -16,7 +16,8 @@ from torch import Tensor
 from neulig_fl import plan
 from neulig_fl.cli.permitted import UNLESS_REFUSED, Permitted, of_method
 from neulig_fl.compare import Key, StageRun, methods
-from neulig_fl.fitted import Fitted, NotAvailable
+from neulig_fl.errors import NotAvailable
+from neulig_fl.fitted import Fitted
 from neulig_fl.knowledge import Knowledge, Questions
 from neulig_fl.method_rows import compared
 from neulig_fl.plan import Planned, Setting

@@ -83,7 +83,7 @@ def run(
     The report lies in the run's folder: [bold]report.md[/] to read, [bold]report.json[/] for
     programs. Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
     """
-    from neulig_fl.scenario import open_scenario
+    from neulig_fl.checking import open_scenario
     from neulig_fl.scenario_tasks import READ_FILES
 
     opened = open_scenario(scenario, settings)

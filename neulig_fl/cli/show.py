@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from neulig_fl.contact_sheet import Sheet, SplitSamples
-    from neulig_fl.pictures import Resize
+    from neulig_fl.resizing import Resize
     from neulig_fl.scenario import Scenario
     from neulig_fl.tasks import Task
 
@@ -63,8 +63,8 @@ def show(
       neulig-fl show my-task --scenario my.yaml --out sheets/my-task.png
     """
     from neulig_fl import contact_sheet
+    from neulig_fl.checking import open_scenario
     from neulig_fl.errors import plain
-    from neulig_fl.scenario import open_scenario
 
     read = open_scenario(scenario).resolved if scenario else None
     splits = _splits(split)
@@ -161,7 +161,7 @@ def sheet_of(task: Task, splits: list[str], per_class: int, size: int, seen: int
         DataError: a picture cannot be read.
     """
     from neulig_fl.contact_sheet import Sheet
-    from neulig_fl.pictures import resize
+    from neulig_fl.resizing import resize
 
     names, side = task.source.class_names, min(size, resize(seen).size)
     shown = replace(resize(seen), size=side)

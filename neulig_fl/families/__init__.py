@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from neulig_fl import variants
 from neulig_fl.errors import InputError
-from neulig_fl.pictures import Resize
+from neulig_fl.resizing import Resize
 
 if TYPE_CHECKING:
     from neulig_fl.checkpoints import Checkpoint

@@ -65,7 +65,7 @@ class Preprocessing:
         mean: of red, green, blue.
         std: of red, green, blue.
         interpolation: between pixels where an image is resized.
-        resize_mode: as `pictures.Resize.mode`.
+        resize_mode: as `Resize.mode`.
         sources: who says so; the scenario first.
         unknown: keys of which OpenCLIP's tags for the model say different things, and nobody else
             anything; their values are OpenCLIP's own.

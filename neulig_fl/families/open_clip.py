@@ -33,8 +33,8 @@ from neulig_fl.families._lookalikes import find, visual_tower
 from neulig_fl.families._lookalikes import quick_gelu as quick_gelu
 from neulig_fl.families._preprocessing import normaliser as normaliser
 from neulig_fl.files import replace_atomically
-from neulig_fl.pictures import Resize
 from neulig_fl.randomness import derived_seed
+from neulig_fl.resizing import Resize
 from neulig_fl.scenario_models import Model, is_path
 
 MICRO_DIR = Path(__file__).parent / "micro"

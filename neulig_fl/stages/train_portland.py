@@ -9,8 +9,8 @@ from torch import Tensor
 
 from neulig_fl import coopvec, fitted, portland
 from neulig_fl.compare import StageRun
-from neulig_fl.errors import ClientRefused, RunError
-from neulig_fl.fitted import Fitted, NotAvailable
+from neulig_fl.errors import ClientRefused, NotAvailable, RunError
+from neulig_fl.fitted import Fitted
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.portland import Fit, Portland, TrainingQueries, to_logits
 from neulig_fl.randomness import torch_generator

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from neulig_fl.compare import Row, StageRun, close
+from neulig_fl.errors import NotAvailable
 from neulig_fl.evaluate import TaskScore
-from neulig_fl.fitted import NotAvailable
 from neulig_fl.knowledge import Knowledge
 from neulig_fl.records import Arrays
 from neulig_fl.scenario_values import VOTED_KINDS

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from neulig_fl import variants
 from neulig_fl.errors import DataError
-from neulig_fl.pictures import Resize
 from neulig_fl.randomness import uniform_positions
+from neulig_fl.resizing import Resize
 
 if TYPE_CHECKING:
     from neulig_fl.scenario import Scenario, TaskOptions

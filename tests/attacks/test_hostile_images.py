@@ -14,6 +14,7 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 from neulig_fl import image_copies, image_files, picture_ids, pictures
 from neulig_fl.errors import DataError
+from neulig_fl.resizing import Resize
 from neulig_fl.scenario import TaskOptions
 from neulig_fl.tasks import _huggingface_columns, imagefolder
 
@@ -177,7 +178,7 @@ def test_a_long_image_is_cut_before_it_is_scaled(
         return real(image, to, *more, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Image.Image, "resize", resize)
-    found = pictures.square(Image.new("RGB", size), pictures.Resize(64, mode))
+    found = pictures.square(Image.new("RGB", size), Resize(64, mode))
     assert found.size == (64, 64)
     assert max(made) <= max(9 * 64 * 64, size[0] * size[1] * 4)
 

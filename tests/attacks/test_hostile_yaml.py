@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neulig_fl import scenario_errors, yaml_nodes, yaml_source
+from neulig_fl.checking import open_scenario
 from neulig_fl.errors import ScenarioError
-from neulig_fl.scenario import open_scenario
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from neulig_fl import machine, runs
+from neulig_fl.checking import load
 from neulig_fl.cli import taken
 from neulig_fl.families import open_clip
-from neulig_fl.scenario import load
 from neulig_fl.tasks import open_task
 
 BROKEN = sorted((Path(__file__).parents[1] / "broken").glob("*.yaml"))

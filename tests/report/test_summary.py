@@ -12,6 +12,7 @@ from report_example import example, refused
 from rich.cells import cell_len
 from rich.console import Console
 
+from neulig_fl import over_seeds
 from neulig_fl.errors import InputError, RunError
 from neulig_fl.intervals import spread
 from neulig_fl.report import summary
@@ -38,7 +39,7 @@ def test_spread_over_seeds() -> None:
     """Without it the spread could be over tasks or queries instead of seeds."""
     reports = three()
     values = [report["stages"][1]["results"][2]["average"]["gap_of_means"] for report in reports]
-    found = neulig(summary.build(reports))["gap_of_means"]
+    found = neulig(over_seeds.build(reports))["gap_of_means"]
     assert found["values"] == values
     assert found["mean"] == pytest.approx(values[1])
     assert found["sd"] == pytest.approx(0.5)
@@ -49,7 +50,7 @@ def test_null_in_one_seed() -> None:
     """Without it a method that failed on one seed would be averaged over the lucky ones."""
     reports = three()
     reports[1]["stages"][1]["results"][2] = refused("neulig", "failed", "why", "sample")
-    found = neulig(summary.build(reports))["merge_accuracy"]
+    found = neulig(over_seeds.build(reports))["merge_accuracy"]
     assert found["mean"] is None
     assert found["values"][1] is None
     assert found["values"][0] is not None
@@ -57,7 +58,7 @@ def test_null_in_one_seed() -> None:
 
 def test_one_seed() -> None:
     """Without it one seed would have a spread of 0."""
-    found = neulig(summary.build([example()]))["ensemble_accuracy"]
+    found = neulig(over_seeds.build([example()]))["ensemble_accuracy"]
     assert found["sd"] is None
     assert found["ci95"] is None
 
@@ -65,26 +66,26 @@ def test_one_seed() -> None:
 def test_wrong_reports() -> None:
     """Without it seeds of different scenarios, or the same seed twice, would be averaged."""
     with pytest.raises(InputError, match="at least one seed"):
-        summary.build([])
+        over_seeds.build([])
     with pytest.raises(InputError, match=r"seeds \[7, 7\] are not all different"):
-        summary.build([example(), example()])
+        over_seeds.build([example(), example()])
     other = example(8)
     other["scenario"]["hash"] = "ef" * 32
     with pytest.raises(InputError, match="seed 7: abababababab, seed 8: efefefefefef"):
-        summary.build([example(), other])
+        over_seeds.build([example(), other])
 
 
 def test_write(tmp_path: Path) -> None:
     """Without it summary.json could differ from what was built."""
-    path = summary.write(three(), tmp_path)
+    path = over_seeds.write(three(), tmp_path)
     assert path.name == "summary.json"
-    assert json.loads(path.read_text()) == summary.build(three())
+    assert json.loads(path.read_text()) == over_seeds.build(three())
 
 
 @pytest.mark.parametrize("key", ["schema_version", "scenario", "seeds", "stages"])
 def test_contract(key: str) -> None:
     """Without it a summary without a key, or with one more, would pass."""
-    built = summary.build(three())
+    built = over_seeds.build(three())
     with pytest.raises(RunError, match="'extra' was unexpected"):
         summary.validate(built | {"extra": 1})
     del built[key]
@@ -96,7 +97,7 @@ def test_contract(key: str) -> None:
 def test_show(width: int) -> None:
     """Without it the summary would not fit the terminal, or print a missing mean as 0."""
     stream = StringIO()
-    summary.show(summary.build(three()), Console(file=stream, width=width))
+    summary.show(over_seeds.build(three()), Console(file=stream, width=width))
     text = stream.getvalue()
     assert max(cell_len(line) for line in text.splitlines()) <= width
     assert "over seeds 7, 8, 9" in text

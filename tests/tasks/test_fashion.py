@@ -16,8 +16,9 @@ from PIL import Image
 from torchvision.datasets import FashionMNIST
 
 from neulig_fl import runs
+from neulig_fl.checking import load
 from neulig_fl.errors import DataError
-from neulig_fl.scenario import TaskOptions, load
+from neulig_fl.scenario import TaskOptions
 from neulig_fl.tasks import SPLITS, Task, fashion, torchvision
 
 INSTALLED = pytest.mark.skipif(

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from neulig_fl import picture_source
+from neulig_fl.checking import load
 from neulig_fl.errors import DataError
-from neulig_fl.scenario import TaskOptions, load
+from neulig_fl.scenario import TaskOptions
 from neulig_fl.tasks import Task, imagefolder
 
 
