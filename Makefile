@@ -27,14 +27,14 @@ check: install  ## formatting, lint, types, the import walk, doctests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/test_imports.py
+	$(BIN)/pytest tests/test_house.py
 	$(BIN)/pytest --doctest-modules neulig_fl
 
 unit: install  ## the tests that are not marked slow
 	$(BIN)/pytest -m 'not slow'
 
 test: check  ## everything that CI runs, a real run under the simulation engine included
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --ignore tests/test_imports.py  # which `check` ran
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --ignore tests/test_house.py  # which `check` ran
 
 format: install
 	$(BIN)/ruff format .

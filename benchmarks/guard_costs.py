@@ -29,30 +29,33 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from neulig_fl import address_book, entrance, signed_requests, sum_gate, sum_peers
 from neulig_fl.cli import exits
-from neulig_fl.collect import Collector
-from neulig_fl.errors import NeuligError
-from neulig_fl.families import open_family
-from neulig_fl.files import write_atomically
-from neulig_fl.keys import Identity
-from neulig_fl.knowledge import Knowledge
-from neulig_fl.plan import Setting, open_setting
-from neulig_fl.progress import Progress
-from neulig_fl.records import byte_count
-from neulig_fl.scenario import Model, Scenario
-from neulig_fl.secure_sum.fixed_point import WORD, FixedPoint
-from neulig_fl.secure_sum.masks import Noise
-from neulig_fl.sum_history import Sums
-from neulig_fl.sum_rounds import SumRounds
+from neulig_fl.client import address_book, entrance
+from neulig_fl.client.secagg import gate
+from neulig_fl.config.scenario import Model, Scenario
+from neulig_fl.core.errors import NeuligError
+from neulig_fl.core.files import write_atomically
+from neulig_fl.core.progress import Progress
+from neulig_fl.models.families import open_family
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.privacy.secagg.fixed_point import WORD, FixedPoint
+from neulig_fl.privacy.secagg.masks import Noise
+from neulig_fl.records import signed_requests
+from neulig_fl.records.kinds import byte_count
+from neulig_fl.records.release_plan import Setting, open_setting
+from neulig_fl.records.secagg import peers
+from neulig_fl.records.secagg.accounts import Sums
+from neulig_fl.server.collecting import Collector
+from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.secagg.rounds import SumRounds
 
 MARK = "guards"
 SIGNATURES, HISTORIES, ROUNDING = "signed requests", "histories and leverage", "stochastic rounding"
 GUARDS: Mapping[str, Sequence[tuple[Any, str]]] = {
     SIGNATURES: [(entrance, "admitted"), (signed_requests, "signed")],
     HISTORIES: [
-        (sum_gate, "statement"), (sum_gate, "meet"), (sum_gate, "_sums"),
-        (sum_peers, "packed"), (sum_peers, "unpacked"), (sum_peers.Statement, "read"),
+        (gate, "statement"), (gate, "meet"), (gate, "_sums"),
+        (peers, "packed"), (peers, "unpacked"), (peers.Statement, "read"),
         (Sums, "claims"), (Sums, "refusal"),
     ],
 }  # fmt: skip

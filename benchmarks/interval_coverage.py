@@ -27,10 +27,10 @@ from scipy.special import ndtri
 from scipy.stats import binom
 
 from neulig_fl.cli import exits
-from neulig_fl.errors import NeuligError
-from neulig_fl.evaluate import MARGIN_PP
-from neulig_fl.files import write_atomically
-from neulig_fl.intervals import ALLOWANCE, Counts, mean_moments, tilted
+from neulig_fl.core.errors import NeuligError
+from neulig_fl.core.files import write_atomically
+from neulig_fl.metrics.evaluation import MARGIN_PP
+from neulig_fl.metrics.intervals import ALLOWANCE, Counts, mean_moments, tilted
 
 DATA = Path(__file__).with_name("results") / "interval-coverage.json"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "method.md"

@@ -23,10 +23,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from neulig_fl.bench import merge
 from neulig_fl.cli import exits
-from neulig_fl.errors import InputError, NeuligError, RunError
-from neulig_fl.files import replace_atomically, write_atomically
+from neulig_fl.core.errors import InputError, NeuligError, RunError
+from neulig_fl.core.files import replace_atomically, write_atomically
+from neulig_fl.study.bench import merge
 
 RESULTS = Path(__file__).with_name("results")
 METHODS = ("single", "ensemble", "superposition")

@@ -24,15 +24,16 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from neulig_fl import accuracy_card, experts
-from neulig_fl.accuracy_card import Card, Measured, Training, mean
 from neulig_fl.cli import exits
 from neulig_fl.cli.inventory import listed_tasks
 from neulig_fl.cli.live import Live
-from neulig_fl.errors import InputError, NeuligError, nearest
-from neulig_fl.families import open_family
-from neulig_fl.scenario import MICRO_MODELS, Experts, Model, Scenario
-from neulig_fl.tasks import opened
+from neulig_fl.client import experts
+from neulig_fl.config.scenario import MICRO_MODELS, Experts, Model, Scenario
+from neulig_fl.core.errors import InputError, NeuligError, nearest
+from neulig_fl.data.sources import opened, source_hash
+from neulig_fl.models import accuracy_card
+from neulig_fl.models.accuracy_card import Card, Measured, Training, mean
+from neulig_fl.models.families import open_family
 
 ORIGINS = ("shared", "diverse")
 ZERO_SHOT = "zero-shot"
@@ -107,7 +108,7 @@ def _scenario(job: Job) -> Scenario:
 def measured(asked: argparse.Namespace, model: str, task: str, run: Runner, card: Card) -> Measured:
     """Every figure of one model on one task; seconds of experts from the cache are the card's."""
     source = opened(task, None, asked.seed[0]).source
-    data = accuracy_card.data_hash(source)
+    data = source_hash(source)
     before = card.find(model, accuracy_card.bundled_weights(model) or "", task, data)
     zero = [run(_job(asked, model, task, seed, ZERO_SHOT)) for seed in asked.seed]
     found = {

@@ -1,7 +1,7 @@
 """Changes the modules that decide about privacy and figures, one change at a time, and tests them.
 
     python benchmarks/mutants.py
-    python benchmarks/mutants.py --only limits secure_sum.wire
+    python benchmarks/mutants.py --only records.budgets privacy.secagg.wire
     python benchmarks/mutants.py --only gate --again
 
 A change that no test notices is a test that is missing, or is listed as equivalent with its reason
@@ -25,8 +25,8 @@ from mutation import scores, trials
 from mutation.mutants import Mutant, mutants
 from mutation.scores import Found, Survivor
 
-from neulig_fl.errors import InputError, nearest
-from neulig_fl.files import write_atomically
+from neulig_fl.core.errors import InputError, nearest
+from neulig_fl.core.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "CONTRIBUTING.md"

@@ -26,13 +26,15 @@ import torch
 from numpy.typing import NDArray
 from reproduction.data import laid_out
 
-from neulig_fl import experts, offset_sum, runs
-from neulig_fl.checking import load
 from neulig_fl.cli import exits
-from neulig_fl.errors import NeuligError
-from neulig_fl.files import write_atomically
-from neulig_fl.offset_sum import SIGNIFICANT_BITS, entry_sum, rounded
-from neulig_fl.plan import open_setting
+from neulig_fl.client import experts
+from neulig_fl.core.errors import NeuligError
+from neulig_fl.core.files import write_atomically
+from neulig_fl.records import offset_sum
+from neulig_fl.records.offset_sum import SIGNIFICANT_BITS, entry_sum, rounded
+from neulig_fl.records.release_plan import open_setting
+from neulig_fl.study import runs
+from neulig_fl.study.checking import load
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = Path(__file__).with_name("results") / "offset-sum.json"

@@ -24,15 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 from reproduction.data import laid_out
 
-from neulig_fl import variants
 from neulig_fl.cli import exits
 from neulig_fl.cli.live import Live
-from neulig_fl.drawing import SIZE
-from neulig_fl.errors import DataError, NeuligError
-from neulig_fl.files import replace_atomically, write_atomically
-from neulig_fl.pretrain import Recipe, draw_batch
-from neulig_fl.run_folders import RUNS
-from neulig_fl.scenario import TaskOptions
+from neulig_fl.client.pretraining import Recipe, draw_batch
+from neulig_fl.config.scenario import TaskOptions
+from neulig_fl.core import variants
+from neulig_fl.core.errors import DataError, NeuligError
+from neulig_fl.core.files import replace_atomically, write_atomically
+from neulig_fl.core.run_folders import RUNS
+from neulig_fl.data.synthetic import SIZE
 
 FILE = Path(__file__).with_name("results") / "pretraining-images.json"
 TASKS = ("clutter", "digits", "fashion", "glyphs", "mnist5k", "shapes", "signs", "textures")
@@ -48,7 +48,7 @@ def hashes(images: NDArray[np.uint8]) -> Hashes:
 
 def of_task(name: str) -> Hashes | None:
     """Hashes of all images of a built-in task; None where its files are not on this machine."""
-    source = variants.load("neulig_fl.tasks", name).source(TaskOptions(source=name))
+    source = variants.load("neulig_fl.data.sources", name).source(TaskOptions(source=name))
     try:
         return hashes(source.pixels(np.arange(len(source.ids())), SIZE))
     except DataError:

@@ -27,27 +27,28 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from neulig_fl import address_book, variants
-from neulig_fl.bench import secure_sum
 from neulig_fl.cli import exits
-from neulig_fl.clipping import sensitivity
-from neulig_fl.collect import Collector
-from neulig_fl.discrete_gaussian import noised
-from neulig_fl.errors import InputError, NeuligError
-from neulig_fl.families import open_family
-from neulig_fl.files import write_atomically
-from neulig_fl.keys import Identity
-from neulig_fl.knowledge import Knowledge
-from neulig_fl.limits import SUMS
-from neulig_fl.parties import Answer, Ask
-from neulig_fl.party import Party
-from neulig_fl.plan import Setting, open_setting
-from neulig_fl.progress import Progress
-from neulig_fl.records import Request
-from neulig_fl.scenario import Model, Scenario, Stage
-from neulig_fl.sealing import open_sealed, seal
-from neulig_fl.sum_requests import Part
-from neulig_fl.sum_rounds import SumRounds
+from neulig_fl.client import address_book
+from neulig_fl.client.handler import Party
+from neulig_fl.config.scenario import Model, Scenario, Stage
+from neulig_fl.core import variants
+from neulig_fl.core.errors import InputError, NeuligError
+from neulig_fl.core.files import write_atomically
+from neulig_fl.core.progress import Progress
+from neulig_fl.models.families import open_family
+from neulig_fl.privacy.clipping import sensitivity
+from neulig_fl.privacy.discrete_gaussian import noised
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.privacy.sealing import open_sealed, seal
+from neulig_fl.records.budgets import SUMS
+from neulig_fl.records.kinds import Request
+from neulig_fl.records.release_plan import Setting, open_setting
+from neulig_fl.records.secagg.requests import Part
+from neulig_fl.records.transport import Answer, Ask
+from neulig_fl.server.collecting import Collector
+from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.secagg.rounds import SumRounds
+from neulig_fl.study.bench import secure_sum
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "privacy-costs.md"
 MARK = "measured"
@@ -211,7 +212,9 @@ def with_stage(setting: Setting, kind: str, queries: str | None, protection: str
 
 def protections() -> list[str]:
     """Every protection, `none` first."""
-    return sorted(variants.names("neulig_fl.protections"), key=lambda name: (name != "none", name))
+    return sorted(
+        variants.names("neulig_fl.records.protections"), key=lambda name: (name != "none", name)
+    )
 
 
 # ---------------------------------------------------------------- a vector through a protection

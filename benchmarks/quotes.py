@@ -20,9 +20,9 @@ from reproduction.over_seeds import Method, methods, shown
 from reproduction.tables import bullets
 
 from neulig_fl.cli import exits
-from neulig_fl.errors import InputError
-from neulig_fl.files import write_atomically
-from neulig_fl.intervals import spread
+from neulig_fl.core.errors import InputError
+from neulig_fl.core.files import write_atomically
+from neulig_fl.metrics.intervals import spread
 from neulig_fl.report import figures
 from neulig_fl.report.markdown import table
 
@@ -119,9 +119,9 @@ def quickstart() -> str:
     head = ["method", *columns, *(f"{column}, {len(three['seeds'])} seeds" for column in columns)]
     return (
         f"{table(head, body)}\n\n"
-        f"Averages over {len(own['clients'])} tasks: of {_seeds(own)}, which `make demo` runs, and "
-        f"the mean +- standard deviation over {_seeds(three)} of the same clients, experts and "
-        "queries (`scenarios/micro/baselines-vit.yaml`)."
+        f"Averages over {len(own['clients'])} tasks: {_seeds(own)}, which `make demo` runs, and "
+        f"mean +- standard deviation over {_seeds(three)}\nwith the same settings of clients, "
+        "experts and queries (`scenarios/micro/baselines-vit.yaml`)."
     )
 
 

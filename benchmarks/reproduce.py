@@ -20,14 +20,15 @@ from pathlib import Path
 from reproduction import data, page, runs
 from reproduction.data import Entry
 
-from neulig_fl import engines, yaml_source
-from neulig_fl.checking import load
 from neulig_fl.cli import exits
 from neulig_fl.cli.live import Live
-from neulig_fl.errors import InputError, NeuligError, RunError, nearest
-from neulig_fl.files import write_atomically
-from neulig_fl.run_folders import RUNS
-from neulig_fl.scenario import Scenario
+from neulig_fl.config import yaml_source
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import InputError, NeuligError, RunError, nearest
+from neulig_fl.core.files import write_atomically
+from neulig_fl.core.run_folders import RUNS
+from neulig_fl.runtime import engines
+from neulig_fl.study.checking import load
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "scenarios"

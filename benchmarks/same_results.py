@@ -40,13 +40,14 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="JSON: what the reports say, by scenario")
     parser.add_argument("scenarios", nargs="*", help=f"default: {', '.join(SCENARIOS)}")
     asked = parser.parse_args()
-    found = {name: said(name) for name in asked.scenarios or SCENARIOS}
-    if asked.action == "keep":
-        asked.file.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        return 0
-    kept = json.loads(asked.file.read_text(encoding="utf-8"))
+    kept = json.loads(asked.file.read_text(encoding="utf-8")) if asked.file.exists() else {}
     different = 0
-    for name, now in found.items():
+    for name in asked.scenarios or SCENARIOS:
+        now = said(name)
+        if asked.action == "keep":
+            kept[name] = now
+            asked.file.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+            continue
         told = [*differences(kept[name], now, name)]
         different += len(told)
         sys.stdout.write(f"{name}: {figures(now)} figures, {len(told)} differ\n")

@@ -20,14 +20,14 @@ import torch
 from reproduction.data import laid_out
 from torch import Tensor
 
-from neulig_fl import experts
-from neulig_fl.checking import load
 from neulig_fl.cli import exits
-from neulig_fl.errors import NeuligError
-from neulig_fl.files import write_atomically
-from neulig_fl.merges import StateDicts, merged
-from neulig_fl.plan import Setting, open_setting
-from neulig_fl.superposition import ExpertStack, merged_outputs
+from neulig_fl.client import experts
+from neulig_fl.core.errors import NeuligError
+from neulig_fl.core.files import write_atomically
+from neulig_fl.merging.inference import ExpertStack, merged_outputs
+from neulig_fl.merging.methods import StateDicts, merged
+from neulig_fl.records.release_plan import Setting, open_setting
+from neulig_fl.study.checking import load
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = Path(__file__).with_name("results") / "task-vectors.json"

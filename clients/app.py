@@ -1,4 +1,4 @@
-"""The Flower ClientApp: a shell around `neulig_fl.party`.
+"""The Flower ClientApp: a shell around `neulig_fl.client.handler`.
 
 Every message may reach a new process, so nothing is kept here: what must last is in the client's
 own store. The handlers are at module level because Ray keeps a module's state only for those.
@@ -12,10 +12,11 @@ import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from neulig_fl.errors import InputError
-from neulig_fl.flower_io import ClientConfig, answer_message, at_client, client_config
-from neulig_fl.party import Party
-from neulig_fl.scenario import Scenario, load_resolved
+from neulig_fl.client.handler import Party
+from neulig_fl.config.scenario import Scenario, load_resolved
+from neulig_fl.core.errors import InputError
+from neulig_fl.runtime.flower_messages import answer_message, at_client
+from neulig_fl.runtime.node_config import ClientConfig, client_config
 
 app = ClientApp()
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from neulig_fl.versions import VERSION
+from neulig_fl.core.versions import VERSION
 
 if TYPE_CHECKING:
     from neulig_fl.report import Report as Report
-    from neulig_fl.runs import run as run
+    from neulig_fl.study.runs import run as run
 
 __version__ = VERSION
 __all__ = ["Report", "__version__", "run"]
@@ -21,7 +21,7 @@ __all__ = ["Report", "__version__", "run"]
 def __getattr__(name: str) -> Any:
     """`run` and `Report` on first use: importing the package loads neither torch nor Flower."""
     if name == "run":
-        from neulig_fl.runs import run
+        from neulig_fl.study.runs import run
 
         return run
     if name == "Report":

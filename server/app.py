@@ -1,4 +1,4 @@
-"""The Flower ServerApp: a shell around `neulig_fl.study`."""
+"""The Flower ServerApp: a shell around `neulig_fl.study.server_loop`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from neulig_fl import key_files
-from neulig_fl.errors import NeuligError
-from neulig_fl.files import PRIVATE, write_atomically
-from neulig_fl.flower_io import FlowerParties, server_config
-from neulig_fl.keys import Identity
-from neulig_fl.progress import FILE, to_file
-from neulig_fl.scenario import load_resolved
-from neulig_fl.study import error_record, serve
+from neulig_fl.config.scenario import load_resolved
+from neulig_fl.core.errors import NeuligError
+from neulig_fl.core.files import PRIVATE, write_atomically
+from neulig_fl.core.progress import FILE, to_file
+from neulig_fl.ledger import key_store
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.runtime.flower_messages import FlowerParties
+from neulig_fl.runtime.node_config import server_config
+from neulig_fl.study.server_loop import error_record, serve
 
 app = ServerApp()
 
@@ -31,7 +32,7 @@ def main(grid: Grid, context: Context) -> None:
         names = [client.name for client in scenario.clients]
         progress = to_file(config.out / FILE)
         parties = FlowerParties(grid, names, scenario.timeouts.hello, progress.note)
-        keys = Identity.new() if config.keys is None else key_files.identity(config.keys)
+        keys = Identity.new() if config.keys is None else key_store.identity(config.keys)
         serve(scenario, scenario.seed, parties, config.out, progress, scenario.trust, keys)
     except NeuligError as error:
         _write_error(config.out, error)

@@ -8,25 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neulig_fl import ledger, manifest
-from neulig_fl.files import sha256
-from neulig_fl.keys import Identity
+from neulig_fl.core.files import sha256
+from neulig_fl.ledger import chain, manifest
+from neulig_fl.privacy.keys import Identity
 from neulig_fl.report import markdown
 
 Edit = Callable[[Any], object]
 
 
-def chained(entries: Sequence[ledger.Entry], signer: Identity | None = None) -> bytes:
+def chained(entries: Sequence[chain.Entry], signer: Identity | None = None) -> bytes:
     """Entries with a chain of their own, as the content of a file."""
-    made: list[ledger.Entry] = []
+    made: list[chain.Entry] = []
     for entry in entries:
-        made.append(ledger.extended(made, entry, signer))
-    return ledger.text(made).encode()
+        made.append(chain.extended(made, entry, signer))
+    return chain.text(made).encode()
 
 
-def entries(file: Path) -> list[ledger.Entry]:
+def entries(file: Path) -> list[chain.Entry]:
     """The entries of a ledger's file."""
-    return ledger.parsed(file.read_bytes())[0]
+    return chain.parsed(file.read_bytes())[0]
 
 
 def told(run: Path, edit: Edit) -> None:
@@ -38,14 +38,14 @@ def told(run: Path, edit: Edit) -> None:
     (run / "report.md").write_text(markdown.render(said))
 
 
-def receipts(run: Path, kept: Sequence[ledger.Entry], edit: Edit = lambda said: None) -> None:
+def receipts(run: Path, kept: Sequence[chain.Entry], edit: Edit = lambda said: None) -> None:
     """Put other receipts in the place of a run's, and have outcome and report say what fits."""
     content = chained(kept)
     (run / manifest.RECEIPTS).write_bytes(content)
-    made = ledger.parsed(content)[0]
+    made = chain.parsed(content)[0]
 
     def fitting(said: Any) -> None:
-        said["ledger"] |= {"entries": len(made), "head": ledger.head(made)}
+        said["ledger"] |= {"entries": len(made), "head": chain.head(made)}
         edit(said)
 
     told(run, fitting)
@@ -61,7 +61,7 @@ def signed(run: Path, server: Identity, **changes: Any) -> None:
     """
     made = manifest.parsed((run / manifest.FILE).read_bytes())
     kept = entries(run / manifest.RECEIPTS)
-    head = {"entries": len(kept), "head": ledger.head(kept)}
+    head = {"entries": len(kept), "head": chain.head(kept)}
     files = {name: sha256(run / name) for name in made.files if (run / name).is_file()}
     said = {"files": files, "receipts": head, "server": server.public, **changes}
     manifest.write(run, replace(made, **said), server)

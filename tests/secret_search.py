@@ -23,10 +23,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from numpy.typing import NDArray
 
 import neulig_fl
-from neulig_fl import discrete_gaussian, records, sealing
-from neulig_fl.errors import NeuligError
-from neulig_fl.secure_sum import ClientState, shares
-from neulig_fl.sum_state import SumInProgress
+from neulig_fl.client.secagg.state import SumInProgress
+from neulig_fl.core.errors import NeuligError
+from neulig_fl.privacy import discrete_gaussian, sealing
+from neulig_fl.privacy.secagg import ClientState, shares
+from neulig_fl.records import kinds
 
 WINDOW = 24
 """Bytes of a longer secret that are looked for together: no two secrets share them by chance."""
@@ -230,7 +231,7 @@ class Watch:
 
 
 MADE: tuple[tuple[ModuleType, str, str], ...] = (
-    (records, "build", "record"),
+    (kinds, "build", "record"),
     (discrete_gaussian, "sample", "noise"),
     (sealing, "_derived", "sealing key and nonce"),
     (shares, "new_seed", "seed"),

@@ -6,7 +6,7 @@ also written there. `python` is executed; of `sh`, every `neulig-fl` command. Al
 quickstart and on a model made small, under the local engine.
 
 The tables of keys in docs/scenario.md come from the scenario's models, those of files in
-docs/architecture.md from the files' first lines. After a change there: `python tests/test_docs.py`;
+docs/files.md from the files' first lines. After a change there: `python tests/test_docs.py`;
 it also puts the figures that pages quote there anew (benchmarks/quotes.py).
 """
 
@@ -26,27 +26,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+import house
 import pytest
 import tiny
+import typer
 import yaml
 from safetensors.torch import save_file
 
-from neulig_fl import (
-    cli,
-    errors,
-    merges,
-    policy_models,
-    scenario_methods,
-    scenario_models,
-    scenario_stages,
-    scenario_tasks,
-)
-from neulig_fl.checking import load
+from neulig_fl import cli
 from neulig_fl.cli import exits, methods
-from neulig_fl.families import open_family
-from neulig_fl.scenario import Model, json_schema
-from neulig_fl.scenario_values import MOMENT
-from neulig_fl.yaml_source import parse, read
+from neulig_fl.config import methods as scenario_methods
+from neulig_fl.config import policy_rules, stages, tasks
+from neulig_fl.config import schema as scenario_schema
+from neulig_fl.config.scenario import Model, json_schema
+from neulig_fl.config.values import MOMENT
+from neulig_fl.config.yaml_source import parse, read
+from neulig_fl.core import errors
+from neulig_fl.merging import methods as merge_methods
+from neulig_fl.models.families import open_family
+from neulig_fl.study.checking import load
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -54,10 +53,15 @@ PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 SCENARIO_PAGE = ROOT / "docs" / "scenario.md"
 METHODS_PAGE = ROOT / "docs" / "merge-methods.md"
 ARCHITECTURE_PAGE = ROOT / "docs" / "architecture.md"
+FILES_PAGE = ROOT / "docs" / "files.md"
+INTERNALS_PAGE = ROOT / "docs" / "internals.md"
+COMMANDS_PAGE = ROOT / "docs" / "commands.md"
+PROTECTIONS_PAGE = ROOT / "docs" / "protections.md"
 FENCE = re.compile(r"^```([a-z]+)(?: +(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEYS = re.compile(r"(<!-- keys of (\w+) -->\n).*?(<!-- end of keys -->)", re.DOTALL)
 METHODS = re.compile(r"(<!-- methods -->\n).*?(<!-- end of methods -->)", re.DOTALL)
-FILES = re.compile(r"(<!-- files ([^>]+) -->\n).*?(<!-- end of files -->)", re.DOTALL)
+FILES = re.compile(r"(<!-- files -->\n).*?(<!-- end of files -->)", re.DOTALL)
+ROOMS = re.compile(r"(<!-- rooms -->\n).*?(<!-- end of rooms -->)", re.DOTALL)
 TRIED = ("yaml", "python", "sh")
 NOT_TRIED = ("make", "git", "cp", ".", "pre-commit", "python")
 """First words of commands that set a machine up, or that CI runs itself."""
@@ -207,7 +211,7 @@ def _neulig_fl(arguments: list[str], where: str, capsys: pytest.CaptureFixture[s
 def test_blocks_are_of_a_known_kind(page: Path) -> None:
     """If this fails, a snippet escapes the tests because of how its fence is written."""
     for block in blocks(page):
-        assert block.language in (*TRIED, "text"), block.place
+        assert block.language in (*TRIED, "text", "mermaid"), block.place
     fences = re.findall(r"^```", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(fences) == 2 * len(list(blocks(page)))
 
@@ -239,54 +243,28 @@ def test_tables_of_keys_are_current() -> None:
     assert documented == {"Scenario", *json_schema()["$defs"]}
 
 
-def test_architecture_names_every_file_once() -> None:
-    """If this fails, docs/architecture.md describes another house than the one that stands."""
+def test_the_tables_of_files_are_current() -> None:
+    """If this fails, docs/files.md describes another house than the one that stands."""
+    text = FILES_PAGE.read_text(encoding="utf-8")
+    assert with_tables(text) == text
+
+
+def test_the_drawing_of_rooms_is_true() -> None:
+    """If this fails, docs/architecture.md draws imports that the code does not have."""
     text = ARCHITECTURE_PAGE.read_text(encoding="utf-8")
     assert with_tables(text) == text
-    named = re.findall(r"^\| `([\w/.-]+\.py)` \|", text, re.MULTILINE)
-    folders = ("neulig_fl", "clients", "server")
-    there = [p for name in folders for p in (ROOT / name).rglob("*.py") if p.stat().st_size]
-    assert sorted(named) == sorted(p.relative_to(ROOT).as_posix() for p in there)
+    assert {*re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)} == {*house.LAYER}
 
 
-def test_drawing_of_imports_is_true() -> None:
-    """If this fails, docs/architecture.md draws imports that the code does not have."""
-    (drawing,) = [block for block in blocks(ARCHITECTURE_PAGE) if block.language == "text"]
-    lines = drawing.text.splitlines()
-    height = {name: -at for at, line in enumerate(lines) for name in line.split(", ")}
-    for folder in ("neulig_fl", "clients", "server"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            here = _part(".".join(path.relative_to(ROOT).with_suffix("").parts))
-            for other in {_part(name) for name in _imports(path)} - {here, "neulig_fl"}:
-                if here != "neulig_fl":
-                    assert height[other] < height[here], f"{path.name}: {here} imports {other}"
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """What a file imports of the library, also inside functions."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-        if module == "neulig_fl":
-            yield from (f"{module}.{entry.name}" for entry in node.names if entry.name[0] != "_")
-        elif module.startswith("neulig_fl."):
-            yield module
-
-
-def _part(module: str) -> str:
-    """The name that the drawing has for a module."""
-    if not module.startswith("neulig_fl"):
-        return module.replace(".", "/")
-    name = module.removeprefix("neulig_fl").strip(".").split(".")[0]
-    scenario = name.startswith("scenario_") or name in (
-        "method_checks",
-        "method_needs",
-        "method_options",
-        "policy_models",
-        "policy_files",
-        "yaml_nodes",
-        "yaml_source",
-    )
-    return "scenario" if scenario else "neulig_fl" if name in ("", "__init__", "__main__") else name
+def test_the_architecture_names_files_that_are_there() -> None:
+    """If this fails, docs/architecture.md sends its reader to a file that is not there."""
+    for page in (ARCHITECTURE_PAGE, INTERNALS_PAGE):
+        text = page.read_text(encoding="utf-8")
+        rooms = "|".join(house.LAYER)
+        for name in re.findall(rf"`((?:{rooms}|clients|server)/[\w/]+(?:\.py|/))`", text):
+            if "NAME" not in name:
+                inside = ROOT / "neulig_fl" / name
+                assert inside.exists() or (ROOT / name).exists(), f"{page.name}: {name}"
 
 
 def with_tables(text: str) -> str:
@@ -294,7 +272,8 @@ def with_tables(text: str) -> str:
     schema = json_schema()
     sections = {"Scenario": schema, **schema["$defs"]}
     text = METHODS.sub(lambda found: found[1] + method_table() + found[2], text)
-    text = FILES.sub(lambda found: found[1] + file_table(found[2].split()) + found[3], text)
+    text = FILES.sub(lambda found: found[1] + file_tables() + found[2], text)
+    text = ROOMS.sub(lambda found: found[1] + drawing_of_rooms() + found[2], text)
     return KEYS.sub(lambda found: found[1] + table(found[2], sections[found[2]]) + found[3], text)
 
 
@@ -302,8 +281,8 @@ def method_table() -> str:
     """The merge methods as a Markdown table, from their files."""
     head = ["method", "released by the clients", "besides", "ensemble reads", "defaults", "source"]
     body = [
-        [f"`{name}`", *methods.cells(methods.record(name, merges.load(name)))]
-        for name in merges.names()
+        [f"`{name}`", *methods.cells(methods.record(name, merge_methods.load(name)))]
+        for name in merge_methods.names()
     ]
     lines = [head, [":--"] * len(head), *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -313,23 +292,50 @@ def test_the_table_of_methods_is_current() -> None:
     """If this fails, docs/merge-methods.md is behind the methods; running this file mends it."""
     text = METHODS_PAGE.read_text(encoding="utf-8")
     assert with_tables(text) == text
-    assert all(f"| `{name}` |" in text for name in merges.names())
+    assert all(f"| `{name}` |" in text for name in merge_methods.names())
 
 
-def file_table(patterns: list[str]) -> str:
-    """Files and their docstrings' first lines as a Markdown table."""
-    lines = ["| file | what it is |", "| :-- | :-- |"]
-    for path in (p for pattern in patterns for p in sorted(ROOT.glob(pattern))):
-        if path.stat().st_size:
-            told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            lines.append(f"| `{path.relative_to(ROOT).as_posix()}` | {told.splitlines()[0]} |")
-    return "\n".join(lines) + "\n"
+def file_tables() -> str:
+    """Every file with its docstring's first line: a Markdown table a folder."""
+    folders: dict[str, list[str]] = {}
+    for module, text in house.House.standing().sources.items():
+        told = ast.get_docstring(ast.parse(text))
+        if told is not None:
+            path = module.replace(".", "/")
+            package = (ROOT / path).is_dir()
+            folder, name = (path, "__init__") if package else path.rsplit("/", 1)
+            folders.setdefault(folder, []).append(f"| `{name}.py` | {told.splitlines()[0]} |")
+    parts = []
+    for folder in sorted(folders):
+        parts += [
+            f"\n### `{folder}/`\n",
+            "| file | what it is |",
+            "| :-- | :-- |",
+            *folders[folder],
+        ]
+    return "\n".join(parts) + "\n\n"
+
+
+def drawing_of_rooms() -> str:
+    """The rooms, and which of them import which, as a Mermaid flowchart.
+
+    An arrow that follows from others is left out.
+    """
+    below = house.below(house.House.standing())
+    lines = ["```mermaid", "flowchart TB"]
+    for rooms in reversed(house.LAYERS):
+        for room in rooms:
+            direct = below[room] - {
+                far for near in below[room] for far in house.all_below(below, near)
+            }
+            lines += [f"  {room} --> {other}" for other in sorted(direct)]
+    return "\n".join([*lines, "```"]) + "\n"
 
 
 def table(name: str, section: dict[str, Any]) -> str:
     """One section's keys as a Markdown table."""
     lines = ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]
-    pages = (scenario_models, scenario_stages, scenario_tasks, scenario_methods, policy_models)
+    pages = (scenario_schema, stages, tasks, scenario_methods, policy_rules)
     model = next(getattr(page, name) for page in pages if hasattr(page, name))
     for key, about in section["properties"].items():
         default = "needed" if key in section.get("required", []) else _default(name, key, about)
@@ -399,20 +405,48 @@ def test_every_dependency_has_its_line() -> None:
     assert re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE) == names
 
 
-def test_every_exit_code_is_in_readme() -> None:
-    """If this fails, README's exit codes are not those with which the command can end."""
+def test_every_exit_code_is_in_its_page() -> None:
+    """If this fails, docs/commands.md has other exit codes than those of the command."""
     classes = [e for e in vars(errors).values() if isinstance(e, type)]
     codes = {e.exit_code for e in classes if issubclass(e, errors.NeuligError)}
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = COMMANDS_PAGE.read_text(encoding="utf-8")
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     assert told == {exits.DONE, exits.INTERRUPTED, *codes}
+
+
+def test_every_command_is_in_its_page() -> None:
+    """If this fails, docs/commands.md lists other commands than there are."""
+    page = COMMANDS_PAGE.read_text(encoding="utf-8")
+    (rows,) = re.findall(r"^\| command \|.*\n\| :--.*\n((?:\|.*\n)+)", page, re.MULTILINE)
+    named = re.findall(r"^\| `([a-z]+)` \|", rows, re.MULTILINE)
+    group = typer.main.get_command(cli.app)
+    assert isinstance(group, click.Group)
+    assert named == [*dict.fromkeys(named)]
+    assert set(named) == set(group.commands)
+
+
+def test_every_privacy_scenario_is_in_its_page() -> None:
+    """If this fails, docs/protections.md lists other scenarios than scenarios/privacy/ has."""
+    _, start, rest = PROTECTIONS_PAGE.read_text(encoding="utf-8").partition("| scenario |")
+    assert start
+    named = re.findall(r"^\| `([a-z-]+)` \|", rest.partition("\n\n")[0], re.MULTILINE)
+    there = [path.stem for path in (ROOT / "scenarios" / "privacy").glob("*.yaml")]
+    assert sorted(named) == sorted(there)
+
+
+def test_readme_is_one_page_that_leads_to_all_others() -> None:
+    """If this fails, README grows into a manual again, or a page of docs is found by nobody."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    for page in PAGES[1:]:
+        assert f"]({page.relative_to(ROOT).as_posix()})" in text, page.name
 
 
 def test_model_card_is_of_the_bundled_weights() -> None:
     """If this fails, docs/models.md is the card of other weights than those in the package."""
     page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    for name in scenario_models.MICRO_MODELS:
-        file = ROOT / "neulig_fl" / "families" / "micro" / f"{name}.safetensors"
+    for name in scenario_schema.MICRO_MODELS:
+        file = ROOT / "neulig_fl" / "models" / "families" / "micro" / f"{name}.safetensors"
         assert hashlib.sha256(file.read_bytes()).hexdigest() in page
         encoder = open_family(Model(name=name), 0).encoder()
         count = sum(math.prod(p.shape) for p in encoder.parameters())
@@ -442,6 +476,6 @@ def test_pages_are_plain(page: Path) -> None:
 
 
 if __name__ == "__main__":
-    for page_ in (SCENARIO_PAGE, ARCHITECTURE_PAGE, METHODS_PAGE):
+    for page_ in (SCENARIO_PAGE, ARCHITECTURE_PAGE, FILES_PAGE, METHODS_PAGE):
         page_.write_text(with_tables(page_.read_text(encoding="utf-8")), encoding="utf-8")
     subprocess.run([sys.executable, ROOT / "benchmarks" / "quotes.py"], check=True)

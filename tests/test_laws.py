@@ -1,4 +1,4 @@
-"""The laws of the design, section 7: 1 to 4, 7 and 10; 5 stands in tests/superposition."""
+"""The laws of the design, section 7: 1 to 4, 7 and 10; 5 stands in tests/merging/inference."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from neulig_fl import ledger
-from neulig_fl.engines._local_grid import LocalGrid
-from neulig_fl.families import open_family
-from neulig_fl.party import Party
-from neulig_fl.portland import Portland, alignment, mix, standardised_offset_sums
-from neulig_fl.records import Request
-from neulig_fl.scenario import Model, Scenario
-from neulig_fl.superposition import ExpertStack, merged_outputs
+from neulig_fl.client.handler import Party
+from neulig_fl.config.scenario import Model, Scenario
+from neulig_fl.ledger import chain
+from neulig_fl.merging.inference import ExpertStack, merged_outputs
+from neulig_fl.merging.portland import Portland, alignment, mix, standardised_offset_sums
+from neulig_fl.models.families import open_family
+from neulig_fl.records.kinds import Request
+from neulig_fl.runtime.engines._local_grid import LocalGrid
 
 EXPERTS = st.integers(1, 5)
 SEEDS = st.integers(0, 2**31)
@@ -304,7 +304,7 @@ def test_law_7_the_two_clients_do_differ(twins: tuple[Scenario, Path]) -> None:
     party = Party(refused, refused.seed, "ada", folder / "refusing")
     with pytest.raises(Exception, match="no stage 'all'"):
         tiny.say(party, "release", asdict(Request("all", "A", "parameters")), b"")
-    assert [e["event"] for e in ledger.read(folder / "refusing" / "ledger.jsonl")] == ["refusal"]
+    assert [e["event"] for e in chain.read(folder / "refusing" / "ledger.jsonl")] == ["refusal"]
 
 
 def test_law_7_the_reply_beside_the_payload_says_nothing_either(

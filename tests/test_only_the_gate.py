@@ -4,15 +4,15 @@ The source is walked, not run. What a client says at all, and where every part o
 is written down here word by word: whoever lets a client say something more has to say it here too.
 
 1. Records are made and packed by `gate` alone, and by it alone put into a client's store and taken
-   out of it. For secure sums `sum_gate` is the gate: there a record becomes a vector, which goes
-   nowhere but into `secure_sum.mask`.
+   out of it. For secure sums `client.secagg.gate` is the gate: there a record becomes a vector, which goes
+   nowhere but into `secagg.mask`.
 2. What a client holds is handed to the gate unopened.
 3. `Party` and `Summing` reply with what `REPLIES` lists, and their words come from where `SOURCES`
    says.
-4. The app's handlers hand a message to `flower_io.answer_message` and return what that returns; it
+4. The app's handlers hand a message to `flower_messages.answer_message` and return what that returns; it
    alone makes replies, of what `Party` answered or of a public reason.
 5. The client's side has no other way out: no state of Flower's, no network, no other process.
-6. Its doors (`clients/app.py`, `party`, `gate` and those of sums) reach nothing by a name made at
+6. Its doors (`clients/app.py`, `client.handler`, `gate` and those of sums) reach nothing by a name made at
    run time, which a walk could not follow.
 
 Each rule is tried on a copy of the source into which a way round it is planted.
@@ -29,14 +29,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-APP, PARTY, GATE, EDGE = "clients.app", "neulig_fl.party", "neulig_fl.gate", "neulig_fl.flower_io"
-STORE, RECORDS = "neulig_fl.client_store", "neulig_fl.records"
-SUMMING, SUM_GATE = "neulig_fl.summing", "neulig_fl.sum_gate"
+APP, PARTY, GATE, EDGE = (
+    "clients.app",
+    "neulig_fl.client.handler",
+    "neulig_fl.client.gate",
+    "neulig_fl.runtime.flower_messages",
+)
+STORE, RECORDS = "neulig_fl.client.store", "neulig_fl.records.kinds"
+SUMMING, SUM_GATE = "neulig_fl.client.secagg.protocol", "neulig_fl.client.secagg.gate"
 GATES = (GATE, SUM_GATE)
-DOORS = (APP, PARTY, SUMMING, *GATES)
+HOLDINGS = "neulig_fl.client.holdings"
+DOORS = (APP, PARTY, HOLDINGS, SUMMING, *GATES)
 
 MAKES = {"build", "pack"}
-"""What in `records` makes a record or its bytes."""
+"""What in `records.kinds` makes a record or its bytes."""
 
 KEEPS = {"keep", "find", "receipted", "charge"}
 """What in a client's store writes or reads released bytes."""
@@ -85,13 +91,13 @@ SOURCES = {
     "server": {"gate.admit_closing"},
     "entries": {"(side.store.entries(), side.store.identity)"},
     "own": {"(side.store.entries(), side.store.identity)"},
-    "trained": {"self._expert(group)"},
+    "trained": {"self.encoder(group)"},
     "released": {"gate.release", "sum_gate.contribute"},
     "entry": {"released.entry"},
     "reply": {"{'rows': released.rows, 'sha256': entry['sha256'], 'entry': entry}"},
     "summing": {"Summing"},
     "said": {"sum_gate.statement"},
-    "sent": {f"secure_sum.{step}" for step in ("advertise", "share", "confirm", "reveal")},
+    "sent": {f"secagg.{step}" for step in ("advertise", "share", "confirm", "reveal")},
 }
 """Where the words of those replies come from: the expression, or what is called."""
 
@@ -99,10 +105,10 @@ WORDS = ("reply", "entry", "released", "released.entry", "trained")
 """What a reply consists of: no method of these is called."""
 
 CONTRIBUTED = "side.store.charge(payload, rows, fact)"
-"""What `sum_gate.contribute` returns: charged on the way."""
+"""What `gate.contribute` returns: charged on the way."""
 
-VECTOR = {"vector": {"weighted"}, "chunks": {"secure_sum.mask"}, "payload": {"room.getvalue()"}}
-"""Where a masked vector comes from, in `sum_gate.contribute`."""
+VECTOR = {"vector": {"weighted"}, "chunks": {"secagg.mask"}, "payload": {"room.getvalue()"}}
+"""Where a masked vector comes from, in `gate.contribute`."""
 
 MESSAGES = {
     "answer_message": "Message(encode(*respond(context, action, body, payload)), reply_to=message)",
@@ -219,8 +225,10 @@ def _attributes(tree: ast.Module, names: set[str]) -> Iterator[tuple[int, str, s
 def _records_and_store(name: str, tree: ast.Module) -> Iterator[str]:
     bound = dict(_imported(tree))
     if name not in (*GATES, RECORDS):
-        yield from (f"{name} takes {m} from records" for m in MAKES if f"{RECORDS}.{m}" in bound)
-        modules = {bound.get(RECORDS, "records"), "records", RECORDS}
+        yield from (
+            f"{name} takes {m} from records.kinds" for m in MAKES if f"{RECORDS}.{m}" in bound
+        )
+        modules = {bound.get(RECORDS, "kinds"), "kinds", RECORDS}
         for line, text, owner in _attributes(tree, MAKES):
             if owner in modules:
                 yield f"{name}:{line} makes a record: {text}"
@@ -304,7 +312,7 @@ def _contributions(tree: ast.Module) -> Iterator[str]:
         if isinstance(call, ast.Call) and any(ast.unparse(a) == "vector" for a in call.args)
     ]
     uses = [n for n in ast.walk(method) if isinstance(n, ast.Name) and n.id == "vector"]
-    if into != ["secure_sum.mask"] or len(uses) != 2:  # once bound, once handed on
+    if into != ["secagg.mask"] or len(uses) != 2:  # once bound, once handed on
         yield f"{SUM_GATE} hands a vector to {into}, and names it {len(uses)} times"
 
 
@@ -331,7 +339,7 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
 
 
 def _messages(name: str, tree: ast.Module) -> Iterator[str]:
-    if name.startswith("neulig_fl.engines"):
+    if name.startswith("neulig_fl.runtime.engines"):
         return  # carries messages, and runs the apps: it holds no client's data
     for inside, node in _functions(tree):
         if not isinstance(node, ast.Call):
@@ -392,73 +400,73 @@ def test_only_the_gate_lets_anything_out() -> None:
     assert faults(ROOT) == []
 
 
-IMPORTS = "from neulig_fl.client_store import ClientStore\n"
+IMPORTS = "from neulig_fl.client.store import ClientStore\n"
 RELEASE = "        return reply, released.payload\n"
 HANDLER = "    return answer_message(message, context, _respond)\n"
 
 PLANTED = {
     "features in the payload": (
-        "neulig_fl/party.py", RELEASE, "        return reply, holdings.features()['features'].tobytes()\n",
+        "neulig_fl/client/handler.py", RELEASE, "        return reply, holdings.features()['features'].tobytes()\n",
         "opens what a client holds",
     ),
     "the payload under another name": (
-        "neulig_fl/party.py", "released = gate.release(", "released = self._other(",
+        "neulig_fl/client/handler.py", "released = gate.release(", "released = self._other(",
         "released comes from self._other",
     ),
     "parameters beside the payload": (
-        "neulig_fl/party.py", RELEASE,
-        "        reply['extra'] = str(self._expert('A')[0].state_dict())\n" + RELEASE,
+        "neulig_fl/client/handler.py", RELEASE,
+        "        reply['extra'] = str(self.encoder('A')[0].state_dict())\n" + RELEASE,
         "a reply may be changed",
     ),
     "more in the reply": (
-        "neulig_fl/party.py", RELEASE, "        reply.update(x=1)\n" + RELEASE, "a reply is changed",
+        "neulig_fl/client/handler.py", RELEASE, "        reply.update(x=1)\n" + RELEASE, "a reply is changed",
     ),
     "the accuracy in the reply to prepare": (
-        "neulig_fl/party.py", 'return {"trained": trained}', 'return {"trained": trained, **fact}',
+        "neulig_fl/client/handler.py", 'return {"trained": trained}', 'return {"trained": trained, **fact}',
         "_prepare says {'trained': trained, **fact}",
     ),
     "something else for trained": (
-        "neulig_fl/party.py", 'return {"trained": trained}',
+        "neulig_fl/client/handler.py", 'return {"trained": trained}',
         'trained = fact["accuracy"]\n        return {"trained": trained}', "trained comes from fact",
     ),
     "a word bound in another way": (
-        "neulig_fl/party.py", RELEASE,
+        "neulig_fl/client/handler.py", RELEASE,
         "        with open(self.root / 'x') as entry:\n            pass\n" + RELEASE,
         "entry comes from elsewhere",
     ),
     "a record in the greeting": (
-        "neulig_fl/party.py", "self.name, VERSION, run)", "self.name, str(self.root), run)",
+        "neulig_fl/client/handler.py", "self.name, VERSION, run)", "self.name, str(self.root), run)",
         "_hello says greeting(",
     ),
     "another action": (
-        "neulig_fl/party.py", '            if action == "release":',
+        "neulig_fl/client/handler.py", '            if action == "release":',
         '            if action == "debug":\n                return {}, (self.root / "x").read_bytes()\n'
         '            if action == "release":',
         "answer says ({}, (self.root",
     ),
     "records packed by the party": (
-        "neulig_fl/party.py", IMPORTS, IMPORTS + "from neulig_fl.records import pack\n",
-        "neulig_fl.party takes pack from records",
+        "neulig_fl/client/handler.py", IMPORTS, IMPORTS + "from neulig_fl.records.kinds import pack\n",
+        "neulig_fl.client.handler takes pack from records.kinds",
     ),
     "stored bytes without asking": (
-        "neulig_fl/party.py", "        request = gate.understood",
+        "neulig_fl/client/handler.py", "        request = gate.understood",
         "        side.store.find(str(body))\n        request = gate.understood",
         "reads or writes released bytes: side.store.find",
     ),
     "a release that is not charged": (
-        "neulig_fl/gate.py", "guard.treated(records.build(request.kind, holdings), case)",
+        "neulig_fl/client/gate.py", "guard.treated(kinds.build(request.kind, holdings), case)",
         "guard.treated(holdings.parameters(), case)", "opens what a client holds: holdings.parameters",
     ),
     "a side door": (
-        "neulig_fl/queries.py", "from neulig_fl.scenario import Scenario\n",
-        "from neulig_fl import records as r\nfrom neulig_fl.scenario import Scenario\n"
+        "neulig_fl/data/query_sets.py", "from neulig_fl.config.scenario import Scenario\n",
+        "from neulig_fl.records import kinds as r\nfrom neulig_fl.config.scenario import Scenario\n"
         "build = r.build\n",
-        "neulig_fl.queries:",
+        "neulig_fl.data.query_sets:",
     ),
     "a store opened elsewhere": (
-        "neulig_fl/knowledge.py", "from neulig_fl.plan import Setting\n",
-        "from neulig_fl.client_store import ClientStore\nfrom neulig_fl.plan import Setting\n",
-        "neulig_fl.knowledge opens a client's store",
+        "neulig_fl/server/released_records.py", "from neulig_fl.records.release_plan import Setting\n",
+        "from neulig_fl.client.store import ClientStore\nfrom neulig_fl.records.release_plan import Setting\n",
+        "neulig_fl.server.released_records opens a client's store",
     ),
     "a message of the app's own": (
         "clients/app.py", HANDLER, "    return Message(message.content, reply_to=message)\n",
@@ -476,60 +484,60 @@ PLANTED = {
         "    config = client_config(context)\n    context.state['x'] = 1\n", "uses Flower's state",
     ),
     "an exception's text": (
-        "neulig_fl/flower_io.py", 'f"unexpected {type(error).__name__}"', 'f"unexpected {error}"',
+        "neulig_fl/runtime/flower_messages.py", 'f"unexpected {type(error).__name__}"', 'f"unexpected {error}"',
         "tells of an error",
     ),
     "a second reply": (
-        "neulig_fl/flower_io.py", "Message(Error(code=code, reason=reason), reply_to=message)",
+        "neulig_fl/runtime/flower_messages.py", "Message(Error(code=code, reason=reason), reply_to=message)",
         "Message(encode({}, b''), reply_to=message)", "makes a message",
     ),
     "a connection": (
-        "neulig_fl/experts.py", "import json\n", "import json\nimport socket\n",
-        "neulig_fl.experts imports socket",
+        "neulig_fl/client/experts.py", "import json\n", "import json\nimport socket\n",
+        "neulig_fl.client.experts imports socket",
     ),
     "a vector that no mask is on": (
-        "neulig_fl/sum_gate.py", "payload = room.getvalue()",
+        "neulig_fl/client/secagg/gate.py", "payload = room.getvalue()",
         'payload = b"".join(piece.tobytes() for piece in vector)', "payload comes from",
     ),
     "a look at the vector on its way": (
-        "neulig_fl/sum_gate.py", "            after, chunks = secure_sum.mask(",
-        "            print(list(vector))\n            after, chunks = secure_sum.mask(",
+        "neulig_fl/client/secagg/gate.py", "            after, chunks = secagg.mask(",
+        "            print(list(vector))\n            after, chunks = secagg.mask(",
         "and names it 3 times",
     ),
     "masks that are none": (
-        "neulig_fl/sum_gate.py", "after, chunks = secure_sum.mask(", "after, chunks = _unmasked(",
+        "neulig_fl/client/secagg/gate.py", "after, chunks = secagg.mask(", "after, chunks = _unmasked(",
         "chunks comes from _unmasked",
     ),
     "a masked vector that is not charged": (
-        "neulig_fl/sum_gate.py", "return side.store.charge(payload, rows,",
+        "neulig_fl/client/secagg/gate.py", "return side.store.charge(payload, rows,",
         "return Released(payload, rows,", "contribute returns ['Released(",
     ),
     "the record beside the masked vector": (
-        "neulig_fl/summing.py", "        return reply, released.payload\n",
+        "neulig_fl/client/secagg/protocol.py", "        return reply, released.payload\n",
         "        reply['plain'] = str(holdings.parameters())\n        return reply, released.payload\n",
         "opens what a client holds: holdings.parameters",
     ),
     "a sum without the gate": (
-        "neulig_fl/summing.py", "released = sum_gate.contribute(", "released = self._other(",
+        "neulig_fl/client/secagg/protocol.py", "released = sum_gate.contribute(", "released = self._other(",
         "released comes from self._other",
     ),
     "the stored state in a message of a sum": (
-        "neulig_fl/summing.py", 'return {"message": sent.hex()}, b""\n\n    def _mask',
+        "neulig_fl/client/secagg/protocol.py", 'return {"message": sent.hex()}, b""\n\n    def _mask',
         'return {"message": sent.hex()}, self.side.store.kept_sum()\n\n    def _mask',
         "_share says ({'message': sent.hex()}, self.side.store.kept_sum())",
     ),
     "something else as a message of a sum": (
-        "neulig_fl/summing.py", "state, sent = secure_sum.reveal(", "state, sent = self._other(",
+        "neulig_fl/client/secagg/protocol.py", "state, sent = secagg.reveal(", "state, sent = self._other(",
         "sent comes from self._other",
     ),
     "stored bytes through a sum": (
-        "neulig_fl/summing.py", "        holdings = self.holdings(held.asked.request)\n",
+        "neulig_fl/client/secagg/protocol.py", "        holdings = self.holdings(held.asked.request)\n",
         "        holdings = self.holdings(held.asked.request)\n        self.side.store.find('x')\n",
         "reads or writes released bytes: self.side.store.find",
     ),
     "a name made at run time": (
-        "neulig_fl/gate.py", "records.build(request.kind, holdings)",
-        "getattr(records, 'bui' + 'ld')(request.kind, holdings)", "goes by a name made at run time",
+        "neulig_fl/client/gate.py", "kinds.build(request.kind, holdings)",
+        "getattr(kinds, 'bui' + 'ld')(request.kind, holdings)", "goes by a name made at run time",
     ),
 }  # fmt: skip
 

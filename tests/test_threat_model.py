@@ -151,7 +151,7 @@ def test_a_section_without_limits_is_found() -> None:
 def test_every_protection_is_told_of() -> None:
     """Without it a new protection would be used before anybody says what it is good for."""
     text = PAGES[0].read_text(encoding="utf-8")
-    folder = ROOT / "neulig_fl" / "protections"
+    folder = ROOT / "neulig_fl" / "records" / "protections"
     names = [p.stem.replace("_", "-") for p in folder.glob("*.py") if p.stem[0] != "_"]
     assert len(names) >= 3
     assert [name for name in names if f"| `{name}` " not in text] == []

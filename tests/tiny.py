@@ -15,21 +15,22 @@ import open_clip
 import yaml
 from PIL import Image
 
-from neulig_fl import address_book, runs
-from neulig_fl.checking import load
-from neulig_fl.collect import Collector
-from neulig_fl.errors import ClientRefused, NeuligError
-from neulig_fl.keys import Identity
-from neulig_fl.knowledge import Knowledge
-from neulig_fl.opening import OPENING, Opening
-from neulig_fl.parties import Answer, Ask
-from neulig_fl.party import Party
-from neulig_fl.plan import open_setting
-from neulig_fl.progress import Progress
-from neulig_fl.recipients import Recipient, Servers
+from neulig_fl.client import address_book
+from neulig_fl.client.handler import Party
+from neulig_fl.client.server_identity import Recipient, Servers
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import ClientRefused, NeuligError
+from neulig_fl.core.progress import Progress
+from neulig_fl.ledger.opening import OPENING, Opening
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.records.release_plan import open_setting
+from neulig_fl.records.signed_requests import signed
+from neulig_fl.records.transport import Answer, Ask
 from neulig_fl.report import Report
-from neulig_fl.scenario import Scenario
-from neulig_fl.signed_requests import signed
+from neulig_fl.server.collecting import Collector
+from neulig_fl.server.released_records import Knowledge
+from neulig_fl.study import runs
+from neulig_fl.study.checking import load
 
 CLIENTS = ("ada", "bob", "cyd")
 OUTPUTS = [{"kind": "offset-sum"}, {"kind": "features", "queries": ["pool", "evaluation"]}]
@@ -43,7 +44,7 @@ SEED = 3
 
 def register_model() -> None:
     """Make OpenCLIP know `tiny-vit`, which is built in 3 ms; other processes do not know it."""
-    open_clip.add_model_config(Path(__file__).with_name("models"))
+    open_clip.add_model_config(Path(__file__).with_name("tiny_models"))
 
 
 def pictures(root: Path, classes: Sequence[str], each: int = 24, seed: int = 0) -> Path:

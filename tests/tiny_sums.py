@@ -9,17 +9,18 @@ from typing import Any
 import tiny
 from numpy.typing import NDArray
 
-from neulig_fl import address_book, sum_keys
-from neulig_fl.client_store import ClientStore
-from neulig_fl.keys import PublicIdentity
-from neulig_fl.parties import Answer, Ask
-from neulig_fl.party import Party
-from neulig_fl.plan import Setting, open_setting
-from neulig_fl.records import Request
-from neulig_fl.scenario import Scenario
-from neulig_fl.secure_sum import Server, Terms
-from neulig_fl.sum_peers import Statement, packed
-from neulig_fl.sum_requests import Part, SumRequest, image_names, new_round
+from neulig_fl.client import address_book
+from neulig_fl.client.handler import Party
+from neulig_fl.client.store import ClientStore
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.privacy.keys import PublicIdentity
+from neulig_fl.privacy.secagg import Server, Terms
+from neulig_fl.records.kinds import Request
+from neulig_fl.records.release_plan import Setting, open_setting
+from neulig_fl.records.secagg import keys
+from neulig_fl.records.secagg.peers import Statement, packed
+from neulig_fl.records.secagg.requests import Part, SumRequest, image_names, new_round
+from neulig_fl.records.transport import Answer, Ask
 
 RUN = "ab" * 16
 CLIENTS = ("ada", "bob", "cyd", "dan")
@@ -65,7 +66,7 @@ def party(scenario: Scenario, root: Path, name: str, setting: Setting, **more: A
 
 def vector(made: Party, kind: str, queries: str | None) -> dict[str, NDArray[Any]]:
     """What one client would put into a sum, in the clear, by the names of its arrays."""
-    from neulig_fl.party import PartyHoldings
+    from neulig_fl.client.holdings import PartyHoldings
 
     holdings = PartyHoldings(made, Request("sums", "A", kind, queries), b"")
     arrays: dict[str, Any] = getattr(holdings, kind)()
@@ -176,7 +177,7 @@ class Hand:
             drops: the step from which on a client says nothing any more.
         """
         known = {n: PublicIdentity.read(r) for n, r in self.identities().items()}
-        self.server = Server(self.terms, sum_keys.verifier(known))
+        self.server = Server(self.terms, keys.verifier(known))
         takes = {
             "advertise": (self.server.add_advert, "roster", self.server.roster),
             "share": (self.server.add_shares, "deliveries", self.server.deliveries),

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from scipy.stats import binomtest
 
-from neulig_fl.files import write_atomically
+from neulig_fl.core.files import write_atomically
 
 FOLDER = Path(__file__).parent
 MODULES = FOLDER / "modules.yaml"
@@ -84,7 +84,7 @@ def equivalents() -> dict[str, dict[Survivor, str]]:
 
 
 def name(file: str) -> str:
-    """A module in the table and of its file of data: `secure_sum.wire`."""
+    """A module in the table and of its file of data: `privacy.secagg.wire`."""
     return file.removeprefix("neulig_fl/").removesuffix(".py").replace("/", ".")
 
 

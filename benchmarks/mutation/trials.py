@@ -138,7 +138,7 @@ class _Finder:
 
 
 def module_name(file: str) -> str:
-    """`neulig_fl/secure_sum/wire.py` as Python imports it."""
+    """`neulig_fl/privacy/secagg/wire.py` as Python imports it."""
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.errors import InputError
-from neulig_fl.files import write_atomically
-from neulig_fl.scenario import Scenario
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import InputError
+from neulig_fl.core.files import write_atomically
 
 VERSION = 1
 OF_RESULT = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neulig_fl.intervals import Spread, spread
+from neulig_fl.metrics.intervals import Spread, spread
 from neulig_fl.report import figures, rows
 
 ENOUGH = 3

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neulig_fl import runs
-from neulig_fl.engines import LOG
-from neulig_fl.errors import InputError, NeuligError
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import InputError, NeuligError
+from neulig_fl.core.versions import versions
 from neulig_fl.report import Report, contract
-from neulig_fl.scenario import Scenario
-from neulig_fl.versions import versions
+from neulig_fl.runtime.engines import LOG
+from neulig_fl.study import runs
 
 
 def obtain(path: Path, read: Scenario, engine: str, folder: Path, show: runs.Show) -> list[Report]:

@@ -92,7 +92,7 @@ for _command in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from neulig_fl.versions import VERSION
+        from neulig_fl.core.versions import VERSION
 
         typer.echo(f"neulig-fl {VERSION}")
         raise typer.Exit

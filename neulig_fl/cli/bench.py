@@ -12,7 +12,7 @@ from neulig_fl.cli.options import AsJson
 from neulig_fl.cli.streams import echo, echo_json
 
 if TYPE_CHECKING:
-    from neulig_fl.bench import Measurement
+    from neulig_fl.study.bench import Measurement
 
 MERGE = "merge"
 _PANEL = f"Options of bench {MERGE}"
@@ -100,9 +100,9 @@ def bench(
       neulig-fl bench portland --repeats 11 --json
       neulig-fl bench merge --model ViT-B-32 --random-weights
     """
-    from neulig_fl import variants
+    from neulig_fl.core import variants
 
-    wanted = names or variants.names("neulig_fl.bench")
+    wanted = names or variants.names("neulig_fl.study.bench")
     chosen = {
         "model": model,
         "pretrained": pretrained,
@@ -133,12 +133,12 @@ def _measure(wanted: list[str], given: dict[str, Any], repeats: int | None, as_j
     Raises:
         InputError: an option was given that none of them has, or there is no such benchmark.
     """
-    from neulig_fl import bench as benchmarks
-    from neulig_fl import variants
     from neulig_fl.cli.live import Live
-    from neulig_fl.errors import InputError
+    from neulig_fl.core import variants
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.study import bench as benchmarks
 
-    modules = [variants.load("neulig_fl.bench", name) for name in wanted]
+    modules = [variants.load("neulig_fl.study.bench", name) for name in wanted]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(
@@ -158,10 +158,10 @@ def _measure(wanted: list[str], given: dict[str, Any], repeats: int | None, as_j
 
 def _merge(given: dict[str, Any], repeats: int | None, as_json: bool) -> None:
     """All that `merge` finds of one model."""
-    from neulig_fl.bench import merge
     from neulig_fl.cli.live import Live
-    from neulig_fl.consoles import PlainConsole
-    from neulig_fl.progress import Progress
+    from neulig_fl.core.consoles import PlainConsole
+    from neulig_fl.core.progress import Progress
+    from neulig_fl.study.bench import merge
 
     with Live() as live:
         found = merge.compare(merge.Options(**given), repeats or merge.REPEATS, Progress(live))

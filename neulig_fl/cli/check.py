@@ -12,9 +12,9 @@ from neulig_fl.cli.options import Settings
 from neulig_fl.cli.streams import echo
 
 if TYPE_CHECKING:
-    from neulig_fl.plan import Setting
-    from neulig_fl.scenario import Client, OpenedScenario, Scenario
-    from neulig_fl.tasks import Task
+    from neulig_fl.config.scenario import Client, OpenedScenario, Scenario
+    from neulig_fl.data.sources import Task
+    from neulig_fl.records.release_plan import Setting
 
 
 def check(
@@ -39,12 +39,12 @@ def check(
     [bold]Example[/]
       neulig-fl check scenarios/*.yaml
     """
-    from neulig_fl import machine
-    from neulig_fl.checking import open_scenario
     from neulig_fl.cli import taken
     from neulig_fl.cli.exits import BAD_INPUT, say_error
     from neulig_fl.cli.model_lines import model_lines
-    from neulig_fl.errors import InputError, plain
+    from neulig_fl.core.errors import InputError, plain
+    from neulig_fl.runtime import machine
+    from neulig_fl.study.checking import open_scenario
 
     bad = False
     for path in scenarios:
@@ -87,8 +87,8 @@ def _count(things: object, noun: str) -> str:
 
 def warnings(setting: Setting) -> Iterator[str]:
     """What is allowed and yet hardly meant: more threads than cores, a run that would end early."""
-    from neulig_fl import machine
-    from neulig_fl.cli.rehearsal import rehearse
+    from neulig_fl.runtime import machine
+    from neulig_fl.study.dry_run import rehearse
 
     threads, there = setting.scenario.resources.client_cpus, machine.cores()
     if threads > there:
@@ -114,8 +114,8 @@ def require_sound(opened: OpenedScenario) -> Setting:
         InputError: every problem, a line each.
     """
     from neulig_fl.cli import taken
-    from neulig_fl.errors import InputError
-    from neulig_fl.plan import open_setting
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.records.release_plan import open_setting
 
     resolved = opened.resolved
     try:
@@ -134,8 +134,8 @@ def require_sound(opened: OpenedScenario) -> Setting:
 
 def _text_problems(setting: Setting) -> Iterator[str]:
     """What heads are made with may have to be fetched, which is tried again and again."""
-    from neulig_fl.consoles import PlainConsole
-    from neulig_fl.errors import InputError
+    from neulig_fl.core.consoles import PlainConsole
+    from neulig_fl.core.errors import InputError
 
     console = PlainConsole(stderr=True)
     model = setting.scenario.model.name
@@ -147,7 +147,7 @@ def _text_problems(setting: Setting) -> Iterator[str]:
 
 
 def _task_problems(setting: Setting) -> Iterator[str]:
-    from neulig_fl.errors import InputError
+    from neulig_fl.core.errors import InputError
 
     for name, task in setting.tasks.items():
         try:
@@ -161,8 +161,8 @@ def _task_problems(setting: Setting) -> Iterator[str]:
 
 def _require_images(read: Scenario, task: Task, seed: int) -> None:
     """Every class has images to train on and to be evaluated on, and the pool has some."""
-    from neulig_fl.errors import DataError
-    from neulig_fl.tasks import Task
+    from neulig_fl.core.errors import DataError
+    from neulig_fl.data.sources import Task
 
     split = Task(task.name, task.source, seed)
     trained = any(c.task == task.name and not c.checkpoint for c in read.clients)
@@ -179,8 +179,8 @@ def _require_images(read: Scenario, task: Task, seed: int) -> None:
 
 def _weight_problems(setting: Setting) -> Iterator[str]:
     """The model's own weights and every given checkpoint must fit it; tags are not fetched."""
-    from neulig_fl.errors import InputError
-    from neulig_fl.scenario import PRETRAINED_WORDS
+    from neulig_fl.config.scenario import PRETRAINED_WORDS
+    from neulig_fl.core.errors import InputError
 
     pretrained = setting.scenario.model.pretrained
     own = pretrained not in PRETRAINED_WORDS and Path(pretrained).is_absolute()
@@ -196,10 +196,10 @@ def _weight_problems(setting: Setting) -> Iterator[str]:
 
 def _method_problems(setting: Setting) -> Iterator[str]:
     """A merge method may not know the model, by the names of its entries."""
-    from neulig_fl import merges
+    from neulig_fl.merging import methods
 
     for index, entry in enumerate(setting.scenario.methods):
-        unfit = getattr(merges.load(entry.name), "unfit", lambda entries: None)
+        unfit = getattr(methods.load(entry.name), "unfit", lambda entries: None)
         problem = unfit(setting.family.entries())
         if problem is not None:
             yield f"methods.{index}: {problem}"
@@ -207,8 +207,8 @@ def _method_problems(setting: Setting) -> Iterator[str]:
 
 def _checkpoint_problems(setting: Setting, client: Client, group: str) -> Iterator[str]:
     """Read one given checkpoint as the client will; the model's own weights are not loaded."""
-    from neulig_fl import experts
-    from neulig_fl.errors import InputError
+    from neulig_fl.client import experts
+    from neulig_fl.core.errors import InputError
 
     try:
         experts.given(client, group, setting.family)

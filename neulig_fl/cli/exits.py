@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from neulig_fl.cli import streams
-from neulig_fl.errors import InputError, NeuligError, plain
+from neulig_fl.core.errors import InputError, NeuligError, plain
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _BROKEN_PIPE = 141

@@ -25,8 +25,8 @@ def init(
       neulig-fl run scenarios/quickstart.yaml
     """
     from neulig_fl.cli.exits import say
-    from neulig_fl.errors import InputError, plain
-    from neulig_fl.files import write_atomically
+    from neulig_fl.core.errors import InputError, plain
+    from neulig_fl.core.files import write_atomically
 
     source = bundled()
     names = sorted(path.relative_to(source) for path in source.rglob("*.yaml"))
@@ -47,7 +47,7 @@ def bundled() -> Path:
     Raises:
         InputError: neither place has them.
     """
-    from neulig_fl.errors import InputError
+    from neulig_fl.core.errors import InputError
 
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_scenarios", package.parent / "scenarios"):

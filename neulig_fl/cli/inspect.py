@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from neulig_fl.inspection import Findings
+    from neulig_fl.models.inspection import Findings
 
 WIDE = 64
 """Columns that the table of distances needs; below, its figures stand in sentences."""
@@ -54,9 +54,9 @@ def inspect(
       neulig-fl inspect experts/*.pt --model ViT-B-32-quickgelu
     """
     from neulig_fl.cli.exits import BAD_INPUT, say_error
-    from neulig_fl.consoles import PlainConsole
-    from neulig_fl.errors import CheckpointError, plain
-    from neulig_fl.inspection import look
+    from neulig_fl.core.consoles import PlainConsole
+    from neulig_fl.core.errors import CheckpointError, plain
+    from neulig_fl.models.inspection import look
 
     if model is not None:
         _require_model(model)
@@ -84,8 +84,8 @@ def inspect(
 
 
 def _require_model(name: str) -> None:
-    from neulig_fl.errors import InputError
-    from neulig_fl.families.open_clip import knows, model_names
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.models.families.open_clip import knows, model_names
 
     if not knows(name):
         close = difflib.get_close_matches(name, model_names(), n=1, cutoff=0.5)
@@ -97,7 +97,7 @@ def _print(findings: Findings, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from neulig_fl.errors import plain
+    from neulig_fl.core.errors import plain
 
     console.print(Text(plain(findings.held.path), style="bold", overflow="fold"))
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -110,8 +110,8 @@ def _print(findings: Findings, console: Console) -> None:
 
 def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
     """What is said of one checkpoint, a label and a sentence each."""
-    from neulig_fl.checkpoints import FLOATS
-    from neulig_fl.checkpoints.fitting import COUNTER
+    from neulig_fl.models.checkpoints import FLOATS
+    from neulig_fl.models.checkpoints.fitting import COUNTER
 
     held = findings.held
     yield "format", f"{held.kind}; names as in {held.naming}"
@@ -145,7 +145,7 @@ def _model(findings: Findings) -> str:
 
 
 def _twins(names: Sequence[str]) -> str:
-    from neulig_fl.families.open_clip import quick_gelu
+    from neulig_fl.models.families.open_clip import quick_gelu
 
     if len({quick_gelu(name) for name in names}) < 2:
         return ""
@@ -169,7 +169,7 @@ def _print_together(found: Sequence[Findings], console: Console) -> None:
     """Whether they can be merged, and how far apart those are that can."""
     from rich.text import Text
 
-    from neulig_fl.inspection import compare, misfits
+    from neulig_fl.models.inspection import compare, misfits
 
     names = _short([each.held.path for each in found])
     faults = misfits(found)
@@ -208,7 +208,7 @@ def _print_distances(rows: Sequence[tuple[str, str, float, float]], console: Con
 
 def _short(paths: Sequence[Path]) -> list[str]:
     """File names where they tell the files apart, else whole paths."""
-    from neulig_fl.errors import plain
+    from neulig_fl.core.errors import plain
 
     names = [plain(path.name) for path in paths]
     return names if len(set(names)) == len(names) else [plain(path) for path in paths]

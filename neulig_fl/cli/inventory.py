@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from neulig_fl.data.sources import source_hash
+
 if TYPE_CHECKING:
-    from neulig_fl.accuracy_card import Means, Measured
-    from neulig_fl.tasks import Task
+    from neulig_fl.data.sources import Task
+    from neulig_fl.models.accuracy_card import Means, Measured
 
 OWN_TASKS = {
     "imagefolder": ("parts", "root: path/to/folder", "pictures of your own, one folder a class"),
@@ -41,7 +43,7 @@ class ListedTask:
     @property
     def counts(self) -> dict[str, int]:
         """Classes, images, and images of every split; empty where its files are not there."""
-        from neulig_fl.tasks import SPLITS
+        from neulig_fl.data.sources import SPLITS
 
         if self.task is None:
             return {}
@@ -71,18 +73,18 @@ class ListedTask:
 
 def listed_tasks(seed: int) -> Iterator[ListedTask]:
     """Every built-in task, split for one seed; those whose files are not there too."""
-    from neulig_fl import accuracy_card
-    from neulig_fl.errors import InputError
-    from neulig_fl.scenario_models import MICRO_MODELS
-    from neulig_fl.scenario_tasks import built_in_tasks
-    from neulig_fl.tasks import opened
+    from neulig_fl.config.schema import MICRO_MODELS
+    from neulig_fl.config.tasks import built_in_tasks
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.data.sources import opened
+    from neulig_fl.models import accuracy_card
 
     card = accuracy_card.read()
     weights = {model: accuracy_card.bundled_weights(model) or "" for model in MICRO_MODELS}
     for name in built_in_tasks():
         try:
             task = opened(name, None, seed)
-            data = accuracy_card.data_hash(task.source)  # wants the files
+            data = source_hash(task.source)  # wants the files
         except InputError as error:
             yield ListedTask(name, None, str(error), dict.fromkeys(MICRO_MODELS))
             continue
@@ -136,9 +138,9 @@ def micro_models() -> Iterator[MicroModel]:
     """The models that come with neulig-fl."""
     import math
 
-    from neulig_fl import accuracy_card
-    from neulig_fl.families import open_family
-    from neulig_fl.scenario import MICRO_MODELS, Model
+    from neulig_fl.config.scenario import MICRO_MODELS, Model
+    from neulig_fl.models import accuracy_card
+    from neulig_fl.models.families import open_family
 
     tasks = list(listed_tasks(0))
     for name in MICRO_MODELS:
@@ -159,7 +161,7 @@ def micro_models() -> Iterator[MicroModel]:
 
 
 def _accuracies(measured: Measured | None) -> dict[str, Any] | None:
-    from neulig_fl.accuracy_card import mean
+    from neulig_fl.models.accuracy_card import mean
 
     if measured is None:
         return None

@@ -32,16 +32,16 @@ def keys(
       neulig-fl keys ~/neulig/keys
       neulig-fl keys ~/neulig/keys --rotate
     """
-    from neulig_fl import key_files
-    from neulig_fl.client_store import KEYS
-    from neulig_fl.errors import InputError
-    from neulig_fl.keys import fingerprint
+    from neulig_fl.client.store import KEYS
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.ledger import key_store
+    from neulig_fl.privacy.keys import fingerprint
 
     store = folder / KEYS
-    if store.is_dir() and not (folder / key_files.SIGNING_FILE).exists():
+    if store.is_dir() and not (folder / key_store.SIGNING_FILE).exists():
         raise InputError(
             f"{folder} is a client's store, and its keys lie in {store}; give that folder"
         )
-    found = key_files.rotate(folder) if rotate else key_files.identity(folder)
+    found = key_store.rotate(folder) if rotate else key_store.identity(folder)
     echo(found.key)
     echo(f"fingerprint {fingerprint(found.key)}")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from neulig_fl.accuracy_card import Measured
     from neulig_fl.cli.inventory import ListedTask, MicroModel
+    from neulig_fl.models.accuracy_card import Measured
 
 WIDE = 100
 """Columns that the tables need; below, their figures stand in sentences."""
@@ -48,7 +48,7 @@ def tasks(
       neulig-fl show digits   [dim]# its pictures[/]
     """
     from neulig_fl.cli.inventory import listed_tasks
-    from neulig_fl.consoles import PlainConsole
+    from neulig_fl.core.consoles import PlainConsole
 
     found = list(listed_tasks(seed))
     if as_json:
@@ -67,10 +67,10 @@ def tasks(
 
 def own_task_help() -> str:
     """How to use other images, as a part of a scenario."""
-    from neulig_fl import variants
     from neulig_fl.cli.inventory import OWN_TASKS
+    from neulig_fl.core import variants
 
-    there = [name for name in OWN_TASKS if name in variants.names("neulig_fl.tasks")]
+    there = [name for name in OWN_TASKS if name in variants.names("neulig_fl.data.sources")]
     lines = ["Other images, under a name of your own:", "", "  tasks:"]
     for source in there:
         name, keys, what = OWN_TASKS[source]
@@ -82,9 +82,9 @@ def own_task_help() -> str:
 def _task_table(found: Sequence[ListedTask]) -> Table:
     from rich.text import Text
 
+    from neulig_fl.config.scenario import MICRO_MODELS
+    from neulig_fl.data.sources import SPLITS
     from neulig_fl.report.terminal import empty_table
-    from neulig_fl.scenario import MICRO_MODELS
-    from neulig_fl.tasks import SPLITS
 
     sizes = ["classes", "images", *SPLITS]
     table = empty_table(
@@ -101,7 +101,7 @@ def _task_table(found: Sequence[ListedTask]) -> Table:
 
 
 def _pair(measured: Measured | None) -> str:
-    from neulig_fl.accuracy_card import mean
+    from neulig_fl.models.accuracy_card import mean
 
     if measured is None:
         return "-"
@@ -174,7 +174,7 @@ def models(
       neulig-fl models --all | grep ViT-B
     """
     from neulig_fl.cli.inventory import micro_models
-    from neulig_fl.consoles import PlainConsole
+    from neulig_fl.core.consoles import PlainConsole
 
     if every:
         _print_all(as_json)
@@ -249,8 +249,8 @@ def _what_means(found: Sequence[MicroModel]) -> str:
 def _print_all(as_json: bool) -> None:
     import open_clip
 
-    from neulig_fl.families.open_clip import model_names
-    from neulig_fl.scenario import MICRO_MODELS
+    from neulig_fl.config.scenario import MICRO_MODELS
+    from neulig_fl.models.families.open_clip import model_names
 
     tags = {
         name: ["bundled"] if name in MICRO_MODELS else open_clip.list_pretrained_tags_by_model(name)

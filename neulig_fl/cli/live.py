@@ -23,8 +23,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from neulig_fl.consoles import PlainConsole
-from neulig_fl.progress import Event
+from neulig_fl.core.consoles import PlainConsole
+from neulig_fl.core.progress import Event
 
 _NARROW, _MIDDLE = 50, 80
 

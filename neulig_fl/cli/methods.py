@@ -46,22 +46,22 @@ def methods(
       neulig-fl methods
       neulig-fl methods ties
     """
-    from neulig_fl import merges
-    from neulig_fl.consoles import PlainConsole
+    from neulig_fl.core.consoles import PlainConsole
+    from neulig_fl.merging import methods as merge_methods
 
-    names = merges.names() if name is None else [name]
-    found = [record(each, merges.load(each)) for each in names]
+    names = merge_methods.names() if name is None else [name]
+    found = [record(each, merge_methods.load(each)) for each in names]
     if as_json:
         echo_json(found)
     elif name is not None:
-        _print_one(found[0], merges.load(name))
+        _print_one(found[0], merge_methods.load(name))
     else:
         _print_all(found, PlainConsole())
 
 
 def record(name: str, module: ModuleType) -> dict[str, Any]:
     """A method as plain JSON values, read from its file."""
-    from neulig_fl import merges
+    from neulig_fl.merging import methods as merge_methods
 
     needs = module.NEEDS
     return {
@@ -71,7 +71,7 @@ def record(name: str, module: ModuleType) -> dict[str, Any]:
         "besides": list(needs.besides),
         "sums_are_enough": not needs.each,
         "ensemble": list(needs.outputs),
-        "options": merges.settings(module, {}),
+        "options": merge_methods.settings(module, {}),
         "symmetric": getattr(module, "SYMMETRIC", True),
         "source": module.SOURCE,
     }
@@ -125,13 +125,13 @@ def _shown(value: Any) -> str:
 
 
 def _print_one(found: dict[str, Any], module: ModuleType) -> None:
-    from neulig_fl import merges
+    from neulig_fl.merging import methods as merge_methods
 
     lines = [found["summary"], "", f"Released: {'; '.join(found['released'])}"]
     lines += [f"Besides: {', '.join(found['besides'])}"] if found["besides"] else []
     if found["ensemble"]:
         lines.append(f"Ensemble counterpart: from outputs on {' and '.join(found['ensemble'])}")
-    fields = merges.options(module).model_fields
+    fields = merge_methods.options(module).model_fields
     lines += ["Options:" if fields else "Options: none"]
     for key, field in fields.items():
         lines.append(f"  {key}: {_shown(field.default)}   {field.description}")
@@ -140,7 +140,7 @@ def _print_one(found: dict[str, Any], module: ModuleType) -> None:
 
 def _rule(module: ModuleType) -> str:
     """What the method's docstring says of its rule, without what is for programmers."""
-    from neulig_fl import merges
+    from neulig_fl.merging import methods as merge_methods
 
-    paragraphs = cleandoc(merges.rule(module).__doc__ or "").split("\n\n")
+    paragraphs = cleandoc(merge_methods.rule(module).__doc__ or "").split("\n\n")
     return "\n\n".join(p for p in paragraphs if not p.startswith(_FOR_PROGRAMMERS))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from neulig_fl.plan import Setting
-    from neulig_fl.scenario import Client
+    from neulig_fl.config.scenario import Client
+    from neulig_fl.records.release_plan import Setting
 
 
 def model_lines(setting: Setting) -> Iterator[str]:
@@ -17,7 +17,7 @@ def model_lines(setting: Setting) -> Iterator[str]:
     Args:
         setting: a scenario whose weights and checkpoints were found to fit.
     """
-    from neulig_fl.scenario_models import PRETRAINED_WORDS, is_path
+    from neulig_fl.config.schema import PRETRAINED_WORDS, is_path
 
     family, model = setting.family, setting.scenario.model
     size = f"{family.image_size} x {family.image_size}"
@@ -35,7 +35,7 @@ def model_lines(setting: Setting) -> Iterator[str]:
 
 def _start(setting: Setting) -> str:
     """Which part of a file of the user's own the model starts from."""
-    from neulig_fl.scenario_models import is_path
+    from neulig_fl.config.schema import is_path
 
     model = setting.scenario.model
     if not is_path(model.pretrained):
@@ -45,8 +45,8 @@ def _start(setting: Setting) -> str:
 
 
 def _described(setting: Setting, client: Client, group: str, path: str) -> str:
-    from neulig_fl import experts
-    from neulig_fl.errors import plain
+    from neulig_fl.client import experts
+    from neulig_fl.core.errors import plain
 
     held, at = setting.family.encoder_in(Path(path), experts.prefix(client, group))
     notes = [f"encoder under {at.rstrip('.')!r}"] if at else []

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from neulig_fl.cli.options import AsJson, ScenarioFile, Settings
 from neulig_fl.cli.streams import echo_json
-from neulig_fl.scenario_values import TRIMMED
+from neulig_fl.config.values import TRIMMED
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from neulig_fl.cli.permitted import Permitted
-    from neulig_fl.cli.rehearsal import StageOutlook
-    from neulig_fl.plan import Planned, Setting
-    from neulig_fl.sum_plan import PlannedSum
+    from neulig_fl.records.release_plan import Planned, Setting
+    from neulig_fl.records.secagg.plan import PlannedSum
+    from neulig_fl.study.dry_run import StageOutlook
+    from neulig_fl.study.permitted import Permitted
 
 NOT_KNOWN = (
     "A plan does not know the policies of nodes, nor what earlier runs released: more may be "
@@ -46,10 +46,10 @@ def plan(
       neulig-fl plan my.yaml --set clients.0.policy.never=\[parameters] --set on_refusal=continue
       neulig-fl plan my.yaml --json
     """
-    from neulig_fl.checking import open_scenario
-    from neulig_fl.cli.rehearsal import rehearse
-    from neulig_fl.consoles import PlainConsole
-    from neulig_fl.plan import open_setting
+    from neulig_fl.core.consoles import PlainConsole
+    from neulig_fl.records.release_plan import open_setting
+    from neulig_fl.study.checking import open_scenario
+    from neulig_fl.study.dry_run import rehearse
 
     read = open_scenario(scenario, settings).resolved
     setting = open_setting(read, read.all_seeds[0])
@@ -67,7 +67,7 @@ def record(setting: Setting, outlooks: Sequence[StageOutlook]) -> dict[str, Any]
         setting: the scenario, opened.
         outlooks: its stages, as far as the run would come.
     """
-    from neulig_fl import conditions
+    from neulig_fl.config import conditions
 
     read = setting.scenario
     return {
@@ -134,7 +134,7 @@ def totals(setting: Setting, outlooks: Sequence[StageOutlook]) -> list[dict[str,
 
 
 def _print(setting: Setting, outlooks: Sequence[StageOutlook], console: Console) -> None:
-    from neulig_fl import conditions
+    from neulig_fl.config import conditions
     from neulig_fl.report.terminal import heading
 
     read = setting.scenario
@@ -203,7 +203,7 @@ def permissions(results: Sequence[Permitted]) -> list[str]:
 
 def colluding(planned: Sequence[PlannedSum]) -> list[str]:
     """How many clients may work together with the server in which sums, in sentences."""
-    from neulig_fl import conditions
+    from neulig_fl.config import conditions
     from neulig_fl.report.rows import label
 
     rows: dict[int, list[str]] = {}

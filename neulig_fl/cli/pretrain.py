@@ -11,7 +11,7 @@ import typer
 from neulig_fl.cli.streams import echo
 
 if TYPE_CHECKING:
-    from neulig_fl.pretrain import Recipe
+    from neulig_fl.client.pretraining import Recipe
 
 SAVE_EVERY = 250
 """Steps between two saved states: what an interruption costs at most."""
@@ -45,8 +45,8 @@ def pretrain(
       neulig-fl pretrain micro-vit
       neulig-fl pretrain micro-rn --steps 200 --out /tmp/micro-rn.safetensors
     """
-    from neulig_fl.errors import InputError, nearest, plain
-    from neulig_fl.scenario import MICRO_MODELS
+    from neulig_fl.config.scenario import MICRO_MODELS
+    from neulig_fl.core.errors import InputError, nearest, plain
 
     if model not in MICRO_MODELS:
         raise InputError(
@@ -54,9 +54,9 @@ def pretrain(
         )
     import torch
 
-    from neulig_fl.families.open_clip import MICRO_DIR
-    from neulig_fl.files import sha256
-    from neulig_fl.pretrain import Recipe
+    from neulig_fl.client.pretraining import Recipe
+    from neulig_fl.core.files import sha256
+    from neulig_fl.models.families.open_clip import MICRO_DIR
 
     target = out or MICRO_DIR / f"{model}.safetensors"
     _require_writable(target)
@@ -70,7 +70,7 @@ def pretrain(
 def _train(recipe: Recipe, target: Path) -> None:
     """Train with a progress bar; say what is kept when it is interrupted."""
     from neulig_fl.cli.live import Live
-    from neulig_fl.pretrain import pretrain as train
+    from neulig_fl.client.pretraining import pretrain as train
 
     task, last = f"pre-training {recipe.model}", 0
     with Live() as live:
@@ -101,7 +101,7 @@ def _require_writable(target: Path) -> None:
     Raises:
         InputError: there is no such folder and none can be made, or it is not ours to write to.
     """
-    from neulig_fl.errors import InputError
+    from neulig_fl.core.errors import InputError
 
     if target.is_dir():
         raise InputError(f"--out {target}: is a folder; give the file to write")

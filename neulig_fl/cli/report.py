@@ -25,7 +25,7 @@ def report(
       neulig-fl report runs/quickstart/20250101-120000
       neulig-fl report runs/many-seeds/20250101-120000/seed-7
     """
-    from neulig_fl.consoles import PlainConsole
+    from neulig_fl.core.consoles import PlainConsole
     from neulig_fl.report import Report, summary
 
     file = run / summary.FILE_NAME
@@ -41,8 +41,8 @@ def read_summary(file: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is not what its schema says.
     """
-    from neulig_fl import strict_json
-    from neulig_fl.errors import InputError, RunError
+    from neulig_fl.core import strict_json
+    from neulig_fl.core.errors import InputError, RunError
     from neulig_fl.report import summary
 
     try:
@@ -63,7 +63,7 @@ def show_seeds(found: dict[str, Any], folder: Path, console: Console) -> None:
     """
     from rich.text import Text
 
-    from neulig_fl.errors import plain
+    from neulig_fl.core.errors import plain
     from neulig_fl.report import summary, terminal
 
     summary.show(found, console)

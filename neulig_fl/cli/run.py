@@ -17,15 +17,15 @@ from neulig_fl.cli.options import ScenarioFile, Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from neulig_fl.config.scenario import OpenedScenario, Scenario
     from neulig_fl.report import Report
-    from neulig_fl.runs import Kept
-    from neulig_fl.scenario import OpenedScenario, Scenario
+    from neulig_fl.study.runs import Kept
 
 LOG_END = 200_000
 """Characters at the end of a log in which a reason is looked for."""
 
 _MARK = re.compile(r"\bat client '([^']+)'$")
-"""What `flower_io.at_client` writes below an error."""
+"""What `flower_messages.at_client` writes below an error."""
 
 CACHED = "trained experts are kept in the cache"
 KEPT = f"{CACHED}; the same command goes on from there"
@@ -83,13 +83,14 @@ def run(
     The report lies in the run's folder: [bold]report.md[/] to read, [bold]report.json[/] for
     programs. Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
     """
-    from neulig_fl.checking import open_scenario
-    from neulig_fl.scenario_tasks import READ_FILES
+    from neulig_fl.config.tasks import READ_FILES
+    from neulig_fl.study.checking import open_scenario
 
     opened = open_scenario(scenario, settings)
     read = opened.scenario
-    from neulig_fl import engines, machine, runs
-    from neulig_fl.run_folders import run_folder
+    from neulig_fl.core.run_folders import run_folder
+    from neulig_fl.runtime import engines, machine
+    from neulig_fl.study import runs
 
     engines.load(engine)
     machine.require(read.resources, opened.name)
@@ -106,8 +107,8 @@ def run(
 
 
 def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> list[Report]:
-    from neulig_fl import runs
     from neulig_fl.cli.live import Live
+    from neulig_fl.study import runs
 
     with Live() as live:
         live({"note": f"{opened.name}: {engine} engine, in {folder}"})
@@ -117,8 +118,8 @@ def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> l
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
     """Add to whatever ends a run where its log is, and what is kept."""
-    from neulig_fl.errors import ClientRefused, InputError, NeuligError
-    from neulig_fl.files import open_privately
+    from neulig_fl.core.errors import ClientRefused, InputError, NeuligError
+    from neulig_fl.core.files import open_privately
 
     try:
         yield
@@ -153,7 +154,7 @@ def with_reason(message: str, log: Path) -> str:
         message: of the error that ended the run.
         log: what Flower and the apps logged.
     """
-    from neulig_fl import errors
+    from neulig_fl.core import errors
 
     ours = [name for name, found in vars(errors).items() if isinstance(found, type)]
     named = re.search(rf": (?:unexpected (\w+)|({'|'.join(ours)}))(?=;|$)", message)
@@ -184,7 +185,7 @@ def _of_client(text: str, name: str) -> str:
 
 def _log(folder: Path) -> Path:
     """The log of the seed that ran last."""
-    from neulig_fl.engines import LOG
+    from neulig_fl.runtime.engines import LOG
 
     logs = sorted(folder.glob(f"**/{LOG}"), key=lambda path: path.stat().st_mtime)
     return logs[-1] if logs else folder / LOG
@@ -198,7 +199,7 @@ def _kept(folder: Path) -> str:
 
 
 def _show(read: Scenario, folder: Path, reports: list[Report]) -> None:
-    from neulig_fl.consoles import PlainConsole
+    from neulig_fl.core.consoles import PlainConsole
 
     console = PlainConsole()
     if len(reports) > 1:
@@ -232,7 +233,7 @@ def origins(read: Scenario, report: Report) -> dict[str, list[str]]:
         read: the scenario.
         report: of one seed, on disk.
     """
-    from neulig_fl.engines import OUTCOME
+    from neulig_fl.runtime.engines import OUTCOME
 
     found: dict[str, list[str]] = {"trained now": [], "from the cache": [], "given": []}
     if report.path is None:

@@ -14,10 +14,10 @@ from neulig_fl.cli.streams import echo
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from neulig_fl.contact_sheet import Sheet, SplitSamples
-    from neulig_fl.resizing import Resize
-    from neulig_fl.scenario import Scenario
-    from neulig_fl.tasks import Task
+    from neulig_fl.config.scenario import Scenario
+    from neulig_fl.core.resizing import Resize
+    from neulig_fl.data.contact_sheet import Sheet, SplitSamples
+    from neulig_fl.data.sources import Task
 
 PICTURE = 32
 """Height and width of what the micro models see."""
@@ -62,9 +62,9 @@ def show(
       neulig-fl show textures --split train-A --split evaluation --per-class 8
       neulig-fl show my-task --scenario my.yaml --out sheets/my-task.png
     """
-    from neulig_fl import contact_sheet
-    from neulig_fl.checking import open_scenario
-    from neulig_fl.errors import plain
+    from neulig_fl.core.errors import plain
+    from neulig_fl.data import contact_sheet
+    from neulig_fl.study.checking import open_scenario
 
     read = open_scenario(scenario).resolved if scenario else None
     splits = _splits(split)
@@ -79,8 +79,8 @@ def show(
 
 def _splits(wanted: list[str]) -> list[str]:
     """The splits to show, in their own order; all of them where none is named."""
-    from neulig_fl.errors import InputError, nearest
-    from neulig_fl.tasks import SPLITS
+    from neulig_fl.core.errors import InputError, nearest
+    from neulig_fl.data.sources import SPLITS
 
     for name in wanted:
         if name not in SPLITS:
@@ -99,9 +99,9 @@ def open_named(name: str, read: Scenario | None, seed: int | None) -> Task:
     Raises:
         InputError: there is no task of that name, or its files are not there.
     """
-    from neulig_fl.errors import InputError, nearest
-    from neulig_fl.scenario_tasks import built_in_tasks
-    from neulig_fl.tasks import opened
+    from neulig_fl.config.tasks import built_in_tasks
+    from neulig_fl.core.errors import InputError, nearest
+    from neulig_fl.data.sources import opened
 
     own = dict(read.tasks) if read else {}
     known = list(dict.fromkeys([*own, *built_in_tasks()]))
@@ -117,7 +117,7 @@ def _seen(read: Scenario | None) -> int | Resize:
     """How the model sees a picture."""
     if read is None:
         return PICTURE
-    from neulig_fl.families import open_family
+    from neulig_fl.models.families import open_family
 
     return open_family(read.model, 0).resize
 
@@ -128,7 +128,7 @@ def _target(out: Path | None, task: str) -> Path:
     Raises:
         InputError: it is no name of a PNG, or its folder cannot be made.
     """
-    from neulig_fl.errors import InputError
+    from neulig_fl.core.errors import InputError
 
     target = out or Path(f"{task}.png")
     if target.is_dir():
@@ -160,8 +160,8 @@ def sheet_of(task: Task, splits: list[str], per_class: int, size: int, seen: int
     Raises:
         DataError: a picture cannot be read.
     """
-    from neulig_fl.contact_sheet import Sheet
-    from neulig_fl.resizing import resize
+    from neulig_fl.core.resizing import resize
+    from neulig_fl.data.contact_sheet import Sheet
 
     names, side = task.source.class_names, min(size, resize(seen).size)
     shown = replace(resize(seen), size=side)
@@ -179,7 +179,7 @@ def sheet_of(task: Task, splits: list[str], per_class: int, size: int, seen: int
 def _samples(task: Task, split: str, per_class: int, shown: Resize) -> SplitSamples:
     import numpy as np
 
-    from neulig_fl.contact_sheet import SplitSamples
+    from neulig_fl.data.contact_sheet import SplitSamples
 
     indices = task.indices(split)
     labels = task.labels(indices)
@@ -190,7 +190,7 @@ def _samples(task: Task, split: str, per_class: int, shown: Resize) -> SplitSamp
 
 
 def _write(page: Image, target: Path) -> None:
-    from neulig_fl.files import replace_atomically
+    from neulig_fl.core.files import replace_atomically
 
     replace_atomically(target, lambda part: page.save(part, format="PNG"))
     wide, high = page.size
@@ -200,7 +200,7 @@ def _write(page: Image, target: Path) -> None:
 
 def _told(task: Task, sheet: Sheet) -> Iterator[str]:
     """What the sheet shows, and what it cannot show."""
-    from neulig_fl.contact_sheet import drawable
+    from neulig_fl.data.contact_sheet import drawable
 
     most = f"the first {sheet.per_class} images" if sheet.per_class > 1 else "the first image"
     splits = ", ".join(split.name for split in sheet.splits)

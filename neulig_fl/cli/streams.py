@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from neulig_fl.errors import plain
+from neulig_fl.core.errors import plain
 
 _MODES = (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
 

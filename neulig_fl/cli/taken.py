@@ -11,8 +11,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from neulig_fl.cli.live import Live
-    from neulig_fl.plan import Setting
-    from neulig_fl.tasks import Task
+    from neulig_fl.data.sources import Task
+    from neulig_fl.records.release_plan import Setting
 
 MOST_CLASSES = 12
 """Of more classes than these only the smallest are shown."""
@@ -36,7 +36,7 @@ def lines(setting: Setting) -> Iterator[str]:
 
 
 def _of_own(task: Task) -> Iterator[str]:
-    from neulig_fl.picture_source import PictureSource
+    from neulig_fl.data.image_source import PictureSource
 
     source = task.source
     classes = source.class_names
@@ -55,7 +55,7 @@ def _of_own(task: Task) -> Iterator[str]:
 
 def _rows(task: Task) -> np.ndarray:
     """Images of every class in all and in every split, shape (classes, 1 + splits)."""
-    from neulig_fl.tasks import SPLITS
+    from neulig_fl.data.sources import SPLITS
 
     everywhere = [np.arange(len(task.source.ids())), *map(task.indices, SPLITS)]
     least = len(task.source.class_names)
@@ -65,7 +65,7 @@ def _rows(task: Task) -> np.ndarray:
 def _table(names: Sequence[str], rows: np.ndarray) -> Iterator[str]:
     from rich.cells import cell_len, set_cell_size
 
-    from neulig_fl.tasks import SPLITS
+    from neulig_fl.data.sources import SPLITS
 
     width = min(max(map(cell_len, ("class", *names))), _NAME_WIDTH)
     heads = ("images", *SPLITS)
@@ -80,7 +80,7 @@ def _table(names: Sequence[str], rows: np.ndarray) -> Iterator[str]:
 @contextmanager
 def watched(setting: Setting) -> Iterator[None]:
     """Show a bar on a terminal while images are decoded, if that takes long."""
-    from neulig_fl.picture_source import PictureSource
+    from neulig_fl.data.image_source import PictureSource
 
     with ExitStack() as stack:
         for name, task in setting.tasks.items():
@@ -108,7 +108,7 @@ class _Patient:
 
     def _opened(self) -> Live | None:
         from neulig_fl.cli.live import Live
-        from neulig_fl.consoles import PlainConsole
+        from neulig_fl.core.consoles import PlainConsole
 
         console = PlainConsole(stderr=True)
         return self._stack.enter_context(Live(console)) if console.is_terminal else None

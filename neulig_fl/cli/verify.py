@@ -16,7 +16,7 @@ from neulig_fl.cli.streams import echo, echo_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from neulig_fl.findings import Findings, Signer
+    from neulig_fl.verification.findings import Findings, Signer
 
 _NARROWEST = 20
 """Columns that lines are not folded below."""
@@ -61,10 +61,10 @@ def verify(
       neulig-fl verify results --trust my-copy.yaml
     """
     from neulig_fl.cli.exits import FAILED, say_error
-    from neulig_fl.consoles import PlainConsole
-    from neulig_fl.errors import InputError, RunError
+    from neulig_fl.core.consoles import PlainConsole
+    from neulig_fl.core.errors import InputError, RunError
     from neulig_fl.report.figures import plain
-    from neulig_fl.verification import verify as verified
+    from neulig_fl.verification.whole_run import verify as verified
 
     if stores is not None and not stores.is_dir():
         raise InputError(f"--stores {stores}: no such folder; give the one that `run --stores` had")
@@ -82,7 +82,7 @@ def verify(
 
 def _pins(given: list[str]) -> dict[str, str]:
     """`NAME=KEY` options and files of such keys as a mapping; a name holds no `=`."""
-    from neulig_fl.errors import InputError
+    from neulig_fl.core.errors import InputError
 
     pins: dict[str, str] = {}
     for each in given:
@@ -94,13 +94,13 @@ def _pins(given: list[str]) -> dict[str, str]:
 
 
 def _is_file(text: str) -> bool:
-    from neulig_fl.scenario_models import exists
+    from neulig_fl.config.schema import exists
 
     return exists(Path(text), "file")
 
 
 def _of_option(text: str) -> dict[str, str]:
-    from neulig_fl.errors import InputError
+    from neulig_fl.core.errors import InputError
 
     name, separator, key = text.partition("=")
     if not (name and separator and key):
@@ -113,8 +113,8 @@ def _of_option(text: str) -> dict[str, str]:
 
 def _of_file(text: str) -> dict[str, str]:
     """The keys of a file: its `trust`, as a scenario has it, or all that it says."""
-    from neulig_fl.errors import InputError
-    from neulig_fl.yaml_source import read
+    from neulig_fl.config.yaml_source import read
+    from neulig_fl.core.errors import InputError
 
     source = read(Path(text))
     inside = "trust" in source.data

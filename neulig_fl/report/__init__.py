@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from neulig_fl.consoles import PlainConsole
-from neulig_fl.errors import InputError, nearest
-from neulig_fl.files import PRIVATE, write_atomically
+from neulig_fl.core.consoles import PlainConsole
+from neulig_fl.core.errors import InputError, nearest
+from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.report import contract, markdown, rows, terminal
 
 __all__ = ["Report"]

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from jsonschema import Draft202012Validator
 
-from neulig_fl import strict_json
-from neulig_fl.errors import InputError, RunError
-from neulig_fl.files import PRIVATE, write_atomically
+from neulig_fl.core import strict_json
+from neulig_fl.core.errors import InputError, RunError
+from neulig_fl.core.files import PRIVATE, write_atomically
 
 SCHEMA_VERSION = 1
 FILE_NAME = "report.json"

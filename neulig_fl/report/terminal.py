@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neulig_fl.errors import plain
+from neulig_fl.core.errors import plain
 from neulig_fl.report import figures, rows, settings
 
 _VERDICT = {"equivalent": "green", "different": "red", "inconclusive": "yellow"}

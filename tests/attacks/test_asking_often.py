@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import tiny
 
-from neulig_fl import agreement, gate, ledger
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import ClientRefused, RunError
-from neulig_fl.ledger import Entry
-from neulig_fl.records import Arrays, Dimensions, Request
-from neulig_fl.scenario import Scenario
+from neulig_fl.client import gate
+from neulig_fl.client.store import ClientStore
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import ClientRefused, RunError
+from neulig_fl.ledger import chain
+from neulig_fl.ledger.chain import Entry
+from neulig_fl.records.kinds import Arrays, Dimensions, Request
+from neulig_fl.verification import reconciliation
 
 RUN, OTHER = "ab" * 16, "cd" * 16
 ALLOWED = Request("one", "A", "offset-sum")
@@ -34,14 +36,14 @@ class Holdings:
         """As `gate.Held`."""
 
     def offset_sum(self) -> Arrays:
-        """As `records.Holdings`."""
+        """As `kinds.Holdings`."""
         return {"sum": np.ones(1)}
 
     def __getattr__(self, kind: str) -> Any:
         return lambda: pytest.fail(f"{kind} was made")
 
     def start(self) -> Arrays:
-        """As `records.Holdings`."""
+        """As `kinds.Holdings`."""
         return {}
 
 
@@ -57,7 +59,7 @@ def scenario() -> Scenario:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """As many refusals of a run as are entered, here."""
-    monkeypatch.setattr(ledger, "MOST_REFUSALS", 5)
+    monkeypatch.setattr(chain, "MOST_REFUSALS", 5)
     return 5
 
 
@@ -86,8 +88,8 @@ def test_no_line_of_a_ledger_is_checked_again_for_each_refusal(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a server that asks a thousand times makes each answer ten times as slow."""
-    checked, real = [], ledger._entry
-    monkeypatch.setattr(ledger, "_entry", lambda line: [checked.append(line), real(line)][1])
+    checked, real = [], chain._entry
+    monkeypatch.setattr(chain, "_entry", lambda line: [checked.append(line), real(line)][1])
     for _ in range(40):  # each message may reach another object, and so another store
         _refused(_side(scenario, tmp_path / "ada"), 1)
     assert len(ClientStore(tmp_path / "ada").entries()) == 40
@@ -99,14 +101,14 @@ def test_only_the_end_of_a_ledger_is_read_to_write_to_it(tmp_path: Path) -> None
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(b"x" * 200_000 + b"\n" + b"y" * 100)
     with path.open("rb") as file:
-        assert ledger._end_of_lines(file) == 200_001
+        assert chain._end_of_lines(file) == 200_001
         file.seek(0)
     path.write_bytes(b"")
     with path.open("rb") as file:
-        assert ledger._end_of_lines(file) == 0
+        assert chain._end_of_lines(file) == 0
     path.write_bytes(b"z" * 70_000)
     with path.open("rb") as file:
-        assert ledger._end_of_lines(file) == 0
+        assert chain._end_of_lines(file) == 0
 
 
 def _enter(root: Path, reason: str) -> None:
@@ -121,11 +123,11 @@ def test_what_another_process_enters_counts_at_once(
     for number in range(3):
         _enter(root, f"own {number}")
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(ledger, "_checked", {})  # what another process knows of it
+            elsewhere.setattr(chain, "_checked", {})  # what another process knows of it
             _enter(root, "theirs")
         found = ClientStore(root).entries()
         assert [e["reason"] for e in found[-2:]] == [f"own {number}", "theirs"]
-    assert ledger.verify(ClientStore(root).entries())
+    assert chain.verify(ClientStore(root).entries())
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_a_ledger_that_is_put_back_as_it_was_is_read_as_it_is(tmp_path: Path) ->
     file.write_bytes(b"".join(lines[:2]))
     assert len(ClientStore(root).entries()) == 2
     _enter(root, "more")
-    assert [e["index"] for e in ledger.read(file)] == [0, 1, 2]
+    assert [e["index"] for e in chain.read(file)] == [0, 1, 2]
     file.unlink()
     assert ClientStore(root).entries() == []
 
@@ -182,8 +184,8 @@ def test_a_run_that_was_refused_often_gets_nothing_more(
     side = _side(scenario, tmp_path / "ada")
     before = _ask(side)
     reasons = _refused(side, few + 4)
-    assert ledger.SILENT not in reasons[:few]
-    assert set(reasons[few:]) == {ledger.SILENT}
+    assert chain.SILENT not in reasons[:few]
+    assert set(reasons[few:]) == {chain.SILENT}
     size = side.store.ledger_file.stat().st_size
     for request in (ALLOWED, FORBIDDEN):
         with pytest.raises(ClientRefused, match="nothing of it is answered any more"):
@@ -201,7 +203,7 @@ def test_no_run_can_silence_a_client_for_another(
     _refused(_side(scenario, tmp_path / "ada"), few + 1)
     other = _side(scenario, tmp_path / "ada", OTHER)
     assert _ask(other)["event"] == "release"
-    assert _refused(other, few)[-1] != ledger.SILENT
+    assert _refused(other, few)[-1] != chain.SILENT
     with pytest.raises(ClientRefused, match="any more"):
         _ask(_side(scenario, tmp_path / "ada"))
 
@@ -225,9 +227,9 @@ def test_a_client_that_fell_silent_is_believed_only_with_the_refusals(
     own = [{**entry, "index": i} for i in range(entered)]
     receipts: list[dict[str, Any]] = [
         {"client": "ada", "reason": f"refused: {reason}"}
-        for reason in [*["no"] * entered, *[ledger.SILENT] * 3]
+        for reason in [*["no"] * entered, *[chain.SILENT] * 3]
     ]
-    found = agreement.disagreement("ada", own, receipts, RUN)
+    found = reconciliation.disagreement("ada", own, receipts, RUN)
     assert (found is None) == (entered == few)
 
 
@@ -263,5 +265,5 @@ def test_what_could_not_be_read_again_is_not_entered(tmp_path: Path) -> None:
         deep = [deep]
     for fact in ({"x": "\ud800"}, {"x": deep}, {"x": 10**200}):
         with pytest.raises(RunError, match="could not be read again"):
-            ledger.append(file, fact)
-    assert len(ledger.read(file)) == 1
+            chain.append(file, fact)
+    assert len(chain.read(file)) == 1

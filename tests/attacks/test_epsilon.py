@@ -13,15 +13,18 @@ import pytest
 import tiny
 from safetensors.torch import save_file
 
-from neulig_fl import accountant, expert_account, ledger, privacy, runs, verification
-from neulig_fl.accountant import Charge
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import BadReply, ClientRefused, InputError
-from neulig_fl.party import Party
-from neulig_fl.plan import Setting, open_setting
-from neulig_fl.records import Request
-from neulig_fl.scenario import Limits, Policy, Scenario
-from neulig_fl.sum_requests import Part, SumRequest
+from neulig_fl.client.handler import Party
+from neulig_fl.client.store import ClientStore
+from neulig_fl.config.scenario import Limits, Policy, Scenario
+from neulig_fl.core.errors import BadReply, ClientRefused, InputError
+from neulig_fl.ledger import chain, expert_account, privacy_cost
+from neulig_fl.privacy import accountant
+from neulig_fl.privacy.accountant import Charge
+from neulig_fl.records.kinds import Request
+from neulig_fl.records.release_plan import Setting, open_setting
+from neulig_fl.records.secagg.requests import Part, SumRequest
+from neulig_fl.study import runs
+from neulig_fl.verification import whole_run
 
 NOISE: dict[str, Any] = {"protection": "gaussian", "clip": 1.0, "delta": 1e-5, "epsilon": 4.0}
 POOL = {"kind": "features", "queries": ["pool"], **NOISE}
@@ -69,7 +72,7 @@ def test_a_request_spelled_otherwise_gets_no_fresh_noise(
     assert first == again == last
     assert _events(party.root) == ["release", "repeat", "repeat"]
     assert {e["fraction"] for e in ClientStore(party.root).entries()} == {1.0}
-    assert "1.0" in ledger.canonical(tiny.say(party, "release", {**ASKED, **spelled}, b"")[0])
+    assert "1.0" in chain.canonical(tiny.say(party, "release", {**ASKED, **spelled}, b"")[0])
 
 
 @pytest.mark.parametrize("fraction", [True, "1", "1.0", [1], None, {"value": 1}], ids=str)
@@ -93,7 +96,7 @@ def test_a_sums_request_has_the_same_one_form() -> None:
     for spelled in (said, {**said, "fraction": 1}, {**said, "queries": None, "fraction": 1.0}):
         assert SumRequest.from_body({**body, "request": spelled}).to_body() == body
         found = SumRequest.from_body({**body, "request": spelled}).to_body()
-        assert ledger.canonical(found) == ledger.canonical(body)
+        assert chain.canonical(found) == chain.canonical(body)
     for strange in ({**said, "fraction": True}, {**said, "more": 1}, {**said, "kind": 7}, [], None):
         with pytest.raises(InputError, match="request"):
             SumRequest.from_body({**body, "request": strange})
@@ -203,7 +206,7 @@ def test_a_request_is_never_read_twice() -> None:
     """Without it two readers of one message could take it for two requests."""
     assert dataclasses.replace(Request("one", "A", "features", "pool"), fraction=1).fraction == 1.0
     said = {"stage": "one", "group": "A", "kind": "features", "queries": "pool", "fraction": -0.0}
-    assert '"fraction":0.0,' in ledger.canonical(asdict(Request.read(said)))
+    assert '"fraction":0.0,' in chain.canonical(asdict(Request.read(said)))
 
 
 # ---------------------------------------------------------------- delta
@@ -343,7 +346,7 @@ def _collected(folder: Path, data: Path, *share: dict[str, Any]) -> dict[str, An
     stages = [{"name": "one", "share": list(share)}]
     collector = tiny.collector(folder, data, stages=stages)
     collector.collect(collector.knowledge.setting.scenario.stages[0])
-    return privacy.account(collector.receipts, ["one"])
+    return privacy_cost.account(collector.receipts, ["one"])
 
 
 def _cost(*epsilons: float) -> Any:
@@ -414,7 +417,7 @@ def test_an_account_that_the_whole_ledger_does_not_bear_out_does_not_verify(
     report = tiny.run(tmp_path, data, stages=stages, portland=portland)
     assert report.data["privacy"]["clients"][0]["unprotected"] == []
     monkeypatch.undo()
-    (failure,) = verification.verify(tmp_path / "out")[0].failures
+    (failure,) = whole_run.verify(tmp_path / "out")[0].failures
     assert "has an account that is not what the ledger comes to" in failure.what
     assert failure.file == store.ledger_file
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile
 
-from neulig_fl import image_copies, image_files, picture_ids, pictures
-from neulig_fl.errors import DataError
-from neulig_fl.resizing import Resize
-from neulig_fl.scenario import TaskOptions
-from neulig_fl.tasks import _huggingface_columns, imagefolder
+from neulig_fl.config.scenario import TaskOptions
+from neulig_fl.core.errors import DataError
+from neulig_fl.core.resizing import Resize
+from neulig_fl.data import image_copies, image_files, image_ids, images
+from neulig_fl.data.sources import _huggingface_columns, imagefolder
 
-CODE = Path(imagefolder.__file__).parents[1]
+CODE = Path(imagefolder.__file__).parents[2]
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
 %%BoundingBox: 0 0 16 16
 %%EndComments
@@ -60,14 +60,14 @@ def _ids(root: Path) -> object:
 # ---------------------------------------------------------------- other programs
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "an image folder, or a published set": pictures.opened,
+    "an image folder, or a published set": images.opened,
     "bytes of a Hugging Face data set": lambda path: _huggingface_columns.image(
         {"bytes": path.read_bytes(), "path": None}, None
     ),
     "a path in a Hugging Face data set": lambda path: _huggingface_columns.image(
         {"bytes": None, "path": str(path)}, "RGB"
     ),
-    "several frames": pictures.has_frames,
+    "several frames": images.has_frames,
     "copies in other sizes": lambda path: image_copies.copies([path, path], [path, path]),
 }
 
@@ -107,7 +107,7 @@ def test_images_are_opened_in_one_place_alone() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if _opens_images(node)
     }
-    assert found == {"image_files.py"}
+    assert found == {"data/image_files.py"}
 
 
 def _opens_images(node: ast.AST) -> bool:
@@ -178,7 +178,7 @@ def test_a_long_image_is_cut_before_it_is_scaled(
         return real(image, to, *more, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Image.Image, "resize", resize)
-    found = pictures.square(Image.new("RGB", size), Resize(64, mode))
+    found = images.square(Image.new("RGB", size), Resize(64, mode))
     assert found.size == (64, 64)
     assert max(made) <= max(9 * 64 * 64, size[0] * size[1] * 4)
 
@@ -189,13 +189,13 @@ def test_a_file_of_too_many_bytes_is_neither_hashed_nor_decoded(
     """Without it a sparse file of terabytes, which costs its owner nothing, holds the client up."""
     with (root / "dog" / "large.png").open("wb") as file:
         file.truncate(image_files.MOST_BYTES + 1)
-    hashed, real = [], picture_ids.disk.sha256
+    hashed, real = [], image_ids.disk.sha256
 
     def sha256(path: Path) -> str:
         hashed.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(picture_ids.disk, "sha256", sha256)
+    monkeypatch.setattr(image_ids.disk, "sha256", sha256)
     with pytest.raises(
         DataError, match=r"large.png .*\(268,435,457 bytes; at most 268,435,456 are"
     ):
@@ -208,7 +208,7 @@ def test_a_pipe_in_place_of_an_image_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     with pytest.raises(OSError, match="it is no regular file"):
         _huggingface_columns.image({"bytes": None, "path": str(tmp_path / "x.png")}, None)
-    assert picture_ids.of_files(tmp_path, [], lambda path: "") == ([], [])
+    assert image_ids.of_files(tmp_path, [], lambda path: "") == ([], [])
 
 
 def test_an_image_of_the_network_is_not_fetched_by_its_row() -> None:

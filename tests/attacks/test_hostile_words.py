@@ -17,16 +17,20 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from PIL import Image
 from rich.console import Console
 
-from neulig_fl import cli, gate, receipts, strict_json, verification
+import neulig_fl
+from neulig_fl import cli
 from neulig_fl.cli import streams
-from neulig_fl.consoles import PlainConsole
-from neulig_fl.engines._local_grid import server_identity
-from neulig_fl.errors import BadReply, CheckpointError, ClientRefused, InputError
-from neulig_fl.flower_io import answer_message, decode
+from neulig_fl.core import strict_json
+from neulig_fl.core.consoles import PlainConsole
+from neulig_fl.core.errors import BadReply, CheckpointError, ClientRefused, InputError
+from neulig_fl.ledger import receipts
 from neulig_fl.report import Report
-from neulig_fl.verification import verify
+from neulig_fl.runtime.engines._local_grid import server_identity
+from neulig_fl.runtime.flower_messages import answer_message, decode
+from neulig_fl.verification import whole_run
+from neulig_fl.verification.whole_run import verify
 
-CODE = Path(gate.__file__).parent
+CODE = Path(neulig_fl.__file__).parent
 DEEP = "[" * 100_000
 STAGES = [{"name": "one", "share": [{"kind": "offset-sum"}]}]
 HOSTILE = {
@@ -183,7 +187,7 @@ def test_verify_believes_no_name_that_no_client_can_have(
     file = run / receipts.TRUST_FILE
     trust = json.loads(file.read_text())
     trust["clients"][name] = trust["clients"].pop("ada")
-    file.write_text(verification.ledger.canonical(trust) + "\n")
+    file.write_text(whole_run.chain.canonical(trust) + "\n")
     (found,) = verify(run)
     assert any("is no client's name; allowed: lower-case" in f.what for f in found.failures)
     assert _ended(capfd, "verify", str(run))[0] == 1
@@ -244,7 +248,7 @@ def test_an_index_names_files_and_nothing_else(
 @pytest.mark.parametrize("key", ["rescale_factor", "image_mean", "image_std", "size", "crop_size"])
 def test_no_number_in_an_image_processor_is_too_large(key: str, value: str, tmp_path: Path) -> None:
     """Without it a config of an image processor ends `check` in an OverflowError."""
-    from neulig_fl.checkpoints import configs
+    from neulig_fl.models.checkpoints import configs
 
     said = (
         f'{{"do_rescale": true, "image_mean": [1, 2, 3], "image_std": [1, 1, 1], "{key}": {value}}}'
@@ -316,7 +320,7 @@ def test_every_word_to_a_terminal_goes_through_one_of_two_doors() -> None:
         "cli/__init__.py",  # the help and the version, which are ours
         "cli/exits.py",  # `say`
         "cli/streams.py",  # `echo`
-        "bench/memory.py",  # figures, to the process that started it
+        "study/bench/memory.py",  # figures, to the process that started it
     }
 
 

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neulig_fl import scenario_errors, yaml_nodes, yaml_source
-from neulig_fl.checking import open_scenario
-from neulig_fl.errors import ScenarioError
+from neulig_fl.config import problems, yaml_nodes, yaml_source
+from neulig_fl.core.errors import ScenarioError
+from neulig_fl.study.checking import open_scenario
 
 
 @pytest.mark.parametrize(
@@ -36,16 +36,16 @@ def test_of_eighty_thousand_wrong_keys_the_first_are_put_into_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a file of a megabyte keeps `check` busy for a quarter of a minute."""
-    asked, real = [], scenario_errors.nearest
+    asked, real = [], problems.nearest
     monkeypatch.setattr(
-        scenario_errors, "nearest", lambda word, names: [asked.append(word), real(word, names)][1]
+        problems, "nearest", lambda word, names: [asked.append(word), real(word, names)][1]
     )
     path = tmp_path / "x.yaml"
     path.write_text("name: x\nclients: 1\nseeed: 4\n" + "".join(f"k{i}: 1\n" for i in range(2_000)))
     with pytest.raises(ScenarioError) as caught:
         open_scenario(path)
     lines = str(caught.value).splitlines()
-    assert len(asked) <= 10 * scenario_errors.MOST_SHOWN
+    assert len(asked) <= 10 * problems.MOST_SHOWN
     assert "x.yaml:3:1: seeed: unknown key; allowed:" in str(caught.value)
     assert "did you mean seed" in str(caught.value)
     assert lines[-1].endswith(f"and {2_000 + 3 - 20} more"), (

@@ -8,10 +8,10 @@ import pytest
 import tiny_sums
 from tiny_sums import CLIENTS, MEAN, Hand
 
-from neulig_fl import address_book
-from neulig_fl.errors import ClientRefused
-from neulig_fl.keys import Identity
-from neulig_fl.sum_requests import Part
+from neulig_fl.client import address_book
+from neulig_fl.core.errors import ClientRefused
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.records.secagg.requests import Part
 
 RUN, OTHER = "ab" * 16, "cd" * 16
 

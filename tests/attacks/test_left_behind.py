@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 import tiny
 
-from neulig_fl import files, key_files, source_cache
-from neulig_fl.client_store import ClientStore
-from neulig_fl.party import Party
-from neulig_fl.run_folders import run_folder
+from neulig_fl.client.handler import Party
+from neulig_fl.client.store import ClientStore
+from neulig_fl.core import cache_folder, files
+from neulig_fl.core.run_folders import run_folder
+from neulig_fl.ledger import key_store
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from neulig_fl import files
+from neulig_fl.core import files
 with files.part(Path(sys.argv[1])) as part:
     part.write_bytes(b"half a record")
     print("ready", flush=True)
@@ -90,12 +91,12 @@ def test_a_client_sweeps_its_store_when_a_run_begins(
 
 def test_keys_caches_and_run_folders_are_swept(own_cache: Path, tmp_path: Path) -> None:
     """Without it a key that was being made, or gigabytes of experts, stay after a kill."""
-    key_files.identity(tmp_path / "keys")
+    key_store.identity(tmp_path / "keys")
     left = [_left(tmp_path / "keys"), _left(own_cache / "experts"), _left(own_cache)]
     (tmp_path / "run").mkdir(mode=0o700)
     left.append(_left(tmp_path / "run"))
-    key_files.identity(tmp_path / "keys")
-    source_cache.require_writable()
+    key_store.identity(tmp_path / "keys")
+    cache_folder.require_writable()
     with run_folder("x", tmp_path / "run"):
         assert not [path for path in left if path.exists()]
 

@@ -10,10 +10,12 @@ import forged
 import pytest
 import tiny
 
-from neulig_fl import key_files, ledger, leverage_check, manifest, runs
-from neulig_fl.client_store import ClientStore
-from neulig_fl.ledger import Entry
-from neulig_fl.verification import verify
+from neulig_fl.client.store import ClientStore
+from neulig_fl.ledger import chain, key_store, manifest
+from neulig_fl.ledger.chain import Entry
+from neulig_fl.study import runs
+from neulig_fl.verification import leverage_check
+from neulig_fl.verification.whole_run import verify
 
 NAMES = ("ada", "bob", "cyd", "dan")
 ALL = dict.fromkeys(NAMES, 0.25)
@@ -25,7 +27,7 @@ def _receipt(
 ) -> Entry:
     sums = [{"of": more.get("of", "model"), "weights": row} for row in rows]
     entry = {
-        "event": ledger.RELEASE,
+        "event": chain.RELEASE,
         "expert": f"{client}'s",
         "group": "A",
         "round": number,
@@ -191,7 +193,7 @@ def test_a_run_whose_client_signs_too_little_leverage_does_not_verify(
     assert any(each.startswith("leverage: counted again for 6 entries") for each in found.checked)
     ada = ClientStore(out / "clients" / "ada").identity
     own = [
-        {**e, "leverage": 0.1} if e["event"] == ledger.RELEASE else e
+        {**e, "leverage": 0.1} if e["event"] == chain.RELEASE else e
         for e in forged.entries(out / "clients" / "ada" / "ledger.jsonl")
     ]
     (out / "clients" / "ada" / "ledger.jsonl").write_bytes(forged.chained(own, ada))
@@ -204,7 +206,7 @@ def test_a_run_whose_client_signs_too_little_leverage_does_not_verify(
     shutil.rmtree(out / "clients")
     made = manifest.parsed((out / manifest.FILE).read_bytes())
     closings = {**made.clients, "ada": {"reason": "missing: it rains"}}
-    forged.signed(out, key_files.identity(keys), clients=closings)
+    forged.signed(out, key_store.identity(keys), clients=closings)
     (found,) = verify(out)
     (failure,) = found.failures
     assert failure.file == out / manifest.RECEIPTS

@@ -13,16 +13,17 @@ import forged
 import pytest
 import tiny
 
-from neulig_fl import closing, key_files, ledger, manifest, receipts, runs
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import ClientRefused, RunError
-from neulig_fl.findings import OWN, SCENARIO, Findings
-from neulig_fl.keys import Identity
-from neulig_fl.parties import Ask
-from neulig_fl.party import Party
+from neulig_fl.client.handler import Party
+from neulig_fl.client.store import ClientStore
+from neulig_fl.core.errors import ClientRefused, RunError
+from neulig_fl.ledger import chain, closing, key_store, manifest, receipts
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.records.signed_requests import signed
+from neulig_fl.records.transport import Ask
 from neulig_fl.report import Report
-from neulig_fl.signed_requests import signed
-from neulig_fl.verification import verify
+from neulig_fl.study import runs
+from neulig_fl.verification.findings import OWN, SCENARIO, Findings
+from neulig_fl.verification.whole_run import verify
 
 NEVER = "policy of client 'bob': never offset-sum"
 SAID: dict[str, Any] = {
@@ -100,7 +101,7 @@ def sums(summed: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def server(honest: Path) -> Identity:
     """The honest run's server."""
-    return key_files.identity(honest.parent / "server")
+    return key_store.identity(honest.parent / "server")
 
 
 def _found(run: Path, **trust: str) -> Findings:
@@ -261,8 +262,8 @@ def test_a_last_outcome_that_is_cut_off_is_found(sums: Path) -> None:
     """The attacker, a client or who has its store, would deny with whom its vector was summed."""
     file = _own(sums, "ada")
     *kept, last = forged.entries(file)
-    assert last["event"] == ledger.OUTCOME
-    file.write_text(ledger.text(kept))
+    assert last["event"] == chain.OUTCOME
+    file.write_text(chain.text(kept))
     assert _failures(sums) == [
         f"clients/ada/ledger.jsonl, entry {len(kept)}: is cut off: when the run ended, its ledger "
         f"had {len(kept) + 1} entries"
@@ -273,9 +274,7 @@ def test_a_last_outcome_that_its_client_signs_anew_is_found(sums: Path) -> None:
     """The attacker, a client, would say afterwards that others survived."""
     file, ada = _own(sums, "ada"), ClientStore(sums / "clients" / "ada").identity
     *kept, last = forged.entries(file)
-    file.write_text(
-        ledger.text([*kept, ledger.extended(kept, {**last, "survivors": ["ada"]}, ada)])
-    )
+    file.write_text(chain.text([*kept, chain.extended(kept, {**last, "survivors": ["ada"]}, ada)]))
     (found,) = _failures(sums)
     assert found.endswith(
         f"entry {len(kept)}: is not the last entry that the ledger had when the run ended"
@@ -327,7 +326,7 @@ def test_a_refusal_that_a_server_calls_a_lost_reply_is_told(run: Path, server: I
 
 def test_a_server_cannot_say_that_a_ledger_ended_earlier(sums: Path) -> None:
     """The attacker, a server and a client together, would shorten the client's ledger."""
-    server = key_files.identity(sums.parent / "nobody")
+    server = key_store.identity(sums.parent / "nobody")
     made = manifest.parsed((sums / manifest.FILE).read_bytes())
     own = forged.entries(_own(sums, "ada"))
     short = {**made.clients["ada"], "entries": len(own) - 1, "head": own[-2]["hash"]}
@@ -381,7 +380,7 @@ def test_a_run_that_is_signed_anew_never_says_pinned(run: Path, server: Identity
     keys = json.loads((run / manifest.TRUST).read_text())
     for each in keys["clients"].values():
         each["pinned"] = True
-    (run / manifest.TRUST).write_text(ledger.canonical(keys) + "\n")
+    (run / manifest.TRUST).write_text(chain.canonical(keys) + "\n")
     forged.told(run, pinned)
     forged.signed(run, server)
     assert _failures(run) == ["trust.json: client 'ada': scenario.json does not pin its key"]
@@ -391,7 +390,7 @@ def test_a_forgers_own_scenario_pins_for_its_reader_alone(
     data: Path, tmp_path: Path, server: Identity
 ) -> None:
     """The attacker would pin its own keys in its own scenario, and seem to be pinned by yours."""
-    own = key_files.identity(tmp_path / "server")
+    own = key_store.identity(tmp_path / "server")
     out = _ran(tmp_path, data, {**SAID, "trust": {"server": own.key}})
     found = _found(out)
     assert found.server is not None

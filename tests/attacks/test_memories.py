@@ -12,13 +12,14 @@ import tiny
 import tiny_sums
 from tiny_sums import Hand
 
-from neulig_fl import leverage, sum_gate
-from neulig_fl.errors import ClientRefused, InputError
-from neulig_fl.gate import Side
-from neulig_fl.records import Request
-from neulig_fl.scenario import Scenario
-from neulig_fl.sum_peers import Peers, Statement, column
-from neulig_fl.sum_requests import Part
+from neulig_fl.client.gate import Side
+from neulig_fl.client.secagg import gate
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import ClientRefused, InputError
+from neulig_fl.privacy import leverage
+from neulig_fl.records.kinds import Request
+from neulig_fl.records.secagg.peers import Peers, Statement, column
+from neulig_fl.records.secagg.requests import Part
 
 RUN, OTHER = "ab" * 16, "cd" * 16
 Events = Sequence[dict[str, Any]]
@@ -46,7 +47,7 @@ def _lying(
     patch: pytest.MonkeyPatch, liar: str, told: Callable[[Statement], Sequence[Any]]
 ) -> None:
     """One client tells others another history."""
-    honest = sum_gate.statement
+    honest = gate.statement
 
     def statement(side: Side, expert: str, invited: Collection[str]) -> Statement:
         said = honest(side, expert, invited)
@@ -54,7 +55,7 @@ def _lying(
             return said
         return Statement(said.expert, tuple(told(said)), said.column, said.heard)
 
-    patch.setattr(sum_gate, "statement", statement)
+    patch.setattr(gate, "statement", statement)
 
 
 def test_a_chain_of_sums_is_known_where_its_ends_meet(data: Path, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import tiny
 
-from neulig_fl import key_files, ledger, manifest, runs
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import ClientRefused
-from neulig_fl.party import Party
-from neulig_fl.records import Request
-from neulig_fl.verification import verify
+from neulig_fl.client.handler import Party
+from neulig_fl.client.store import ClientStore
+from neulig_fl.core.errors import ClientRefused
+from neulig_fl.ledger import chain, key_store, manifest
+from neulig_fl.records.kinds import Request
+from neulig_fl.study import runs
+from neulig_fl.verification.whole_run import verify
 
 STAGES: list[dict[str, Any]] = [
     {"name": "one", "share": [{"kind": "labels", "queries": ["pool"]}, {"kind": "offset-sum"}]}
@@ -53,7 +54,7 @@ def test_a_run_verifies_after_another_scenario_renamed_its_client(
     ran: Path, data: Path, tmp_path: Path
 ) -> None:
     """The attacker, a scenario's author, would spoil the proof of all earlier runs by one request."""
-    stores, server = tmp_path / "stores", key_files.identity(tmp_path / "stores" / "server")
+    stores, server = tmp_path / "stores", key_store.identity(tmp_path / "stores" / "server")
     assert _failures(ran, stores) == []
     scenario = tiny.scenario(tmp_path / "later", data, **_said("zoe"))
     party = Party(scenario, scenario.seed, "zoe", stores / "ada")
@@ -76,12 +77,12 @@ def test_a_run_verifies_though_its_client_was_called_otherwise_before(
     assert _failures(ran, stores) == []
 
 
-@pytest.mark.parametrize("event", [ledger.RELEASE, ledger.REPEAT, ledger.REFUSAL, ledger.OUTCOME])
+@pytest.mark.parametrize("event", [chain.RELEASE, chain.REPEAT, chain.REFUSAL, chain.OUTCOME])
 def test_an_entry_of_this_run_under_another_name_is_found(event: str, ran: Path) -> None:
     """The attacker, a client, would lay what it did in this run at another's door."""
     store = ClientStore(ran.parent / "stores" / "ada")
     kept = store.entries()
     assert manifest.parsed((ran / manifest.FILE).read_bytes()).run == kept[-1]["run"]
     other = {**kept[-1], "event": event, "client": "zoe", "survivors": ["zoe"]}
-    ledger.append(store.ledger_file, other, store.identity)
+    chain.append(store.ledger_file, other, store.identity)
     assert _failures(ran, store.root.parent) == ["is of client 'zoe'"]

@@ -14,21 +14,17 @@ import numpy as np
 import pytest
 import tiny
 
-from neulig_fl import (
-    accountant,
-    expert_account,
-    ledger,
-    receipts,
-    runs,
-    scenario_values,
-    verification,
-)
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import BadReply, ScenarioError
-from neulig_fl.policy_models import Limits
-from neulig_fl.protections import Case, Stated, gaussian
+from neulig_fl.client.store import ClientStore
+from neulig_fl.config import values
+from neulig_fl.config.policy_rules import Limits
+from neulig_fl.config.stages import Share
+from neulig_fl.core.errors import BadReply, ScenarioError
+from neulig_fl.ledger import chain, expert_account, receipts
+from neulig_fl.privacy import accountant
+from neulig_fl.records.protections import Case, Stated, gaussian
 from neulig_fl.report import contract
-from neulig_fl.scenario_stages import Share
+from neulig_fl.study import runs
+from neulig_fl.verification import whole_run
 
 NOISE: dict[str, Any] = {"protection": "gaussian", "clip": 1.0, "delta": 1e-5}
 POOL: dict[str, Any] = {"kind": "features", "queries": ["pool"], **NOISE}
@@ -110,7 +106,7 @@ def test_all_noise_that_a_scenario_can_ask_for_can_be_made(
 def test_every_epsilon_has_its_noise(epsilon: float, delta: float) -> None:
     """Without it an epsilon that `check` allows would end the run."""
     least, most = _ends("noise_multiplier")
-    queries = scenario_values.QUERY_SETS
+    queries = values.QUERY_SETS
     share = Share(**{**POOL, "queries": queries, "epsilon": epsilon, "delta": delta})
     assert least <= gaussian.settings(share, "features")["noise_multiplier"] <= most
 
@@ -170,8 +166,8 @@ def test_a_ledger_with_an_impossible_number_is_a_finding(
     store = ClientStore(run / "clients" / "ada")
     kept = store.entries()
     entry = {**kept[-1], **ENTRIES[name], "run": "cd" * 16}
-    ledger.append(store.ledger_file, entry, store.identity)
-    (failure,) = verification.verify(run)[0].failures
+    chain.append(store.ledger_file, entry, store.identity)
+    (failure,) = whole_run.verify(run)[0].failures
     assert (failure.file, failure.index) == (store.ledger_file, len(kept))
     assert failure.what.startswith("is of the kind" if name == "no kind" else "claims noise ")
 
@@ -189,7 +185,7 @@ def test_a_report_with_an_impossible_number_has_no_summary(
     said = json.loads(file.read_text())
     said["privacy"]["clients"][0]["experts"][0]["noise"] = [pair]
     file.write_text(json.dumps(said))
-    seed, other, summary = verification.verify(run)
+    seed, other, summary = whole_run.verify(run)
     assert other.holds
     assert "its epsilons are not those" in seed.failures[0].what
     assert "cannot be made again of the seeds' reports" in summary.failures[0].what

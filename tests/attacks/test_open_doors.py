@@ -22,11 +22,11 @@ from typing import Any
 import psutil
 import pytest
 
-from neulig_fl.engines import LOG, Job, _simulate, simulation
-from neulig_fl.engines._environment import environment, token_file
-from neulig_fl.engines._processes import marked
-from neulig_fl.engines._workplace import CONNECTION, Workplace, workplace
-from neulig_fl.errors import EngineError
+from neulig_fl.core.errors import EngineError
+from neulig_fl.runtime.engines import LOG, Job, _simulate, simulation
+from neulig_fl.runtime.engines._environment import environment, token_file
+from neulig_fl.runtime.engines._processes import marked
+from neulig_fl.runtime.engines._workplace import CONNECTION, Workplace, workplace
 
 HERE = Path(__file__).parent
 TINY_APP = HERE.parent / "engines" / "tiny_app"
@@ -327,7 +327,7 @@ def test_a_ray_that_asks_for_no_token_ends_the_run() -> None:
 def test_a_ray_that_listens_for_other_machines_ends_the_run(tmp_path: Path) -> None:
     """Or a Ray that takes no word of loopback runs tasks of the whole network, should it let them in."""
     code = (
-        "import socket, subprocess, sys; from neulig_fl.engines import _simulate\n"
+        "import socket, subprocess, sys; from neulig_fl.runtime.engines import _simulate\n"
         "_simulate.refuse_an_open_ray(); print('closed', flush=True)\n"
         "listen = 'import socket; s = socket.create_server((\"0.0.0.0\", 0)); print(flush=True); input()'\n"
         "child = subprocess.Popen([sys.executable, '-c', listen], stdin=-1, stdout=-1)\n"

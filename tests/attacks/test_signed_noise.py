@@ -11,11 +11,13 @@ import forged
 import pytest
 import tiny
 
-from neulig_fl import accountant, key_files, manifest, runs
-from neulig_fl.accountant import Charge
-from neulig_fl.client_store import ClientStore
-from neulig_fl.keys import Identity
-from neulig_fl.verification import verify
+from neulig_fl.client.store import ClientStore
+from neulig_fl.ledger import key_store, manifest
+from neulig_fl.privacy import accountant
+from neulig_fl.privacy.accountant import Charge
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.study import runs
+from neulig_fl.verification.whole_run import verify
 
 FEATURES: dict[str, Any] = {
     "kind": "features", "queries": ["pool"], "protection": "gaussian", "clip": 1.0, "delta": 1e-5
@@ -45,7 +47,7 @@ def honest(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(honest: Path) -> Identity:
     """The honest run's server."""
-    return key_files.identity(honest.parent / "server")
+    return key_store.identity(honest.parent / "server")
 
 
 def _failures(run: Path) -> list[str]:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tiny
 
-from neulig_fl import gram, records
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import ClientRefused
-from neulig_fl.party import Party
+from neulig_fl.client.handler import Party
+from neulig_fl.client.store import ClientStore
+from neulig_fl.core.errors import ClientRefused
+from neulig_fl.merging import gram
+from neulig_fl.records import kinds
 
 
 def _party(folder: Path, data: Path, kind: str, examples: int) -> Party:
@@ -46,9 +47,7 @@ def test_the_difference_would_be_one_images(data: Path, tmp_path: Path) -> None:
         party = _party(tmp_path / str(count), data, "gram", count)
         asked = {"stage": "all", "group": "A", "kind": "gram"}
         _, payload = tiny.say(party, "release", asked)
-        found.append(
-            records.unpack(payload, records.layout("gram", 1, party.setting.sizes), "gram")
-        )
+        found.append(kinds.unpack(payload, kinds.layout("gram", 1, party.setting.sizes), "gram"))
     (name, *_) = [each for each in found[0] if each.startswith(gram.GRAM)]
     more, less = (np.asarray(each[name], np.float64) for each in found)
     one = 5 * more - 4 * less  # gram.measured gives means over images

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import tiny
 
-from neulig_fl import key_files
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import InputError
-from neulig_fl.party import Party
-from neulig_fl.scenario import Scenario
+from neulig_fl.client.handler import Party
+from neulig_fl.client.store import ClientStore
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import InputError
+from neulig_fl.ledger import key_store
 
 STRANGER = 54_321
 
@@ -137,12 +137,12 @@ def test_a_key_folder_that_others_can_write_to_is_refused(mode: int, tmp_path: P
     keys.mkdir(mode=0o700)
     keys.chmod(mode)
     with pytest.raises(InputError, match=r"key folder .*others can write to it"):
-        key_files.identity(keys)
+        key_store.identity(keys)
     assert list(keys.iterdir()) == []
     keys.chmod(0o755)
-    key_files.identity(keys)
+    key_store.identity(keys)
     keys.chmod(mode)
-    for use in (key_files.identity, key_files.rotate):
+    for use in (key_store.identity, key_store.rotate):
         with pytest.raises(InputError, match=r"key folder .*others can write to it"):
             use(keys)
 
@@ -152,10 +152,10 @@ def test_keys_of_another_user_are_refused(
     name: str, tmp_path: Path, give: Callable[[Path], None]
 ) -> None:
     """Without it the owner of the file signs in the client's name."""
-    key_files.identity(tmp_path / "keys")
+    key_store.identity(tmp_path / "keys")
     give(tmp_path / "keys" / name)
     with pytest.raises(InputError, match=r"belongs to user .*, and this runs as user") as caught:
-        key_files.identity(tmp_path / "keys")
+        key_store.identity(tmp_path / "keys")
     assert "belongs to another user" in str(caught.value.public_reason)
 
 

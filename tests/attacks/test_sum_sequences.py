@@ -1,7 +1,7 @@
 """Random sequences of sums, and what a server could solve for with all of them.
 
 Clients here are the deciding part of real ones: their ledgers' entries, what they heard of others,
-and the gate's verdict on it (`sum_history`, `sum_peers`, `leverage`). The server asks for anything:
+and the gate's verdict on it (`history`, `peers`, `leverage`). The server asks for anything:
 weights of any scale, any participants, parameters and answers to images of several names, messages
 lost at any step, experts trained anew, clients rolled back. In half of the worlds one client lies
 for the server: of others' models that left alone, of other rows in sums that were, of who survived.
@@ -19,15 +19,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from neulig_fl import leverage, sum_guard, sum_history
-from neulig_fl.errors import InputError
-from neulig_fl.ledger import OUTCOME, RELEASE
-from neulig_fl.leverage import MODEL, WeightedSum
-from neulig_fl.policy import Layer
-from neulig_fl.policy_models import Limits, Policy
-from neulig_fl.sum_history import Sums
-from neulig_fl.sum_peers import Statement
-from neulig_fl.sum_requests import Part
+from neulig_fl.config.policy_rules import Limits, Policy
+from neulig_fl.core.errors import InputError
+from neulig_fl.ledger.chain import OUTCOME, RELEASE
+from neulig_fl.privacy import leverage
+from neulig_fl.privacy.leverage import MODEL, WeightedSum
+from neulig_fl.records.policy_layers import Layer
+from neulig_fl.records.secagg import accounts as sum_accounts
+from neulig_fl.records.secagg import guard as sum_guard
+from neulig_fl.records.secagg import history as sum_history
+from neulig_fl.records.secagg.accounts import Sums
+from neulig_fl.records.secagg.peers import Statement
+from neulig_fl.records.secagg.requests import Part
 
 NAMES = ("a", "b", "c", "d", "e", "f")
 LIAR = "e"
@@ -84,7 +87,7 @@ class Client:
         others = [name for name in said if name != self.name]
         mine = {k: [e for e in v if e["round"] != number] for k, v in before.items()}
         hearsay = [event for event in self.hearsay if event["round"] != number]
-        past = sum_history.accounts(mine, self.name, others, None, hearsay)
+        past = sum_accounts.accounts(mine, self.name, others, None, hearsay)
         versions = {name: each.expert for name, each in said.items()}
         asked = [WeightedSum(r.statistic, r.weights, versions=versions) for r in rows]
         sums = Sums(past, asked, self.name, overlap, agreed)
@@ -317,7 +320,7 @@ GUARDS: dict[str, tuple[int, Callable[[pytest.MonkeyPatch], None]]] = {
         sum_guard, "_like", lambda rows, others: list(rows)
     )),
     "accounts apart": (30, lambda patch: patch.setattr(
-        sum_history, "accounts", lambda *args: [sum_history.rows(*args[:4])]
+        sum_accounts, "accounts", lambda *args: [sum_history.rows(*args[:4])]
     )),
     "what the absent did among themselves": (30, lambda patch: patch.setattr(
         WeightedSum, "among", lambda self, clients: self
@@ -329,7 +332,7 @@ GUARDS: dict[str, tuple[int, Callable[[pytest.MonkeyPatch], None]]] = {
         leverage, "_together", lambda anchor, other, overlap: anchor == other.statistic
     )),
     "the limit": (0, lambda patch: patch.setattr(
-        sum_history.Sums, "refusal", lambda self, layers: None
+        sum_accounts.Sums, "refusal", lambda self, layers: None
     )),
 }  # fmt: skip
 """By name: a seed at which it is missed, and what takes it out."""

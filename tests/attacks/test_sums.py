@@ -18,14 +18,14 @@ import tiny
 import tiny_sums
 from tiny_sums import CLIENTS, MEAN, Hand
 
-from neulig_fl import sum_gate
-from neulig_fl.errors import ClientRefused
-from neulig_fl.gate import Side
-from neulig_fl.records import Request
-from neulig_fl.scenario import Scenario
-from neulig_fl.sum_peers import Statement, column, packed
-from neulig_fl.sum_requests import Part
-from neulig_fl.sum_state import SumInProgress
+from neulig_fl.client.gate import Side
+from neulig_fl.client.secagg import gate
+from neulig_fl.client.secagg.state import SumInProgress
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import ClientRefused
+from neulig_fl.records.kinds import Request
+from neulig_fl.records.secagg.peers import Statement, column, packed
+from neulig_fl.records.secagg.requests import Part
 
 THREE = {name: 1 / 3 for name in CLIENTS if name != "dan"}
 SIX = ("ada", "bob", "cyd", "dan", "eve", "fay")
@@ -207,7 +207,7 @@ def test_a_false_history_excuses_no_sum(
         "other rows": (first.asked.round, dict.fromkeys(SIX, 1.0), [*SIX]),
         "another outcome": (first.asked.round, {"ada": 1.0, "eve": 1.0}, ["bob", "cyd"]),
     }
-    honest = sum_gate.statement
+    honest = gate.statement
 
     def statement(side: Side, expert: str, invited: Collection[str]) -> Statement:
         said = honest(side, expert, invited)
@@ -219,7 +219,7 @@ def test_a_false_history_excuses_no_sum(
         word = {"event": "outcome", "round": number, "survivors": [columns[n] for n in survivors]}
         return Statement(said.expert, (*said.events, left, word), said.column)
 
-    monkeypatch.setattr(sum_gate, "statement", statement)
+    monkeypatch.setattr(gate, "statement", statement)
     last = first.again(uniform("dan", "eve", "fay")).until("advertise")
     for name in ("dan", "fay"):
         refused(last, "share", name, f"leverage of client '(eve|key {columns['ada']})' .* be 0.667")

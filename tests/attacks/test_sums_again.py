@@ -16,13 +16,14 @@ import tiny_sums
 import torch
 from tiny_sums import CLIENTS, MEAN, SHARE, Hand
 
-from neulig_fl import address_book, key_files
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import ClientRefused
-from neulig_fl.party import Party
-from neulig_fl.records import Request
-from neulig_fl.secure_sum.messages import Advert
-from neulig_fl.sum_requests import Part
+from neulig_fl.client import address_book
+from neulig_fl.client.handler import Party
+from neulig_fl.client.store import ClientStore
+from neulig_fl.core.errors import ClientRefused
+from neulig_fl.ledger import key_store
+from neulig_fl.privacy.secagg.messages import Advert
+from neulig_fl.records.kinds import Request
+from neulig_fl.records.secagg.requests import Part
 
 RUN, OTHER = "ab" * 16, "cd" * 16
 THREE = {name: 1 / 3 for name in CLIENTS if name != "dan"}
@@ -96,11 +97,11 @@ def test_a_client_is_called_the_same_by_all(data: Path, tmp_path: Path) -> None:
     book = {}
     for name in CLIENTS:
         keys = tmp_path / "clients" / name / "keys"
-        key_files.private_folder(keys.parent)
-        key_files.identity(keys)
+        key_store.private_folder(keys.parent)
+        key_store.identity(keys)
         if name == "dan":
-            key_files.rotate(keys)
-        book[name] = key_files.identity(keys).key
+            key_store.rotate(keys)
+        book[name] = key_store.identity(keys).key
     (tmp_path / address_book.FILE).write_text(json.dumps(book))
     hand = Stripping(scenario, tmp_path)
     hand.strip = {"ada": ["dan"]}

@@ -16,19 +16,19 @@ import tiny
 import tiny_sums
 from tiny_sums import CLIENTS, MEAN, Hand
 
-from neulig_fl import address_book
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import BadReply, ClientRefused, InputError
-from neulig_fl.keys import Identity
-from neulig_fl.ledger import MOST_REFUSALS, SILENT
-from neulig_fl.opening import OPENING, Opening
-from neulig_fl.parties import Ask
-from neulig_fl.party import Party
-from neulig_fl.recipients import Servers
-from neulig_fl.records import Request
-from neulig_fl.scenario import Scenario
-from neulig_fl.signed_requests import opened, signed
-from neulig_fl.sum_requests import Part
+from neulig_fl.client import address_book
+from neulig_fl.client.handler import Party
+from neulig_fl.client.server_identity import Servers
+from neulig_fl.client.store import ClientStore
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.core.errors import BadReply, ClientRefused, InputError
+from neulig_fl.ledger.chain import MOST_REFUSALS, SILENT
+from neulig_fl.ledger.opening import OPENING, Opening
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.records.kinds import Request
+from neulig_fl.records.secagg.requests import Part
+from neulig_fl.records.signed_requests import opened, signed
+from neulig_fl.records.transport import Ask
 
 RUN, OTHER = "ab" * 16, "cd" * 16
 STAGES = [
@@ -197,7 +197,7 @@ def test_a_refused_request_that_comes_again_silences_nobody(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attack: a carrier sends one refused request a thousand times, and the run gets no more."""
-    monkeypatch.setattr("neulig_fl.ledger.MOST_REFUSALS", 5)
+    monkeypatch.setattr("neulig_fl.ledger.chain.MOST_REFUSALS", 5)
     party = _begun(_party(scenario, tmp_path))
     refused = _ask(1, asdict(Request("outputs", "A", "logits", "pool")))
     for _ in range(9):
@@ -316,7 +316,7 @@ def test_strangers_fill_no_ledger(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attack: refusals are noted, up to a thousand a run; so name ever new runs."""
-    monkeypatch.setattr("neulig_fl.ledger.MOST_REFUSALS", 5)
+    monkeypatch.setattr("neulig_fl.ledger.chain.MOST_REFUSALS", 5)
     assert MOST_REFUSALS == 1000
     party = _party(scenario, tmp_path)
     for number in range(9):

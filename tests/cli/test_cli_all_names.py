@@ -12,11 +12,11 @@ import tiny
 import torch
 from command_line import Line
 
-from neulig_fl import runs
-from neulig_fl.errors import CheckpointError
-from neulig_fl.families import _text, open_clip, open_family
-from neulig_fl.inspection import look
-from neulig_fl.scenario import Model
+from neulig_fl.config.scenario import Model
+from neulig_fl.core.errors import CheckpointError
+from neulig_fl.models.families import _text, open_clip, open_family
+from neulig_fl.models.inspection import look
+from neulig_fl.study import runs
 
 COCA = ("coca_base", "coca_ViT-B-32", "coca_ViT-L-14", "coca_roberta-ViT-B-32")
 WORDS = ("[PAD]", "[UNK]", "[EOS]", "a", "photo", "of", "dark", "light", "low", "middle", "high")
@@ -24,7 +24,7 @@ WORDS = ("[PAD]", "[UNK]", "[EOS]", "a", "photo", "of", "dark", "light", "low", 
 
 def _names() -> list[str]:
     """OpenCLIP's own, without those of the tests."""
-    ours = {path.stem for path in Path(__file__).parents[1].joinpath("models").glob("*.json")}
+    ours = {path.stem for path in Path(__file__).parents[1].joinpath("tiny_models").glob("*.json")}
     return [name for name in open_clip.model_names() if name not in ours]
 
 

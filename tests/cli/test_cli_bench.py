@@ -89,7 +89,7 @@ def test_options_of_merge_that_cannot_be(
 
 def test_the_help_names_every_method(line: Line) -> None:
     """Without it a method could be chosen only by those who read the code."""
-    from neulig_fl.bench import merge
+    from neulig_fl.study.bench import merge
 
     told = line("bench", "--help").out
     assert all(name in told for name in merge.ALL)

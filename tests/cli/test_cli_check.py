@@ -14,11 +14,12 @@ from command_line import NEVER, Line, clients
 from PIL import Image
 from safetensors.torch import save_file
 
-from neulig_fl import machine, runs
-from neulig_fl.checking import load
 from neulig_fl.cli import taken
-from neulig_fl.families import open_clip
-from neulig_fl.tasks import open_task
+from neulig_fl.data.sources import open_task
+from neulig_fl.models.families import open_clip
+from neulig_fl.runtime import machine
+from neulig_fl.study import runs
+from neulig_fl.study.checking import load
 
 BROKEN = sorted((Path(__file__).parents[1] / "broken").glob("*.yaml"))
 

@@ -11,8 +11,8 @@ import torch
 from command_line import Line
 from safetensors.torch import save_file
 
-from neulig_fl import checkpoints
-from neulig_fl.families import open_clip
+from neulig_fl.models import checkpoints
+from neulig_fl.models.families import open_clip
 
 
 def _expert(path: Path, seed: int = 1, name: str = "tiny-vit", by: float = 0.0) -> Path:

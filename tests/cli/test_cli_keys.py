@@ -8,8 +8,9 @@ import pytest
 import tiny
 from command_line import Line
 
-from neulig_fl import key_files, runs
-from neulig_fl.errors import ClientRefused
+from neulig_fl.core.errors import ClientRefused
+from neulig_fl.ledger import key_store
+from neulig_fl.study import runs
 
 SEALED = [{"name": "one", "share": [{"kind": "offset-sum", "protection": "sealed"}]}]
 
@@ -20,7 +21,7 @@ def test_it_prints_the_same_public_key_every_time(line: Line, tmp_path: Path) ->
     assert first.code == 0, first.err
     assert first.out == second.out
     key, fingerprint = first.out.splitlines()
-    assert key == key_files.identity(tmp_path / "keys").key
+    assert key == key_store.identity(tmp_path / "keys").key
     assert fingerprint.startswith("fingerprint ")
     assert "PRIVATE" not in first.out + first.err
 
@@ -30,7 +31,7 @@ def test_a_rotated_key_is_another_and_keeps_the_old_pin(line: Line, tmp_path: Pa
     before = line("keys", tmp_path).out.splitlines()[0]
     after = line("keys", tmp_path, "--rotate").out.splitlines()[0]
     assert after != before
-    assert key_files.identity(tmp_path).public.lineage == (before, after)
+    assert key_store.identity(tmp_path).public.lineage == (before, after)
 
 
 def test_a_store_is_no_folder_of_keys(line: Line, tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ import tiny
 import yaml
 from command_line import Line
 
-from neulig_fl import accuracy_card, variants
-from neulig_fl.accuracy_card import Card, Measured, ModelCard, Training
 from neulig_fl.cli import inventory, lists
-from neulig_fl.errors import DataError
-from neulig_fl.scenario import TaskOptions
-from neulig_fl.scenario_tasks import OPEN_SOURCES
-from neulig_fl.tasks import digits
+from neulig_fl.config.scenario import TaskOptions
+from neulig_fl.config.tasks import OPEN_SOURCES
+from neulig_fl.core import variants
+from neulig_fl.core.errors import DataError
+from neulig_fl.data.sources import digits, source_hash
+from neulig_fl.models import accuracy_card
+from neulig_fl.models.accuracy_card import Card, Measured, ModelCard, Training
 
 
 def test_schemas(line: Line, data: Path, tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def _measured(monkeypatch: pytest.MonkeyPatch, folder: Path, *names: str) -> Non
     """Put a card in place of the package's: some tasks, measured with micro-vit."""
     entries = {
         each.name: Measured(
-            data=accuracy_card.data_hash(each.task.source),
+            data=source_hash(each.task.source),
             classes=10,
             seeds=[0, 1],
             n_eval=[100, 100],
@@ -158,7 +159,7 @@ def test_a_task_without_its_files_is_listed_with_how_to_get_them(
 def test_the_way_to_other_images_is_a_valid_scenario() -> None:
     """Without it a user would copy keys that no source has."""
     said = yaml.safe_load(lists.own_task_help().split("\n", 1)[1])
-    there = set(variants.names("neulig_fl.tasks"))
+    there = set(variants.names("neulig_fl.data.sources"))
     sources = [TaskOptions.model_validate(options).source for options in said["tasks"].values()]
     assert sources == [name for name in inventory.OWN_TASKS if name in there]
     assert set(inventory.OWN_TASKS) == OPEN_SOURCES

@@ -7,7 +7,7 @@ import json
 import pytest
 from command_line import Line
 
-from neulig_fl import merges
+from neulig_fl.merging import methods
 
 
 def test_every_method_is_listed_with_what_it_needs(
@@ -17,9 +17,9 @@ def test_every_method_is_listed_with_what_it_needs(
     monkeypatch.setenv("COLUMNS", "200")
     out = line("methods").out
 
-    for name in merges.names():
+    for name in methods.names():
         (row,) = [each for each in out.splitlines() if each.startswith(f"{name} ")]
-        module = merges.load(name)
+        module = methods.load(name)
         assert "; ".join(module.NEEDS.released) in row
         assert module.SOURCE in row
     assert "tune: {lambda:" in out
@@ -38,10 +38,10 @@ def test_json_is_what_the_files_declare(line: Line) -> None:
     """A program would read other defaults than a run takes."""
     found = {each["method"]: each for each in json.loads(line("methods", "--json").out)}
 
-    assert list(found) == merges.names()
+    assert list(found) == methods.names()
     for name, each in found.items():
-        module = merges.load(name)
-        assert each["options"] == json.loads(json.dumps(merges.settings(module, {})))
+        module = methods.load(name)
+        assert each["options"] == json.loads(json.dumps(methods.settings(module, {})))
         assert each["sums_are_enough"] == (not module.NEEDS.each)
         assert each["source"] == module.SOURCE
 

@@ -10,10 +10,11 @@ import pytest
 import tiny
 from command_line import NEVER, Line, clients
 
-from neulig_fl import conditions, runs
 from neulig_fl.cli.plan import colluding
-from neulig_fl.sum_plan import PlannedSum
-from neulig_fl.tasks.imagefolder import ImageFolder
+from neulig_fl.config import conditions
+from neulig_fl.data.sources.imagefolder import ImageFolder
+from neulig_fl.records.secagg.plan import PlannedSum
+from neulig_fl.study import runs
 
 TRAIN = [
     {"kind": "inputs"},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from command_line import Line
 
-from neulig_fl import pretrain
+from neulig_fl.client import pretraining
 
 
 def _trains(monkeypatch: pytest.MonkeyPatch, steps: Sequence[int], stop: bool) -> list[Any]:
@@ -26,7 +26,7 @@ def _trains(monkeypatch: pytest.MonkeyPatch, steps: Sequence[int], stop: bool) -
         out.write_bytes(b"weights")
         return out
 
-    monkeypatch.setattr(pretrain, "pretrain", train)
+    monkeypatch.setattr(pretraining, "pretrain", train)
     return called
 
 

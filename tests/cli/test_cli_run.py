@@ -8,8 +8,8 @@ from pathlib import Path
 import tiny
 from command_line import Line, clients
 
-from neulig_fl import runs
 from neulig_fl.report import Report
+from neulig_fl.study import runs
 
 
 def test_a_run_prints_its_report_and_a_second_one_trains_nothing(

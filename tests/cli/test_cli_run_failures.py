@@ -15,10 +15,11 @@ import tiny
 import yaml
 from command_line import Line
 
-from neulig_fl import engines, runs
 from neulig_fl.cli.run import with_reason
-from neulig_fl.errors import BadReply, ClientRefused, InputError, NeuligError
-from neulig_fl.flower_io import at_client
+from neulig_fl.core.errors import BadReply, ClientRefused, InputError, NeuligError
+from neulig_fl.runtime import engines
+from neulig_fl.runtime.flower_messages import at_client
+from neulig_fl.study import runs
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,11 @@ def test_a_failed_run_says_who_and_where_the_log_is(
             "OSError: full\nOSError: no space\n",
             "OSError (no space); go",
         ),
-        ("it: DataError", "(pid=3) neulig_fl.errors.DataError: no image x\n", "Error (no image x)"),
+        (
+            "it: DataError",
+            "(pid=3) neulig_fl.core.errors.DataError: no image x\n",
+            "Error (no image x)",
+        ),
         ("it: unexpected OSError; go", "MyOSError: other\n", "it: unexpected OSError; go"),
         ("it: unexpected OSError: known", "OSError: other\n", "it: unexpected OSError: known"),
         ("it: DataError", None, "it: DataError"),

@@ -13,8 +13,8 @@ from command_line import Line
 from PIL import Image
 
 from neulig_fl.cli import show
-from neulig_fl.families import open_family
-from neulig_fl.scenario import MICRO_MODELS, Model
+from neulig_fl.config.scenario import MICRO_MODELS, Model
+from neulig_fl.models.families import open_family
 
 
 def _with_tasks(

@@ -12,11 +12,11 @@ import tiny
 from command_line import Line, clients
 from rich.console import Console
 
-from neulig_fl import verification
 from neulig_fl.cli.verify import show
-from neulig_fl.client_store import ClientStore
-from neulig_fl.errors import ClientRefused
-from neulig_fl.keys import Identity
+from neulig_fl.client.store import ClientStore
+from neulig_fl.core.errors import ClientRefused
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.verification import whole_run
 
 SAID: dict[str, Any] = {
     "clients": clients(),
@@ -78,7 +78,7 @@ def test_every_line_fits_a_terminal(
     width: int, honest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without it what was not checked would be cut off, or fold where no reader follows."""
-    (found,) = verification.verify(honest)
+    (found,) = whole_run.verify(honest)
     show(found, Console(width=width, force_terminal=True))
     narrow = capsys.readouterr().out
     assert max(map(len, narrow.splitlines())) <= width

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neulig_fl.intervals import equivalence, score_interval
+from neulig_fl.metrics.intervals import equivalence, score_interval
 
 TASKS = ("mnist5k", "digits", "shapes", "textures")
 CLIENTS = ("north", "east", "south", "harbour")

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from report_example import GROUPED, example
 
-from neulig_fl.errors import InputError, RunError
+from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.report import contract
 
 Place = tuple[str | int, ...]

@@ -11,7 +11,7 @@ import pytest
 from report_example import example
 from rich.console import Console
 
-from neulig_fl.errors import InputError, RunError
+from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.report import Report
 
 
@@ -67,7 +67,7 @@ def test_print() -> None:
 def test_light_import() -> None:
     """Without it printing a report would wait for torch and Flower to load."""
     code = (
-        "import sys, neulig_fl.report, neulig_fl.report.summary, neulig_fl.intervals; "
+        "import sys, neulig_fl.report, neulig_fl.report.summary, neulig_fl.metrics.intervals; "
         "print({'torch', 'flwr', 'ray', 'open_clip'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from report_example import example
 
-from neulig_fl.errors import RunError
+from neulig_fl.core.errors import RunError
 from neulig_fl.report import contract, settings
 
 TRIED = [

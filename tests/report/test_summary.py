@@ -12,10 +12,10 @@ from report_example import example, refused
 from rich.cells import cell_len
 from rich.console import Console
 
-from neulig_fl import over_seeds
-from neulig_fl.errors import InputError, RunError
-from neulig_fl.intervals import spread
+from neulig_fl.core.errors import InputError, RunError
+from neulig_fl.metrics.intervals import spread
 from neulig_fl.report import summary
+from neulig_fl.study import over_seeds
 
 
 def three() -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""A client: it holds an expert, and its gate decides what leaves."""

@@ -1,0 +1,105 @@
+"""What a client lets in: runs whose opening it can hold against what it knows, and signed requests.
+
+Everything else is refused before anything of the client's is touched. Such refusals are noted
+without a run, because the run that they name is anybody's word; so all of them together are limited
+as those of one run are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from neulig_fl.client import gate
+from neulig_fl.client.gate import Side
+from neulig_fl.client.server_identity import Servers
+from neulig_fl.core.errors import BadReply
+from neulig_fl.ledger.opening import OPENING, Opening
+from neulig_fl.records import budgets, policy_layers, signed_requests
+from neulig_fl.records.signed_requests import run_named
+
+
+def begin(side: Side, body: Mapping[str, Any], carrier: str) -> tuple[Opening, bool]:
+    """Let a run begin, or refuse it and note that.
+
+    Args:
+        side: who is asked, in no run yet.
+        body: of `hello`.
+        carrier: Flower's id of the run, as the client has it.
+
+    Returns:
+        The run's opening, which is kept on return, and whether it is new here.
+
+    Raises:
+        ClientRefused: it is not what the client knows the run to be, its server is not the one
+            that it knows, or a policy does not take part in it.
+    """
+    servers = Servers(side.store.root)
+    with side.store.exclusive():
+        if set(body) != {OPENING}:
+            gate.refuse(side, "the request is not one that neulig-fl makes")
+        try:
+            opening = Opening.read(body[OPENING])
+            new = servers.recall(opening.run) is None
+            reason = (
+                opening.problem(side.scenario, carrier)
+                or replace(side.server, identity=opening.server).problem()
+                or (_unwanted(side, opening, servers.runs()) if new else None)
+            )
+            if reason is not None:
+                gate.refuse(side, reason)
+            servers.begin(body[OPENING])
+        except BadReply as error:
+            gate.refuse(side, error.public_reason or "the run's opening is malformed")
+    return opening, new
+
+
+def _unwanted(side: Side, opening: Opening, before: int | None) -> str | None:
+    """Why a policy takes no part in a run of this scenario; None when all of them do.
+
+    Args:
+        side: whose policies.
+        opening: of the run.
+        before: runs that began before it; None for one that has begun already.
+    """
+    return policy_layers.first_refusal(
+        side.layers, lambda rules: budgets.run_refusal(rules, opening.scenario, before)
+    )
+
+
+def admitted(
+    side: Side, action: str, body: Mapping[str, Any], payload: bytes | memoryview, carrier: str
+) -> tuple[Opening, dict[str, Any]]:
+    """What is asked in a run, if its server signed that for this client, and now; or a refusal.
+
+    Args:
+        side: who is asked, in no run yet.
+        action: what for.
+        body: of the message.
+        payload: of the message.
+        carrier: Flower's id of the run, as the client has it.
+
+    Returns:
+        The run's opening, and the request's details.
+
+    Raises:
+        ClientRefused: the run did not begin here, or under another id of Flower's; the request is
+            not signed by its server for this client, or was answered before.
+    """
+    servers = Servers(side.store.root)
+    with side.store.exclusive():
+        try:
+            opening = servers.recall(run_named(body))
+            if opening is None:
+                gate.refuse(side, "no server has begun this run here")
+            reason = opening.problem(side.scenario, carrier) or _unwanted(side, opening, None)
+            if reason is not None:
+                gate.refuse(side, reason)
+            request = signed_requests.opened(
+                body, opening.server, side.client.name, action, payload
+            )
+            servers.count(request)
+        except BadReply as error:
+            gate.refuse(side, error.public_reason or "the request is malformed")
+    return opening, request.asked

@@ -1,0 +1,260 @@
+"""What a client holds that a record can be made of, and what is known of it beforehand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from neulig_fl.client import experts
+from neulig_fl.config.scenario import Client, Scenario
+from neulig_fl.config.values import MEASURED_KINDS
+from neulig_fl.data.query_sets import Block, blocks
+from neulig_fl.merging import fisher, gram, trimming
+from neulig_fl.models import checkpoints, outputs
+from neulig_fl.records import offset_sum
+from neulig_fl.records.identity import Basis, data_hash
+from neulig_fl.records.kinds import (
+    OUTPUT_KINDS,
+    Arrays,
+    Dimensions,
+    Request,
+    difference,
+    share_of,
+)
+from neulig_fl.records.release_plan import Setting
+from neulig_fl.records.secagg.requests import image_ids
+
+
+class Owner(Protocol):
+    """The client whose the holdings are."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """The client's own copy."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """The seed of this run."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The client's name in the scenario."""
+        ...
+
+    @property
+    def client(self) -> Client:
+        """The client's entry in the scenario."""
+        ...
+
+    @property
+    def setting(self) -> Setting:
+        """The scenario's tasks and model."""
+        ...
+
+    def encoder(self, group: str) -> tuple[nn.Module, bool]:
+        """The client's expert, and whether it was trained just now."""
+        ...
+
+
+class PartyHoldings:
+    """What a party's records are made of; nothing is loaded before the gate asks for it.
+
+    Args:
+        party: whose they are.
+        request: what is asked for.
+        payload: the queries' pictures, when they travel by value.
+    """
+
+    def __init__(self, party: Owner, request: Request, payload: bytes | memoryview) -> None:
+        self._party = party
+        self._request = request
+        self._payload = payload
+
+    @cached_property
+    def _blocks(self) -> Sequence[Block]:
+        party, asked = self._party, self._request
+        if asked.queries is None:
+            return []
+        found = blocks(
+            party.scenario, party.setting.tasks, asked.queries, asked.group, asked.fraction
+        )
+        if asked.kind == "inputs":
+            return [b for b in found if b.owner == party.name]
+        return found
+
+    def fault(self) -> str | None:
+        """What is wrong with queries that came by value; None when nothing is.
+
+        A policy allows the scenario's queries, not any: so many pictures and no more, and none
+        where the queries travel by reference.
+        """
+        asked, came = self._request, len(self._payload)
+        training = asked.queries == "train" and asked.kind in OUTPUT_KINDS
+        by_value = training or (
+            asked.kind in OUTPUT_KINDS and self._party.scenario.queries.travel == "value"
+        )
+        if not by_value:
+            return "the scenario's queries travel by reference" if came else None
+        allowed = sum(block.rows for block in self._blocks) * 3 * self._size**2
+        if came == allowed or (training and 0 < came < allowed and came % (3 * self._size**2) == 0):
+            return None
+        return f"the queries that came are {came} bytes; the scenario's are {allowed}"
+
+    @property
+    def rows(self) -> int:
+        """Rows of the record: queries, or 1."""
+        if self._request.queries is None:
+            return 1
+        if len(self._payload):
+            return len(self._payload) // (3 * self._size**2)
+        return sum(b.rows for b in self._blocks)
+
+    @property
+    def rows_by_task(self) -> dict[str, int]:
+        """Queries of each task, in the order of the record's rows; none without queries."""
+        return {block.task.name: block.rows for block in self._blocks if block.owner is None}
+
+    @property
+    def images_by_task(self) -> dict[str, list[str] | None]:
+        """Content ids of each task's images; None where the server sends what it likes."""
+        return image_ids(self._party.scenario, [b for b in self._blocks if b.owner is None])
+
+    @property
+    def sent_images(self) -> str:
+        """SHA-256 of the images that came by value; empty where none did."""
+        return hashlib.sha256(self._payload).hexdigest() if len(self._payload) else ""
+
+    @property
+    def sizes(self) -> Dimensions:
+        """What the record's shapes follow from."""
+        return self._party.setting.sizes
+
+    @property
+    def _size(self) -> int:
+        return self._party.setting.family.image_size
+
+    @cached_property
+    def data_hash(self) -> str:
+        """Identifies the expert and the images that it is asked about, whatever they are called."""
+        measured = self._request.kind in MEASURED_KINDS
+        asked = [self._measured_on] if measured else self._blocks
+        return data_hash(self._party.setting, self.expert, self._request.kind, asked, self._payload)
+
+    @property
+    def record_hash(self) -> str:
+        """Identifies all that the record's numbers follow from besides its kind and shape."""
+        basis = Basis(self._request.kind, self.data_hash, self._blocks, self._measured_on.task)
+        return basis.record_hash(self._party.setting)
+
+    @cached_property
+    def expert(self) -> str:
+        """Identifies the expert: its checkpoint's hash, or what it is trained by."""
+        party, group = self._party, self._request.group
+        given = experts.checkpoint(party.client, group)
+        if given is not None:
+            return checkpoints.identity(Path(given), experts.prefix(party.client, group))
+        task = party.setting.tasks[party.client.task]
+        return experts.recipe(
+            party.scenario, party.client, group, party.setting.family, task, party.seed
+        ).key
+
+    def _pictures(self) -> NDArray[np.uint8]:
+        """The queries' pictures, uint8 of shape (rows, 3, size, size)."""
+        shape = (self.rows, 3, self._size, self._size)
+        if len(self._payload):
+            return np.frombuffer(self._payload, dtype=np.uint8).reshape(shape)
+        parts = [block.pixels(self._party.setting.family.resize) for block in self._blocks]
+        return np.concatenate(parts) if parts else np.zeros(shape, np.uint8)
+
+    def _encoder(self) -> nn.Module:
+        return self._party.encoder(self._request.group)[0]
+
+    def _features(self) -> torch.Tensor:
+        return outputs.encode(self._encoder(), self._pictures(), self._party.setting.family)
+
+    def inputs(self) -> Arrays:
+        """The client's own training queries."""
+        labels = [block.labels() for block in self._blocks]
+        return {"images": self._pictures(), "labels": np.concatenate(labels)}
+
+    def offset_sum(self) -> Arrays:
+        """The rounded sum of all floating entries; BatchNorm's statistics are among them."""
+        shared = self._party.scenario.experts.origin == "shared"
+        start = offset_sum.entry_sum(self.start()) if shared else 0.0
+        own = offset_sum.entry_sum(self.parameters())
+        return {"sum": np.array([offset_sum.rounded(own, start)])}
+
+    def features(self) -> Arrays:
+        """The expert's features of the queries."""
+        return {"features": self._features().numpy()}
+
+    def logits(self) -> Arrays:
+        """The expert's logits of the queries, over the classes of all tasks."""
+        setting = self._party.setting
+        features = self._features()
+        heads = [
+            setting.family.head(t.source.class_names, t.source.templates)
+            for t in setting.tasks.values()
+        ]
+        return {"logits": outputs.classify(features, torch.cat(heads)).numpy()}
+
+    def parameters(self) -> Arrays:
+        """Every floating state-dict entry."""
+        return _floating(self._encoder())
+
+    def task_vector(self) -> Arrays:
+        """The difference of every floating entry to that of the common checkpoint."""
+        return difference(self.parameters(), self.start())
+
+    def trimmed_task_vector(self) -> Arrays:
+        """As much of it as is asked for."""
+        return trimming.trimmed(self.task_vector(), self._request.fraction)
+
+    def gram(self) -> Arrays:
+        """Gram matrices over the client's own training images."""
+        encoder, pictures, _ = self._examples()
+        found: Arrays = dict(gram.measured(encoder, pictures))
+        return found
+
+    def fisher(self) -> Arrays:
+        """Diagonal Fisher information over the client's own training images."""
+        encoder, pictures, head = self._examples()
+        found: Arrays = dict(fisher.measured(encoder, pictures, head))
+        return found
+
+    def _examples(self) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+        """The encoder, training images as it takes them, and the head of the client's own task.
+
+        As many images as the stage says, drawn from those that the expert was trained on.
+        """
+        family, own = self._party.setting.family, self._measured_on
+        source, pictures = own.task.source, family.normalise(own.pixels(family.resize))
+        return self._encoder(), pictures, family.head(source.class_names, source.templates)
+
+    @property
+    def _measured_on(self) -> Block:
+        """The training images that statistics are measured on."""
+        party, asked = self._party, self._request
+        share = share_of(party.scenario, asked)
+        most = share.measured_on if share else None
+        task = party.setting.tasks[party.client.task]
+        return Block(task, task.indices(f"train-{asked.group}", most))
+
+    def start(self) -> Arrays:
+        """Every floating entry of the checkpoint that all experts start from."""
+        return _floating(self._party.setting.family.encoder())
+
+
+def _floating(encoder: nn.Module) -> Arrays:
+    state = encoder.state_dict()
+    return {k: v.numpy() for k, v in state.items() if v.is_floating_point()}

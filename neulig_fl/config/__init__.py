@@ -1,0 +1,1 @@
+"""The scenario as data: its schema, YAML with places, problems in words, policy files."""

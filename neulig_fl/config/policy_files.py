@@ -1,0 +1,171 @@
+"""Policy files: the presets and a user's own, read and checked against themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from neulig_fl.config.policy_rules import AllowRule, Policy, is_policy_file
+from neulig_fl.config.problems import Problem, problems_of, report, shown
+from neulig_fl.config.schema import exists, place
+from neulig_fl.config.values import DIVISIBLE_KINDS, OUTPUT_KINDS
+from neulig_fl.config.yaml_source import read as read_yaml
+from neulig_fl.core.errors import ScenarioError, nearest
+
+PRESETS = Path(__file__).parent / "presets"
+"""The presets: policy files that come with the package, to be named or copied."""
+
+MOST_PRESETS = 5
+"""Presets that name presets, at most this many."""
+
+
+def presets() -> list[str]:
+    """The names of the presets.
+
+    Example:
+        >>> "outputs-only" in presets()
+        True
+    """
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def read(path: Path, within: Sequence[Path] = ()) -> Policy:
+    """Read a policy file and check it.
+
+    Args:
+        path: YAML file. A preset's relative path in it starts from its folder.
+        within: the files whose presets led here, outermost first.
+
+    Raises:
+        ScenarioError: it cannot be read, or contradicts itself; file:line:column and what to do.
+    """
+    source = read_yaml(path)
+    try:
+        policy = Policy.model_validate(source.data)
+    except ValidationError as error:
+        report(source, problems_of(error, Policy.model_json_schema(), source))
+        raise
+    report(source, [*_silent(policy), *problems(policy, path.parent, (*within, path))])
+    return policy
+
+
+def preset_path(preset: str, folder: Path) -> Path:
+    """The file of a preset: the package's, or the user's own, which starts from `folder`."""
+    return place(folder, preset) if is_policy_file(preset) else PRESETS / f"{preset}.yaml"
+
+
+def problems(policy: Policy, folder: Path, within: Sequence[Path] = ()) -> Iterator[Problem]:
+    """What a policy says against itself, and what is wrong with its preset.
+
+    Args:
+        policy: valid key by key.
+        folder: where a preset's relative path starts.
+        within: the files that led here.
+    """
+    for index, kind in enumerate(policy.never):
+        if policy.only is not None and kind in policy.only:
+            yield Problem(
+                ("never", index), f"{kind} stands in only as well; keep it in one of them"
+            )
+    for index, rule in enumerate(policy.allow or ()):
+        for key, text in _against(rule, policy):
+            yield Problem(("allow", index, key), text)
+    yield from _without_noise(policy)
+    yield from _empty(policy)
+    yield from _preset_problems(policy, folder, within)
+
+
+def _silent(policy: Policy) -> Iterator[Problem]:
+    """A file that was cut off must not read as a policy that forbids nothing."""
+    if not policy.model_fields_set:
+        keys = ", ".join(Policy.model_fields)
+        yield Problem((), f"the policy says nothing; give it one of {keys}")
+
+
+def _empty(policy: Policy) -> Iterator[Problem]:
+    """A key whose value was lost must not read as one that says nothing."""
+    given = policy.model_fields_set
+    if "allow" in given and policy.allow is None:
+        yield Problem(("allow",), "is empty; write [] to let nothing out, or remove the key")
+    if "preset" in given and policy.preset is None:
+        yield Problem(("preset",), f"is empty; {nearest('', presets())}; or remove the key")
+
+
+def _against(rule: AllowRule, policy: Policy) -> Iterator[tuple[str, str]]:
+    kind, got = rule.kind, f"(got {shown(rule.queries)})"
+    if kind in policy.never:
+        yield "kind", f"{kind} is allowed here and stands in never; remove one of the two"
+    elif policy.only is not None and kind not in policy.only:
+        yield "kind", f"{kind} is allowed here and left out of only; add it there or remove this"
+    if kind == "inputs" and set(rule.queries or ()) - {"train"}:
+        yield "queries", f"a client holds the inputs of train only {got}; write [train]"
+    elif kind not in ("inputs", *OUTPUT_KINDS):
+        if rule.queries is not None:
+            yield "queries", f"{kind} answers no queries {got}; leave queries out"
+        if "fraction" in rule.model_fields_set and kind not in DIVISIBLE_KINDS:
+            yield "fraction", f"{kind} leaves whole or not at all; leave fraction out"
+
+
+def _without_noise(policy: Policy) -> Iterator[Problem]:
+    guards = [rule.protections for rule in policy.allow or ()]
+    if policy.limits.max_epsilon is None or not guards or None in guards:
+        return
+    if not any("gaussian" in guard for guard in guards if guard):
+        yield Problem(
+            ("limits", "max_epsilon"),
+            "only gaussian gives an epsilon, and no rule of allow has that protection; add it, or "
+            "leave this out",
+        )
+
+
+def _preset_problems(policy: Policy, folder: Path, within: Sequence[Path]) -> Iterator[Problem]:
+    preset = policy.preset
+    if preset is None:
+        return
+    path, steps, got = preset_path(preset, folder), ("preset",), f"(got {shown(preset)})"
+    if not is_policy_file(preset) and preset not in presets():
+        what = f"no such preset {got}; {nearest(preset, presets())}"
+        yield Problem(steps, f"{what}; or give the path of a policy file")
+    elif not exists(path, "file"):
+        looked = f"looked for {path}; a relative path starts from this file's folder"
+        yield Problem(steps, f"there is no such file {got}; {looked}")
+    elif path in within or len(within) >= MOST_PRESETS:
+        yield Problem(steps, f"presets lead back to themselves, or too far {got}; leave one out")
+    else:
+        yield from _with_preset(policy, path, within)
+
+
+def _with_preset(policy: Policy, path: Path, within: Sequence[Path]) -> Iterator[Problem]:
+    try:
+        inner = read(path, within)
+    except ScenarioError as error:
+        first, *_ = str(error).splitlines()
+        yield Problem(("preset",), f"it cannot be used: {first}")
+        return
+    for index, rule in enumerate(policy.allow or ()):
+        if not _possible(rule, inner):
+            yield Problem(
+                ("allow", index),
+                f"the preset does not allow {rule.kind} like this, and both must; change the rule, "
+                "or copy the preset's file and change that",
+            )
+
+
+def _possible(rule: AllowRule, policy: Policy) -> bool:
+    """Whether a rule allows anything that a policy allows as well."""
+    if rule.kind in policy.never or (policy.only is not None and rule.kind not in policy.only):
+        return False
+    if policy.allow is None:
+        return True
+    return any(
+        other.kind == rule.kind
+        and _in_common(other.queries, rule.queries)
+        and _in_common(other.protections, rule.protections)
+        for other in policy.allow
+    )
+
+
+def _in_common(one: Sequence[str] | None, other: Sequence[str] | None) -> bool:
+    return one is None or other is None or bool(set(one) & set(other))

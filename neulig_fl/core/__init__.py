@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, variants, randomness, progress, the cache folder."""

@@ -1,0 +1,140 @@
+"""Run folders: each run has one of its own, which it holds while it goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from neulig_fl.core.errors import InputError
+from neulig_fl.core.files import PRIVATE, sweep, write_atomically
+from neulig_fl.core.private_folders import WRITE, make_way, require_firm, require_private
+
+RUNS = Path("runs")
+SCENARIO_FILE, OVERRIDES_FILE = "scenario.yaml", "overrides.json"
+"""The scenario as it was given, and what replaced its values, where something did."""
+
+
+@contextmanager
+def run_folder(name: str, out: str | Path | None) -> Iterator[Path]:
+    """Make the folder of a new run, and hold it within the block.
+
+    Without `out` it is a new folder, whatever other runs start in the same second. With `out` it
+    may be there, as that of a run that was interrupted, but no other run may be at work in it.
+
+    Args:
+        name: the scenario's name.
+        out: the folder; `runs/NAME/TIME` below the current folder if not given.
+
+    Raises:
+        InputError: the folder holds an earlier run's report, another run works in it, or it cannot
+            be made or written to.
+    """
+    folder = _given(Path(out), "--out") if out else _new(RUNS / name)
+    require_firm(folder / "clients", "run folder")
+    with _held(folder, "--out"):
+        if any(folder.glob("**/report.json")):
+            raise InputError(
+                f"--out {folder}: holds the report of an earlier run; choose another folder or "
+                "remove that one"
+            )
+        sweep(folder)
+        yield folder
+
+
+def _given(folder: Path, option: str) -> Path:
+    try:
+        make_way(folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option} {folder}: cannot be made ({error.strerror})") from error
+    require_private(folder, f"{option} folder", WRITE)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {folder}: cannot be written to; choose another folder")
+    return folder
+
+
+def _new(parent: Path) -> Path:
+    """A folder that was not there: named by the time, and by a number where that was taken."""
+    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+    try:
+        make_way(parent / moment)
+        folder, number = parent / moment, 1
+        while not _made(folder):
+            number += 1
+            folder = parent / f"{moment}-{number}"
+        return folder
+    except OSError as error:
+        raise InputError(
+            f"{parent}: no folder can be made there ({error.strerror}); choose one with --out"
+        ) from error
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def held_stores(folder: Path) -> Iterator[None]:
+    """Make the folder of the clients' stores, and hold it within the block.
+
+    Args:
+        folder: made for its owner alone when it is not there.
+
+    Raises:
+        InputError: another run works with it, or it cannot be made or written to.
+    """
+    _given(folder, "--stores")
+    with _held(folder, "--stores"):
+        yield
+
+
+@contextmanager
+def _held(folder: Path, option: str) -> Iterator[None]:
+    """Keep other runs out of a folder; the lock is gone with this process, however that ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{option} {folder}: another run is at work there; choose another folder"
+            ) from error
+        except OSError:
+            pass  # A file system without locks on folders; then nobody can be kept out.
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_overrides(folder: Path, overrides: Sequence[str]) -> None:
+    """Write what replaced the scenario's values into a run's folder; no file where nothing did."""
+    file = folder / OVERRIDES_FILE
+    if overrides:
+        write_atomically(file, json.dumps([*overrides], indent=1) + "\n", PRIVATE)
+    else:
+        file.unlink(missing_ok=True)
+
+
+def read_overrides(folder: Path) -> list[str]:
+    """What `write_overrides` wrote.
+
+    Raises:
+        InputError: the file is not what it writes.
+    """
+    file = folder / OVERRIDES_FILE
+    try:
+        found = json.loads(file.read_bytes()) if file.is_file() else []
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise InputError(f"{file}: is not a list of KEY=VALUE as a run writes it")
+    return found

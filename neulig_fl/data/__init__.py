@@ -1,0 +1,1 @@
+"""Tasks and their images: sources, files, content ids, query sets, contact sheets."""

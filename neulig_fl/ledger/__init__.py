@@ -1,0 +1,1 @@
+"""What was released, signed: the ledger, receipts, keys, a run's statements, privacy cost."""

@@ -1,0 +1,1 @@
+"""Portland, CoopVecs, merged inference, merge methods, and the statistics that they need."""

@@ -1,0 +1,1 @@
+"""Accuracy, agreement, intervals, equivalence."""

@@ -1,0 +1,1 @@
+"""Image encoders: families, checkpoints, what a model answers, inspection."""

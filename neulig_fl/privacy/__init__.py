@@ -1,0 +1,1 @@
+"""Mathematics and cryptography of privacy, which know nothing of runs."""

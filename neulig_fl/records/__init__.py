@@ -1,0 +1,1 @@
+"""What can leave a client: kinds of record, protections, policies, budgets, the release plan."""

@@ -1,0 +1,239 @@
+"""The plan: which records each stage asks of whom, before anything is loaded.
+
+`neulig-fl plan` prints it and the server carries it out, so that what was announced is what is
+done. Weights are not read. Pictures that are not built in are decoded once, because hashes of their
+pixels decide the splits; the hashes are kept in the cache folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from neulig_fl.config.scenario import Client, Scenario, Share, Stage
+from neulig_fl.config.stages import NOISE_KEYS
+from neulig_fl.config.values import MODEL_KINDS, NOISED, SUMS, WHOLE_MODEL_KINDS
+from neulig_fl.core import variants
+from neulig_fl.data.query_sets import Block, blocks, class_count, open_tasks
+from neulig_fl.data.sources import Task
+from neulig_fl.ledger.chain import RELEASE, Entry
+from neulig_fl.models.families import Family, open_family
+from neulig_fl.records import decisions, kinds, policy_layers
+from neulig_fl.records.budgets import Candidate, Claims
+from neulig_fl.records.kinds import Dimensions, Request
+from neulig_fl.records.protections import NOTHING_STATED, Case, Stated
+
+ORDER = (
+    "inputs", "offset-sum", "features", "logits", "probabilities", "top-k", "labels",
+    "trimmed-task-vector", "parameters", "task-vector", "gram", "fisher",
+)  # fmt: skip
+"""The order in which a stage asks: answers to `train` queries need their inputs first, and a whole
+model takes the place of a part."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One record that a stage will ask one client for.
+
+    Args:
+        client: who is asked.
+        request: what for.
+        rows: rows of the record.
+        bytes: bytes of its payload as it leaves.
+        refusal: why the client will refuse; None when it will not.
+    """
+
+    client: str
+    request: Request
+    rows: int
+    bytes: int
+    refusal: str | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A scenario with the tasks and the model that it names, opened but not loaded."""
+
+    scenario: Scenario
+    seed: int
+    tasks: dict[str, Task]
+    family: Family
+
+    @cached_property
+    def sizes(self) -> Dimensions:
+        """What the shapes of records follow from."""
+        return Dimensions(
+            dim=self.family.dim,
+            classes=class_count(self.tasks),
+            image_size=self.family.image_size,
+            entries=self.family.entries(),
+        )
+
+    @cached_property
+    def forecast(self) -> dict[str, tuple[Planned, ...]]:
+        """What every stage will ask every client for, and who will refuse; by the stage's name."""
+        books: dict[str, list[Entry]] = {client.name: [] for client in self.scenario.clients}
+        return dict(_Forecast(self, books).stages())
+
+    def rows(self, request: Request, client: str) -> int:
+        """Rows of the record that a request asks one client for."""
+        if request.kind not in kinds.PER_QUERY:
+            return 1
+        own = request.kind == "inputs"
+        return sum(b.rows for b in self.blocks(request) if not own or b.owner == client)
+
+    def byte_count(self, request: Request, rows: int) -> int:
+        """Bytes of a record as it leaves."""
+        guard = variants.load("neulig_fl.records.protections", request.protection)
+        overhead: int = guard.OVERHEAD
+        size = kinds.byte_count(request.kind, rows, self.sizes, request.fraction)
+        return size + overhead
+
+    def blocks(self, request: Request) -> list[Block]:
+        """The queries that a request is about."""
+        queries = request.queries or ""
+        return blocks(self.scenario, self.tasks, queries, request.group, request.fraction)
+
+
+def open_setting(scenario: Scenario, seed: int) -> Setting:
+    """Open a scenario's tasks and model for one seed.
+
+    Raises:
+        DataError: a task's files are missing.
+        CheckpointError: the model has no such weights.
+    """
+    return Setting(scenario, seed, open_tasks(scenario, seed), open_family(scenario.model, seed))
+
+
+def stage_requests(scenario: Scenario, stage: Stage) -> list[Request]:
+    """What a stage asks every client for, in order; what an earlier stage was given is left out."""
+    known: list[tuple[Request, Share]] = []
+    for earlier in scenario.stages:
+        asked = _asked(earlier)
+        if earlier.name == stage.name:
+            return [r for r, share in asked if not any(_covers(*k, r, share) for k in known)]
+        known += asked
+    return [request for request, _ in _asked(stage)]
+
+
+def _asked(stage: Stage) -> list[tuple[Request, Share]]:
+    """Requests, each with what the stage says of it; sums are asked for by the steps."""
+    shares = sorted(stage.share, key=lambda s: ORDER.index(s.kind))
+    return [
+        (Request(stage.name, stage.group, s.kind, queries, s.fraction, s.protection), s)
+        for s in shares
+        if s.protection not in SUMS
+        for queries in (s.queries or (None,))
+    ]
+
+
+def refusal(scenario: Scenario, client: str, request: Request) -> str | None:
+    """Why a client would refuse a request by what the scenario says; None when it would not."""
+    owner = next(each for each in scenario.clients if each.name == client)
+    return decisions.refusal(scenario, owner, request)
+
+
+def _covers(known: Request, known_share: Share, request: Request, share: Share) -> bool:
+    """Whether what is known holds what is asked for: the same record, on as many queries.
+
+    What has noise holds what has the same noise; of parameters and task vectors, each holds both,
+    and what is trimmed. What is trimmed holds what is trimmed as far or further.
+    """
+    same = (known.group, known.kind, known.queries) == (
+        request.group, request.kind, request.queries
+    )  # fmt: skip
+    if known.protection == NOISED:
+        return same and known.same_data(request) and _noise(known_share) == _noise(share)
+    if known.kind in WHOLE_MODEL_KINDS and request.kind in MODEL_KINDS:
+        return known.group == request.group
+    return same and known.fraction >= request.fraction
+
+
+def _noise(share: Share) -> tuple[float | None, ...]:
+    return tuple(getattr(share, key) for key in NOISE_KEYS)
+
+
+def stage_plan(setting: Setting, stage: Stage) -> Iterator[Planned]:
+    """The records of one stage: every request, every client, in the scenario's order.
+
+    A node's own policy file, and what a client released in earlier runs, are not known here.
+    """
+    yield from setting.forecast[stage.name]
+
+
+@dataclass
+class _Forecast:
+    """The stages gone through in order, with what each client would have released by then.
+
+    Args:
+        setting: the scenario, opened.
+        books: each client's releases, as its ledger would have them.
+    """
+
+    setting: Setting
+    books: dict[str, list[Entry]]
+
+    def stages(self) -> Iterator[tuple[str, tuple[Planned, ...]]]:
+        """Every stage's name and records."""
+        scenario = self.setting.scenario
+        for stage in scenario.stages:
+            asked = stage_requests(scenario, stage)
+            pairs = ((request, client) for request in asked for client in scenario.clients)
+            yield stage.name, tuple(self._planned(client, request) for request, client in pairs)
+
+    def _planned(self, client: Client, request: Request) -> Planned:
+        setting, book = self.setting, self.books[client.name]
+        rows = setting.rows(request, client.name)
+        size = setting.byte_count(request, rows)
+        refusal = decisions.refusal(setting.scenario, client, request)
+        if refusal is None:
+            entry = self._entry(client, request)
+            stated = self._stated(request, rows)
+            refusal = _over_limit(client, book, entry, stated.claims)
+            book += [] if refusal else [{**entry, **stated.facts}]
+        return Planned(client.name, request, rows, size, refusal)
+
+    def _entry(self, client: Client, request: Request) -> Entry:
+        """What the ledger would say; of `train`, the queries whose owners would give them."""
+        rows = self.setting.rows(request, client.name)
+        if request.queries == "train" and request.kind in kinds.OUTPUT_KINDS:
+            given = self._givers(request.group)
+            rows = sum(b.rows for b in self.setting.blocks(request) if b.owner in given)
+        return {
+            "event": RELEASE,
+            "expert": client.brought(request.group) or request.group,
+            "group": request.group,
+            "kind": request.kind,
+            "protection": request.protection,
+            "rows": rows,
+            "bytes": self.setting.byte_count(request, rows),
+        }
+
+    def _stated(self, request: Request, rows: int) -> Stated:
+        """What the record's protection will promise."""
+        share = kinds.share_of(self.setting.scenario, request)
+        if share is None:
+            return NOTHING_STATED
+        guard = variants.load("neulig_fl.records.protections", request.protection)
+        stated: Stated = guard.stated(Case(request.kind, rows, share))
+        return stated
+
+    def _givers(self, group: str) -> set[str]:
+        """Clients whose training inputs would be known."""
+        given = {"kind": "inputs", "group": group}
+        return {
+            name
+            for name, book in self.books.items()
+            if any(given.items() <= e.items() for e in book)
+        }
+
+
+def _over_limit(client: Client, book: Sequence[Entry], entry: Entry, claims: Claims) -> str | None:
+    counted = entry["rows"] if entry["kind"] in kinds.PER_QUERY else None
+    candidate = Candidate(
+        entry["expert"], entry["kind"], entry["protection"], counted, entry["bytes"], claims
+    )
+    return policy_layers.over_limit(
+        policy_layers.of_client(client.name, client.policy), book, candidate
+    )

@@ -1,0 +1,1 @@
+"""What both sides of secure aggregation share: requests, keys, histories, the guard, the plan."""

@@ -1,0 +1,1 @@
+"""What carries messages: engines, and everything that knows Flower."""

@@ -1,0 +1,1 @@
+"""The server: it collects records and keeps what was released."""

@@ -1,0 +1,251 @@
+"""How each method weighs the experts: NeuLig at its granularities, and the controls beside it.
+
+A weighting gives every evaluation query one CoopVec for merging and one for ensembling. Both are
+the same, but for `batch-first`, where the ensemble keeps its own CoopVec for each query, as in the
+paper's released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neulig_fl.core.errors import NotAvailable
+from neulig_fl.core.randomness import torch_generator
+from neulig_fl.merging.coopvecs import one_hot
+from neulig_fl.server.released_records import Knowledge
+from neulig_fl.study import trained_portland as fitting
+from neulig_fl.study.trained_portland import Fitted
+
+BATCH = 128
+"""Queries that share the first one's merged model under `batch-first`."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a weighting may use.
+
+    Args:
+        knowledge: what was released.
+        fitted: the trained Portland; None before any was trained.
+        group: whose experts are mixed.
+        experts: those that are mixed, in order.
+    """
+
+    knowledge: Knowledge
+    fitted: Fitted | None
+    group: str
+    experts: tuple[str, ...]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks of the evaluation queries, in order."""
+        return [q.task for q in self.knowledge.questions(self.group, "evaluation")]
+
+    @property
+    def rows(self) -> list[int]:
+        """Evaluation queries of each task."""
+        return [len(q.labels) for q in self.knowledge.questions(self.group, "evaluation")]
+
+    def trained(self) -> Fitted:
+        """The trained Portland.
+
+        Raises:
+            NotAvailable: none was trained in this or an earlier stage.
+        """
+        if self.fitted is None:
+            raise NotAvailable("no Portland was trained in this or an earlier stage")
+        return self.fitted
+
+    def coopvecs(self) -> list[Tensor]:
+        """NeuLig's CoopVecs of the evaluation queries, task by task."""
+        return fitting.coopvecs(
+            self.knowledge, self.trained(), self.group, "evaluation", self.experts
+        )
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """One method's CoopVecs on the evaluation queries, task by task; None where it has none.
+
+    Args:
+        merge: (queries, experts) for every task.
+        ensemble: the same for the ensemble.
+        reasons: why a task has none.
+    """
+
+    merge: list[Tensor | None]
+    ensemble: list[Tensor | None]
+    reasons: list[str | None]
+
+
+def _both(parts: list[Tensor]) -> Weighting:
+    whole: list[Tensor | None] = list(parts)
+    return Weighting(whole, whole, [None] * len(parts))
+
+
+def _repeated(rows: list[int], vectors: list[Tensor]) -> Weighting:
+    return _both([v.expand(n, -1).contiguous() for n, v in zip(rows, vectors, strict=True)])
+
+
+def per_sample(situation: Situation) -> Weighting:
+    """Every query its own CoopVec (the paper's "data level")."""
+    return _both(situation.coopvecs())
+
+
+def batch_first(situation: Situation) -> Weighting:
+    """The first query's CoopVec merges its whole shuffled, single-task batch of 128.
+
+    This is what the paper's released code does; it depends on the order of the batch.
+    """
+    own = situation.coopvecs()
+    setting = situation.knowledge.setting
+    merge: list[Tensor | None] = []
+    for task, beta in zip(situation.tasks, own, strict=True):
+        order = torch.randperm(
+            len(beta), generator=torch_generator(setting.seed, "batch-first", task)
+        )
+        shared = torch.empty_like(beta)
+        for rows in order.split(BATCH):
+            shared[rows] = beta[rows[0]]
+        merge.append(shared)
+    return Weighting(merge, list(own), [None] * len(own))
+
+
+def per_task(situation: Situation) -> Weighting:
+    """One CoopVec a task: the CoopVec Map."""
+    values = fitting.task_coopvecs(
+        situation.knowledge, situation.trained(), situation.group, situation.experts
+    )
+    names = list(situation.knowledge.setting.tasks)
+    return _repeated(situation.rows, [values[names.index(t)] for t in situation.tasks])
+
+
+def global_mean(situation: Situation) -> Weighting:
+    """One mean CoopVec for everything: one merged model."""
+    value = fitting.global_coopvec(
+        situation.knowledge, situation.trained(), situation.group, situation.experts
+    )
+    return _repeated(situation.rows, [value] * len(situation.rows))
+
+
+def simple_average(situation: Situation) -> Weighting:
+    """Uniform weights; needs no Portland."""
+    count = len(situation.experts)
+    return _repeated(situation.rows, [torch.full((count,), 1.0 / count)] * len(situation.rows))
+
+
+def hard_routing(situation: Situation) -> Weighting:
+    """All weight to the largest entry of NeuLig's CoopVec: no mixing at all."""
+    count = len(situation.experts)
+    return _both([one_hot(beta.argmax(dim=1), count) for beta in situation.coopvecs()])
+
+
+def best_single(situation: Situation) -> Weighting:
+    """The one expert that did best on Portland's training queries, for every task."""
+    name = situation.trained().best_single
+    if name not in situation.experts:
+        raise NotAvailable(f"the best single expert is {name}'s, who does not share it here")
+    return _all_to([name] * len(situation.tasks), situation)
+
+
+def oracle(situation: Situation) -> Weighting:
+    """Every task's own expert: what knowing the task and its owner would give."""
+    owners = {c.task: c.name for c in reversed(situation.knowledge.setting.scenario.clients)}
+    return _all_to([owners[task] for task in situation.tasks], situation)
+
+
+def _all_to(names: list[str], situation: Situation) -> Weighting:
+    parts: list[Tensor | None] = []
+    reasons: list[str | None] = []
+    for name, n in zip(names, situation.rows, strict=True):
+        there = name in situation.experts
+        position = situation.experts.index(name) if there else 0
+        beta = one_hot(torch.full((n,), position, dtype=torch.long), len(situation.experts))
+        parts.append(beta if there else None)
+        reasons.append(None if there else f"its own expert is {name}'s, who does not share it here")
+    return Weighting(parts, list(parts), reasons)
+
+
+def over_survivors(
+    weighting: Weighting, experts: tuple[str, ...], survivors: tuple[str, ...]
+) -> Weighting:
+    """A weighting over fewer experts: its CoopVecs restricted to them and renormalised.
+
+    A secure sum over the survivors is divided by their weights, so these are its CoopVecs.
+
+    Args:
+        weighting: over all that were to be mixed.
+        experts: those, in order.
+        survivors: those of them that were mixed, in order.
+
+    Raises:
+        NotAvailable: in some task the survivors have no weight at all.
+    """
+    if survivors == experts:
+        return weighting
+    where = [experts.index(name) for name in survivors]
+    lists = (weighting.merge, weighting.ensemble)
+    merge, ensemble = ([_renormalised(beta, where) for beta in each] for each in lists)
+    return Weighting(merge, ensemble, weighting.reasons)
+
+
+def _renormalised(beta: Tensor | None, where: list[int]) -> Tensor | None:
+    if beta is None:
+        return None
+    kept = beta[:, where]
+    total = kept.sum(dim=1, keepdim=True)
+    if not bool((total > 0).all()):
+        raise NotAvailable("those who are left have no weight in it")
+    return kept / total
+
+
+Rule = Callable[[Situation], Weighting]
+
+NEULIG: dict[str, Rule] = {
+    "sample": per_sample,
+    "batch-first": batch_first,
+    "task": per_task,
+    "global": global_mean,
+}
+"""NeuLig's granularities."""
+
+CONTROLS: dict[str, Rule] = {
+    "simple-average": simple_average,
+    "hard-routing": hard_routing,
+    "best-single": best_single,
+    "oracle": oracle,
+}
+"""Controls that mix the experts; `pretrained` needs none of them and stands in `baseline_rows`."""
+
+ONE_VECTOR = frozenset({"task", "global", "simple-average"})
+"""Granularities and controls that weigh all queries of a task alike."""
+
+ONE_EXPERT = frozenset({"best-single", "oracle"})
+"""Controls that give one expert all weight."""
+
+
+def not_in_sums(name: str, kind: str) -> str | None:
+    """Why a method cannot be had from secure sums; None when it can.
+
+    Args:
+        name: a granularity, or a control.
+        kind: kind of record that leaves within sums only.
+
+    Example:
+        >>> not_in_sums("sample", "features")
+        'secure-sum gives one sum of features for each weight vector; sample needs one for every \
+query'
+    """
+    if name in ONE_VECTOR:
+        return None
+    if name in ONE_EXPERT:
+        return f"a secure sum that gives one expert all weight would be one client's own {kind}"
+    if kind == "parameters":
+        gives, needs = "one merged model", "a model"
+    else:
+        gives, needs = f"one sum of {kind}", "one"
+    return f"secure-sum gives {gives} for each weight vector; {name} needs {needs} for every query"

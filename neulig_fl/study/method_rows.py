@@ -1,0 +1,293 @@
+"""Runs the scenario's merge methods on the evaluation queries of a stage, as rows of the report.
+
+Every method has a row in every stage that merges or ensembles. Where the stage does not permit what
+it needs, the row says what that is. All methods read the same released records.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, linalg, nn
+
+from neulig_fl.config.methods import MethodEntry
+from neulig_fl.config.scenario import Scenario
+from neulig_fl.config.values import MODEL_KINDS
+from neulig_fl.core.errors import InputError, NotAvailable, RunError
+from neulig_fl.core.progress import Bar, Progress
+from neulig_fl.merging import methods
+from neulig_fl.merging.methods import Answers, Given, Needs
+from neulig_fl.merging.portland import to_logits
+from neulig_fl.metrics.evaluation import TaskScore
+from neulig_fl.server.released_records import Questions
+from neulig_fl.study.baseline_rows import NOT_MERGED, Row, Settings, StageRun, close
+from neulig_fl.study.coopvec_rules import CONTROLS
+from neulig_fl.study.merged_predictions import run_models, run_network
+from neulig_fl.study.method_inputs import Reach, RunSource
+from neulig_fl.study.method_tuning import accuracy, combinations
+
+Predictions = list[Tensor | None]
+
+
+def run_methods(run: StageRun, merging: bool) -> None:
+    """Compute every merge method's row, with or without its merged side.
+
+    Args:
+        run: the stage; its rows are added to, or replaced.
+        merging: whether models are merged as well as outputs.
+    """
+    for entry in compared(run.knowledge.setting.scenario):
+        start = time.perf_counter()
+        row = Row(entry.name, None, (), variant=entry.variant)
+        try:
+            _Method(run, entry, row).fill(merging)
+        except NotAvailable as reason:
+            row.reason = str(reason)
+        except _Failed as problem:
+            row.failed, row.scores, row.reason = True, [], str(problem)
+        close(run, row, start)
+
+
+def compared(scenario: Scenario) -> list[MethodEntry]:
+    """The methods that get rows of their own: simple-average is a control, in every report."""
+    return [entry for entry in scenario.methods if entry.name not in CONTROLS]
+
+
+@dataclass
+class _Method:
+    """One method's row in the making.
+
+    Args:
+        run: the stage.
+        entry: what the scenario says of the method.
+        row: what is filled.
+    """
+
+    run: StageRun
+    entry: MethodEntry
+    row: Row
+    module: ModuleType = field(init=False)
+    options: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.module = methods.load(self.entry.name)
+        self.options = methods.settings(self.module, self.entry.options)
+
+    @property
+    def _needs(self) -> Needs:
+        needs: Needs = self.module.NEEDS
+        return needs
+
+    @property
+    def _reach(self) -> Reach:
+        return Reach(self.run.sources, self.run.sums)
+
+    def fill(self, merging: bool) -> None:
+        """Compute both sides, as far as they are permitted, and score them.
+
+        Raises:
+            NotAvailable: neither side is.
+        """
+        questions = self.run.knowledge.questions(self.run.stage.group, "evaluation")
+        nothing: Predictions = [None] * len(questions)
+        merged, not_merged = nothing, NOT_MERGED
+        if merging:
+            merged, not_merged = self._side(self._merged, nothing)
+        ensembled, not_ensembled = self._side(self._ensembled, nothing)
+        self._note_settings()
+        if merged is nothing and ensembled is nothing:
+            raise NotAvailable(not_merged if merging else self._why_neither(not_ensembled))
+        reasons = [] if merged is not nothing else [not_merged]
+        reasons += [] if ensembled is not nothing else [not_ensembled]
+        self.row.scores = [
+            TaskScore(
+                question.task,
+                self.run.knowledge.targets(question),
+                merged[i],
+                ensembled[i],
+                None,
+                "; ".join(reasons) or None,
+            )
+            for i, question in enumerate(questions)
+        ]
+        missing = [n for n in self.run.knowledge.clients if n not in self.row.experts]
+        self.row.reason = f"without {', '.join(missing)}" if missing else None
+
+    def _why_neither(self, not_ensembled: str) -> str:
+        """Where nothing is merged, a method without counterpart lacks what its rule needs."""
+        if self._needs.outputs:
+            return not_ensembled
+        return self._reach.refusal(self._needs) or NOT_MERGED
+
+    def _side(
+        self, compute: Callable[[], Predictions], nothing: Predictions
+    ) -> tuple[Predictions, str]:
+        try:
+            return compute(), ""
+        except NotAvailable as reason:
+            return nothing, str(reason)
+
+    # ------------------------------------------------------------ the merged side
+
+    def _merged(self) -> Predictions:
+        run, group = self.run, self.run.stage.group
+        source = self._reach.source(self._needs)
+        self.row.experts = source.experts
+        self._tune(partial(self._pool_score, source))
+        self.row.bytes += source.bytes + self._bytes()
+        questions = run.knowledge.questions(group, "evaluation")
+        title = f"{run.stage.name}: merge, {self.entry.name} {self.entry.variant or ''}".strip()
+        return self._predicted(source, questions, title)
+
+    def _predicted(
+        self, source: RunSource, questions: Sequence[Questions], title: str
+    ) -> Predictions:
+        """Classes of some queries by the merged model."""
+        knowledge, progress = self.run.knowledge, self.run.progress
+        given = Given(source, self._needs, self.entry.name, _steps(progress, f"{title}, steps"))
+        with _failing():
+            found = self._model(given)
+        if isinstance(found, nn.Module):
+            return run_network(knowledge, questions, found, progress, title).predictions
+        model_of = [0] * len(questions)
+        again = getattr(self.module, "RE_ESTIMATES", False)
+        return run_models(
+            knowledge, questions, [found], model_of, progress, title, again
+        ).predictions
+
+    def _model(self, given: Given) -> dict[str, NDArray[np.float32]] | nn.Module:
+        rule = methods.rule(self.module)
+        found = rule(given, **methods.arguments(rule, self.options))
+        if isinstance(found, nn.Module):
+            return found
+        return _finite({name: value.numpy() for name, value in found}, self.entry.name)
+
+    def _pool_score(self, source: RunSource) -> float:
+        questions = self.run.knowledge.questions_at(self.run.stage.group, "pool", 1.0)
+        title = f"{self.run.stage.name}: tune {self.entry.name}"
+        targets = [self.run.knowledge.targets(question) for question in questions]
+        return accuracy(self._predicted(source, questions, title), targets)
+
+    def _tune(self, score: Callable[[], float]) -> None:
+        """Choose the tuned options by accuracy on the labelled pool; of equal ones the first."""
+        if not self.entry.tune or self.row.settings is not None:
+            return
+        tried: list[tuple[Mapping[str, Any], float]] = []
+        fixed = self.options
+        for chosen in combinations(self.entry.tune):
+            self.options = {**fixed, **chosen}
+            tried.append((chosen, score()))
+        best = max(range(len(tried)), key=lambda at: (tried[at][1], -at))
+        self.options = {**fixed, **tried[best][0]}
+        self._note_settings(tried)
+
+    def _note_settings(self, tried: Sequence[tuple[Mapping[str, Any], float]] = ()) -> None:
+        if self.row.settings is not None:
+            return
+        extended = getattr(self.module, "extension", lambda entries: None)
+        entries = self.run.knowledge.setting.family.entries()
+        self.row.settings = Settings(str(self._needs), self.options, tried, extended(entries))
+
+    # ------------------------------------------------------------ the ensemble
+
+    def _ensembled(self) -> Predictions:
+        """Classes of the ensemble counterpart, over the experts that are merged.
+
+        Raises:
+            NotAvailable: there is none, or not every expert's outputs are known.
+        """
+        self.row.experts = self._reach.answering(self._needs, self.row.experts)
+        self._tune(self._pool_score_of_ensemble)
+        knowledge = self.run.knowledge
+        self.row.bytes += sum(
+            knowledge.bytes.get((self.run.stage.group, knowledge.kind, queries), 0)
+            for queries in self._needs.outputs
+        )
+        found: Predictions = list(self._mixed(self._answers("evaluation")))
+        return found
+
+    def _answers(self, queries: str) -> list[Answers]:
+        knowledge, group = self.run.knowledge, self.run.stage.group
+        questions = knowledge.questions(group, queries)
+        outputs = knowledge.stacked(group, queries, self.row.experts)
+        diverse = knowledge.setting.scenario.experts.origin == "diverse"
+        starts = [None] * len(questions) if diverse else knowledge.outputs_at_start(questions)
+        return [
+            Answers(question.task, own, start, self._score(question.task))
+            for question, own, start in zip(questions, outputs, starts, strict=True)
+        ]
+
+    def _score(self, task: str) -> Callable[[Tensor], Tensor]:
+        knowledge = self.run.knowledge
+        head, columns = knowledge.head_for_outputs(task), knowledge.columns(task)
+        return lambda mixed: to_logits(mixed, head, columns)
+
+    def _mixed(self, evaluation: Sequence[Answers]) -> list[Tensor]:
+        """Classes of some queries by the ensemble counterpart."""
+        pool: Sequence[Answers] = ()
+        if "pool" in self._needs.outputs:
+            pool = self._answers("pool")
+        counterpart = self.module.ensemble
+        chosen = methods.arguments(counterpart, self.options)
+        with _failing():
+            mixed = counterpart(pool, evaluation, **chosen)
+        return [a.logits(m).argmax(dim=1) for a, m in zip(evaluation, mixed, strict=True)]
+
+    def _pool_score_of_ensemble(self) -> float:
+        knowledge, group = self.run.knowledge, self.run.stage.group
+        if not set(self.row.experts) <= set(knowledge.sharing(group, "pool")):
+            raise NotAvailable(f"no ensemble: tuning needs {knowledge.kind} of each on pool")
+        answers = self._answers("pool")
+        targets = [knowledge.targets(q) for q in knowledge.questions(group, "pool")]
+        return accuracy(self._mixed(answers), targets)
+
+    def _bytes(self) -> int:
+        """Bytes of the single records that the rule reads; a task vector is as good as a model."""
+        kinds = {*self._needs.each, *self._needs.sums}
+        kinds |= set(MODEL_KINDS) if kinds & set(MODEL_KINDS) else set()
+        group, known = self.run.stage.group, self.run.knowledge.bytes
+        return sum(known.get((group, kind, None), 0) for kind in sorted(kinds))
+
+
+def _steps(progress: Progress, title: str) -> Callable[[int, int], None]:
+    """What shows the steps of a rule that takes long; no bar before the first step is done."""
+    bars: list[Bar] = []
+
+    def show(done: int, total: int) -> None:
+        bars[:] = bars or [progress.task(title, total)]
+        bars[0].advance(done - bars[0].done)
+
+    return show
+
+
+class _Failed(Exception):
+    """A method was permitted and could not be computed; the text is the report's reason."""
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """What a method's own rule raises is the end of its row, not of the run."""
+    try:
+        yield
+    except (InputError, RunError, linalg.LinAlgError) as problem:  # type: ignore[attr-defined]
+        raise _Failed(str(problem)) from problem
+
+
+def _finite(entries: dict[str, NDArray[np.float32]], method: str) -> dict[str, NDArray[np.float32]]:
+    """The same entries.
+
+    Raises:
+        InputError: some are not finite.
+    """
+    bad = [name for name, value in entries.items() if not np.isfinite(value).all()]
+    if bad:
+        raise InputError(f"{method}: {bad[0]} of the merged model is not finite; try other options")
+    return entries

@@ -1,0 +1,319 @@
+"""The server's part of a run: prepare the experts, go through the stages, write what came out.
+
+It knows the clients through `Parties` only; what they keep on their side it never reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from neulig_fl.config import conditions
+from neulig_fl.config.scenario import PRETRAINED_WORDS, Scenario, Stage, dumped
+from neulig_fl.config.values import TRIMMED
+from neulig_fl.core import variants
+from neulig_fl.core.errors import NeuligError
+from neulig_fl.core.files import PRIVATE, replace_atomically, sha256, write_atomically
+from neulig_fl.core.progress import Progress
+from neulig_fl.core.versions import versions
+from neulig_fl.ledger import chain, manifest, privacy_cost
+from neulig_fl.ledger.manifest import Manifest
+from neulig_fl.privacy.keys import Identity
+from neulig_fl.records.release_plan import open_setting, stage_plan
+from neulig_fl.records.transport import Parties
+from neulig_fl.server.collecting import Collector
+from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.secagg.rounds import SumRounds
+from neulig_fl.study.baseline_rows import StageRun, comparisons, peak_rss_bytes
+from neulig_fl.study.mixture_inputs import sum_notes
+from neulig_fl.study.trained_portland import Fitted
+
+
+@dataclass
+class Study:
+    """A run in progress.
+
+    Args:
+        collector: the exchange with the clients.
+        progress: takes progress events.
+    """
+
+    collector: Collector
+    progress: Progress
+    fitted: Fitted | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    maps: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    prepared: dict[str, dict[str, bool]] = field(default_factory=dict)
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What was released so far."""
+        return self.collector.knowledge
+
+    def prepare(self, scenario: Scenario) -> None:
+        """Have the experts of every group that a stage needs."""
+        start = time.perf_counter()
+        for group in dict.fromkeys(stage.group for stage in scenario.stages):
+            trained = self.collector.prepare(group)
+            self.prepared[group] = trained
+            new = sum(trained.values())
+            cached = len(trained) - new
+            self.progress.note(f"group {group}: {new} experts trained, {cached} from the cache")
+        self.seconds["prepare"] = time.perf_counter() - start
+
+    def run_stage(self, stage: Stage) -> None:
+        """Collect what a stage shares, run its steps, keep its part of the report."""
+        start = time.perf_counter()
+        releases, refusals = self.collector.collect(stage)
+        sums = SumRounds(self.collector, stage, releases, refusals)
+        run = StageRun(stage, self.knowledge, self.fitted, self.progress, sums)
+        for step in stage.run:
+            variants.load("neulig_fl.study.steps", step).run(run)
+        self.fitted = run.fitted
+        self.maps += run.maps
+        self.seconds[f"stage {stage.name}"] = time.perf_counter() - start
+        self.stages.append(
+            {
+                "name": stage.name,
+                "group": stage.group,
+                "results": [row.record() for row in run.rows.values()],
+                "comparisons": comparisons(run),
+                "releases": releases,
+                "refusals": refusals,
+                "audits": [],
+            }
+        )
+
+    def portland_record(self) -> dict[str, Any] | None:
+        """The report's `portland`: the last one trained."""
+        if self.fitted is None:
+            return None
+        fit, options = self.fitted.fit, self.knowledge.setting.scenario.portland
+        return {
+            "experts": list(fit.portland.experts),
+            "outputs": options.outputs,
+            "objective": options.objective,
+            "objective_on": options.objective_on,
+            "queries": options.queries,
+            "alignment": options.alignment,
+            "alpha": options.alpha,
+            "beta": options.beta,
+            "parameters": fit.portland.weight.numel() + fit.portland.bias.numel(),
+            "seconds": fit.seconds,
+            "samples_per_second": fit.samples / fit.seconds if fit.seconds > 0 else 0.0,
+            "trajectory": fit.trajectory,
+            "transductive": options.queries == "evaluation",
+        }
+
+    def outcome(self) -> dict[str, Any]:
+        """What the server contributes to the report."""
+        receipts = self.collector.receipts
+        return {
+            "prepared": self.prepared,
+            "versions": versions(),
+            "seconds": self.seconds,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "notes": notes(self.knowledge.setting.scenario, self.fitted),
+            "stages": self.stages,
+            "coopvec_maps": self.maps,
+            "portland": self.portland_record(),
+            "privacy": privacy_cost.account(receipts, [stage["name"] for stage in self.stages]),
+            "ledger": {
+                "entries": len(receipts),
+                "head": chain.head(receipts),
+                "verified": self.collector.book.verified(),
+                **self.collector.book.told(),
+            },
+        }
+
+
+def serve(
+    scenario: Scenario,
+    seed: int,
+    parties: Parties,
+    out: Path,
+    progress: Progress,
+    trust: Mapping[str, str] | None = None,
+    identity: Identity | None = None,
+) -> None:
+    """Run a scenario's stages; leave receipts, Portland, the manifest and `outcome.json` in `out`.
+
+    Args:
+        scenario: resolved and validated.
+        seed: the seed of this run.
+        parties: the clients.
+        out: the run's folder.
+        progress: takes progress events.
+        trust: the public key that each client is pinned to; the others' are trusted as they are
+            first seen.
+        identity: the server's keys; fresh ones for this run alone when not given.
+
+    Raises:
+        RunError: a client's answer ends the run.
+        InputError: the model or a task cannot be opened.
+    """
+    knowledge = Knowledge(open_setting(scenario, seed))
+    collector = Collector(parties, knowledge, progress, trust or {}, identity or Identity.new())
+    study = Study(collector, progress)
+    for stage in scenario.stages:
+        list(stage_plan(knowledge.setting, stage))  # data that cannot be listed ends the run here
+    try:
+        study.prepare(scenario)
+        for stage in scenario.stages:
+            study.run_stage(stage)
+        outcome = json.dumps(study.outcome(), allow_nan=False)
+    except BaseException as error:
+        _leave(study, out, error)
+        raise
+    _leave(study, out, outcome)
+
+
+def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
+    """Write what a run leaves in its folder, and sign it; the outcome last, which says it is whole.
+
+    Args:
+        study: at its end.
+        out: the run's folder.
+        ended: the text of the outcome, or what ended the run before there was one.
+    """
+    collector, fitted = study.collector, study.fitted
+    collector.book.write(out)
+    files = [manifest.RECEIPTS, manifest.TRUST]
+    if isinstance(ended, str) and fitted is not None:
+        _write_portland(fitted, out / manifest.PORTLAND)
+        files.append(manifest.PORTLAND)
+    hashes = {name: sha256(out / name) for name in files}
+    hashes[manifest.SCENARIO] = _digest(dumped(study.knowledge.setting.scenario))
+    if isinstance(ended, str):
+        hashes[manifest.OUTCOME] = _digest(ended)
+    interrupted = not isinstance(ended, str | NeuligError)
+    made = Manifest(
+        run=collector.book.run,
+        error=None if isinstance(ended, str) else _ended(ended),
+        files=hashes,
+        receipts={"entries": len(collector.receipts), "head": chain.head(collector.receipts)},
+        clients=_unasked(collector) if interrupted else collector.close(),
+        server=collector.identity.public,
+    )
+    manifest.write(out, made, collector.identity)
+    if isinstance(ended, str):
+        write_atomically(out / manifest.OUTCOME, ended, PRIVATE)
+
+
+def _write_portland(fitted: Fitted, path: Path) -> None:
+    network = fitted.portland
+    tensors = {"weight": network.weight, "bias": network.bias}
+    experts = {"experts": ",".join(network.experts)}
+    replace_atomically(path, lambda part: save_file(tensors, part, experts), PRIVATE)
+
+
+def _unasked(collector: Collector) -> dict[str, dict[str, Any]]:
+    return {name: {"reason": "the run was interrupted"} for name in collector.book.known}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _ended(error: BaseException) -> dict[str, Any]:
+    """What the manifest says of what ended a run; of what is no error of ours, the class alone."""
+    if isinstance(error, NeuligError):
+        return {k: v for k, v in error_record(error).items() if k != "exit_code"}
+    return {"type": type(error).__name__, "message": ""}
+
+
+def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
+    """Departures from the paper, choices, and conditions that this run's figures rest on."""
+    found = [] if fitted is None else _portland_notes(scenario)
+    found += _origin_notes(scenario)
+    if scenario.batch_norm == "re-estimate":
+        found.append("Merged BatchNorm statistics are estimated again on unlabelled pool queries.")
+    tolerance = scenario.merging.tolerance
+    if tolerance > 0 and any("merge" in stage.run for stage in scenario.stages):
+        found.append(
+            f"Near-equal CoopVecs are merged as one (merging.tolerance: {tolerance:g}), where the "
+            "paper merges a network for each query; ensembles keep every query's own CoopVec."
+        )
+    if any("batch-first" in stage.granularity for stage in scenario.stages):
+        found.append(
+            "Granularity batch-first merges by the first query's CoopVec, as the released code "
+            "does; its ensemble keeps one CoopVec a query."
+        )
+    if scenario.experts.origin == "diverse":
+        found.append(
+            "Diverse experts start from OpenCLIP's own initialisation; the released code uses "
+            "Kaiming's uniform rule."
+        )
+    shares = [share for stage in scenario.stages for share in stage.share]
+    for fraction in dict.fromkeys(share.fraction for share in shares if share.kind == TRIMMED):
+        found.append(
+            f"Where a client released no more than a trimmed task vector, its expert is theta_0 "
+            f"plus the largest {100 * fraction:g} % of the numbers of its task vector."
+        )
+    if fitted is not None:
+        found.append(f"best-single is the expert of {fitted.best_single}: {fitted.choice}.")
+    return [*found, *sum_notes(scenario), *conditions.of(scenario)]
+
+
+def _origin_notes(scenario: Scenario) -> list[str]:
+    """Weights from elsewhere: what they were trained on, a run cannot know."""
+    brought = [client.name for client in scenario.clients if client.checkpoint]
+    unknown = "what they were trained on is not known here, pool and evaluation images perhaps"
+    found = []
+    if brought:
+        names = ", ".join(brought)
+        found.append(f"The experts of {names} were brought as checkpoints: {unknown} included.")
+    own = len(brought) < len(scenario.clients) and scenario.experts.origin == "shared"
+    start = scenario.model.pretrained or "none"
+    if own and start not in PRETRAINED_WORDS:
+        found.append(f"Experts start from the weights {Path(start).name}: {unknown} included.")
+    return found
+
+
+def _portland_notes(scenario: Scenario) -> list[str]:
+    options, found = scenario.portland, []
+    if options.queries == "pool":
+        brought = any(client.checkpoint for client in scenario.clients)
+        which = "no expert of this run's own training" if brought else "no expert"
+        found.append(
+            f"Portland is trained on a public pool that {which} was trained on and that is not "
+            "evaluated on; the paper trains it on the experts' training inputs (supervised) or on "
+            "unlabelled evaluation inputs (semi)."
+        )
+    if options.queries == "evaluation":
+        found.append(
+            "Transductive: Portland is trained on the unlabelled evaluation inputs, and the best "
+            "single expert is chosen on them; so are CoopVec Maps and the global CoopVec, where "
+            "the pool's outputs are not known."
+        )
+    if options.alignment == "code":
+        found.append("Alignment as in the paper's released code (Eq. 5 squared), not Eq. 8.")
+    if options.objective_on != "ensemble":
+        judged = {"merge": "the merged models", "both": "the ensemble and the merged models"}
+        found.append(
+            f"Extension of ours (portland.objective_on: {options.objective_on}): Portland's "
+            f"boosting term is computed on {judged[options.objective_on]} of its training queries, "
+            "so training reads the experts' parameters; the paper's is computed on the ensemble."
+        )
+    if options.outputs == "logits":
+        found.append(
+            "Portland reads logits over the classes of all tasks; the paper's reads features."
+        )
+    return found
+
+
+def error_record(error: NeuligError) -> dict[str, Any]:
+    """What the server app leaves in `error.json` for its engine, which knows the classes of errors.
+
+    An error of a class that stands elsewhere goes by the class that it descends from.
+    """
+    known = next(c for c in type(error).__mro__ if c.__module__ == NeuligError.__module__)
+    return {"type": known.__name__, "message": str(error), "exit_code": error.exit_code}

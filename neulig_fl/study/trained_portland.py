@@ -1,0 +1,127 @@
+"""What `train-portland` leaves for the later stages, in whichever group they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neulig_fl.core.errors import NotAvailable
+from neulig_fl.merging.coopvecs import coopvec_map, mean_coopvec, restricted
+from neulig_fl.merging.portland import Fit, Portland
+from neulig_fl.server.released_records import Knowledge
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained Portland and what was chosen with it.
+
+    Args:
+        fit: Portland and its trajectory.
+        stage: where it was trained.
+        group: on whose outputs.
+        queries: on which query set.
+        best_single: the expert that does best alone on those queries.
+        choice: how it was chosen, one sentence.
+    """
+
+    fit: Fit
+    stage: str
+    group: str
+    queries: str
+    best_single: str
+    choice: str
+
+    @property
+    def portland(self) -> Portland:
+        """The network."""
+        return self.fit.portland
+
+
+def positions(all_experts: tuple[str, ...], kept: tuple[str, ...]) -> list[int]:
+    """Where the kept experts stand among all; those who are not there are left out."""
+    return [all_experts.index(name) for name in kept if name in all_experts]
+
+
+def coopvecs(
+    knowledge: Knowledge, fitted: Fitted, group: str, queries: str, kept: tuple[str, ...]
+) -> list[Tensor]:
+    """CoopVecs of a query set, block by block, restricted to the experts that consent.
+
+    Args:
+        knowledge: what was released.
+        fitted: the trained Portland.
+        group: whose outputs it reads now.
+        queries: the query set.
+        kept: the experts that are mixed.
+
+    Raises:
+        NotAvailable: an expert that Portland reads gave no outputs on these queries, or it reads
+            none of the experts that are mixed.
+    """
+    sharing = knowledge.sharing(group, queries)
+    missing = [name for name in fitted.portland.experts if name not in sharing]
+    if missing:
+        raise NotAvailable(
+            f"Portland reads the {knowledge.kind} of {', '.join(missing)} on {queries} queries of "
+            f"group {group}, which were not released"
+        )
+    where = positions(fitted.portland.experts, kept)
+    if not where:
+        raise NotAvailable(f"Portland reads none of {', '.join(kept)}, who share what is mixed")
+    found = []
+    for outputs in knowledge.stacked(group, queries, fitted.portland.experts):
+        # An expert that Portland does not read, because it gave no offset sum or no training
+        # outputs, has no weight.
+        beta = torch.zeros(len(outputs), len(kept))
+        read = positions(kept, fitted.portland.experts)
+        beta[:, sorted(read)] = restricted(fitted.portland.log_coopvecs(outputs), where)
+        found.append(beta)
+    return found
+
+
+def by_task(knowledge: Knowledge, group: str, queries: str, parts: list[Tensor]) -> list[Tensor]:
+    """CoopVecs of blocks, joined by task, in the scenario's order of tasks."""
+    tasks = [q.task for q in knowledge.questions(group, queries)]
+    none = torch.zeros(0, 1)
+    return [
+        torch.cat([p for p, t in zip(parts, tasks, strict=True) if t == name] or [none])
+        for name in knowledge.setting.tasks
+    ]
+
+
+def public_coopvecs(
+    knowledge: Knowledge, fitted: Fitted, group: str, kept: tuple[str, ...]
+) -> list[Tensor]:
+    """Each task's CoopVecs on the queries that maps are made from, for the group at hand.
+
+    The pool where its outputs are known, else the queries that Portland was trained on.
+
+    Raises:
+        NotAvailable: this group answered neither.
+    """
+    names = [q for q in ("pool", fitted.queries) if set(fitted.portland.experts) <= set(
+        knowledge.sharing(group, q))]  # fmt: skip
+    if not names:
+        raise NotAvailable(f"no {knowledge.kind} of group {group} on pool queries were released")
+    parts = coopvecs(knowledge, fitted, group, names[0], kept)
+    tasks = by_task(knowledge, group, names[0], parts)
+    empty = [n for n, part in zip(knowledge.setting.tasks, tasks, strict=True) if not len(part)]
+    if empty:
+        raise NotAvailable(f"no {names[0]} query of task {', '.join(empty)} was answered")
+    return tasks
+
+
+def task_coopvecs(
+    knowledge: Knowledge, fitted: Fitted, group: str, kept: tuple[str, ...]
+) -> Tensor:
+    """The CoopVec Map, (tasks, experts)."""
+    return coopvec_map(public_coopvecs(knowledge, fitted, group, kept)).values
+
+
+def global_coopvec(
+    knowledge: Knowledge, fitted: Fitted, group: str, kept: tuple[str, ...]
+) -> Tensor:
+    """One mean CoopVec, (experts,)."""
+    return mean_coopvec(public_coopvecs(knowledge, fitted, group, kept))

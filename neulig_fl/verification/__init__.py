@@ -1,0 +1,1 @@
+"""Whether a finished run's folder, ledgers, receipts and report agree."""
