@@ -46,7 +46,7 @@ from neulig_fl.records.release_plan import Setting, open_setting
 from neulig_fl.records.secagg import peers
 from neulig_fl.records.secagg.accounts import Sums
 from neulig_fl.server.collecting import Collector
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.server.secagg.rounds import SumRounds
 
 MARK = "guards"
@@ -117,7 +117,7 @@ def sums(setting: Setting, earlier: int) -> tuple[Counter[str], Counter[str]]:
         asked = ("parameters", None, privacy_costs.parts(setting, None))
         made, identity, quiet = [], Identity.new(), Progress(lambda event: None)
         for _ in range(earlier + 1):  # each in a run of its own, with the same stores
-            collector = Collector(parties, Knowledge(setting), quiet, identity=identity)
+            collector = Collector(parties, ReleasedRecords(setting), quiet, identity=identity)
             collector.meet()
             made.append(_one(partial(SumRounds(collector, stage, [], []).summed, *asked)))
     clients = len(setting.scenario.clients)
@@ -170,7 +170,7 @@ def table(asked: argparse.Namespace) -> str:
         save_file(family.encoder().state_dict(), checkpoint)
         said = privacy_costs.scenario(asked, checkpoint)
         setting = open_setting(Scenario.model_validate(said), 0)
-        setting = privacy_costs.with_stage(setting, "parameters", None, "secure-sum")
+        setting = privacy_costs.with_stage(setting, "parameters", None, "secure-aggregation")
         entries = byte_count("parameters", 0, setting.sizes) // 4
         measured = []
         for turn in range(asked.repeats + 1):  # the first one warms up

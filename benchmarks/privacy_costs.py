@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 
 from neulig_fl.cli import exits
 from neulig_fl.client import address_book
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.config.scenario import Model, Scenario, Stage
 from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError, NeuligError
@@ -46,9 +46,9 @@ from neulig_fl.records.release_plan import Setting, open_setting
 from neulig_fl.records.secagg.requests import Part
 from neulig_fl.records.transport import Answer, Ask
 from neulig_fl.server.collecting import Collector
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.server.secagg.rounds import SumRounds
-from neulig_fl.study.bench import secure_sum
+from neulig_fl.study.bench import secure_aggregation
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "privacy-costs.md"
 MARK = "measured"
@@ -114,7 +114,7 @@ class Meter:
 
 @dataclass
 class Metered:
-    """The clients of a scenario as `Parties`; each message reaches a new party, as on a node.
+    """The clients of a scenario as `Transport`; each message reaches a new party, as on a node.
 
     Args:
         setting: the scenario, opened once for all of them.
@@ -128,7 +128,7 @@ class Metered:
     carrier: str = ""
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:  # noqa: ARG002
-        """As `Parties.ask`; a refusal or a failure ends the measurement."""
+        """As `Transport.ask`; a refusal or a failure ends the measurement."""
         for each in asks:
             yield self._answer(each)
 
@@ -137,7 +137,7 @@ class Metered:
         start = time.thread_time()
         store, book = self.root / ask.client, self.root / address_book.FILE
         known = book if book.exists() else None
-        party = Party(scenario, scenario.seed, ask.client, store, address_book=known)
+        party = ClientHandler(scenario, scenario.seed, ask.client, store, address_book=known)
         party.__dict__["setting"] = self.setting
         body, payload = party.answer(ask.action, ask.body, ask.payload)
         self.meter.seconds += time.thread_time() - start
@@ -163,7 +163,7 @@ def shared(setting: Setting, kind: str, queries: str | None) -> Cost:
     (stage,) = setting.scenario.stages
     with TemporaryDirectory() as folder:
         parties = Metered(setting, Path(folder))
-        collector = Collector(parties, Knowledge(setting), Progress(lambda event: None))
+        collector = Collector(parties, ReleasedRecords(setting), Progress(lambda event: None))
         address_book.introduce(setting.scenario, parties.root, parties.root / address_book.FILE)
         collector.meet()
         parties.meter = Meter()
@@ -253,14 +253,14 @@ def gaussian(vector: Vector) -> Speed:
 
 def summed(vector: Vector) -> Speed:
     """A client's part of a whole secure sum of five; the rest of it is the server's."""
-    sum_of_all = secure_sum.SecureSum(vector)
+    sum_of_all = secure_aggregation.SecureSum(vector)
     sum_of_all.run()
-    client = sum_of_all.masking / secure_sum.CLIENTS
-    return client, sum_of_all.seconds / secure_sum.CLIENTS - client
+    client = sum_of_all.masking / secure_aggregation.CLIENTS
+    return client, sum_of_all.seconds / secure_aggregation.CLIENTS - client
 
 
 ALONE: Mapping[str, Callable[[Vector], Speed]] = {
-    "none": plain, "gaussian": gaussian, "sealed": sealed, "secure-sum": summed
+    "none": plain, "gaussian": gaussian, "sealed": sealed, "secure-aggregation": summed
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.config.scenario import Scenario, load_resolved
 from neulig_fl.core.errors import InputError
 from neulig_fl.runtime.flower_messages import answer_message, at_client
@@ -40,7 +40,7 @@ def release(message: Message, context: Context) -> Message:
 
 
 @app.query("sum")
-def secure_sum(message: Message, context: Context) -> Message:
+def secure_aggregation(message: Message, context: Context) -> Message:
     """Take one step of a secure sum, if the gate allows it."""
     return answer_message(message, context, _respond)
 
@@ -59,7 +59,9 @@ def _respond(
     torch.set_num_threads(scenario.resources.client_cpus)
     name = _name(scenario, config)
     known = (config.keys, config.policy, config.server, config.reference, config.address_book)
-    party = Party(scenario, scenario.seed, name, config.store(name), *known, str(context.run_id))
+    party = ClientHandler(
+        scenario, scenario.seed, name, config.store(name), *known, str(context.run_id)
+    )
     try:
         return party.answer(action, body, payload)
     except Exception as error:

@@ -15,7 +15,7 @@ from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.core.progress import FILE, to_file
 from neulig_fl.ledger import key_store
 from neulig_fl.privacy.keys import Identity
-from neulig_fl.runtime.flower_messages import FlowerParties
+from neulig_fl.runtime.flower_messages import FlowerTransport
 from neulig_fl.runtime.node_config import server_config
 from neulig_fl.study.server_loop import error_record, serve
 
@@ -31,7 +31,7 @@ def main(grid: Grid, context: Context) -> None:
         torch.set_num_threads(scenario.resources.server_threads)
         names = [client.name for client in scenario.clients]
         progress = to_file(config.out / FILE)
-        parties = FlowerParties(grid, names, scenario.timeouts.hello, progress.note)
+        parties = FlowerTransport(grid, names, scenario.timeouts.hello, progress.note)
         keys = Identity.new() if config.keys is None else key_store.identity(config.keys)
         serve(scenario, scenario.seed, parties, config.out, progress, scenario.trust, keys)
     except NeuligError as error:

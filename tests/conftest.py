@@ -102,8 +102,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folders of pictures: `first` with two classes, `second` with three."""
+    """Two folders of images: `first` with two classes, `second` with three."""
     root = tmp_path_factory.mktemp("data")
-    tiny.pictures(root / "first", ("dark", "light"), seed=1)
-    tiny.pictures(root / "second", ("low", "middle", "high"), seed=2)
+    tiny.images(root / "first", ("dark", "light"), seed=1)
+    tiny.images(root / "second", ("low", "middle", "high"), seed=2)
     return root

@@ -81,7 +81,7 @@ ANCHORS = {
     "Stage": "stages",
     "Share": "stages-share",
     "MethodEntry": "methods",
-    "SecureSumOptions": "secure_sum",
+    "SecureAggregationOptions": "secure_aggregation",
     "Timeouts": "timeouts",
     "Resources": "resources",
 }
@@ -146,12 +146,12 @@ def scenarios(page: Path) -> Iterator[tuple[Block, dict[str, Any]]]:
 
 
 def furnish(folder: Path) -> None:
-    """Put into a page's folder what its snippets presume: scenarios, pictures, a checkpoint."""
+    """Put into a page's folder what its snippets presume: scenarios, images, a checkpoint."""
     for source in sorted((ROOT / "scenarios").rglob("*.yaml")):
         target = folder / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(yaml.safe_dump(small(read(source).data)))
-    tiny.pictures(folder / "my-images", ("rust", "paint", "dent"), each=24, seed=5)
+    tiny.images(folder / "my-images", ("rust", "paint", "dent"), each=24, seed=5)
     encoder = open_family(Model(**tiny.MODEL), 0).encoder()
     save_file(encoder.state_dict(), folder / "my-expert.safetensors")
 

@@ -142,7 +142,7 @@ def test_the_house_keeps_its_measures() -> None:
 
 
 def test_every_room_stands() -> None:
-    """Without it the picture of the house would show rooms that nobody built."""
+    """Without it the image of the house would show rooms that nobody built."""
     assert {room(m) for m in STANDING.library} == {name for rooms in LAYERS for name in rooms}
     loose = {p.name for p in (ROOT / PACKAGE).iterdir() if p.is_file()}
     assert loose == {"__init__.py", "__main__.py", "py.typed"}

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.config.scenario import Model, Scenario
 from neulig_fl.ledger import chain
 from neulig_fl.merging.inference import ExpertStack, merged_outputs
@@ -272,7 +272,8 @@ def twins(request: pytest.FixtureRequest, data: Path, tmp_path: Path) -> tuple[S
 
 def _payloads(scenario: Scenario, folder: Path, request: Request) -> list[bytes]:
     parties = [
-        Party(scenario, scenario.seed, name, folder / "stores" / name) for name in ("ada", "bob")
+        ClientHandler(scenario, scenario.seed, name, folder / "stores" / name)
+        for name in ("ada", "bob")
     ]
     return [bytes(tiny.say(p, "release", asdict(request), b"")[1]) for p in parties]
 
@@ -301,7 +302,7 @@ def test_law_7_the_two_clients_do_differ(twins: tuple[Scenario, Path]) -> None:
     differing = np.frombuffer(one, "<f4") != np.frombuffer(two, "<f4")
     assert differing.sum() == 3
     refused = scenario.model_copy(update={"stages": scenario.stages[:1]})
-    party = Party(refused, refused.seed, "ada", folder / "refusing")
+    party = ClientHandler(refused, refused.seed, "ada", folder / "refusing")
     with pytest.raises(Exception, match="no stage 'all'"):
         tiny.say(party, "release", asdict(Request("all", "A", "parameters")), b"")
     assert [e["event"] for e in chain.read(folder / "refusing" / "ledger.jsonl")] == ["refusal"]
@@ -315,7 +316,10 @@ def test_law_7_the_reply_beside_the_payload_says_nothing_either(
     request = asdict(Request("outputs", "A", "features", "pool"))
     bodies = [
         tiny.say(
-            Party(scenario, scenario.seed, name, folder / "stores" / name), "release", request, b""
+            ClientHandler(scenario, scenario.seed, name, folder / "stores" / name),
+            "release",
+            request,
+            b"",
         )[0]
         for name in ("ada", "bob")
     ]

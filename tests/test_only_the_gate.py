@@ -7,10 +7,10 @@ is written down here word by word: whoever lets a client say something more has 
    out of it. For secure sums `client.secagg.gate` is the gate: there a record becomes a vector, which goes
    nowhere but into `secagg.mask`.
 2. What a client holds is handed to the gate unopened.
-3. `Party` and `Summing` reply with what `REPLIES` lists, and their words come from where `SOURCES`
+3. `ClientHandler` and `Summing` reply with what `REPLIES` lists, and their words come from where `SOURCES`
    says.
 4. The app's handlers hand a message to `flower_messages.answer_message` and return what that returns; it
-   alone makes replies, of what `Party` answered or of a public reason.
+   alone makes replies, of what `ClientHandler` answered or of a public reason.
 5. The client's side has no other way out: no state of Flower's, no network, no other process.
 6. Its doors (`clients/app.py`, `client.handler`, `gate` and those of sums) reach nothing by a name made at
    run time, which a walk could not follow.
@@ -55,7 +55,7 @@ UNOPENED = {
 `start` is the checkpoint that everybody has, `images_by_task` the content ids of public queries."""
 
 REPLIES = {
-    (PARTY, "Party"): {
+    (PARTY, "ClientHandler"): {
         "answer": {
             "(self._hello(body), b'')",
             "(self._prepare(gate.understood_group(side, asked), opening.run), b'')",
@@ -63,7 +63,7 @@ REPLIES = {
             "self._sum(side, asked, payload)",
             "(self._close(side, asked, payload), b'')",
         },
-        "_hello": {"greeting(self._store().identity, self.name, VERSION, run)"},
+        "_hello": {"client_hello(self._store().identity, self.name, VERSION, run)"},
         "_prepare": {"{'trained': trained}"},
         "_release": {"(reply, released.payload)"},
         "_sum": {"summing.answer(asked)"},
@@ -248,7 +248,9 @@ def _holdings(tree: ast.Module, name: str) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and text.startswith("holdings."):
             if node.attr not in UNOPENED:
                 yield f"{name}:{node.lineno} opens what a client holds: {text}"
-        elif text.startswith("PartyHoldings(") and text != "PartyHoldings(self, request, payload)":
+        elif (
+            text.startswith("ClientHoldings(") and text != "ClientHoldings(self, request, payload)"
+        ):
             yield f"{name}: makes holdings otherwise: {text}"
 
 
@@ -368,7 +370,7 @@ def _app(name: str, tree: ast.Module) -> Iterator[str]:
             returned = [ast.unparse(n) for n in ast.walk(function) if isinstance(n, ast.Return)]
             if returned != ["return party.answer(action, body, payload)"]:
                 yield f"{name} answers {returned}"
-            if sum(step.startswith("party = Party(scenario, ") for step in steps) != 1:
+            if sum(step.startswith("party = ClientHandler(scenario, ") for step in steps) != 1:
                 yield f"{name} answers with another party"
 
 
@@ -434,9 +436,9 @@ PLANTED = {
         "        with open(self.root / 'x') as entry:\n            pass\n" + RELEASE,
         "entry comes from elsewhere",
     ),
-    "a record in the greeting": (
+    "a record in the client hello": (
         "neulig_fl/client/handler.py", "self.name, VERSION, run)", "self.name, str(self.root), run)",
-        "_hello says greeting(",
+        "_hello says client_hello(",
     ),
     "another action": (
         "neulig_fl/client/handler.py", '            if action == "release":',

@@ -1,4 +1,4 @@
-"""Tiny real things for tests: folders of pictures, scenarios, clients that misbehave."""
+"""Tiny real things for tests: folders of images, scenarios, clients that misbehave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from neulig_fl.client import address_book
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.server_identity import Recipient, Servers
 from neulig_fl.config.scenario import Scenario
 from neulig_fl.core.errors import ClientRefused, NeuligError
@@ -28,7 +28,7 @@ from neulig_fl.records.signed_requests import signed
 from neulig_fl.records.transport import Answer, Ask
 from neulig_fl.report import Report
 from neulig_fl.server.collecting import Collector
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import runs
 from neulig_fl.study.checking import load
 
@@ -47,7 +47,7 @@ def register_model() -> None:
     open_clip.add_model_config(Path(__file__).with_name("tiny_models"))
 
 
-def pictures(root: Path, classes: Sequence[str], each: int = 24, seed: int = 0) -> Path:
+def images(root: Path, classes: Sequence[str], each: int = 24, seed: int = 0) -> Path:
     """Write a folder of class folders.
 
     Bitmaps, because their bytes, which decide the splits, do not depend on a compressor.
@@ -105,9 +105,9 @@ def scenario(folder: Path, data: Path, **changes: Any) -> Scenario:
     return load(write(folder, data, **changes)).resolved(folder)
 
 
-def knowledge(folder: Path, data: Path, **changes: Any) -> Knowledge:
+def knowledge(folder: Path, data: Path, **changes: Any) -> ReleasedRecords:
     """What a server knows before anything was released."""
-    return Knowledge(open_setting(scenario(folder, data, **changes), SEED))
+    return ReleasedRecords(open_setting(scenario(folder, data, **changes), SEED))
 
 
 def run(folder: Path, data: Path, engine: str = "local", **changes: Any) -> Report:
@@ -136,16 +136,16 @@ Spoil = Callable[[dict[str, Any], Reply], Reply]
 
 def spoiled(monkeypatch: Any, client: str, kind: str, spoil: Spoil) -> None:
     """Make one client's releases of one kind go through `spoil(body asked, (body, payload))`."""
-    honest = Party.answer
+    honest = ClientHandler.answer
 
-    def answer(self: Party, action: str, body: dict[str, Any], payload: Any) -> Reply:
+    def answer(self: ClientHandler, action: str, body: dict[str, Any], payload: Any) -> Reply:
         reply = honest(self, action, body, payload)
         asked = body.get("asked", {})
         if self.name == client and action == "release" and asked["kind"] == kind:
             return spoil({"run": body["run"], **asked}, reply)
         return reply
 
-    monkeypatch.setattr(Party, "answer", answer)
+    monkeypatch.setattr(ClientHandler, "answer", answer)
 
 
 SERVER_KEYS = Identity.new()
@@ -162,7 +162,9 @@ def run_of(scenario: Scenario) -> str:
     return hashlib.sha256(f"{scenario.hash} {scenario.seed}".encode()).hexdigest()[:32]
 
 
-def opening(party: Party, run: str | None = None, server: Identity = SERVER_KEYS) -> dict[str, Any]:
+def opening(
+    party: ClientHandler, run: str | None = None, server: Identity = SERVER_KEYS
+) -> dict[str, Any]:
     """The body of a `hello` with which a server begins a run at a party."""
     run = run or run_of(party.scenario)
     made = Opening.of(party.scenario, run, party.carrier, server)
@@ -170,7 +172,7 @@ def opening(party: Party, run: str | None = None, server: Identity = SERVER_KEYS
 
 
 def say(
-    party: Party,
+    party: ClientHandler,
     action: str,
     body: Mapping[str, Any],
     payload: Any = b"",
@@ -195,7 +197,7 @@ def say(
 
 
 class InProcess:
-    """The clients of a run as `Parties`: every request reaches a new party, as a new process would.
+    """The clients of a run as `Transport`: every request reaches a new party, as a new process would.
 
     The parties share one opened setting, which holds nothing of a client's and is slow to open.
 
@@ -224,14 +226,16 @@ class InProcess:
     carrier = ""
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:  # noqa: ARG002
-        """As `Parties.ask`."""
+        """As `Transport.ask`."""
         self.asked.append([replace(a, body=a.body.get("asked", a.body)) for a in asks])
         yield from self.order([self.answer(ask) for ask in asks])
 
     def answer(self, ask: Ask) -> Answer:
         """What one client answers."""
         store = self.root / "clients" / ask.client
-        party = Party(self.scenario, self.scenario.seed, ask.client, store, address_book=self.book)
+        party = ClientHandler(
+            self.scenario, self.scenario.seed, ask.client, store, address_book=self.book
+        )
         party.__dict__["setting"] = self.setting
         try:
             body, payload = party.answer(ask.action, ask.body, ask.payload)
@@ -257,6 +261,6 @@ def collector(
         changes: top-level keys.
     """
     read = scenario(folder, data, **changes)
-    known = Knowledge(open_setting(read, read.seed))
+    known = ReleasedRecords(open_setting(read, read.seed))
     parties = InProcess(read, folder, order)
     return Collector(parties, known, Progress(lambda _: None), read.trust, SERVER_KEYS)

@@ -10,7 +10,7 @@ import tiny
 from numpy.typing import NDArray
 
 from neulig_fl.client import address_book
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Scenario
 from neulig_fl.privacy.keys import PublicIdentity
@@ -26,8 +26,8 @@ RUN = "ab" * 16
 CLIENTS = ("ada", "bob", "cyd", "dan")
 TASKS = ("first", "second", "first", "second")
 SHARE = [
-    {"kind": "features", "queries": ["pool", "evaluation"], "protection": "secure-sum"},
-    {"kind": "parameters", "protection": "secure-sum"},
+    {"kind": "features", "queries": ["pool", "evaluation"], "protection": "secure-aggregation"},
+    {"kind": "parameters", "protection": "secure-aggregation"},
 ]
 MEAN = dict.fromkeys(CLIENTS, 0.25)
 STEPS = ("advertise", "share", "mask", "confirm", "reveal")
@@ -53,22 +53,24 @@ def scenario(folder: Path, data: Path, **changes: Any) -> Scenario:
     return tiny.scenario(folder, data, **said | changes)
 
 
-def party(scenario: Scenario, root: Path, name: str, setting: Setting, **more: Any) -> Party:
+def party(
+    scenario: Scenario, root: Path, name: str, setting: Setting, **more: Any
+) -> ClientHandler:
     """A client as a new process has it; the setting, slow to open, holds nothing of a client's."""
     book: Path | None = root / address_book.FILE
     if book is None or not book.exists():
         book = address_book.introduce(scenario, root / "clients", root / address_book.FILE)
     known = {"address_book": book, **more}
-    found = Party(scenario, scenario.seed, name, root / "clients" / name, **known)
+    found = ClientHandler(scenario, scenario.seed, name, root / "clients" / name, **known)
     found.__dict__["setting"] = setting
     return found
 
 
-def vector(made: Party, kind: str, queries: str | None) -> dict[str, NDArray[Any]]:
+def vector(made: ClientHandler, kind: str, queries: str | None) -> dict[str, NDArray[Any]]:
     """What one client would put into a sum, in the clear, by the names of its arrays."""
-    from neulig_fl.client.holdings import PartyHoldings
+    from neulig_fl.client.holdings import ClientHoldings
 
-    holdings = PartyHoldings(made, Request("sums", "A", kind, queries), b"")
+    holdings = ClientHoldings(made, Request("sums", "A", kind, queries), b"")
     arrays: dict[str, Any] = getattr(holdings, kind)()
     return arrays
 
@@ -99,7 +101,7 @@ class Hand:
         self.run = run
         self.node = node or {}
         self.setting = open_setting(scenario, scenario.seed)
-        request = request or Request("sums", "A", "parameters", protection="secure-sum")
+        request = request or Request("sums", "A", "parameters", protection="secure-aggregation")
         self.asked = SumRequest(request, new_round(), tuple(parts))
         self.told: dict[str, Any] = {}
         self.replies: dict[str, dict[str, tuple[dict[str, Any], bytes]]] = {s: {} for s in STEPS}
@@ -135,7 +137,7 @@ class Hand:
         """A client's own folder."""
         return ClientStore(self.root / "clients" / name, self.run)
 
-    def party(self, name: str) -> Party:
+    def party(self, name: str) -> ClientHandler:
         """A client in a new process."""
         return party(self.scenario, self.root, name, self.setting, policy_file=self.node.get(name))
 

@@ -67,7 +67,7 @@ def bench(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[portland|engine|memory|merge|secure-sum|ties]...",
+            metavar="[portland|engine|memory|merge|secure-aggregation|ties]...",
             help="What to measure; all of it.",
         ),
     ] = None,
@@ -91,9 +91,10 @@ def bench(
     calls made directly. [bold]memory[/]: how much the server grows while it takes parameters,
     relative to one copy of each expert and one more. [bold]merge[/]: merging a network for every
     sample, in every way there is, relative to one model's forward pass; `bench merge` by itself
-    takes any model and says all that it found. [bold]secure-sum[/]: a secure sum of five clients,
-    relative to a plain sum of the same vectors. [bold]ties[/]: TIES over five experts, relative to
-    torch.kthvalue over the same task vectors. Figures are medians of several repetitions.
+    takes any model and says all that it found. [bold]secure-aggregation[/]: a secure sum of five
+    clients, relative to a plain sum of the same vectors. [bold]ties[/]: TIES over five experts,
+    relative to torch.kthvalue over the same task vectors. Figures are medians of several
+    repetitions.
 
     [bold]Examples[/]
       neulig-fl bench

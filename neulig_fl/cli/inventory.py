@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from neulig_fl.models.accuracy_card import Means, Measured
 
 OWN_TASKS = {
-    "imagefolder": ("parts", "root: path/to/folder", "pictures of your own, one folder a class"),
+    "imagefolder": ("parts", "root: path/to/folder", "images of your own, one folder a class"),
     "torchvision": ("roads", "dataset: GTSRB, download: true", "a data set of torchvision"),
     "huggingface": (
         "pets",

@@ -45,7 +45,7 @@ def tasks(
 
     [bold]Examples[/]
       neulig-fl tasks
-      neulig-fl show digits   [dim]# its pictures[/]
+      neulig-fl show digits   [dim]# its images[/]
     """
     from neulig_fl.cli.inventory import listed_tasks
     from neulig_fl.core.consoles import PlainConsole

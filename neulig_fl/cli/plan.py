@@ -38,7 +38,7 @@ def plan(
 ) -> None:
     r"""Say who would release what at each stage, and which results that permits.
 
-    Nothing is trained and no weight is read. Pictures that are not built in are decoded once:
+    Nothing is trained and no weight is read. Images that are not built in are decoded once:
     hashes of their pixels decide the splits. Rows and bytes are those of the report of a run.
 
     [bold]Examples[/]

@@ -22,7 +22,7 @@ NOTE_EVERY = 500
 def pretrain(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="micro-vit or micro-rn.")],
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first weights and of the pictures.")
+        int, typer.Option(min=0, help="Seed of the first weights and of the images.")
     ] = 0,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps; the recipe's own if not given.")
@@ -36,7 +36,7 @@ def pretrain(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Pre-train a bundled micro model on drawn pictures, and write its weights.
+    """Pre-train a bundled micro model on drawn images, and write its weights.
 
     The same recipe gives the same file on the same machine, interrupted or not: after Ctrl-C the
     same command goes on from the last saved step.

@@ -1,4 +1,4 @@
-"""`neulig-fl show`: a task's pictures, to see whether they are what their labels say."""
+"""`neulig-fl show`: a task's images, to see whether they are what their labels say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from neulig_fl.data.contact_sheet import Sheet, SplitSamples
     from neulig_fl.data.sources import Task
 
-PICTURE = 32
+IMAGE = 32
 """Height and width of what the micro models see."""
 
 
@@ -49,12 +49,12 @@ def show(
         typer.Option(metavar="FILE.png", help="The file to write.", show_default="TASK.png"),
     ] = None,
     size: Annotated[
-        int, typer.Option(min=8, help="Most pixels of a picture's side on the sheet.")
+        int, typer.Option(min=8, help="Most pixels of an image's side on the sheet.")
     ] = 64,
 ) -> None:
     """Write a contact sheet: samples of every class and split of a task, as a PNG.
 
-    Pictures are as the model sees them, enlarged without smoothing. A task with many classes has
+    Images are as the model sees them, enlarged without smoothing. A task with many classes has
     several pages: TASK.png, TASK-2.png and so on.
 
     [bold]Examples[/]
@@ -114,9 +114,9 @@ def open_named(name: str, read: Scenario | None, seed: int | None) -> Task:
 
 
 def _seen(read: Scenario | None) -> int | Resize:
-    """How the model sees a picture."""
+    """How the model sees an image."""
     if read is None:
-        return PICTURE
+        return IMAGE
     from neulig_fl.models.families import open_family
 
     return open_family(read.model, 0).resize
@@ -153,12 +153,12 @@ def sheet_of(task: Task, splits: list[str], per_class: int, size: int, seen: int
         task: what is shown.
         splits: side by side, in this order.
         per_class: the first so many images of a class in a split.
-        size: most pixels of a picture's side on the sheet.
+        size: most pixels of an image's side on the sheet.
         seen: how the model sees it; on the sheet it is enlarged a whole number of times, or made
             smaller where `size` is less.
 
     Raises:
-        DataError: a picture cannot be read.
+        DataError: an image cannot be read.
     """
     from neulig_fl.core.resizing import resize
     from neulig_fl.data.contact_sheet import Sheet
@@ -184,9 +184,9 @@ def _samples(task: Task, split: str, per_class: int, shown: Resize) -> SplitSamp
     indices = task.indices(split)
     labels = task.labels(indices)
     chosen = [indices[labels == k][:per_class] for k in range(len(task.source.class_names))]
-    pictures = task.pixels(np.concatenate(chosen), shown)
+    images = task.pixels(np.concatenate(chosen), shown)
     ends = np.cumsum([len(each) for each in chosen])
-    return SplitSamples(split, len(indices), np.split(pictures, ends[:-1]))
+    return SplitSamples(split, len(indices), np.split(images, ends[:-1]))
 
 
 def _write(page: Image, target: Path) -> None:
@@ -210,7 +210,7 @@ def _told(task: Task, sheet: Sheet) -> Iterator[str]:
     )
     for split in sheet.splits:
         lacking = [
-            name for name, of in zip(sheet.class_names, split.pictures, strict=True) if not len(of)
+            name for name, of in zip(sheet.class_names, split.samples, strict=True) if not len(of)
         ]
         if lacking:
             yield f"{_count(lacking)} no image in {split.name} (a dash): {_few(lacking)}."

@@ -36,7 +36,7 @@ def lines(setting: Setting) -> Iterator[str]:
 
 
 def _of_own(task: Task) -> Iterator[str]:
-    from neulig_fl.data.image_source import PictureSource
+    from neulig_fl.data.image_source import ImageSource
 
     source = task.source
     classes = source.class_names
@@ -48,7 +48,7 @@ def _of_own(task: Task) -> Iterator[str]:
     fewest = np.argsort(rows[:, 0], kind="stable")[:FEWEST]
     shown = range(len(rows)) if len(rows) <= MOST_CLASSES else sorted(fewest.tolist())
     yield from _table([classes[i] for i in shown], rows[list(shown)])
-    if isinstance(source, PictureSource):
+    if isinstance(source, ImageSource):
         yield from (f"  left out: {words}" for words in source.left_out() or ["nothing"])
         yield from (f"  note: {words}" for words in source.remarks())
 
@@ -80,11 +80,11 @@ def _table(names: Sequence[str], rows: np.ndarray) -> Iterator[str]:
 @contextmanager
 def watched(setting: Setting) -> Iterator[None]:
     """Show a bar on a terminal while images are decoded, if that takes long."""
-    from neulig_fl.data.image_source import PictureSource
+    from neulig_fl.data.image_source import ImageSource
 
     with ExitStack() as stack:
         for name, task in setting.tasks.items():
-            if isinstance(task.source, PictureSource):
+            if isinstance(task.source, ImageSource):
                 task.source.on_image = _Patient(f"reading the images of {name}", stack)
         yield
 

@@ -186,7 +186,7 @@ def _train(
         reason = f"experts.batch_size is 1, and {family.name} has BatchNorm; allowed: 2 and more"
         raise InputError.public(reason)
     where = device()
-    pictures = task.pixels(indices, family.resize)
+    images = task.pixels(indices, family.resize)
     labels = torch.from_numpy(task.labels(indices)).to(where)
     head = family.head(task.source.class_names, task.source.templates).to(where)
     encoder.to(where).train().requires_grad_(True)
@@ -201,11 +201,11 @@ def _train(
         order = torch.randperm(len(indices), generator=generator)
         for start in starts:
             chosen = order[start : start + options.batch_size]
-            images = family.normalise(pictures[chosen.numpy()]).to(where)
+            batch = family.normalise(images[chosen.numpy()]).to(where)
             for group_ in optimiser.param_groups:
                 group_["lr"] = options.lr * warmup_cosine(done, steps, options.warmup)
             optimiser.zero_grad(set_to_none=True)
-            logits = classify(encoder(images), head)
+            logits = classify(encoder(batch), head)
             loss = nn.functional.cross_entropy(logits, labels[chosen.to(where)])
             loss.backward()
             nn.utils.clip_grad_norm_(encoder.parameters(), options.clip_norm)

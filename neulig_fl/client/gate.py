@@ -296,7 +296,7 @@ def other_images(side: Side, request: Request, said: Mapping[str, Any]) -> str |
         told = f"{request.kind} was {what} before"
         before = [e for e in left if (e["kind"], e["expert"]) == (request.kind, said["expert"])]
     elif decisions.by_value(side.scenario, request):
-        told = f"other pictures than before came as queries {request.queries}"
+        told = f"other images than before came as queries {request.queries}"
         same = ("run", "expert", "group", "queries", "fraction")
         asked = {**said, "run": side.store.run}
         before = [

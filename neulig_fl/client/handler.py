@@ -16,7 +16,7 @@ from torch import nn
 
 from neulig_fl.client import address_book, entrance, experts, gate
 from neulig_fl.client.gate import Side
-from neulig_fl.client.holdings import PartyHoldings
+from neulig_fl.client.holdings import ClientHoldings
 from neulig_fl.client.secagg.protocol import Summing
 from neulig_fl.client.secagg.state import SumInProgress
 from neulig_fl.client.server_identity import Recipient, Servers
@@ -26,7 +26,7 @@ from neulig_fl.core.errors import NeuligError, RunError
 from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.core.versions import VERSION
 from neulig_fl.ledger.closing import closing
-from neulig_fl.ledger.handshake import greeting
+from neulig_fl.ledger.handshake import client_hello
 from neulig_fl.ledger.key_store import private_folder
 from neulig_fl.records import policy_layers
 from neulig_fl.records.kinds import (
@@ -39,7 +39,7 @@ REFERENCE_FILE = "reference.json"
 
 
 @dataclass(frozen=True)
-class Party:
+class ClientHandler:
     """A client of a scenario.
 
     Args:
@@ -124,7 +124,7 @@ class Party:
             run = opening.run
             if new:
                 self._forget_sums_of_others(run)
-        return greeting(self._store().identity, self.name, VERSION, run)
+        return client_hello(self._store().identity, self.name, VERSION, run)
 
     def _forget_sums_of_others(self, run: str) -> None:
         """A sum of another run goes on no more, however it ended."""
@@ -185,7 +185,7 @@ class Party:
         self, side: Side, asked: dict[str, Any], payload: bytes | memoryview
     ) -> tuple[dict[str, Any], bytes]:
         request = gate.understood(side, asked)
-        released = gate.release(side, request, PartyHoldings(self, request, payload))
+        released = gate.release(side, request, ClientHoldings(self, request, payload))
         entry = released.entry
         # The entry is shown: it names the expert by tags that say nothing without the store's key.
         reply = {"rows": released.rows, "sha256": entry["sha256"], "entry": entry}
@@ -196,7 +196,7 @@ class Party:
     ) -> tuple[dict[str, Any], bytes]:
         """One message of a secure sum, with those whose keys this client has from elsewhere."""
         pins = address_book.pins(self.address_book, self.scenario.trust)
-        summing = Summing(side, pins, lambda request: PartyHoldings(self, request, payload))
+        summing = Summing(side, pins, lambda request: ClientHoldings(self, request, payload))
         return summing.answer(asked)
 
     def _close(

@@ -66,13 +66,13 @@ class Owner(Protocol):
         ...
 
 
-class PartyHoldings:
+class ClientHoldings:
     """What a party's records are made of; nothing is loaded before the gate asks for it.
 
     Args:
         party: whose they are.
         request: what is asked for.
-        payload: the queries' pictures, when they travel by value.
+        payload: the queries' images, when they travel by value.
     """
 
     def __init__(self, party: Owner, request: Request, payload: bytes | memoryview) -> None:
@@ -95,7 +95,7 @@ class PartyHoldings:
     def fault(self) -> str | None:
         """What is wrong with queries that came by value; None when nothing is.
 
-        A policy allows the scenario's queries, not any: so many pictures and no more, and none
+        A policy allows the scenario's queries, not any: so many images and no more, and none
         where the queries travel by reference.
         """
         asked, came = self._request, len(self._payload)
@@ -168,8 +168,8 @@ class PartyHoldings:
             party.scenario, party.client, group, party.setting.family, task, party.seed
         ).key
 
-    def _pictures(self) -> NDArray[np.uint8]:
-        """The queries' pictures, uint8 of shape (rows, 3, size, size)."""
+    def _images(self) -> NDArray[np.uint8]:
+        """The queries' images, uint8 of shape (rows, 3, size, size)."""
         shape = (self.rows, 3, self._size, self._size)
         if len(self._payload):
             return np.frombuffer(self._payload, dtype=np.uint8).reshape(shape)
@@ -180,12 +180,12 @@ class PartyHoldings:
         return self._party.encoder(self._request.group)[0]
 
     def _features(self) -> torch.Tensor:
-        return outputs.encode(self._encoder(), self._pictures(), self._party.setting.family)
+        return outputs.encode(self._encoder(), self._images(), self._party.setting.family)
 
     def inputs(self) -> Arrays:
         """The client's own training queries."""
         labels = [block.labels() for block in self._blocks]
-        return {"images": self._pictures(), "labels": np.concatenate(labels)}
+        return {"images": self._images(), "labels": np.concatenate(labels)}
 
     def offset_sum(self) -> Arrays:
         """The rounded sum of all floating entries; BatchNorm's statistics are among them."""
@@ -222,14 +222,14 @@ class PartyHoldings:
 
     def gram(self) -> Arrays:
         """Gram matrices over the client's own training images."""
-        encoder, pictures, _ = self._examples()
-        found: Arrays = dict(gram.measured(encoder, pictures))
+        encoder, images, _ = self._examples()
+        found: Arrays = dict(gram.measured(encoder, images))
         return found
 
     def fisher(self) -> Arrays:
         """Diagonal Fisher information over the client's own training images."""
-        encoder, pictures, head = self._examples()
-        found: Arrays = dict(fisher.measured(encoder, pictures, head))
+        encoder, images, head = self._examples()
+        found: Arrays = dict(fisher.measured(encoder, images, head))
         return found
 
     def _examples(self) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -238,8 +238,8 @@ class PartyHoldings:
         As many images as the stage says, drawn from those that the expert was trained on.
         """
         family, own = self._party.setting.family, self._measured_on
-        source, pictures = own.task.source, family.normalise(own.pixels(family.resize))
-        return self._encoder(), pictures, family.head(source.class_names, source.templates)
+        source, images = own.task.source, family.normalise(own.pixels(family.resize))
+        return self._encoder(), images, family.head(source.class_names, source.templates)
 
     @property
     def _measured_on(self) -> Block:

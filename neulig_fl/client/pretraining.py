@@ -1,10 +1,10 @@
-"""Pre-training of the bundled micro models: pictures against class prompts.
+"""Pre-training of the bundled micro models: images against class prompts.
 
-Every step draws new pictures, in the styles of `drawing.curriculum`. None of them is an image of a
+Every step draws new images, in the styles of `drawing.curriculum`. None of them is an image of a
 task (`benchmarks/pretraining_images.py` compares them all): the tasks draw with the same functions
 in other styles, each image from a generator of its own, their letters are of other typefaces, and
 neither real handwriting nor a real garment is ever shown. The loss is the cross-entropy of a
-picture's similarity to the prompts of all classes, with a prompt template drawn at every step.
+image's similarity to the prompts of all classes, with a prompt template drawn at every step.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Recipe:
 
     Args:
         model: `micro-vit` or `micro-rn`.
-        seed: of the first weights and of every picture.
-        steps: optimiser steps, each on one picture for every place in the curriculum's batch.
+        seed: of the first weights and of every image.
+        steps: optimiser steps, each on one image for every place in the curriculum's batch.
         lr: AdamW's largest learning rate.
         weight_decay: AdamW's weight decay.
     """
@@ -54,16 +54,16 @@ class Recipe:
 
 
 def draw_batch(recipe: Recipe, step: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The pictures of one step: uint8 (batch, 3, 32, 32) and their class indices (batch,)."""
+    """The images of one step: uint8 (batch, 3, 32, 32) and their class indices (batch,)."""
     rng = numpy_generator(recipe.seed, "pretrain-pictures", str(step))
-    pictures, labels, first = [], [], 0
+    images, labels, first = [], [], 0
     for lesson in LESSONS:
-        for _ in range(lesson.pictures):
+        for _ in range(lesson.images):
             label = int(rng.integers(len(lesson.class_names)))
-            pictures.append(lesson.draw(rng, label))
+            images.append(lesson.draw(rng, label))
             labels.append(first + label)
         first += len(lesson.class_names)
-    stacked = np.stack(pictures).transpose(0, 3, 1, 2)
+    stacked = np.stack(images).transpose(0, 3, 1, 2)
     return np.ascontiguousarray(stacked), np.asarray(labels, dtype=np.int64)
 
 
@@ -136,9 +136,9 @@ def pretrain(
     state.model.train()
     while state.step < recipe.steps:
         rate = recipe.lr * warmup_cosine(state.step, recipe.steps, warmup=0.05)
-        pictures, labels = draw_batch(recipe, state.step)
+        images, labels = draw_batch(recipe, state.step)
         tokens = tokenise(draw_prompts(recipe, state.step))
-        loss = _step(state, rate, normalise(pictures), torch.from_numpy(labels), tokens)
+        loss = _step(state, rate, normalise(images), torch.from_numpy(labels), tokens)
         state.step += 1
         on_step(state.step, loss)
         if state.step % save_every == 0:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from neulig_fl.config.methods import Method
 from neulig_fl.config.policy_rules import Policy, is_policy_file
-from neulig_fl.config.stages import Group, SecureSumOptions, Stage
+from neulig_fl.config.stages import Group, SecureAggregationOptions, Stage
 from neulig_fl.config.tasks import TaskOptions
 from neulig_fl.config.values import (
     Count,
@@ -218,9 +218,9 @@ class PortlandOptions(Section):
 class MergingOptions(Section):
     """How merged models are run; but for `tolerance` this changes time and memory alone."""
 
-    method: Literal["superposition", "one-at-a-time"] = Field(
-        "superposition",
-        description="superposition: many queries at once, each under its own merged parameters; "
+    method: Literal["batched", "one-at-a-time"] = Field(
+        "batched",
+        description="batched: many queries at once, each under its own merged parameters; "
         "one-at-a-time: a merged network for each different CoopVec, which is slow and runs any "
         "model.",
     )
@@ -236,7 +236,7 @@ class MergingOptions(Section):
         "where tolerance is above 0, to see what it changed.",
     )
     buffer_mib: Count = Field(
-        256, description="Most memory that superposition's mixed weights take at a time, in MiB."
+        256, description="batched: most memory that mixed weights take at a time, in MiB."
     )
     stack_mib: Count | None = Field(
         None,
@@ -300,8 +300,8 @@ class Scenario(Section):
         "not believed, a server with another key gets nothing. The others' keys are trusted as "
         "they are first seen, but not in secure sums.",
     )
-    secure_sum: SecureSumOptions = Field(
-        SecureSumOptions(), description="How secure sums are made."
+    secure_aggregation: SecureAggregationOptions = Field(
+        SecureAggregationOptions(), description="How secure sums are made."
     )
     timeouts: Timeouts = Field(Timeouts(), description="How long the server waits.")
     resources: Resources = Field(Resources(), description="CPUs and GPUs of the parties.")

@@ -106,7 +106,7 @@ class Stage(Section):
     )
 
 
-class SecureSumOptions(Section):
+class SecureAggregationOptions(Section):
     """How secure sums are made: on a grid of whole numbers, under masks that cancel."""
 
     threshold: Count | None = Field(

@@ -58,7 +58,7 @@ QUERY_SETS: tuple[str, ...] = get_args(QuerySet)
 OUTPUT_KINDS = frozenset({"features", "logits", "probabilities", "top-k", "labels"})
 """Kinds that answer queries."""
 
-SUMS = frozenset({"secure-sum"})
+SUMS = frozenset({"secure-aggregation"})
 """Protections under which a record leaves as a part of sums only."""
 
 NOISED = "gaussian"
@@ -99,9 +99,6 @@ VOTED_KINDS = ("labels", "top-k", "probabilities")
 
 SUMMED_KINDS = ("features", "logits", "parameters", *MEASURED_KINDS)
 """Kinds that can leave within secure sums."""
-
-LEAST_SUMMED = 3
-"""Clients of a secure sum; `secure_sum.terms` has the same, and is slow to import."""
 
 Item = TypeVar("Item")
 

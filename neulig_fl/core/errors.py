@@ -11,7 +11,7 @@
         |-- ClientRefused     a client's policy does not allow what was asked
         |-- BadReply          a reply with a wrong shape, dtype, size or a value that is not finite
         |-- EngineError       Flower could not run the apps
-        `-- NotCovered        superposition cannot run the model; one-at-a-time merging can
+        `-- NotCovered        batched merging cannot run the model; one-at-a-time merging can
 
 `NotAvailable` is no failure: what was released does not suffice for a method, and the report says
 so.
@@ -98,7 +98,7 @@ class EngineError(RunError):
 
 
 class NotCovered(RunError):
-    """The model does with a parameter what superposition cannot do block by block."""
+    """The model does with a parameter what batched merged inference cannot do block by block."""
 
 
 class NotAvailable(Exception):

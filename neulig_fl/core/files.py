@@ -53,7 +53,7 @@ def replace_atomically(
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written ({error.strerror or error}); free space there, or choose "
@@ -171,7 +171,7 @@ def _remove_if_left(folder: Path, in_use: Callable[[Path], bool]) -> None:
             os.close(held)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the new name itself durable; some systems cannot open a folder, which is no failure."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The source that the bundled tasks share: a fixed number of small pictures, made or read once."""
+"""The source that the bundled tasks share: a fixed number of small images, made or read once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from neulig_fl.core.randomness import numpy_generator
 from neulig_fl.core.resizing import Resize, resize
 from neulig_fl.data import images
 
-Pictures = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class BuiltInSource:
     templates: tuple[str, ...]
     count: int
     version: str
-    build: Callable[[], Pictures] = field(repr=False)
+    build: Callable[[], ImageArray] = field(repr=False)
     read_labels: Callable[[], NDArray[np.int64]] = field(repr=False)
 
     @cached_property
@@ -67,7 +67,7 @@ class BuiltInSource:
         return resized(stored[indices], size)
 
 
-def resized(stored: Pictures, to: int | Resize) -> NDArray[np.uint8]:
+def resized(stored: ImageArray, to: int | Resize) -> NDArray[np.uint8]:
     """Square images (n, height, width, 3) as (n, 3, size, size)."""
     size = resize(to).size
     if stored.shape[1:3] != (size, size):
@@ -81,21 +81,21 @@ def drawn(
     summary: str,
     class_names: tuple[str, ...],
     templates: tuple[str, ...],
-    draw: Callable[[np.random.Generator, int], Pictures],
+    draw: Callable[[np.random.Generator, int], ImageArray],
     *,
     count: int,
     version: str,
 ) -> BuiltInSource:
-    """A source of pictures drawn to order, each from a generator of its own.
+    """A source of images drawn to order, each from a generator of its own.
 
     Args:
-        draw: one picture of a class, uint8 of shape (height, width, 3).
-        count: number of pictures; the classes take turns.
-        version: changes whenever the pictures do.
+        draw: one image of a class, uint8 of shape (height, width, 3).
+        count: number of images; the classes take turns.
+        version: changes whenever the images do.
     """
     labels = balanced_labels(count, len(class_names))
 
-    def build() -> Pictures:
+    def build() -> ImageArray:
         numbered = enumerate(labels)
         return np.stack(
             [draw(numpy_generator(0, f"source:{name}", str(i)), int(k)) for i, k in numbered]
@@ -107,5 +107,5 @@ def drawn(
 
 
 def balanced_labels(count: int, classes: int) -> NDArray[np.int64]:
-    """Labels 0, 1, ..., classes - 1, 0, 1, ... for pictures that are drawn to order."""
+    """Labels 0, 1, ..., classes - 1, 0, 1, ... for images that are drawn to order."""
     return np.arange(count, dtype=np.int64) % classes

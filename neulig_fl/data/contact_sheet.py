@@ -1,4 +1,4 @@
-"""Contact sheets: samples of every class and split, drawn as pages of one picture each.
+"""Contact sheets: samples of every class and split, drawn as pages of one image each.
 
 A row is a class, a group of columns a split. Many classes stand in several panels side by side,
 and on several pages, so that no page has a side of more than `MOST_SIDE` pixels. The same samples
@@ -20,7 +20,7 @@ from neulig_fl.core.errors import InputError
 from neulig_fl.data import typefaces
 
 MOST_SIDE = 4000
-"""Pixels; larger pictures are slow to open, or are refused."""
+"""Pixels; larger images are slow to open, or are refused."""
 
 _MARGIN, _GAP, _BETWEEN, _APART = 12, 2, 14, 28
 _TEXT, _TITLE = 13, 16
@@ -35,12 +35,12 @@ class SplitSamples:
     Args:
         name: of the split.
         images: how many images the split has in all.
-        pictures: for each class, uint8 of shape (samples, 3, size, size); there may be none.
+        samples: for each class, uint8 of shape (samples, 3, size, size); there may be none.
     """
 
     name: str
     images: int
-    pictures: Sequence[NDArray[np.uint8]]
+    samples: Sequence[NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _panel(
             draw.text((start, top + line * (_TEXT + 4)), text, _FAINT if line else _INK, font)
         for at, label in enumerate(classes):
             corner = (start, plan.head + at * plan.row + _GAP + 1)
-            _samples(page, draw, plan, corner, split.pictures[label][: sheet.per_class])
+            _samples(page, draw, plan, corner, split.samples[label][: sheet.per_class])
         start += width
     for at, label in enumerate(classes):
         top = plan.head + at * plan.row
@@ -211,16 +211,16 @@ def _samples(
     draw: ImageDraw.ImageDraw,
     plan: Layout,
     corner: tuple[int, int],
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
 ) -> None:
     """One class of one split; a dash where the split has no image of the class."""
     left, top = corner
-    if not len(pictures):
+    if not len(images):
         middle = top + plan.cell // 2
         draw.line((left + 4, middle, left + 14, middle), _FAINT, width=2)
-    for at, picture in enumerate(pictures):
-        factor = plan.cell // picture.shape[1]
-        large = picture.transpose(1, 2, 0).repeat(factor, axis=0).repeat(factor, axis=1)
+    for at, image in enumerate(images):
+        factor = plan.cell // image.shape[1]
+        large = image.transpose(1, 2, 0).repeat(factor, axis=0).repeat(factor, axis=1)
         page.paste(
             Image.fromarray(np.ascontiguousarray(large)), (left + at * (plan.cell + _GAP), top)
         )

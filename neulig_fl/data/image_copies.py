@@ -45,7 +45,7 @@ _LOOKED_AT = 8
 """Pairs of files whose sizes are compared."""
 
 _ALIKE = 12
-"""Mean difference, in 255 grey levels, up to which two pictures of 16 x 16 are of one image."""
+"""Mean difference, in 255 grey levels, up to which two images of 16 x 16 are of one image."""
 
 _BEFORE = re.compile(rf"^(?P<mark>(?P<mask>{_MASKS})|{_MARKS})[-_. ](?P<of>.+)$", re.IGNORECASE)
 

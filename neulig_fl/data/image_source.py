@@ -58,7 +58,7 @@ class _Chosen:
     ids: tuple[str, ...]
 
 
-class PictureSource(ABC):
+class ImageSource(ABC):
     """A `sources.Source` of real images.
 
     Args:
@@ -224,11 +224,11 @@ class PictureSource(ABC):
         """
         places = self._chosen.places
         to = resize(size)
-        squares = [np.asarray(images.square(self.picture(int(places[i])), to)) for i in indices]
+        squares = [np.asarray(images.square(self.image(int(places[i])), to)) for i in indices]
         stacked = np.stack(squares) if squares else np.zeros((0, to.size, to.size, 3), np.uint8)
         return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
 
-    def picture(self, place: int) -> Image.Image:
+    def image(self, place: int) -> Image.Image:
         """One image of the listing, as RGB at its own size.
 
         Raises:
@@ -247,7 +247,7 @@ class PictureSource(ABC):
         """
 
         def made(file: Path) -> str:
-            return images.content_id(self.picture(place_of[file]))
+            return images.content_id(self.image(place_of[file]))
 
         ids, failed = image_ids.of_files(root, list(place_of), made, self.on_image)
         self._require_readable(failed)
@@ -272,7 +272,7 @@ class PictureSource(ABC):
             ids, failed = [], []
             for done, place in enumerate(places, start=1):
                 try:
-                    ids.append(images.content_id(self.picture(int(place))))
+                    ids.append(images.content_id(self.image(int(place))))
                 except Unreadable as error:
                     failed.append(error)
                 self.on_image(done, len(places))

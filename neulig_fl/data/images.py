@@ -1,4 +1,4 @@
-"""Any picture as upright 8-bit RGB: cut to a model's size, and known by its pixels."""
+"""Any image as upright 8-bit RGB: cut to a model's size, and known by its pixels."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Unreadable(DataError):
 
 
 def opened(source: Path | bytes) -> Image.Image:
-    """The picture in a file, as `rgb` gives it; of several frames or pages the first.
+    """The image in a file, as `rgb` gives it; of several frames or pages the first.
 
     Args:
         source: the file, or what stands in one.
@@ -123,7 +123,7 @@ def has_frames(path: Path) -> bool:
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """A picture as 8-bit RGB, turned the way its EXIF data say.
+    """An image as 8-bit RGB, turned the way its EXIF data say.
 
     Deep grey is scaled to 8 bits, transparency lies on white.
     """
@@ -134,7 +134,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """A transparent picture on white, some rows at a time: all at once takes five times as much."""
+    """A transparent image on white, some rows at a time: all at once takes five times as much."""
     page = Image.new("RGB", image.size)
     rows = max(1, _AT_ONCE // image.width)
     for top in range(0, image.height, rows):
@@ -209,12 +209,12 @@ def _as_thick(image: Image.Image, size: int) -> Image.Image:
     return image.resize((max(image.width, least), max(image.height, least)))
 
 
-def content_id(picture: Image.Image) -> str:
-    """SHA-256 (hex) of an RGB picture's sides and pixels, whatever file it came from.
+def content_id(image: Image.Image) -> str:
+    """SHA-256 (hex) of an RGB image's sides and pixels, whatever file it came from.
 
     Example:
         >>> content_id(Image.new("RGB", (2, 3))) == content_id(Image.new("RGB", (3, 2)))
         False
     """
-    sides = f"{picture.width}x{picture.height}\n".encode()
-    return hashlib.sha256(sides + picture.tobytes()).hexdigest()
+    sides = f"{image.width}x{image.height}\n".encode()
+    return hashlib.sha256(sides + image.tobytes()).hexdigest()

@@ -1,7 +1,7 @@
 """Query sets: the inputs that all experts answer.
 
 `pool` and `evaluation` queries come task by task, `train` queries owner by owner. Queries travel by
-reference (everyone opens the same split) or by value (the server sends the pictures).
+reference (everyone opens the same split) or by value (the server sends the images).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Block:
         return self.task.labels(self.indices)
 
     def pixels(self, size: int | Resize) -> NDArray[np.uint8]:
-        """Pictures, shape (queries, 3, size, size)."""
+        """Images, shape (queries, 3, size, size)."""
         return self.task.pixels(self.indices, size)
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from neulig_fl.core.errors import RunError
+from neulig_fl.core.files import sync_folder
 from neulig_fl.core.strict_json import parsed as parsed_json
-from neulig_fl.ledger.key_store import sync_folder
 from neulig_fl.privacy.keys import signed_by
 
 Entry = dict[str, Any]

@@ -1,7 +1,7 @@
-"""The greeting: what a client says of itself when a run begins, signed for that run alone.
+"""The handshake: what a client says of itself when a run begins, signed for that run alone.
 
 The server draws a run's id at its start, opens the run with it (`opening`) and signs it with every
-request. A greeting, or a ledger entry, of another run is therefore worth nothing in this one.
+request. A client hello, or a ledger entry, of another run is therefore worth nothing in this one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from neulig_fl.privacy.keys import Identity, PublicIdentity, signed_by
 RUN = "run"
 """Where a message's body holds the run's id."""
 
-_PURPOSE = "greeting"
+_PURPOSE = "client hello"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -37,14 +37,14 @@ def is_run(said: object) -> bool:
     return isinstance(said, str) and _ID.fullmatch(said) is not None
 
 
-def greeting(identity: Identity, client: str, version: str, run: str | None) -> dict[str, Any]:
+def client_hello(identity: Identity, client: str, version: str, run: str | None) -> dict[str, Any]:
     """What a client answers to `hello`.
 
     Args:
         identity: its keys.
         client: its name in the scenario.
         version: of neulig-fl there.
-        run: the run that asks; without one the greeting is not signed.
+        run: the run that asks; without one the client hello is not signed.
     """
     said = {"client": client, "version": version, "identity": identity.public.record()}
     if run is None:
@@ -53,7 +53,7 @@ def greeting(identity: Identity, client: str, version: str, run: str | None) -> 
 
 
 def checked(body: Mapping[str, Any], client: str, run: str) -> PublicIdentity:
-    """The identity in a greeting, if its owner made it for this run and this name.
+    """The identity in a client hello, if its owner made it for this run and this name.
 
     Args:
         body: as it came.
@@ -70,9 +70,9 @@ def checked(body: Mapping[str, Any], client: str, run: str) -> PublicIdentity:
     try:
         message = _message(said, run)
     except (ValueError, RecursionError) as error:
-        raise BadReply("its greeting holds what JSON has no word for") from error
+        raise BadReply("its client hello holds what JSON has no word for") from error
     if not signed_by(found.key, _PURPOSE, message, body.get("signature")):
-        raise BadReply("its greeting is not signed by its key for this run")
+        raise BadReply("its client hello is not signed by its key for this run")
     return found
 
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from neulig_fl.core import strict_json
 from neulig_fl.core.errors import InputError, RunError
-from neulig_fl.core.files import PRIVATE, part, sweep, write_atomically
+from neulig_fl.core.files import PRIVATE, part, sweep, sync_folder, write_atomically
 from neulig_fl.core.private_folders import ENTER, WRITE, make_way, require_private
 from neulig_fl.privacy.keys import HandOver, Identity
 
@@ -287,13 +287,3 @@ def _writing(path: Path) -> Iterator[None]:
             "another folder, then run again",
             public_reason="it cannot write to its disk",
         ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names of new files durable."""
-    with contextlib.suppress(OSError):  # some systems cannot open a folder
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -67,10 +67,10 @@ class Receipts:
         require_pins(self.pins)
 
     def meet(self, client: str, body: Mapping[str, Any]) -> None:
-        """Learn a client's keys from its greeting.
+        """Learn a client's keys from its client hello.
 
         Raises:
-            BadReply: the greeting is not its own, or its key is not the one that is pinned.
+            BadReply: the client hello is not its own, or its key is not the one that is pinned.
         """
         found = handshake.checked(body, client, self.run)
         pin = self.pins.get(client)

@@ -7,7 +7,7 @@ layers on all their inputs follows, for any weight of what stands off the diagon
 Which entries: weights of linear layers, attention's projections, and `proj` of a ViT. Convolutions
 are an extension, made where a model has more than one: then each is a matrix whose inputs are the
 patches that it sees. A single convolution is a ViT's patch embedding, which RegMean on ViTs
-averages; so nothing of the pictures' pixels leaves a client for it.
+averages; so nothing of the images' pixels leaves a client for it.
 """
 
 from __future__ import annotations

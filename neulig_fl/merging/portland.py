@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from neulig_fl.config.scenario import PortlandOptions
 from neulig_fl.core.errors import RunError
 from neulig_fl.metrics.concentration import effective_experts
+from neulig_fl.models.outputs import classify
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def to_logits(mixed: Tensor, head: Tensor | None, columns: slice | None) -> Tens
         columns: which classes compete; None for all.
     """
     if head is not None:
-        return nn.functional.normalize(mixed, dim=-1) @ head.T
+        return classify(mixed, head)
     return mixed if columns is None else mixed[:, columns]
 
 

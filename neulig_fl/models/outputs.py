@@ -1,4 +1,4 @@
-"""What a model answers: features of pictures, and logits by a head of class names."""
+"""What a model answers: features of images, and logits by a head of class names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ def classify(features: Tensor, head: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode(
-    encoder: nn.Module, pictures: np.ndarray, family: Family, batch_size: int = 256
-) -> Tensor:
-    """Features of pictures, float32 of shape (pictures, dim), on the CPU; eval mode."""
+def encode(encoder: nn.Module, images: np.ndarray, family: Family, batch_size: int = 256) -> Tensor:
+    """Features of images, float32 of shape (images, dim), on the CPU; eval mode."""
     where = device()
     encoder.to(where).eval()
     parts = [
-        encoder(family.normalise(pictures[i : i + batch_size]).to(where)).float().cpu()
-        for i in range(0, len(pictures), batch_size)
+        encoder(family.normalise(images[i : i + batch_size]).to(where)).float().cpu()
+        for i in range(0, len(images), batch_size)
     ]
     return torch.cat(parts) if parts else torch.zeros(0, family.dim)

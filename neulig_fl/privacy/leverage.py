@@ -53,6 +53,9 @@ QUANTISATION = 1e-9
 NEGLIGIBLE = 1e-6
 """Share of the largest |weight| of a sum below which a client's part is lost in its rounding."""
 
+ROUNDING = 1e-9
+"""A leverage above its limit by no more is at the limit: that of a mean over two clients is 0.5."""
+
 MODEL = "model"
 """The statistic of parameters, and of whatever single ones of which give parameters away."""
 

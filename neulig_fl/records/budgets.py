@@ -18,12 +18,10 @@ from neulig_fl.ledger.chain import Entry
 from neulig_fl.ledger.expert_account import charges
 from neulig_fl.privacy import accountant
 from neulig_fl.privacy.accountant import Charge
+from neulig_fl.privacy.leverage import ROUNDING
 
 COUNTED_ROWS = frozenset({"inputs", *OUTPUT_KINDS})
 """Kinds whose rows `max_rows` counts: answers to queries, and training inputs."""
-
-ROUNDING = 1e-9
-"""A leverage above its limit by no more is at the limit: that of a mean over two clients is 0.5."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def too_likely(scenario: Scenario, layers: Sequence[Layer], request: Request) ->
 
 
 def by_value(scenario: Scenario, request: Request) -> bool:
-    """Whether the server sends the pictures; those of `train` queries are other clients'."""
+    """Whether the server sends the images; those of `train` queries are other clients'."""
     sent = scenario.queries.travel == "value" or request.queries == "train"
     return sent and request.kind in kinds.OUTPUT_KINDS
 
@@ -67,7 +67,7 @@ def _stage_refusal(stage: Stage, request: Request, exact: bool) -> str | None:
         stage: as the client has it.
         request: for this stage.
         exact: only a fraction that is shared, not less: each fraction may be asked about other
-            pictures, where they come by value, and is another record, where there is noise.
+            images, where they come by value, and is another record, where there is noise.
     """
     where = f"stage {stage.name!r}"
     if request.group != stage.group:

@@ -208,10 +208,10 @@ def layout(kind: str, rows: int, sizes: Dimensions, fraction: float = 1.0) -> li
         return _floats(sizes.entries)
     if kind in MEASURED:
         return _floats(MEASURED[kind].layout(sizes.entries))
-    pictures = (rows, 3, sizes.image_size, sizes.image_size)
+    images = (rows, 3, sizes.image_size, sizes.image_size)
     most_likely = (rows, min(TOP_K, sizes.classes))
     fields: dict[str, list[Field]] = {
-        "inputs": [("images", "|u1", pictures), ("labels", "<i8", (rows,))],
+        "inputs": [("images", "|u1", images), ("labels", "<i8", (rows,))],
         "offset-sum": [("sum", "<f8", (1,))],
         "features": [("features", "<f4", (rows, sizes.dim))],
         "logits": [("logits", "<f4", (rows, sizes.classes))],

@@ -1,7 +1,7 @@
 """The plan: which records each stage asks of whom, before anything is loaded.
 
 `neulig-fl plan` prints it and the server carries it out, so that what was announced is what is
-done. Weights are not read. Pictures that are not built in are decoded once, because hashes of their
+done. Weights are not read. Images that are not built in are decoded once, because hashes of their
 pixels decide the splits; the hashes are kept in the cache folder.
 """
 

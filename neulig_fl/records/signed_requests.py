@@ -18,7 +18,7 @@ from neulig_fl.core.errors import BadReply
 from neulig_fl.ledger.chain import canonical
 from neulig_fl.ledger.handshake import RUN
 from neulig_fl.privacy.keys import Identity, PublicIdentity, signed_by
-from neulig_fl.records.transport import Answer, Ask, Parties
+from neulig_fl.records.transport import Answer, Ask, Transport
 
 _PURPOSE = "request"
 _KEYS = frozenset({RUN, "number", "asked", "signature"})
@@ -114,7 +114,7 @@ def _message(
 
 
 @dataclass
-class SignedParties:
+class SignedTransport:
     """The clients of a run, who are asked with signed requests; `hello` carries the opening.
 
     Args:
@@ -123,7 +123,7 @@ class SignedParties:
         run: the run's id.
     """
 
-    parties: Parties
+    parties: Transport
     identity: Identity = field(repr=False)
     run: str
     _numbers: Counter[str] = field(init=False, default_factory=Counter)
@@ -134,7 +134,7 @@ class SignedParties:
         return self.parties.carrier
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
-        """See `Parties.ask`."""
+        """See `Transport.ask`."""
         yield from self.parties.ask([self._signed(ask) for ask in asks], timeout)
 
     def _signed(self, ask: Ask) -> Ask:

@@ -52,7 +52,7 @@ class Answer:
     payload: memoryview | bytes = field(repr=False)
 
 
-class Parties(Protocol):
+class Transport(Protocol):
     """The clients of one run, as the server logic sees them."""
 
     @property

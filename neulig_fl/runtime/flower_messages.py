@@ -101,8 +101,8 @@ def decode(records: RecordDict) -> tuple[dict[str, Any], memoryview]:
     return body, memoryview(array.data)
 
 
-class FlowerParties:
-    """The clients behind a Flower grid, as `neulig_fl.records.transport.Parties`.
+class FlowerTransport:
+    """The clients behind a Flower grid, as `neulig_fl.records.transport.Transport`.
 
     Making one waits for the nodes and asks each for its client's name: Flower's node ids are
     random and say nothing about who is behind them.
@@ -139,7 +139,7 @@ class FlowerParties:
         return tuple(name for name in self._clients if name not in self._nodes)
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
-        """See `Parties.ask`. The wait starts anew with each answer that comes in.
+        """See `Transport.ask`. The wait starts anew with each answer that comes in.
 
         A node may run its clients one after the other, so a client is given up only when nothing
         at all has come for `timeout` seconds.

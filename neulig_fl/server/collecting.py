@@ -34,9 +34,9 @@ from neulig_fl.records import entry_check, kinds, release_plan
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.protections import Way
 from neulig_fl.records.release_plan import Planned
-from neulig_fl.records.signed_requests import SignedParties
-from neulig_fl.records.transport import Answer, Ask, Parties
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.records.signed_requests import SignedTransport
+from neulig_fl.records.transport import Answer, Ask, Transport
+from neulig_fl.server.released_records import ReleasedRecords
 
 LARGE = (*MODEL_KINDS, *MEASURED_KINDS)
 """Kinds that are asked for one client after the other, so that one copy of one is held."""
@@ -62,8 +62,8 @@ class Collector:
         book: the server's own ledger of what it received and what it was refused.
     """
 
-    parties: Parties
-    knowledge: Knowledge
+    parties: Transport
+    knowledge: ReleasedRecords
     progress: Progress
     trust: Mapping[str, str] = field(default_factory=dict)
     identity: Identity = field(default_factory=Identity.new, repr=False)
@@ -78,9 +78,9 @@ class Collector:
         self.book = Receipts(pins)
 
     @cached_property
-    def clients(self) -> SignedParties:
+    def clients(self) -> SignedTransport:
         """Those behind `parties`, asked with signed requests."""
-        return SignedParties(self.parties, self.identity, self.book.run)
+        return SignedTransport(self.parties, self.identity, self.book.run)
 
     @property
     def receipts(self) -> list[Entry]:
@@ -98,8 +98,8 @@ class Collector:
 
         Raises:
             ClientRefused: a client does not take part, and the scenario says stop.
-            BadReply: a greeting is forged or its key is not the pinned one, and the scenario says
-                stop.
+            BadReply: a client hello is forged or its key is not the pinned one, and the scenario
+                says stop.
         """
         if self._met:
             return
@@ -321,13 +321,13 @@ class Collector:
             )
 
     def queries_by_value(self, request: Request) -> bytes:
-        """The queries' pictures when they travel by value; training inputs always do."""
+        """The queries' images when they travel by value; training inputs always do."""
         if request.kind not in kinds.OUTPUT_KINDS or request.queries is None:
             return b""
         if request.queries != "train" and self._scenario.queries.travel == "reference":
             return b""
         questions = self.knowledge.questions_at(request.group, request.queries, request.fraction)
-        return np.concatenate([q.pictures for q in questions]).tobytes() if questions else b""
+        return np.concatenate([q.images for q in questions]).tobytes() if questions else b""
 
     def give_up(self, client: str, error: type[RunError], reason: str) -> None:
         """Go on without a client's record, or end the run, as the scenario says.

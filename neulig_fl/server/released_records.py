@@ -43,17 +43,17 @@ class Questions:
 
     Args:
         task: their task.
-        pictures: uint8 (queries, 3, size, size).
+        images: uint8 (queries, 3, size, size).
         labels: (queries,) int64, in the task's own classes.
     """
 
     task: str
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     labels: Tensor
 
 
 @dataclass
-class Knowledge:
+class ReleasedRecords:
     """The server's memory over the stages of one run."""
 
     setting: Setting
@@ -169,7 +169,7 @@ class Knowledge:
         return self.questions_at(group, queries, self.fraction(group, queries))
 
     def questions_at(self, group: str, queries: str, fraction: float) -> list[Questions]:
-        """Pictures and labels of a share of a query set, block by block.
+        """Images and labels of a share of a query set, block by block.
 
         The server's own, or those that their owners released for `train`.
         """
@@ -185,13 +185,13 @@ class Knowledge:
         found = []
         for block in mine:
             if block.owner is None:
-                pictures, labels = block.pixels(resize), block.labels()
+                images, labels = block.pixels(resize), block.labels()
             else:
                 record = self.inputs[group][block.owner]
                 # The owner gave its first queries in order; outputs may be asked on fewer of them.
-                pictures = np.asarray(record["images"], dtype=np.uint8)[: block.rows]
+                images = np.asarray(record["images"], dtype=np.uint8)[: block.rows]
                 labels = np.asarray(record["labels"], dtype=np.int64)[: block.rows]
-            found.append(Questions(block.task.name, pictures, torch.from_numpy(np.array(labels))))
+            found.append(Questions(block.task.name, images, torch.from_numpy(np.array(labels))))
         return found
 
     def at_start(self, questions: Sequence[Questions]) -> list[Tensor]:
@@ -199,7 +199,7 @@ class Knowledge:
         if any(id(question) not in self._at_start for question in questions):
             encoder = self.setting.family.encoder()
             for question in questions:
-                features = encode(encoder, question.pictures, self.setting.family)
+                features = encode(encoder, question.images, self.setting.family)
                 self._at_start[id(question)] = (question, features)
         return [self._at_start[id(question)][1] for question in questions]
 

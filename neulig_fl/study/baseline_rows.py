@@ -16,13 +16,13 @@ from neulig_fl.core.progress import Progress
 from neulig_fl.metrics import evaluation
 from neulig_fl.metrics.evaluation import TaskScore
 from neulig_fl.models import outputs
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import coopvec_rules
 from neulig_fl.study.coopvec_rules import Rule, Situation
 from neulig_fl.study.merged_predictions import Grouping
 from neulig_fl.study.mixture import Mixing, Sides
 from neulig_fl.study.mixture_inputs import NoSums, Sources, Sums
-from neulig_fl.study.trained_portland import Fitted
+from neulig_fl.study.trained_portland import TrainedPortland
 
 NEULIG = "neulig"
 NOT_MERGED = "no parameters are merged in this stage"
@@ -132,8 +132,8 @@ class StageRun:
     """
 
     stage: Stage
-    knowledge: Knowledge
-    fitted: Fitted | None
+    knowledge: ReleasedRecords
+    fitted: TrainedPortland | None
     progress: Progress
     sums: Sums = field(default_factory=NoSums)
     rows: dict[Key, Row] = field(default_factory=dict)
@@ -193,7 +193,7 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _missing_experts(knowledge: Knowledge, kept: tuple[str, ...]) -> str | None:
+def _missing_experts(knowledge: ReleasedRecords, kept: tuple[str, ...]) -> str | None:
     missing = [name for name in knowledge.clients if name not in kept]
     return f"without {', '.join(missing)}: weights renormalised" if missing else None
 

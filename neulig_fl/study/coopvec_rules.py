@@ -16,9 +16,9 @@ from torch import Tensor
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.core.randomness import torch_generator
 from neulig_fl.merging.coopvecs import one_hot
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import trained_portland as fitting
-from neulig_fl.study.trained_portland import Fitted
+from neulig_fl.study.trained_portland import TrainedPortland
 
 BATCH = 128
 """Queries that share the first one's merged model under `batch-first`."""
@@ -35,8 +35,8 @@ class Situation:
         experts: those that are mixed, in order.
     """
 
-    knowledge: Knowledge
-    fitted: Fitted | None
+    knowledge: ReleasedRecords
+    fitted: TrainedPortland | None
     group: str
     experts: tuple[str, ...]
 
@@ -50,7 +50,7 @@ class Situation:
         """Evaluation queries of each task."""
         return [len(q.labels) for q in self.knowledge.questions(self.group, "evaluation")]
 
-    def trained(self) -> Fitted:
+    def trained(self) -> TrainedPortland:
         """The trained Portland.
 
         Raises:
@@ -237,8 +237,8 @@ def not_in_sums(name: str, kind: str) -> str | None:
 
     Example:
         >>> not_in_sums("sample", "features")
-        'secure-sum gives one sum of features for each weight vector; sample needs one for every \
-query'
+        'secure-aggregation gives one sum of features for each weight vector; sample needs one for \
+every query'
     """
     if name in ONE_VECTOR:
         return None
@@ -248,4 +248,5 @@ query'
         gives, needs = "one merged model", "a model"
     else:
         gives, needs = f"one sum of {kind}", "one"
-    return f"secure-sum gives {gives} for each weight vector; {name} needs {needs} for every query"
+    given = f"secure-aggregation gives {gives} for each weight vector"
+    return f"{given}; {name} needs {needs} for every query"

@@ -21,14 +21,14 @@ from neulig_fl.records import release_plan
 from neulig_fl.records.kinds import MEASURED, OUTPUT_KINDS, Request
 from neulig_fl.records.release_plan import Planned, Setting
 from neulig_fl.records.secagg.plan import PlannedSum, SumPlan
-from neulig_fl.server.released_records import Knowledge, Questions
+from neulig_fl.server.released_records import Questions, ReleasedRecords
 from neulig_fl.study.baseline_rows import Key, StageRun, methods
 from neulig_fl.study.coopvec_rules import Rule, Situation, Weighting
 from neulig_fl.study.method_rows import compared
 from neulig_fl.study.permitted import UNLESS_REFUSED, Permitted, of_method
 from neulig_fl.study.steps import vote
 from neulig_fl.study.steps.train_portland import consenting
-from neulig_fl.study.trained_portland import Fitted
+from neulig_fl.study.trained_portland import TrainedPortland
 
 NO_INPUTS = "no client released its training inputs"
 """Then nobody is asked for outputs on them, and nobody refuses."""
@@ -37,7 +37,7 @@ ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
 
 
 @dataclass
-class BlankKnowledge(Knowledge):
+class BlankRecords(ReleasedRecords):
     """Who would have released what, without any value."""
 
     models: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -71,8 +71,8 @@ class BlankKnowledge(Knowledge):
         found = []
         for block in self.blocks(group, queries, fraction):
             rows = min(block.rows, 1)
-            pictures = np.zeros((rows, 3, 1, 1), np.uint8)
-            found.append(Questions(block.task.name, pictures, torch.zeros(rows, dtype=torch.long)))
+            images = np.zeros((rows, 3, 1, 1), np.uint8)
+            found.append(Questions(block.task.name, images, torch.zeros(rows, dtype=torch.long)))
         return found
 
     def stacked(self, group: str, queries: str, experts: Sequence[str]) -> list[Tensor]:
@@ -109,8 +109,8 @@ def rehearse(setting: Setting) -> Iterator[StageOutlook]:
     Args:
         setting: the scenario, with its tasks and model opened; their data are not read.
     """
-    knowledge, sums = BlankKnowledge(setting), SumPlan(setting)
-    fitted: Fitted | None = None
+    knowledge, sums = BlankRecords(setting), SumPlan(setting)
+    fitted: TrainedPortland | None = None
     for stage in setting.scenario.stages:
         outlook = StageOutlook(stage, _known(knowledge, stage.group))
         _collect(knowledge, outlook)
@@ -123,7 +123,7 @@ def rehearse(setting: Setting) -> Iterator[StageOutlook]:
             return
 
 
-def _known(knowledge: BlankKnowledge, group: str) -> dict[str, tuple[str, ...]]:
+def _known(knowledge: BlankRecords, group: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, Sequence[str]] = {"offset-sum": list(knowledge.sums.get(group, {}))}
     found["inputs of train"] = list(knowledge.inputs.get(group, {}))
     for (of_group, kind, queries), given in knowledge.outputs.items():
@@ -139,7 +139,7 @@ def _known(knowledge: BlankKnowledge, group: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _collect(knowledge: BlankKnowledge, outlook: StageOutlook) -> None:
+def _collect(knowledge: BlankRecords, outlook: StageOutlook) -> None:
     """Ask for everything that the stage shares, as `collecting.Collector` does."""
     setting, stage = knowledge.setting, outlook.stage
     planned = list(release_plan.stage_plan(setting, stage))
@@ -157,7 +157,7 @@ def _collect(knowledge: BlankKnowledge, outlook: StageOutlook) -> None:
                     outlook.stops = f"{item.client} refuses {request.kind}, and on_refusal is stop"
 
 
-def _with_true_rows(knowledge: BlankKnowledge, item: Planned) -> Planned:
+def _with_true_rows(knowledge: BlankRecords, item: Planned) -> Planned:
     """Outputs on `train` queries answer the inputs that were released, not all that there are."""
     request = item.request
     if request.queries != "train" or request.kind not in OUTPUT_KINDS:
@@ -194,7 +194,7 @@ def _train(run: StageRun) -> str | None:
     size = len(names)
     portland = Portland(torch.zeros(size, size), torch.zeros(size), names)
     fit = Fit(portland, [], 0.0, 0)
-    run.fitted = Fitted(fit, run.stage.name, group, options.queries, names[0], "")
+    run.fitted = TrainedPortland(fit, run.stage.name, group, options.queries, names[0], "")
     return None
 
 
@@ -315,17 +315,17 @@ def _permitted(
     return Permitted(*name, True, merging, reason)
 
 
-def _candidates(fitted: Fitted | None) -> list[Fitted | None]:
+def _candidates(fitted: TrainedPortland | None) -> list[TrainedPortland | None]:
     if fitted is None:
         return [None]
     return [
-        Fitted(fitted.fit, fitted.stage, fitted.group, fitted.queries, best, fitted.choice)
+        TrainedPortland(fitted.fit, fitted.stage, fitted.group, fitted.queries, best, fitted.choice)
         for best in fitted.portland.experts
     ]
 
 
 def _tried(
-    run: StageRun, kept: tuple[str, ...], rule: Rule, fitted: Fitted | None
+    run: StageRun, kept: tuple[str, ...], rule: Rule, fitted: TrainedPortland | None
 ) -> tuple[bool, str | None]:
     situation = Situation(run.knowledge, fitted, run.stage.group, kept)
     try:

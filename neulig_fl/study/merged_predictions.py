@@ -23,7 +23,7 @@ from neulig_fl.merging.inference.batch_norm import CALIBRATION_QUERIES
 from neulig_fl.merging.inference.tolerance import grouped
 from neulig_fl.models.families import device
 from neulig_fl.models.outputs import classify, encode
-from neulig_fl.server.released_records import Knowledge, Questions
+from neulig_fl.server.released_records import Questions, ReleasedRecords
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Merged:
 
 
 def run_merged(
-    knowledge: Knowledge,
+    knowledge: ReleasedRecords,
     group: str,
     kept: tuple[str, ...],
     coopvecs: Sequence[Tensor | None],
@@ -84,7 +84,7 @@ def run_merged(
         title: what is merged, and for whom; names the progress bar and the checked queries.
 
     Raises:
-        NotCovered: `method: superposition` cannot run this model; the message says what can.
+        NotCovered: `method: batched` cannot run this model; the message says what can.
     """
     asked = zip(knowledge.questions(group, "evaluation"), coopvecs, strict=True)
     known = [(question, beta) for question, beta in asked if beta is not None]
@@ -107,7 +107,7 @@ def run_merged(
 
 
 def run_models(
-    knowledge: Knowledge,
+    knowledge: ReleasedRecords,
     questions: Sequence[Questions],
     models: Sequence[Mapping[str, NDArray[np.float32]]],
     model_of: Sequence[int | None],
@@ -148,7 +148,7 @@ def run_models(
 
 
 def run_network(
-    knowledge: Knowledge,
+    knowledge: ReleasedRecords,
     questions: Sequence[Questions],
     network: nn.Module,
     progress: Progress,
@@ -166,7 +166,7 @@ def run_network(
     bar = progress.task(title, sum(len(q.labels) for q in questions))
     found: list[Tensor | None] = []
     for question in questions:
-        features = encode(network, question.pictures, knowledge.setting.family)
+        features = encode(network, question.images, knowledge.setting.family)
         head = knowledge.head(question.task)
         found.append(classify(features, head).argmax(dim=1))
         bar.advance(len(question.labels))
@@ -183,14 +183,14 @@ class _Job:
         re_estimate: recompute BatchNorm's statistics whatever the scenario says.
     """
 
-    knowledge: Knowledge
+    knowledge: ReleasedRecords
     questions: list[Questions]
     re_estimate: bool = False
 
     @cached_property
-    def pictures(self) -> NDArray[np.uint8]:
+    def images(self) -> NDArray[np.uint8]:
         """Of all queries, uint8 (queries, 3, size, size)."""
-        return np.concatenate([question.pictures for question in self.questions])
+        return np.concatenate([question.images for question in self.questions])
 
     @cached_property
     def encoder(self) -> nn.Module:
@@ -204,11 +204,11 @@ class _Job:
         if setting.scenario.batch_norm == "average" and not self.re_estimate:
             return None
         each = max(1, CALIBRATION_QUERIES // len(setting.tasks))
-        pictures = [
+        images = [
             task.pixels(task.indices("pool", each), setting.family.resize)
             for task in setting.tasks.values()
         ]
-        return setting.family.normalise(np.concatenate(pictures))
+        return setting.family.normalise(np.concatenate(images))
 
     def outputs(
         self,
@@ -234,7 +234,7 @@ class _Job:
             self.encoder,
             stack,
             coopvecs,
-            lambda some: setting.family.normalise(self.pictures[rows[some].numpy()]),
+            lambda some: setting.family.normalise(self.images[rows[some].numpy()]),
             self.calibration,
             on_rows,
             merging=Merging(options.method, buffer_mib=options.buffer_mib),

@@ -16,7 +16,7 @@ from neulig_fl.core.errors import NotAvailable
 from neulig_fl.merging.inference.layout import laid_out
 from neulig_fl.merging.methods import Needs, Queries
 from neulig_fl.records.kinds import MEASURED
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study.mixture import model_parts
 from neulig_fl.study.mixture_inputs import Sources, Sums
 
@@ -37,7 +37,7 @@ class RunSource:
         bytes: of the sums.
     """
 
-    knowledge: Knowledge
+    knowledge: ReleasedRecords
     group: str
     experts: tuple[str, ...]
     means: Mapping[str, Means] = field(default_factory=dict, repr=False)
@@ -94,7 +94,7 @@ class RunSource:
         return [
             Queries(
                 question.task,
-                family.normalise(question.pictures),
+                family.normalise(question.images),
                 partial(self.knowledge.scored, question.task),
             )
             for question in self.knowledge.questions_at(self.group, "pool", 1.0)

@@ -16,7 +16,7 @@ from neulig_fl.core.errors import NotAvailable
 from neulig_fl.privacy.secagg import Terms
 from neulig_fl.records.secagg.requests import Part
 from neulig_fl.records.secagg.requests import threshold as threshold_of
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import coopvec_rules
 
 
@@ -73,7 +73,7 @@ class Sources:
     """
 
     stage: Stage
-    knowledge: Knowledge
+    knowledge: ReleasedRecords
 
     @property
     def outputs_in_sums(self) -> bool:
@@ -145,12 +145,12 @@ def sum_notes(scenario: Scenario) -> list[str]:
 
 def _how_well(scenario: Scenario) -> str:
     names = tuple(sorted(client.name for client in scenario.clients))
-    count, options = len(names), scenario.secure_sum
+    count, options = len(names), scenario.secure_aggregation
     threshold = threshold_of(options, count)
     terms = Terms(b"", names, threshold, 1, options.clip)
     return (
         f"A secure sum of all {count} clients needs {threshold} of them to its end, or there is "
         f"none; {conditions.with_server(terms.colluders)}. An entry of a "
         f"mixture is off by at most {terms.quantisation:.1e}, because sums are made on a grid "
-        f"(secure_sum.clip: {options.clip:g})."
+        f"(secure_aggregation.clip: {options.clip:g})."
     )

@@ -14,7 +14,6 @@ from neulig_fl.config.schema import PortlandOptions, Scenario
 from neulig_fl.config.stages import Share, Stage
 from neulig_fl.config.values import (
     KINDS,
-    LEAST_SUMMED,
     MIXED_KINDS,
     MODEL_KINDS,
     OUTPUT_KINDS,
@@ -24,6 +23,7 @@ from neulig_fl.config.values import (
 )
 from neulig_fl.core import variants
 from neulig_fl.merging.method_needs import Needs
+from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS
 
 _Record = tuple[str, str, str | None]  # group, kind, query set
 
@@ -111,7 +111,7 @@ def _training_needs(known: _Known) -> Iterator[tuple[str, str]]:
             f", or set portland.objective_on to ensemble (got {shown(options.objective_on)})"
         )
         if known.only_sums("parameters"):
-            otherwise = f" with another protection than secure-sum{otherwise}"
+            otherwise = f" with another protection than secure-aggregation{otherwise}"
         yield "{kind: parameters}", otherwise
 
 
@@ -123,8 +123,8 @@ def _single_outputs(known: _Known, queries: str) -> Iterator[tuple[str, str]]:
     otherwise = _why_not_mixed(known, queries)
     if known.only_sums(kind, queries):
         otherwise = (
-            " with another protection than secure-sum: Portland reads every client's own outputs, "
-            "and a sum does not tell them"
+            " with another protection than secure-aggregation: Portland reads every client's own "
+            "outputs, and a sum does not tell them"
         )
     yield f"{{kind: {kind}, queries: [{queries}]}}", otherwise
 
@@ -191,7 +191,7 @@ def _why(needs: Needs) -> str:
     """What to do where the stages share the right kinds in the wrong way."""
     kinds = " and ".join((*needs.each, *needs.sums))
     if needs.each:
-        return f"share {kinds} with another protection than secure-sum, and run merge then"
+        return f"share {kinds} with another protection than secure-aggregation, and run merge then"
     return f"share {kinds} in one stage that runs merge, or before it"
 
 
@@ -227,15 +227,15 @@ def wrong_sums(scenario: Scenario) -> Iterator[Problem]:
         for j, share in enumerate(stage.share):
             for key, wrong in _wrong_sum(share, len(scenario.clients)):
                 yield Problem(("stages", i, "share", j, key), wrong)
-    clients, threshold = len(scenario.clients), scenario.secure_sum.threshold
-    least = max(LEAST_SUMMED, clients // 2 + 1)
-    if threshold is not None and clients >= LEAST_SUMMED and not least <= threshold <= clients:
+    clients, threshold = len(scenario.clients), scenario.secure_aggregation.threshold
+    least = max(LEAST_CLIENTS, clients // 2 + 1)
+    if threshold is not None and clients >= LEAST_CLIENTS and not least <= threshold <= clients:
         what = (
-            f"must be {LEAST_SUMMED} or more, more than half of the clients, and no more than all "
+            f"must be {LEAST_CLIENTS} or more, more than half of the clients, and no more than all "
             f"(got {threshold} with "
         )
         allowed = f"{clients} clients); allowed: {least} to {clients}, or null for two thirds"
-        yield Problem(("secure_sum", "threshold"), f"{what}{allowed}")
+        yield Problem(("secure_aggregation", "threshold"), f"{what}{allowed}")
 
 
 def _wrong_sum(share: Share, clients: int) -> Iterator[tuple[str, str]]:
@@ -245,7 +245,7 @@ def _wrong_sum(share: Share, clients: int) -> Iterator[tuple[str, str]]:
     if share.kind not in SUMMED_KINDS:
         what = f"cannot be summed (got {shown(share.kind)} with protection {guard})"
         yield "kind", f"{what}; allowed: {', '.join(SUMMED_KINDS)}"
-    if clients < LEAST_SUMMED:
-        what = f"a sum of fewer than {LEAST_SUMMED} clients hides none from the others"
+    if clients < LEAST_CLIENTS:
+        what = f"a sum of fewer than {LEAST_CLIENTS} clients hides none from the others"
         instead = "add clients, or take another protection"
         yield "protection", f"{what} (got {guard} with {clients} clients); {instead}"

@@ -1,6 +1,6 @@
 """The server's part of a run: prepare the experts, go through the stages, write what came out.
 
-It knows the clients through `Parties` only; what they keep on their side it never reads.
+It knows the clients through `Transport` only; what they keep on their side it never reads.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from neulig_fl.ledger import chain, manifest, privacy_cost
 from neulig_fl.ledger.manifest import Manifest
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.records.release_plan import open_setting, stage_plan
-from neulig_fl.records.transport import Parties
+from neulig_fl.records.transport import Transport
 from neulig_fl.server.collecting import Collector
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.server.secagg.rounds import SumRounds
 from neulig_fl.study.baseline_rows import StageRun, comparisons, peak_rss_bytes
 from neulig_fl.study.mixture_inputs import sum_notes
-from neulig_fl.study.trained_portland import Fitted
+from neulig_fl.study.trained_portland import TrainedPortland
 
 
 @dataclass
@@ -47,14 +47,14 @@ class Study:
 
     collector: Collector
     progress: Progress
-    fitted: Fitted | None = None
+    fitted: TrainedPortland | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     maps: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     prepared: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     @property
-    def knowledge(self) -> Knowledge:
+    def knowledge(self) -> ReleasedRecords:
         """What was released so far."""
         return self.collector.knowledge
 
@@ -138,7 +138,7 @@ class Study:
 def serve(
     scenario: Scenario,
     seed: int,
-    parties: Parties,
+    parties: Transport,
     out: Path,
     progress: Progress,
     trust: Mapping[str, str] | None = None,
@@ -160,7 +160,7 @@ def serve(
         RunError: a client's answer ends the run.
         InputError: the model or a task cannot be opened.
     """
-    knowledge = Knowledge(open_setting(scenario, seed))
+    knowledge = ReleasedRecords(open_setting(scenario, seed))
     collector = Collector(parties, knowledge, progress, trust or {}, identity or Identity.new())
     study = Study(collector, progress)
     for stage in scenario.stages:
@@ -208,7 +208,7 @@ def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
         write_atomically(out / manifest.OUTCOME, ended, PRIVATE)
 
 
-def _write_portland(fitted: Fitted, path: Path) -> None:
+def _write_portland(fitted: TrainedPortland, path: Path) -> None:
     network = fitted.portland
     tensors = {"weight": network.weight, "bias": network.bias}
     experts = {"experts": ",".join(network.experts)}
@@ -230,7 +230,7 @@ def _ended(error: BaseException) -> dict[str, Any]:
     return {"type": type(error).__name__, "message": ""}
 
 
-def notes(scenario: Scenario, fitted: Fitted | None) -> list[str]:
+def notes(scenario: Scenario, fitted: TrainedPortland | None) -> list[str]:
     """Departures from the paper, choices, and conditions that this run's figures rest on."""
     found = [] if fitted is None else _portland_notes(scenario)
     found += _origin_notes(scenario)

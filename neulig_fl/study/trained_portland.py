@@ -10,11 +10,11 @@ from torch import Tensor
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.merging.coopvecs import coopvec_map, mean_coopvec, restricted
 from neulig_fl.merging.portland import Fit, Portland
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedPortland:
     """A trained Portland and what was chosen with it.
 
     Args:
@@ -45,7 +45,11 @@ def positions(all_experts: tuple[str, ...], kept: tuple[str, ...]) -> list[int]:
 
 
 def coopvecs(
-    knowledge: Knowledge, fitted: Fitted, group: str, queries: str, kept: tuple[str, ...]
+    knowledge: ReleasedRecords,
+    fitted: TrainedPortland,
+    group: str,
+    queries: str,
+    kept: tuple[str, ...],
 ) -> list[Tensor]:
     """CoopVecs of a query set, block by block, restricted to the experts that consent.
 
@@ -81,7 +85,9 @@ def coopvecs(
     return found
 
 
-def by_task(knowledge: Knowledge, group: str, queries: str, parts: list[Tensor]) -> list[Tensor]:
+def by_task(
+    knowledge: ReleasedRecords, group: str, queries: str, parts: list[Tensor]
+) -> list[Tensor]:
     """CoopVecs of blocks, joined by task, in the scenario's order of tasks."""
     tasks = [q.task for q in knowledge.questions(group, queries)]
     none = torch.zeros(0, 1)
@@ -92,7 +98,7 @@ def by_task(knowledge: Knowledge, group: str, queries: str, parts: list[Tensor])
 
 
 def public_coopvecs(
-    knowledge: Knowledge, fitted: Fitted, group: str, kept: tuple[str, ...]
+    knowledge: ReleasedRecords, fitted: TrainedPortland, group: str, kept: tuple[str, ...]
 ) -> list[Tensor]:
     """Each task's CoopVecs on the queries that maps are made from, for the group at hand.
 
@@ -114,14 +120,14 @@ def public_coopvecs(
 
 
 def task_coopvecs(
-    knowledge: Knowledge, fitted: Fitted, group: str, kept: tuple[str, ...]
+    knowledge: ReleasedRecords, fitted: TrainedPortland, group: str, kept: tuple[str, ...]
 ) -> Tensor:
     """The CoopVec Map, (tasks, experts)."""
     return coopvec_map(public_coopvecs(knowledge, fitted, group, kept)).values
 
 
 def global_coopvec(
-    knowledge: Knowledge, fitted: Fitted, group: str, kept: tuple[str, ...]
+    knowledge: ReleasedRecords, fitted: TrainedPortland, group: str, kept: tuple[str, ...]
 ) -> Tensor:
     """One mean CoopVec, (experts,)."""
     return mean_coopvec(public_coopvecs(knowledge, fitted, group, kept))

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from safetensors.torch import save_file
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Limits, Policy, Scenario
 from neulig_fl.core.errors import BadReply, ClientRefused, InputError
@@ -36,13 +36,13 @@ ASKED = {
 _RUNS = itertools.count()
 
 
-def _party(scenario: Scenario, root: Path, setting: Setting | None = None) -> Party:
-    party = Party(scenario, scenario.seed, "ada", root)
+def _party(scenario: Scenario, root: Path, setting: Setting | None = None) -> ClientHandler:
+    party = ClientHandler(scenario, scenario.seed, "ada", root)
     party.__dict__["setting"] = setting or open_setting(scenario, scenario.seed)
     return party
 
 
-def _answers(party: Party, *bodies: dict[str, Any]) -> list[bytes]:
+def _answers(party: ClientHandler, *bodies: dict[str, Any]) -> list[bytes]:
     """The payloads that requests get, each in another run."""
     return [
         bytes(tiny.say(party, "release", {**body, "run": f"{next(_RUNS):032x}"}, b"")[1])
@@ -90,7 +90,7 @@ def test_a_request_is_one_form_or_none(fraction: Any, data: Path, tmp_path: Path
 def test_a_sums_request_has_the_same_one_form() -> None:
     """Attack: one sum spelled in two ways is two rounds with terms of their own."""
     weights = {"ada": 1, "bob": 1.0, "cyd": 1}
-    request = Request("one", "A", "parameters", protection="secure-sum")
+    request = Request("one", "A", "parameters", protection="secure-aggregation")
     body = SumRequest(request, "ab" * 16, (Part(None, weights),)).to_body()
     said = {k: v for k, v in body["request"].items() if k not in ("queries", "fraction")}
     for spelled in (said, {**said, "fraction": 1}, {**said, "queries": None, "fraction": 1.0}):
@@ -183,8 +183,8 @@ def test_a_kept_answer_is_not_given_for_other_classes(
     assert _events(tmp_path / "ada") == ["release", "release"]
 
 
-def test_kept_answers_to_other_pictures_are_not_this_runs(data: Path, tmp_path: Path) -> None:
-    """Attack: collect answers to ever other pictures, one set a run, then ask for all in one run."""
+def test_kept_answers_to_other_images_are_not_this_runs(data: Path, tmp_path: Path) -> None:
+    """Attack: collect answers to ever other images, one set a run, then ask for all in one run."""
     scenario = tiny.scenario(
         tmp_path,
         data,
@@ -194,10 +194,10 @@ def test_kept_answers_to_other_pictures_are_not_this_runs(data: Path, tmp_path: 
     party = _party(scenario, tmp_path / "ada")
     sets = [bytes([number]) * (12 * 3 * 32 * 32) for number in (0, 90)]
     asked = {k: v for k, v in ASKED.items() if k != "protection"} | {"kind": "labels"}
-    for run, pictures in enumerate(sets):
-        assert tiny.say(party, "release", {**asked, "run": f"{run:032x}"}, pictures)[1]
+    for run, images in enumerate(sets):
+        assert tiny.say(party, "release", {**asked, "run": f"{run:032x}"}, images)[1]
     assert tiny.say(party, "release", {**asked, "run": "f" * 32}, sets[0])[1]
-    with pytest.raises(ClientRefused, match="other pictures than before came as queries pool"):
+    with pytest.raises(ClientRefused, match="other images than before came as queries pool"):
         tiny.say(party, "release", {**asked, "run": "f" * 32}, sets[1])
     assert _events(party.root) == ["release", "release", "repeat", "refusal"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.core import cache_folder, files
 from neulig_fl.core.run_folders import run_folder
@@ -82,7 +82,7 @@ def test_a_client_sweeps_its_store_when_a_run_begins(
 ) -> None:
     """Without it records and keys that nobody counts pile up in a store."""
     scenario = tiny.scenario(tmp_path, data)
-    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
+    party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada")
     party.answer("hello", tiny.opening(party, "ab" * 16), b"")
     left = _left(tmp_path / "ada" / where)
     party.answer("hello", tiny.opening(party, "cd" * 16), b"")

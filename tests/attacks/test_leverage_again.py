@@ -173,8 +173,8 @@ SUMS: dict[str, Any] = {
         {
             "name": "sums",
             "share": [
-                {"kind": "features", "queries": ["evaluation"], "protection": "secure-sum"},
-                {"kind": "parameters", "protection": "secure-sum"},
+                {"kind": "features", "queries": ["evaluation"], "protection": "secure-aggregation"},
+                {"kind": "parameters", "protection": "secure-aggregation"},
             ],
             "run": ["merge"],
         }

@@ -13,7 +13,7 @@ import forged
 import pytest
 import tiny
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.core.errors import ClientRefused, RunError
 from neulig_fl.ledger import chain, closing, key_store, manifest, receipts
@@ -54,8 +54,8 @@ SUMS: dict[str, Any] = {
         {
             "name": "sums",
             "share": [
-                {"kind": "features", "queries": ["evaluation"], "protection": "secure-sum"},
-                {"kind": "parameters", "protection": "secure-sum"},
+                {"kind": "features", "queries": ["evaluation"], "protection": "secure-aggregation"},
+                {"kind": "parameters", "protection": "secure-aggregation"},
             ],
             "run": ["merge"],
         }
@@ -437,7 +437,7 @@ def asked(data: Path, tmp_path: Path) -> Callable[..., Any]:
         pin: str | None = None,
         **more: Any,
     ) -> Any:
-        party = Party(scenario, scenario.seed, "ada", tmp_path / "ada", server_pin=pin)
+        party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada", server_pin=pin)
         server = hello or Identity.new()
         if hello is not None:
             party.answer("hello", tiny.opening(party, run, hello), b"")

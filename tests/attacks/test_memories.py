@@ -142,7 +142,7 @@ def test_an_outcome_that_is_kept_from_a_client_may_be_of_few(data: Path, tmp_pat
     hand: Hand | None = None
     for group in ("bob cyd dan eve", "fay gus hal ivo"):
         names = ["ada", "xan", "yan", *group.split()]
-        scenario = _scenario(tmp_path / group, data, names, secure_sum={"threshold": 4})
+        scenario = _scenario(tmp_path / group, data, names, secure_aggregation={"threshold": 4})
         (tmp_path / "address-book.json").unlink(missing_ok=True)
         weights = {**dict.fromkeys(group.split(), 0.51), "xan": 30.0, "yan": 30.0}
         run = RUN if hand is None else OTHER

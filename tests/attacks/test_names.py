@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.core.errors import ClientRefused
 from neulig_fl.ledger import chain, key_store, manifest
@@ -57,7 +57,7 @@ def test_a_run_verifies_after_another_scenario_renamed_its_client(
     stores, server = tmp_path / "stores", key_store.identity(tmp_path / "stores" / "server")
     assert _failures(ran, stores) == []
     scenario = tiny.scenario(tmp_path / "later", data, **_said("zoe"))
-    party = Party(scenario, scenario.seed, "zoe", stores / "ada")
+    party = ClientHandler(scenario, scenario.seed, "zoe", stores / "ada")
     tiny.say(party, "release", asdict(Request("one", "A", "offset-sum")), server=server)
     with pytest.raises(ClientRefused, match="does not share parameters"):
         tiny.say(party, "release", asdict(Request("one", "A", "parameters")), server=server)

@@ -60,7 +60,7 @@ def test_noise_that_cannot_be_calculated_is_refused_where_it_stands(
 @pytest.mark.parametrize(
     ("where", "rules"),
     [
-        ("secure_sum.clip", {"secure_sum": {"clip": 1e300}}),
+        ("secure_aggregation.clip", {"secure_aggregation": {"clip": 1e300}}),
         ("clients.0.policy.limits.max_epsilon", {"max_epsilon": 1e300}),
         ("clients.0.policy.limits.max_delta", {"max_delta": 1e-300}),
     ],
@@ -70,7 +70,7 @@ def test_limits_that_cannot_be_judged_are_refused(
 ) -> None:
     """The attacker would have a budget that is judged at numbers without a meaning."""
     clients = [{"name": "ada", "task": "first", "policy": {"limits": rules}}, SAID["clients"][1]]
-    changes = rules if "secure_sum" in rules else {"clients": clients}
+    changes = rules if "secure_aggregation" in rules else {"clients": clients}
     with pytest.raises(ScenarioError, match=rf"\.yaml:\d+:\d+: {where}: out of range"):
         tiny.scenario(tmp_path, data, **changes)
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import tiny
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.core.errors import ClientRefused
 from neulig_fl.merging import gram
 from neulig_fl.records import kinds
 
 
-def _party(folder: Path, data: Path, kind: str, examples: int) -> Party:
+def _party(folder: Path, data: Path, kind: str, examples: int) -> ClientHandler:
     stages = [{"name": "all", "share": [{"kind": kind, "examples": examples}]}]
     scenario = tiny.scenario(folder, data, stages=stages)
-    return Party(scenario, scenario.seed, "ada", folder / "ada")
+    return ClientHandler(scenario, scenario.seed, "ada", folder / "ada")
 
 
 @pytest.mark.parametrize("kind", ["gram", "fisher"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Scenario
 from neulig_fl.core.errors import InputError
@@ -167,7 +167,7 @@ def test_a_client_with_an_open_store_answers_nothing(
     scenario: Scenario = tiny.scenario(tmp_path, data)
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada").chmod(0o777)
-    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
+    party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada")
     with pytest.raises(InputError, match="others can write to it") as caught:
         party.answer(action, {"run": "ab" * 16, "group": "A"}, b"")
     assert str(tmp_path) not in str(caught.value.public_reason)

@@ -29,7 +29,7 @@ from neulig_fl.records.secagg.requests import Part
 
 THREE = {name: 1 / 3 for name in CLIENTS if name != "dan"}
 SIX = ("ada", "bob", "cyd", "dan", "eve", "fay")
-ANSWERS = Request("sums", "A", "features", "evaluation", protection="secure-sum")
+ANSWERS = Request("sums", "A", "features", "evaluation", protection="secure-aggregation")
 
 
 @pytest.fixture

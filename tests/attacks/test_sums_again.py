@@ -17,7 +17,7 @@ import torch
 from tiny_sums import CLIENTS, MEAN, SHARE, Hand
 
 from neulig_fl.client import address_book
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.core.errors import ClientRefused
 from neulig_fl.ledger import key_store
@@ -47,7 +47,7 @@ def test_all_clients_of_a_sum_answer_to_the_same_images(data: Path, tmp_path: Pa
     """Attack: the mean twice, once with other images for ada: four times the difference is hers."""
     queries = {"pool": 6, "evaluation": 6, "train": 5, "travel": "value"}
     scenario = tiny_sums.scenario(tmp_path, data, queries=queries)
-    request = Request("sums", "A", "features", "pool", protection="secure-sum")
+    request = Request("sums", "A", "features", "pool", protection="secure-aggregation")
     parts = [Part("first", MEAN), Part("second", MEAN)]
     hand = ByValue(scenario, tmp_path, parts, request)
     size = hand.setting.family.image_size
@@ -64,7 +64,7 @@ def test_other_images_for_one_are_other_terms(data: Path, tmp_path: Path) -> Non
     """Attack: tell ada another hash than the others, so that each finds its own images right."""
     queries = {"pool": 6, "evaluation": 6, "train": 5, "travel": "value"}
     scenario = tiny_sums.scenario(tmp_path, data, queries=queries)
-    request = Request("sums", "A", "features", "pool", protection="secure-sum")
+    request = Request("sums", "A", "features", "pool", protection="secure-aggregation")
     hand = Hand(scenario, tmp_path, [Part("first", MEAN), Part("second", MEAN)], request)
     hand.asked = replace(hand.asked, images="ab" * 32)
     lie = {**hand.asked.to_body(), "images": "cd" * 32}
@@ -167,7 +167,7 @@ def test_whose_model_left_may_sum_it(data: Path, tmp_path: Path) -> None:
 def test_a_model_is_told_against_one_start(data: Path, tmp_path: Path) -> None:
     """Attack: 25 seeds, each with a theta_0 of its own: a fifth of the difference each is all of it."""
     first = tiny.scenario(tmp_path / "look", data)
-    state = Party(first, 3, "ada", tmp_path / "look").setting.family.encoder().state_dict()
+    state = ClientHandler(first, 3, "ada", tmp_path / "look").setting.family.encoder().state_dict()
     torch.save({k: v + 0.02 if v.is_floating_point() else v for k, v in state.items()}, tmp_path / "own.pt")  # fmt: skip
     clients = tiny.said(data)["clients"]
     clients[0] |= {"checkpoint": {"A": str(tmp_path / "own.pt")}}
@@ -181,7 +181,7 @@ def test_a_model_is_told_against_one_start(data: Path, tmp_path: Path) -> None:
             tmp_path / str(seed), data, clients=clients, seed=seed,
             stages=[{"name": "one", "share": shares}],
         )  # fmt: skip
-        party = Party(scenario, seed, "ada", tmp_path / "ada")
+        party = ClientHandler(scenario, seed, "ada", tmp_path / "ada")
         for body in asked:
             if seed == 3:
                 assert len(tiny.say(party, "release", body)[1])

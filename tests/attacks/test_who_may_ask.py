@@ -17,7 +17,7 @@ import tiny_sums
 from tiny_sums import CLIENTS, MEAN, Hand
 
 from neulig_fl.client import address_book
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.server_identity import Servers
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Scenario
@@ -44,11 +44,13 @@ def scenario(data: Path, tmp_path: Path) -> Scenario:
     return tiny.scenario(tmp_path, data, stages=STAGES)
 
 
-def _party(scenario: Scenario, folder: Path, name: str = "ada", **more: Any) -> Party:
-    return Party(scenario, scenario.seed, name, folder / "stores" / name, **more)
+def _party(scenario: Scenario, folder: Path, name: str = "ada", **more: Any) -> ClientHandler:
+    return ClientHandler(scenario, scenario.seed, name, folder / "stores" / name, **more)
 
 
-def _begun(party: Party, server: Identity = tiny.SERVER_KEYS, run: str = RUN) -> Party:
+def _begun(
+    party: ClientHandler, server: Identity = tiny.SERVER_KEYS, run: str = RUN
+) -> ClientHandler:
     party.answer("hello", tiny.opening(party, run, server), b"")
     return party
 
@@ -67,7 +69,7 @@ def _ask(
     return signed(server, run, number, Ask(client, action, body, payload)).body
 
 
-def _events(party: Party) -> list[str]:
+def _events(party: ClientHandler) -> list[str]:
     return [entry["event"] for entry in ClientStore(party.root).entries()]
 
 

@@ -20,7 +20,7 @@ from neulig_fl.core import variants
 from neulig_fl.data.synthetic.curriculum import LESSONS
 
 ROOT = Path(__file__).resolve().parents[2]
-BATCH = sum(lesson.pictures for lesson in LESSONS)
+BATCH = sum(lesson.images for lesson in LESSONS)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from neulig_fl.records.release_plan import Setting, open_setting
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "privacy-costs.md"
 PROTECTIONS = variants.names("neulig_fl.records.protections")
-ROUNDS = {"secure-sum": 5}
+ROUNDS = {"secure-aggregation": 5}
 """Exchanges of a client; of every other protection one."""
 
 Table = dict[str, list[str]]
@@ -95,7 +95,12 @@ def require_counts(found: Table, rounds: int, plain: int, summed: int) -> None:
         summed: bytes of the same within a sum.
     """
     assert list(found) == [name(p) for p in sorted(PROTECTIONS, key=lambda p: (p != "none", p))]
-    longer = {"plain": 0, "gaussian": 0, "sealed": sealing.OVERHEAD, "secure-sum": summed - plain}
+    longer = {
+        "plain": 0,
+        "gaussian": 0,
+        "sealed": sealing.OVERHEAD,
+        "secure-aggregation": summed - plain,
+    }
     for row, cells in found.items():
         took, messages, payload, everything, ratio, *_ = map(number, cells)
         assert took == ROUNDS.get(row, rounds), row
@@ -127,7 +132,7 @@ def test_a_small_measurement(
     assert "old figures" not in text
     told = capsys.readouterr()
     assert told.out in text
-    assert "parameters, secure-sum: round 1 of 1" in told.err
+    assert "parameters, secure-aggregation: round 1 of 1" in told.err
 
 
 @pytest.mark.slow

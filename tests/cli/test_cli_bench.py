@@ -15,7 +15,7 @@ def test_bench_names_what_it_can_measure(line: Line) -> None:
     ended = line("bench", "portlan")
     assert ended.code == 2
     assert (
-        "allowed: engine, memory, merge, portland, secure-sum, ties; did you mean portland?"
+        "allowed: engine, memory, merge, portland, secure-aggregation, ties; did you mean portland?"
         in ended.err
     )
 

@@ -49,7 +49,7 @@ def _counts(out: str, name: str) -> list[int]:
 def test_what_was_taken_and_left_out_is_shown(line: Line, tmp_path: Path) -> None:
     """Without it half of a user's images could be missing, and nobody would know."""
     for name, seed in (("first", 1), ("second", 2)):
-        tiny.pictures(tmp_path / name, ("dark", "light"), seed=seed)
+        tiny.images(tmp_path / name, ("dark", "light"), seed=seed)
     first = tmp_path / "first"
     Image.new("RGB", (9, 9), (1, 2, 3)).save(first / "dark" / "x.jfif", "JPEG")
     (first / "dark" / "y.heic").write_bytes(b"no format of Pillow's")
@@ -81,7 +81,7 @@ SHOWN = "\\x1b[2Jx\\nerror: forged\\x9b\\u202e"
 def test_names_with_control_characters_reach_no_terminal(line: Line, tmp_path: Path) -> None:
     """Without it the name of a file could clear the screen, or forge a line of the program's."""
     for name, seed in (("first", 1), ("second", 2)):
-        tiny.pictures(tmp_path / name, ("dark", "light"), seed=seed)
+        tiny.images(tmp_path / name, ("dark", "light"), seed=seed)
     (tmp_path / "first" / "dark" / f"{ODD}.heic").touch()
     given = torch.nn.Linear(2, 2).state_dict()
     torch.save(given, tmp_path / f"{ODD}.pt")
@@ -101,10 +101,10 @@ def test_names_with_control_characters_reach_no_terminal(line: Line, tmp_path: P
 
 def test_of_many_classes_the_smallest_are_shown(line: Line, tmp_path: Path) -> None:
     """Without it a data set of a thousand classes would fill many screens."""
-    tiny.pictures(tmp_path / "second", ("dark", "light"), seed=2)
+    tiny.images(tmp_path / "second", ("dark", "light"), seed=2)
     names = tuple(f"c{i:02}" for i in range(15))
     for number, name in enumerate(names):
-        tiny.pictures(tmp_path / "first", (name,), each=24 + number, seed=number + 5)
+        tiny.images(tmp_path / "first", (name,), each=24 + number, seed=number + 5)
     ended = line("check", tiny.write(tmp_path, tmp_path))
     assert ended.code == 0
     assert "    24 to 38 images a class; the classes with the fewest:\n" in ended.out
@@ -129,7 +129,7 @@ def test_a_task_without_an_image_in_the_pool_is_found(line: Line, tmp_path: Path
     """Without it Portland would be trained without a task, and the run would end in a stage."""
     for name in ("first", "second"):
         for part, each in (("train", 24), ("test", 6)):
-            tiny.pictures(tmp_path / name / part, ("dark", "light"), each, seed=each + len(name))
+            tiny.images(tmp_path / name / part, ("dark", "light"), each, seed=each + len(name))
     path = tiny.write(tmp_path, tmp_path)
     source = open_task(load(path).resolved(tmp_path), "first", tiny.SEED)
     pool = source.indices("pool")
@@ -200,7 +200,7 @@ def _same_image_twice(root: Path) -> str:
 
 
 def _same_name_twice(root: Path) -> str:
-    tiny.pictures(root, ("deep sea", "deep_sea"), seed=7)
+    tiny.images(root, ("deep sea", "deep_sea"), seed=7)
     return (
         "task 'first': imagefolder .*deep sea/ and deep_sea/ look like one class in two spellings"
     )
@@ -221,7 +221,7 @@ def test_a_bad_image_folder_is_found_before_anything_runs(
 ) -> None:
     """Without it a bad folder would end a run of hours with a client's guarded words."""
     for name in ("first", "second"):
-        tiny.pictures(tmp_path / name, ("dark", "light"), seed=len(name))
+        tiny.images(tmp_path / name, ("dark", "light"), seed=len(name))
     expected = harm(tmp_path / "first")
     path = tiny.write(tmp_path, tmp_path)
     ended = line(command, path)

@@ -111,7 +111,7 @@ def test_what_is_planned_is_what_is_done(
     report = tiny.run(tmp_path, data, **PLANNED[name])
 
     def read(*_: Any) -> None:
-        raise AssertionError("a plan reads no picture")
+        raise AssertionError("a plan reads no image")
 
     monkeypatch.setattr(ImageFolder, "pixels", read)
     planned = json.loads(line("plan", tmp_path / "scenario.yaml", "--json").out)
@@ -172,8 +172,8 @@ def test_a_plan_in_words(line: Line, data: Path, tmp_path: Path) -> None:
 
 
 SUMMED = [
-    {"kind": "features", "queries": ["evaluation"], "protection": "secure-sum"},
-    {"kind": "parameters", "protection": "secure-sum"},
+    {"kind": "features", "queries": ["evaluation"], "protection": "secure-aggregation"},
+    {"kind": "parameters", "protection": "secure-aggregation"},
 ]
 
 

@@ -22,7 +22,7 @@ def _with_tasks(
 ) -> Path:
     """A scenario whose task `mine` is a folder beside it."""
     folder.mkdir(exist_ok=True)
-    tiny.pictures(folder / "images", classes, each=each)
+    tiny.images(folder / "images", classes, each=each)
     path = folder / "scenario.yaml"
     path.write_text(
         "name: t\nseed: 3\ntasks: {mine: {source: imagefolder, root: images}}\n"
@@ -64,14 +64,14 @@ def test_a_sheet_shows_the_images_of_the_splits(line: Line) -> None:
     for split in sheet.splits:
         indices = task.indices(split.name)
         assert split.images == len(indices)
-        for label, pictures in enumerate(split.pictures):
+        for label, images in enumerate(split.samples):
             own = indices[task.labels(indices) == label][:3]
-            assert np.array_equal(pictures, task.pixels(own, 32))
-            assert len(pictures) == 3
+            assert np.array_equal(images, task.pixels(own, 32))
+            assert len(images) == 3
     line("show", "digits", "--split", "evaluation", "--split", "train-B", "--per-class", "3")
     with Image.open("digits.png") as page:
         pixels = np.asarray(page)
-    first = sheet.splits[0].pictures[0][0].transpose(1, 2, 0).repeat(2, 0).repeat(2, 1)
+    first = sheet.splits[0].samples[0][0].transpose(1, 2, 0).repeat(2, 0).repeat(2, 1)
     places = np.lib.stride_tricks.sliding_window_view(pixels[:180, :180], (64, 64, 3))
     assert (places == first).all(axis=(3, 4, 5)).any()
 
@@ -113,9 +113,9 @@ def test_many_classes_go_to_several_files(line: Line, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MICRO_MODELS)
-def test_pictures_have_the_size_that_the_micro_models_see(name: str) -> None:
+def test_images_have_the_size_that_the_micro_models_see(name: str) -> None:
     """Without it the sheet would show what no bundled model is given."""
-    assert open_family(Model(name=name, pretrained="none"), 0).image_size == show.PICTURE
+    assert open_family(Model(name=name, pretrained="none"), 0).image_size == show.IMAGE
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_bad_input_of_show(line: Line, arguments: list[str], message: str) -> No
 def test_a_broken_image_is_named(line: Line, tmp_path: Path) -> None:
     """Without it a user would have to look for it among thousands."""
     path = _with_tasks(tmp_path)
-    for picture in (tmp_path / "images" / "dark").iterdir():
-        picture.write_bytes(b"BM" + picture.name.encode())
+    for image in (tmp_path / "images" / "dark").iterdir():
+        image.write_bytes(b"BM" + image.name.encode())
     ended = line("show", "mine", "--scenario", path)
     assert ended.code == 2
     assert ".bmp" in ended.err

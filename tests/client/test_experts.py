@@ -96,17 +96,17 @@ def test_an_experts_name_changes_with_group_seed_and_code(
     assert len({*names, _key(scenario)}) == 5
 
 
-def test_an_experts_name_changes_with_its_pictures_and_prompts(
+def test_an_experts_name_changes_with_its_images_and_prompts(
     make: Callable[..., Scenario], data: Path, tmp_path: Path
 ) -> None:
-    """Without it new pictures in the same folder would not lead to a new expert."""
+    """Without it new images in the same folder would not lead to a new expert."""
     names = {_key(make())}
     root = str(data / "first")
     prompts = {"source": "imagefolder", "root": root, "templates": ["a {}"]}
     second = {"source": "imagefolder", "root": str(data / "second")}
     names.add(_key(make(tasks={"first": prompts, "second": second})))
     for number, classes in enumerate([("dark", "light"), ("dark", "bright")]):
-        folder = tiny.pictures(tmp_path / f"f{number}", classes, seed=1 + 5 * (1 - number))
+        folder = tiny.images(tmp_path / f"f{number}", classes, seed=1 + 5 * (1 - number))
         mine = {"source": "imagefolder", "root": str(folder)}
         names.add(_key(make(tasks={"first": mine, "second": second})))
     assert len(names) == 4
@@ -116,7 +116,7 @@ def test_images_that_changed_under_the_same_name_size_and_time_lead_to_a_new_exp
     make: Callable[..., Scenario], data: Path, tmp_path: Path
 ) -> None:
     """Without it the expert of the old images would be the expert of the new ones."""
-    folder = tiny.pictures(tmp_path / "mine", ("dark", "light"), seed=1)
+    folder = tiny.images(tmp_path / "mine", ("dark", "light"), seed=1)
     tasks = {name: {"source": "imagefolder", "root": str(folder)} for name in ("first", "second")}
     names = set()
     for seed in (1, 2):
@@ -128,11 +128,11 @@ def test_images_that_changed_under_the_same_name_size_and_time_lead_to_a_new_exp
     assert len(names) == 2
 
 
-def test_an_experts_name_changes_when_pictures_change_their_class(
+def test_an_experts_name_changes_when_images_change_their_class(
     make: Callable[..., Scenario], data: Path, tmp_path: Path
 ) -> None:
     """Without it mended labels would not lead to a new expert."""
-    folder = tiny.pictures(tmp_path / "own", ("a", "b"), seed=4)
+    folder = tiny.images(tmp_path / "own", ("a", "b"), seed=4)
     mine = {"source": "imagefolder", "root": str(folder)}
     scenario = make(tasks={"first": mine, "second": mine})
     before = _key(scenario)
@@ -303,13 +303,13 @@ def test_training_that_diverges_says_what_to_do(
     assert not (own_cache / "experts").exists()
 
 
-def test_batch_norm_is_trained_when_one_picture_is_left_for_the_last_batch(
+def test_batch_norm_is_trained_when_one_image_is_left_for_the_last_batch(
     make: Callable[..., Scenario],
 ) -> None:
-    """Without it some numbers of pictures would end the run in torch."""
+    """Without it some numbers of images would end the run in torch."""
     rn = {"model": {"name": "micro-rn", "pretrained": "none"}}
-    pictures = len(_parts(make())["task"].indices("train-A"))
-    encoder, trained = _obtain(make(**rn, **_with(batch_size=pictures - 1)))
+    images = len(_parts(make())["task"].indices("train-A"))
+    encoder, trained = _obtain(make(**rn, **_with(batch_size=images - 1)))
     assert trained
     assert bool(torch.isfinite(_flat(encoder)).all())
 
@@ -324,11 +324,11 @@ def test_batch_norm_with_batches_of_one_says_what_to_change(make: Callable[..., 
     assert _obtain(make(**_with(batch_size=1)))[1]
 
 
-def test_a_class_without_training_pictures_is_an_error(
+def test_a_class_without_training_images_is_an_error(
     make: Callable[..., Scenario], tmp_path: Path
 ) -> None:
     """Without it an expert would silently never see one of its classes."""
-    folder = tiny.pictures(tmp_path / "few", ("a", "b"), each=1)
+    folder = tiny.images(tmp_path / "few", ("a", "b"), each=1)
     mine = {"source": "imagefolder", "root": str(folder)}
     scenario = make(tasks={"first": mine, "second": mine})
     with pytest.raises(DataError, match=r"task 'first': class .* has no image in split train-A"):
@@ -490,14 +490,14 @@ def test_a_wrong_checkpoint_names_the_client_and_the_file(
 def test_features_do_not_depend_on_the_batch() -> None:
     """Without it a client that answers in parts would release other features."""
     family = open_family(Model(name="micro-rn", pretrained="none"), 0)
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32)).astype(np.uint8)
     encoder = family.encoder().train()
-    whole = outputs.encode(encoder, pictures, family)
-    parts = outputs.encode(encoder, pictures, family, batch_size=2)
+    whole = outputs.encode(encoder, images, family)
+    parts = outputs.encode(encoder, images, family, batch_size=2)
     assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-5)
     assert not encoder.training
     assert whole.dtype == torch.float32
-    assert outputs.encode(encoder, pictures[:0], family).shape == (0, family.dim)
+    assert outputs.encode(encoder, images[:0], family).shape == (0, family.dim)
 
 
 def test_logits_are_the_head_on_features_of_unit_length() -> None:
@@ -506,7 +506,7 @@ def test_logits_are_the_head_on_features_of_unit_length() -> None:
     assert outputs.classify(features, head).tolist() == [pytest.approx([6.0, 4.0])] * 2
 
 
-def test_accuracy_is_in_percent_on_the_given_pictures(make: Callable[..., Scenario]) -> None:
+def test_accuracy_is_in_percent_on_the_given_images(make: Callable[..., Scenario]) -> None:
     """Without it a reference of 0.9 would be read as 0.9 percent."""
     scenario = make()
     parts = _parts(scenario)

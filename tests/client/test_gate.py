@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neulig_fl.client import gate
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.server_identity import Recipient
 from neulig_fl.client.store import ClientStore, Released
 from neulig_fl.config import policy_files
@@ -250,26 +250,26 @@ OVER_TRAIN = {
 
 
 def test_queries_of_others_are_asked_in_the_shared_fraction_and_no_other(tmp_path: Path) -> None:
-    """Without it a server could ask about other pictures with each fraction of `train`."""
+    """Without it a server could ask about other images with each fraction of `train`."""
     scenario, store, holdings = _scenario([OVER_TRAIN]), ClientStore(tmp_path), Holdings()
     with pytest.raises(ClientRefused, match=r"shares a fraction of 0\.5 of features, not 0\.25"):
         _ask(scenario, Request("one", "A", "features", "train", 0.25), store, holdings)
     for request in (
         Request("one", "A", "features", "train", 0.5),
-        Request("one", "A", "features", "pool", 0.25),  # the server sends no pictures of the pool
+        Request("one", "A", "features", "pool", 0.25),  # the server sends no images of the pool
         Request("one", "A", "inputs", "train", 0.25),  # nor of what the client itself gives
     ):
         assert _ask(scenario, request, store, holdings).payload
 
 
 def test_queries_of_others_are_always_the_same(tmp_path: Path) -> None:
-    """Without it a server could send ever new pictures as `train`, and copy the expert."""
+    """Without it a server could send ever new images as `train`, and copy the expert."""
     scenario, store, holdings = _scenario([OVER_TRAIN]), ClientStore(tmp_path), Holdings()
     assert _ask(scenario, Request("one", "A", "features", "train", 0.5), store, holdings).payload
     assert _ask(scenario, Request("one", "A", "labels", "train", 0.5), store, holdings).payload
     holdings.data_hash = "expert and other queries"
     for kind in ("features", "labels"):
-        with pytest.raises(ClientRefused, match="other pictures than before came as queries train"):
+        with pytest.raises(ClientRefused, match="other images than before came as queries train"):
             _ask(scenario, Request("one", "A", kind, "train", 0.5), store, holdings)
     # What is opened by reference, or the client's own, may change with the expert's data.
     assert _ask(scenario, Request("one", "A", "inputs", "train", 1.0), store, holdings).payload
@@ -901,7 +901,7 @@ def test_a_client_refuses_a_strange_request_and_notes_it(
 ) -> None:
     """Without it a malformed request would be answered, or leave no trace in the ledger."""
     scenario = tiny.scenario(tmp_path, data)
-    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
+    party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada")
     with pytest.raises(ClientRefused):
         tiny.say(party, "release", body, b"")
     (entry,) = chain.read(ClientStore(party.root).ledger_file)
@@ -909,7 +909,7 @@ def test_a_client_refuses_a_strange_request_and_notes_it(
     assert not (party.root / "releases").exists()
 
 
-def _pictures(count: int) -> bytes:
+def _images(count: int) -> bytes:
     return np.zeros((count, 3, 32, 32), np.uint8).tobytes()
 
 
@@ -917,19 +917,19 @@ def _pictures(count: int) -> bytes:
     ("travel", "count"), [("reference", 1), ("reference", 12), ("value", 13)],
     ids=["one of the server's own", "as many of the server's own", "more than the fraction"],
 )  # fmt: skip
-def test_a_server_cannot_ask_about_other_pictures_than_the_scenarios(
+def test_a_server_cannot_ask_about_other_images_than_the_scenarios(
     travel: str, count: int, data: Path, tmp_path: Path
 ) -> None:
     """Without it a server could query the expert without limit, under a policy that sets one."""
     scenario = tiny.scenario(tmp_path, data, queries={"pool": 6, "evaluation": 7, "travel": travel})
-    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
+    party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada")
     body = asdict(Request("outputs", "A", "features", "pool"))
     with pytest.raises(ClientRefused):
-        tiny.say(party, "release", body, _pictures(count))
+        tiny.say(party, "release", body, _images(count))
     assert not (party.root / "releases").exists()
 
 
-def _by_value(data: Path, folder: Path, **changes: Any) -> Party:
+def _by_value(data: Path, folder: Path, **changes: Any) -> ClientHandler:
     share = [{"kind": "features", "queries": ["pool"]}, {"kind": "labels", "queries": ["pool"]}]
     scenario = tiny.scenario(
         folder,
@@ -938,13 +938,13 @@ def _by_value(data: Path, folder: Path, **changes: Any) -> Party:
         stages=[{"name": "outputs", "share": share}, {"name": "again", "share": share}],
         **changes,
     )
-    return Party(scenario, scenario.seed, "ada", folder / "ada")
+    return ClientHandler(scenario, scenario.seed, "ada", folder / "ada")
 
 
 def test_a_query_set_by_value_is_always_the_same(data: Path, tmp_path: Path) -> None:
-    """Without it a server could send ever new pictures as the pool, and copy the expert."""
+    """Without it a server could send ever new images as the pool, and copy the expert."""
     party = _by_value(data, tmp_path)
-    ours, others = _pictures(12), bytes([1]) + _pictures(12)[1:]
+    ours, others = _images(12), bytes([1]) + _images(12)[1:]
     assert tiny.say(party, "release", asdict(Request("outputs", "A", "features", "pool")), ours)[1]
     assert tiny.say(party, "release", asdict(Request("outputs", "A", "labels", "pool")), ours)[1]
     for request in (
@@ -952,18 +952,18 @@ def test_a_query_set_by_value_is_always_the_same(data: Path, tmp_path: Path) -> 
         Request("outputs", "A", "labels", "pool"),
         Request("again", "A", "features", "pool"),
     ):
-        with pytest.raises(ClientRefused, match="other pictures than before came as queries pool"):
+        with pytest.raises(ClientRefused, match="other images than before came as queries pool"):
             tiny.say(party, "release", asdict(request), others)
     with pytest.raises(ClientRefused, match=r"a fraction of 1.0 of features, not 0.5"):
         tiny.say(
-            party, "release", asdict(Request("again", "A", "features", "pool", 0.5)), _pictures(6)
+            party, "release", asdict(Request("again", "A", "features", "pool", 0.5)), _images(6)
         )
     events = [e["event"] for e in ClientStore(party.root).entries()]
     assert events == ["release"] * 2 + ["refusal"] * 4
     assert len(list((party.root / "releases").iterdir())) == 2
     again = {**asdict(Request("outputs", "A", "features", "pool")), "run": "a" * 32}
     assert tiny.say(party, "release", again, ours)[1]
-    with pytest.raises(ClientRefused, match="other pictures than before"):
+    with pytest.raises(ClientRefused, match="other images than before"):
         tiny.say(party, "release", again, others)
 
 
@@ -979,7 +979,7 @@ def test_asking_again_and_again_gets_the_same_bytes_and_then_nothing(
     scenario = tiny.scenario(
         tmp_path, data, stages=[{"name": "outputs", "share": share}], clients=clients
     )
-    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
+    party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada")
     first = tiny.say(party, "release", asdict(Request("outputs", "A", "features", "pool")), b"")[1]
     for run in range(3):
         body = {**asdict(Request("outputs", "A", "features", "pool")), "run": f"{run:032x}"}
@@ -1082,7 +1082,7 @@ def test_the_question_for_the_end_of_a_ledger_brings_nothing_else(
 ) -> None:
     """Without it a message that is read by no rule would be answered all the same."""
     scenario = tiny.scenario(tmp_path, data)
-    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada")
+    party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada")
     for body, payload in (({"more": 1}, b""), ({}, b"x")):
         with pytest.raises(ClientRefused, match="not one that neulig-fl makes"):
             tiny.say(party, "close", body, payload)

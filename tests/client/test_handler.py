@@ -16,8 +16,8 @@ import torch
 
 from neulig_fl import __version__
 from neulig_fl.client import experts
-from neulig_fl.client.handler import Party
-from neulig_fl.client.holdings import PartyHoldings
+from neulig_fl.client.handler import ClientHandler
+from neulig_fl.client.holdings import ClientHoldings
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Scenario
 from neulig_fl.core.errors import BadReply, ClientRefused, NeuligError, RunError
@@ -45,12 +45,12 @@ def scenario(data: Path, tmp_path: Path) -> Scenario:
     return tiny.scenario(tmp_path, data, stages=STAGES)
 
 
-def _party(scenario: Scenario, folder: Path, name: str = "ada") -> Party:
-    return Party(scenario, scenario.seed, name, folder / name)
+def _party(scenario: Scenario, folder: Path, name: str = "ada") -> ClientHandler:
+    return ClientHandler(scenario, scenario.seed, name, folder / name)
 
 
 def _ask(
-    party: Party, kind: str, queries: str | None = None, payload: bytes = b"", **more: Any
+    party: ClientHandler, kind: str, queries: str | None = None, payload: bytes = b"", **more: Any
 ) -> tuple[dict[str, Any], kinds.Arrays]:
     body = asdict(Request("all", "A", kind, queries, **more))
     reply, released = tiny.say(party, "release", body, payload)
@@ -58,7 +58,7 @@ def _ask(
     return reply, kinds.unpack(released, fields, party.name)
 
 
-def _pictures(party: Party, name: str) -> np.ndarray:
+def _images(party: ClientHandler, name: str) -> np.ndarray:
     tasks = party.setting.tasks.values()
     most = getattr(party.scenario.queries, name)
     return np.concatenate([t.pixels(t.indices(name, most), 32) for t in tasks])
@@ -75,7 +75,7 @@ def test_hello_says_who_which_version_and_whose_keys(scenario: Scenario, tmp_pat
 
 
 def test_hello_is_signed_for_the_run_that_asks(scenario: Scenario, tmp_path: Path) -> None:
-    """Without it a relay could say hello in another client's name, or with an old greeting."""
+    """Without it a relay could say hello in another client's name, or with an old client hello."""
     party = _party(scenario, tmp_path)
     said, _ = party.answer("hello", tiny.opening(party, RUN), b"")
     assert handshake.checked(said, "ada", RUN).key == ClientStore(tmp_path / "ada").identity.key
@@ -92,7 +92,7 @@ def test_hello_is_signed_for_the_run_that_asks(scenario: Scenario, tmp_path: Pat
 def test_keys_from_elsewhere_sign(scenario: Scenario, tmp_path: Path) -> None:
     """Without it a key that partners have pinned could not be used in a run's new store."""
     own = key_store.identity(tmp_path / "my keys")
-    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada", tmp_path / "my keys")
+    party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada", tmp_path / "my keys")
     assert party.answer("hello", {}, b"")[0]["identity"]["key"] == own.key
     assert _ask(party, "offset-sum")[0]["entry"]["key"] == own.key
 
@@ -101,7 +101,7 @@ def test_a_nodes_own_policy_is_asked(scenario: Scenario, tmp_path: Path) -> None
     """Without it an owner's file on the node would be read and not kept."""
     file = tmp_path / "policy.yaml"
     file.write_text("never: [offset-sum]\n")
-    party = Party(scenario, scenario.seed, "ada", tmp_path / "ada", policy_file=file)
+    party = ClientHandler(scenario, scenario.seed, "ada", tmp_path / "ada", policy_file=file)
     with pytest.raises(ClientRefused, match="this node's own policy: never offset-sum"):
         _ask(party, "offset-sum")
     assert _ask(party, "features", "pool")
@@ -152,7 +152,7 @@ def test_outputs_are_the_experts_on_the_queries_in_order(
     reply, features = _ask(party, "features", queries)
     _, logits = _ask(party, "logits", queries)
     encoder = party.encoder("A")[0]
-    expected = outputs.encode(encoder, _pictures(party, queries), party.setting.family)
+    expected = outputs.encode(encoder, _images(party, queries), party.setting.family)
     assert reply["rows"] == rows
     assert np.array_equal(features["features"], expected.numpy())
     heads = [
@@ -180,7 +180,7 @@ def test_queries_by_value_get_the_same_answers(data: Path, tmp_path: Path) -> No
     sizes = {"pool": 6, "evaluation": 7, "travel": "value"}
     scenario = tiny.scenario(tmp_path, data, stages=STAGES, queries=sizes)
     party = _party(scenario, tmp_path)
-    _, found = _ask(party, "features", "pool", _pictures(party, "pool").tobytes())
+    _, found = _ask(party, "features", "pool", _images(party, "pool").tobytes())
     reference = tiny.scenario(
         tmp_path, data, stages=STAGES, queries=sizes | {"travel": "reference"}
     )
@@ -188,7 +188,7 @@ def test_queries_by_value_get_the_same_answers(data: Path, tmp_path: Path) -> No
     assert np.array_equal(found["features"], expected["features"])
 
 
-def test_queries_by_value_must_be_whole_pictures(data: Path, tmp_path: Path) -> None:
+def test_queries_by_value_must_be_whole_images(data: Path, tmp_path: Path) -> None:
     """Without it a torn message would be answered for noise."""
     scenario = tiny.scenario(
         tmp_path, data, stages=STAGES, queries={"pool": 6, "evaluation": 7, "travel": "value"}
@@ -201,7 +201,7 @@ def test_queries_by_value_must_be_whole_pictures(data: Path, tmp_path: Path) -> 
 
 
 def test_a_client_gives_its_own_inputs_and_nobody_elses(scenario: Scenario, tmp_path: Path) -> None:
-    """Without it one party would disclose another's training pictures."""
+    """Without it one party would disclose another's training images."""
     for name, task in (("ada", "first"), ("bob", "second")):
         party = _party(scenario, tmp_path, name)
         reply, found = _ask(party, "inputs", "train")
@@ -264,7 +264,9 @@ def test_the_receipt_is_the_ledgers(scenario: Scenario, tmp_path: Path) -> None:
 def test_the_receipt_does_not_tell_which_expert_it_is(scenario: Scenario, tmp_path: Path) -> None:
     """Without it a server could compare a receipt with the experts that it knows (law 7)."""
     entries = [
-        _ask(Party(scenario, scenario.seed, "ada", tmp_path / name), "features", "pool")[0]["entry"]
+        _ask(ClientHandler(scenario, scenario.seed, "ada", tmp_path / name), "features", "pool")[0][
+            "entry"
+        ]
         for name in ("one store", "another")
     ]
     differing = {name for name in entries[0] if entries[0][name] != entries[1][name]}
@@ -272,8 +274,8 @@ def test_the_receipt_does_not_tell_which_expert_it_is(scenario: Scenario, tmp_pa
     assert differing - {"time"} == {
         "key", "signature", "hash", "fingerprint", "expert", "data", "content"
     }  # fmt: skip
-    recipe = PartyHoldings(
-        Party(scenario, scenario.seed, "ada", tmp_path),
+    recipe = ClientHoldings(
+        ClientHandler(scenario, scenario.seed, "ada", tmp_path),
         Request("all", "A", "features", "pool"),
         b"",
     )

@@ -19,8 +19,8 @@ from neulig_fl.models.families.open_clip import create, normaliser
 RECIPE = Recipe("micro-rn", seed=3, steps=3)
 
 
-def _pictures(recipe: Recipe) -> Tensor:
-    """Pictures of a step that no training saw."""
+def _images(recipe: Recipe) -> Tensor:
+    """Images of a step that no training saw."""
     return normaliser()(draw_batch(recipe, recipe.steps + 7)[0])
 
 
@@ -62,10 +62,10 @@ def test_the_last_scaling_changes_the_length_of_features_alone(name: str) -> Non
     if name == "micro-rn":
         torch.nn.init.normal_(model.visual.attnpool.c_proj.bias, std=3.0)
     before = copy.deepcopy(model.visual)
-    pictures = _pictures(RECIPE)
-    pretraining.to_unit_features(model, pictures)
+    images = _images(RECIPE)
+    pretraining.to_unit_features(model, images)
     with torch.no_grad():
-        was, found = before(pictures), model.visual(pictures)
+        was, found = before(images), model.visual(images)
     size = was.square().mean().sqrt()
     assert float(size) != pytest.approx(1.0, abs=0.01), "or nothing is shown"
     assert torch.allclose(found, was / size, rtol=1e-4, atol=1e-5)
@@ -76,7 +76,7 @@ def test_bundled_features_are_of_unit_size(name: str) -> None:
     """Without it Portland's softmax would be saturated before it has learnt anything."""
     family = open_family(Model(name=name), 0)
     with torch.no_grad():
-        features = family.encoder()(_pictures(Recipe(name)))
+        features = family.encoder()(_images(Recipe(name)))
     assert float(features.square().mean().sqrt()) == pytest.approx(1.0, abs=0.1)
 
 

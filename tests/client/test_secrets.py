@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from secret_search import Secret, Watch
 
 from neulig_fl.client import experts
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.secagg.state import SumInProgress
 from neulig_fl.client.store import Released
 from neulig_fl.config.scenario import load_resolved
@@ -49,12 +49,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "sealed": {},
     "gaussian": NOISE,
-    "secure-sum": {},
+    "secure-aggregation": {},
 }
 """What a share says beside its protection; every protection is here."""
 
 PROTECTIONS = variants.names("neulig_fl.records.protections")
-ON_ITS_WAY = frozenset({"sealed", "secure-sum"})
+ON_ITS_WAY = frozenset({"sealed", "secure-aggregation"})
 """Protections under which nobody reads a client's record on its way."""
 
 
@@ -185,7 +185,7 @@ def _require_kinds(secrets: list[Secret], protection: str) -> None:
     wanted += {
         "sealed": ["sealing key and nonce"],
         "gaussian": ["noise"],
-        "secure-sum": [
+        "secure-aggregation": [
             "seed",
             "key of a sum",
             "share of bob",
@@ -217,15 +217,15 @@ def test_no_key_and_no_hidden_record_is_in_a_message(protection: str, ran: Run) 
 
 
 @pytest.mark.slow
-def test_training_pictures_do_not_show(ran: Run) -> None:
-    """Without it a client's training pictures, which others answer, would stand in a debug log."""
+def test_training_images_do_not_show(ran: Run) -> None:
+    """Without it a client's training images, which others answer, would stand in a debug log."""
     shares = [{"kind": "inputs"}, {"kind": "features", "queries": ["train"]}]
     run = ran("none", stages=[{"name": "training", "share": shares}])
     left = {(r["kind"], r["client"]) for r in tiny.releases(run.report)}
     assert len(left) == 2 * len(tiny.CLIENTS)
-    pictures = [s for s in run.secrets if s.name == "record images"]
-    assert len(pictures) == len(tiny.CLIENTS)
-    assert secret_search.found(pictures, {"the messages": run.messages})
+    images = [s for s in run.secrets if s.name == "record images"]
+    assert len(images) == len(tiny.CLIENTS)
+    assert secret_search.found(images, {"the messages": run.messages})
     assert secret_search.found(run.secrets, run.places) == []
 
 
@@ -293,7 +293,7 @@ STRANGE: dict[str, dict[str, Any]] = {
 }
 
 
-def _raised(party: Party, body: dict[str, Any], action: str = "release") -> str:
+def _raised(party: ClientHandler, body: dict[str, Any], action: str = "release") -> str:
     """What a client's answer raises, all of it: texts, causes, arguments, the traceback."""
     with pytest.raises(NeuligError) as caught:
         tiny.say(party, action, body)
@@ -312,7 +312,7 @@ def test_no_refusal_and_no_failure_tells_a_secret(ran: Run, tmp_path: Path) -> N
     secrets, store = run.secrets, run.folder / "clients" / "ada"
     resolved = load_resolved(run.folder / "scenario.json")
     latest = json.loads((run.folder / "trust.json").read_text())[RUN]
-    ada = Party(resolved, resolved.seed, "ada", store)
+    ada = ClientHandler(resolved, resolved.seed, "ada", store)
     body = {
         "stage": "models", "group": "A", "kind": "parameters", "protection": "sealed", RUN: latest
     }  # fmt: skip
@@ -332,11 +332,11 @@ def test_no_refusal_and_no_failure_tells_a_secret(ran: Run, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_no_failed_sum_tells_a_secret(ran: Run, tmp_path: Path) -> None:
     """Without it a server could have a seed or a share shown by a message that does not fit."""
-    run = ran("secure-sum")
+    run = ran("secure-aggregation")
     secrets, store = run.secrets, run.folder / "clients" / "ada"
     resolved = load_resolved(run.folder / "scenario.json")
     latest = json.loads((run.folder / "trust.json").read_text())[RUN]
-    ada = Party(resolved, resolved.seed, "ada", store)
+    ada = ClientHandler(resolved, resolved.seed, "ada", store)
     (file,) = [path for path in store.iterdir() if path.name in secret_search.STATE_FILES]
     number = SumInProgress.from_bytes(file.read_bytes()).asked.round
     message = {RUN: latest, "round": number, "message": "00" * 40}
@@ -359,7 +359,7 @@ def test_a_record_that_is_not_finite_is_not_shown(
 ) -> None:
     """Without it one NaN would bring the rest of an expert into an error's text."""
     said = tiny.scenario(tmp_path, data, **scenario("none"))
-    ada = Party(said, said.seed, "ada", tmp_path / "ada")
+    ada = ClientHandler(said, said.seed, "ada", tmp_path / "ada")
     encoder, _ = ada.encoder("A")
     first = next(iter(encoder.parameters()))
     with torch.no_grad():
@@ -380,34 +380,36 @@ ONE = {"name": "models", "share": [{"kind": "parameters", "protection": "sealed"
 """A stage that takes no more than it needs."""
 
 
-def _record(party: Party) -> bytes:
+def _record(party: ClientHandler) -> bytes:
     """A record of the client's, as it lies in its store."""
     return max((party.root / "releases").glob("*.bin")).read_bytes()
 
 
-def _key(party: Party, name: str = "signing") -> bytes:
+def _key(party: ClientHandler, name: str = "signing") -> bytes:
     pem = (party.root / "keys" / f"{name}.pem").read_bytes()
     key: Any = load_pem_private_key(pem, None)
     return bytes(key.private_bytes_raw())
 
 
-def _run_folder(party: Party) -> Path:
+def _run_folder(party: ClientHandler) -> Path:
     return party.root.parent.parent
 
 
-def _to_file(name: str, content: Callable[[Party], bytes]) -> Callable[[Party], None]:
+def _to_file(
+    name: str, content: Callable[[ClientHandler], bytes]
+) -> Callable[[ClientHandler], None]:
     return lambda party: (_run_folder(party) / name).write_bytes(content(party)) and None
 
 
-def _numbers(party: Party) -> list[float]:
+def _numbers(party: ClientHandler) -> list[float]:
     return np.frombuffer(_record(party), "<f4").astype(float).tolist()  # type: ignore[no-any-return]
 
 
-def _log(text: Callable[[Party], object]) -> Callable[[Party], None]:
+def _log(text: Callable[[ClientHandler], object]) -> Callable[[ClientHandler], None]:
     return lambda party: logging.getLogger("neulig_fl.client.handler").debug("made %s", text(party))
 
 
-PLANTS: dict[str, tuple[str, Callable[[Party], Any]]] = {
+PLANTS: dict[str, tuple[str, Callable[[ClientHandler], Any]]] = {
     "a key as hex": ("the log", _log(lambda p: _key(p).hex())),
     "a key as Python shows it": ("the log", _log(lambda p: {"key": _key(p)})),
     "an agreement key": ("the log", _log(lambda p: _key(p, "agreement").hex().upper())),
@@ -445,15 +447,15 @@ PLANTS: dict[str, tuple[str, Callable[[Party], Any]]] = {
 def test_a_planted_secret_is_found(what: str, ran: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it the search could find nothing because it sees nothing."""
     place, plant = PLANTS[what]
-    honest = Party.answer
+    honest = ClientHandler.answer
 
-    def answer(self: Party, action: str, *rest: Any) -> Any:
+    def answer(self: ClientHandler, action: str, *rest: Any) -> Any:
         reply = honest(self, action, *rest)
         if action == "release" and self.name == "bob":
             plant(self)
         return reply
 
-    monkeypatch.setattr(Party, "answer", answer)
+    monkeypatch.setattr(ClientHandler, "answer", answer)
     run = ran("sealed", stages=[ONE])
     lines = secret_search.found(run.secrets, run.places)
     assert [line for line in lines if line.endswith(f" in {place}")], lines
@@ -465,10 +467,10 @@ def test_a_planted_secret_is_found(what: str, ran: Run, monkeypatch: pytest.Monk
     [
         ("sealed", sealing, "_derived", "sealing key and nonce"),
         ("gaussian", discrete_gaussian, "sample", "noise"),
-        ("secure-sum", shares, "new_seed", "seed"),
-        ("secure-sum", shares, "split", "share"),
-        ("secure-sum", shares, "self_mask", "self mask"),
-        ("secure-sum", shares, "pair_mask", "pair mask"),
+        ("secure-aggregation", shares, "new_seed", "seed"),
+        ("secure-aggregation", shares, "split", "share"),
+        ("secure-aggregation", shares, "self_mask", "self mask"),
+        ("secure-aggregation", shares, "pair_mask", "pair mask"),
     ],
 )
 def test_a_secret_that_is_logged_as_it_is_made_is_found(

@@ -53,7 +53,7 @@ def test_a_preset_says_its_conditions(name: str) -> None:
     wanted = [CLIENT_CODE]
     if any(limit in said.get("limits", {}) for limit in ADD_UP):
         wanted.append(ONE_STORE)
-    if any("secure-sum" in rule.get("protections", []) for rule in said["allow"]):
+    if any("secure-aggregation" in rule.get("protections", []) for rule in said["allow"]):
         wanted.append(LEVERAGE)
     assert _sentences(comment) == wanted
 

@@ -38,7 +38,7 @@ clients:
     policy: {never: [parameters]}
 experts: {groups: [A, B], epochs: 2, lr: 3e-4}
 portland: {objective: supervised, queries: pool, epochs: 3}
-merging: {method: superposition, tolerance: 0.01, checked: 8, buffer_mib: 64}
+merging: {method: batched, tolerance: 0.01, checked: 8, buffer_mib: 64}
 stages:
   - name: outputs
     share:
@@ -182,7 +182,7 @@ def test_a_short_scenario_gets_every_default(tmp_path: Path) -> None:
     assert scenario.model.name == "micro-vit"
     assert scenario.experts.groups == ("A",)
     assert scenario.portland.alignment == "paper"
-    assert scenario.merging.method == "superposition"
+    assert scenario.merging.method == "batched"
     assert scenario.merging.tolerance == 0.0, "merging is exact unless the user says otherwise"
     assert scenario.stages[0].share[0].queries == ("pool", "evaluation")
     assert scenario.stages[0].share[1].queries == ()

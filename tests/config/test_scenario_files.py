@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "neulig_fl"]
 
 @pytest.fixture
 def written(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`exp/scenario.yaml`, whose pictures are named relative to `exp`; beside it `elsewhere`."""
+    """`exp/scenario.yaml`, whose images are named relative to `exp`; beside it `elsewhere`."""
     folder = tmp_path / "exp"
     for name in ("first", "second"):
         shutil.copytree(data / name, folder / name)
@@ -80,7 +80,7 @@ def test_a_pipe_is_read_once(
 def test_the_standard_input_starts_from_the_current_folder(
     name: str, piped: bool, written: Path, tmp_path: Path
 ) -> None:
-    """Without it `sed ... | neulig-fl run -` would look for its pictures in /dev."""
+    """Without it `sed ... | neulig-fl run -` would look for its images in /dev."""
     code = (
         "import sys; from neulig_fl.study.checking import open_scenario\n"
         "print(open_scenario(sys.argv[1]).resolved.tasks['first'].root)"

@@ -11,7 +11,7 @@ import pytest
 from neulig_fl.core import cache_folder
 
 
-def _pictures(value: int = 7) -> np.ndarray:
+def _images(value: int = 7) -> np.ndarray:
     return np.full((2, 4, 4, 3), value, np.uint8)
 
 
@@ -26,26 +26,26 @@ def test_the_folder_is_the_users_or_the_one_they_chose(
 
 
 def test_images_are_made_once_and_cannot_be_written_to(own_cache: Path) -> None:
-    """Without it every process would draw thousands of pictures, or change everybody's."""
+    """Without it every process would draw thousands of images, or change everybody's."""
     made: list[int] = []
 
     def build() -> np.ndarray:
         made.append(1)
-        return _pictures()
+        return _images()
 
     first = cache_folder.images("things", "1", build)
-    again = cache_folder.images("things", "1", lambda: _pictures(9))
-    assert np.array_equal(first, _pictures())
-    assert np.array_equal(again, _pictures())
+    again = cache_folder.images("things", "1", lambda: _images(9))
+    assert np.array_equal(first, _images())
+    assert np.array_equal(again, _images())
     assert made == [1]
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0
 
 
 def test_another_version_is_another_file(own_cache: Path) -> None:
-    """Without it pictures that were drawn by older code would be used for ever."""
-    cache_folder.images("things", "1", _pictures)
-    assert cache_folder.images("things", "2", lambda: _pictures(9))[0, 0, 0, 0] == 9
+    """Without it images that were drawn by older code would be used for ever."""
+    cache_folder.images("things", "1", _images)
+    assert cache_folder.images("things", "2", lambda: _images(9))[0, 0, 0, 0] == 9
     assert len(list((own_cache / "sources").glob("*.npy"))) == 2
 
 
@@ -55,13 +55,13 @@ def test_a_damaged_file_is_made_again(content: bytes, own_cache: Path) -> None:
     file = own_cache / "sources" / "things-1.npy"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
-    assert np.array_equal(cache_folder.images("things", "1", _pictures), _pictures())
+    assert np.array_equal(cache_folder.images("things", "1", _images), _images())
 
 
-def test_pictures_that_were_changed_on_the_disk_are_made_again(own_cache: Path) -> None:
+def test_images_that_were_changed_on_the_disk_are_made_again(own_cache: Path) -> None:
     """Without it a flipped bit would change an expert and nobody would know why."""
-    cache_folder.images("things", "1", _pictures)
+    cache_folder.images("things", "1", _images)
     file = own_cache / "sources" / "things-1.npy"
     file.write_bytes(file.read_bytes()[:-1] + b"\x00")
     cache_folder._images.cache_clear()
-    assert np.array_equal(cache_folder.images("things", "1", _pictures), _pictures())
+    assert np.array_equal(cache_folder.images("things", "1", _images), _images())

@@ -19,7 +19,7 @@ SPLITS = ("train-A", "pool")
 
 
 def _plain(colour: tuple[int, int, int], count: int, side: int) -> np.ndarray:
-    """Pictures of one colour, uint8 (count, 3, side, side)."""
+    """Images of one colour, uint8 (count, 3, side, side)."""
     return np.full((count, side, side, 3), colour, np.uint8).transpose(0, 3, 1, 2)
 
 
@@ -40,11 +40,11 @@ def _sheet(
     """A sheet; class k has `counts[k]` samples in every split, or else `per_class`."""
     made = []
     for at, split in enumerate(splits):
-        pictures = [
+        images = [
             _plain(_colour(at, k), counts[k] if counts else per_class, side)
             for k in range(len(names))
         ]
-        made.append(SplitSamples(split, sum(map(len, pictures)), pictures))
+        made.append(SplitSamples(split, sum(map(len, images)), images))
     return Sheet("title", names, made, side, factor, per_class)
 
 
@@ -69,7 +69,7 @@ def test_every_sample_stands_on_the_sheet_enlarged() -> None:
 
 
 def test_rows_are_classes_and_columns_are_splits() -> None:
-    """Without it a picture would stand under another split or beside another class's name."""
+    """Without it an image would stand under another split or beside another class's name."""
     (page,) = contact_sheet.pages(_sheet(["a", "b"]))
     pixels = np.asarray(page)
 
@@ -84,10 +84,10 @@ def test_rows_are_classes_and_columns_are_splits() -> None:
 def test_samples_are_enlarged_without_smoothing() -> None:
     """Without it a user would see other pixels than the model."""
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 200, (1, 3, 4, 4)).astype(np.uint8)
-    sheet = Sheet("t", ["a"], [SplitSamples("pool", 1, [picture])], 4, 16, 1)
+    image = rng.integers(0, 200, (1, 3, 4, 4)).astype(np.uint8)
+    sheet = Sheet("t", ["a"], [SplitSamples("pool", 1, [image])], 4, 16, 1)
     pixels = np.asarray(next(contact_sheet.pages(sheet)))
-    large = np.kron(picture[0].transpose(1, 2, 0), np.ones((16, 16, 1), np.uint8))
+    large = np.kron(image[0].transpose(1, 2, 0), np.ones((16, 16, 1), np.uint8))
     bottom, right = pixels.shape[0] - 12, pixels.shape[1] - 12
     found = [
         (top, left)
@@ -180,7 +180,7 @@ def test_names_that_cannot_be_written_stand_as_numbers(name: str) -> None:
 
 
 def _written(names: Sequence[str], label: int) -> np.ndarray:
-    """What stands left of a class's pictures."""
+    """What stands left of a class's images."""
     sheet = _sheet(names)
     plan, page = contact_sheet.layout(sheet), np.asarray(next(contact_sheet.pages(sheet)))
     top = plan.head + label * plan.row
@@ -188,7 +188,7 @@ def _written(names: Sequence[str], label: int) -> np.ndarray:
 
 
 def test_long_names_are_cut_visibly_and_do_not_widen_the_sheet() -> None:
-    """Without it one long name would push the pictures off the screen, or two would overlap."""
+    """Without it one long name would push the images off the screen, or two would overlap."""
     name = "a very long name of a class that nobody could read as a whole"
     long, longer = (_sheet([text, "b"]) for text in (name, name * 9))
     wide = [next(contact_sheet.pages(sheet)).width for sheet in (long, longer)]

@@ -124,7 +124,7 @@ def test_a_damaged_cache_is_made_again(
 
 
 def test_another_decoder_makes_its_own_ids(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it a picture and its id could disagree after an update of Pillow."""
+    """Without it an image and its id could disagree after an update of Pillow."""
     make = _Counted()
     _ids(root, make)
     monkeypatch.setattr(image_ids.PIL, "__version__", "0.0")
@@ -133,7 +133,7 @@ def test_another_decoder_makes_its_own_ids(root: Path, monkeypatch: pytest.Monke
 
 
 def test_a_missing_file_is_left_to_whoever_reads_it(root: Path) -> None:
-    """Without it a list that names a missing picture would end in a traceback without its name."""
+    """Without it a list that names a missing image would end in a traceback without its name."""
     with pytest.raises(FileNotFoundError, match="gone"):
         _ids(root, _Counted(), [root / "gone"])
 

@@ -23,7 +23,7 @@ def _source(root: Path, **options: Any) -> imagefolder.ImageFolder:
 
 def _parts(root: Path, *names: str) -> Path:
     for seed, name in enumerate(names):
-        tiny.pictures(root / name, CLASSES, each=3 + seed, seed=seed)
+        tiny.images(root / name, CLASSES, each=3 + seed, seed=seed)
     return root
 
 
@@ -83,7 +83,7 @@ def test_the_other_proposed_answer_makes_them_classes(tmp_path: Path) -> None:
 
 def test_one_class_that_is_called_like_a_part_is_a_class(tmp_path: Path) -> None:
     """Without it nobody could tell trains from cars without a word in the scenario."""
-    assert _source(tiny.pictures(tmp_path / "own", ("car", "train"), 2)).class_names == (
+    assert _source(tiny.images(tmp_path / "own", ("car", "train"), 2)).class_names == (
         "car",
         "train",
     )
@@ -93,7 +93,7 @@ def test_parts_within_every_class_are_a_question(tmp_path: Path) -> None:
     """Without it a publisher's test images would be trained on."""
     root = tmp_path / "own"
     for seed, name in enumerate(CLASSES):
-        tiny.pictures(root / name, ("train", "test"), each=4, seed=seed)
+        tiny.images(root / name, ("train", "test"), each=4, seed=seed)
     Image.new("RGB", (4, 4)).save(root / "cat" / "loose.png")
     with pytest.raises(DataError, match="class folder cat/ holds test/ and train/") as caught:
         _source(root).ids()
@@ -146,8 +146,8 @@ def test_a_part_both_trained_and_evaluated_on_is_found_before_images_are_read() 
 def test_classes_that_differ_in_case_between_parts_are_named(tmp_path: Path) -> None:
     """Without it a user would look for a missing folder that is there in another spelling."""
     root = tmp_path / "own"
-    tiny.pictures(root / "train", ("Cat", "dog"), each=2)
-    tiny.pictures(root / "test", ("cat", "dog"), each=2, seed=1)
+    tiny.images(root / "train", ("Cat", "dog"), each=2)
+    tiny.images(root / "test", ("cat", "dog"), each=2, seed=1)
     words = r"differ in the class folder 'Cat' \(Cat and cat differ in case alone\)"
     with pytest.raises(DataError, match=words):
         _source(root).ids()
@@ -158,7 +158,7 @@ def test_classes_that_differ_in_case_between_parts_are_named(tmp_path: Path) -> 
 
 def test_two_spellings_of_one_class_are_a_question(tmp_path: Path) -> None:
     """Without it a copy of a folder would be a class of its own."""
-    root = tiny.pictures(tmp_path / "own", ("Cat", "cat ", "dog"), each=2)
+    root = tiny.images(tmp_path / "own", ("Cat", "cat ", "dog"), each=2)
     with pytest.raises(DataError, match="Cat/ and cat / look like one class in two spellings"):
         _source(root).ids()
     mine = {"Cat": "lion", "cat ": "cat", "dog": "dog"}
@@ -167,7 +167,7 @@ def test_two_spellings_of_one_class_are_a_question(tmp_path: Path) -> None:
 
 def test_a_folder_too_high_is_told(tmp_path: Path) -> None:
     """Without it a user would not see that the classes lie one folder below."""
-    tiny.pictures(tmp_path / "own" / "images", CLASSES, each=2)
+    tiny.images(tmp_path / "own" / "images", CLASSES, each=2)
     words = r"1 class folder\(s\); .*if the classes lie in images/, set root to that folder"
     with pytest.raises(DataError, match=words):
         _source(tmp_path / "own").ids()
@@ -175,7 +175,7 @@ def test_a_folder_too_high_is_told(tmp_path: Path) -> None:
 
 def test_images_beside_the_class_folders_are_counted(tmp_path: Path) -> None:
     """Without it images that were never sorted would be missing without a word."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=2)
+    root = tiny.images(tmp_path / "own", CLASSES, each=2)
     for name in ("1.png", "2.png"):
         Image.new("RGB", (4, 4)).save(root / name)
     (root / "@eaDir").mkdir()
@@ -187,7 +187,7 @@ def test_images_beside_the_class_folders_are_counted(tmp_path: Path) -> None:
 
 def test_a_class_without_a_readable_image_says_what_it_holds(tmp_path: Path) -> None:
     """Without it a folder of a telephone's images would be called empty."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=2)
+    root = tiny.images(tmp_path / "own", CLASSES, each=2)
     (root / "emu").mkdir()
     (root / "emu" / "IMG_1.HEIC").touch()
     words = r"class folder 'emu' holds no image .*left out: 1 of a format that is not read.*IMG_1"
@@ -197,7 +197,7 @@ def test_a_class_without_a_readable_image_says_what_it_holds(tmp_path: Path) -> 
 
 def test_a_class_folder_on_a_disk_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """Without it a class would be missing from the task."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=2)
+    root = tiny.images(tmp_path / "own", CLASSES, each=2)
     (root / "emu").symlink_to("/gone/emu")
     with pytest.raises(DataError, match=r"emu \(a link to nothing\)"):
         _source(root).ids()
@@ -205,7 +205,7 @@ def test_a_class_folder_on_a_disk_that_is_not_there_is_an_error(tmp_path: Path) 
 
 def test_copies_and_frames_are_told(tmp_path: Path) -> None:
     """Without it 100 images could be 50, and a film be one image."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=2)
+    root = tiny.images(tmp_path / "own", CLASSES, each=2)
     (root / "cat" / "copy.bmp").write_bytes((root / "cat" / "0.bmp").read_bytes())
     frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
     frames[0].save(root / "dog" / "film.gif", save_all=True, append_images=frames[1:])
@@ -219,7 +219,7 @@ def test_copies_and_frames_are_told(tmp_path: Path) -> None:
 
 def test_one_image_in_two_formats_and_a_pattern_without_effect_are_told(tmp_path: Path) -> None:
     """Without it a user would miss that images stand twice, or that a pattern has a typing error."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=2)
+    root = tiny.images(tmp_path / "own", CLASSES, each=2)
     Image.open(root / "cat" / "0.bmp").save(root / "cat" / "0.jpg")
     assert _source(root, exclude=["1.*", "thmbs"]).remarks() == [
         "read 2 .bmp, 1 .jpg",
@@ -256,7 +256,7 @@ def test_training_copies_of_test_images_are_told(tmp_path: Path) -> None:
 )
 def test_what_looks_like_a_thumbnail_is_a_question(name: str, pattern: str, tmp_path: Path) -> None:
     """Without it an expert would be evaluated on smaller copies of what it was trained on."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    root = tiny.images(tmp_path / "own", CLASSES, each=3)
     copy = root / "cat" / name
     copy.parent.mkdir(exist_ok=True)
     Image.open(root / "cat" / "0.bmp").resize((6, 6)).save(copy)
@@ -280,7 +280,7 @@ def test_what_looks_like_a_thumbnail_is_a_question(name: str, pattern: str, tmp_
 )
 def test_what_looks_like_a_mask_is_a_question(name: str, pattern: str, tmp_path: Path) -> None:
     """Without it an expert would be trained on outlines as on images."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    root = tiny.images(tmp_path / "own", CLASSES, each=3)
     Image.new("L", (12, 12), 255).save(root / "cat" / name)
     with pytest.raises(DataError, match=rf"cat/{name} may be the mask of cat/0\.bmp") as caught:
         _source(root).ids()
@@ -293,7 +293,7 @@ def test_what_looks_like_a_mask_is_a_question(name: str, pattern: str, tmp_path:
 
 def test_the_answer_about_thumbnails_is_whole(tmp_path: Path) -> None:
     """Without it the pattern of one class would be taken for the answer about all of them."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    root = tiny.images(tmp_path / "own", CLASSES, each=3)
     for name in ("cat/0_thumb.bmp", "dog/thumb_1.bmp", "dog/previews/2.bmp"):
         copy = root / name
         copy.parent.mkdir(exist_ok=True)
@@ -310,6 +310,6 @@ def test_the_answer_about_thumbnails_is_whole(tmp_path: Path) -> None:
 )
 def test_a_name_alone_makes_no_thumbnail(name: str, tmp_path: Path) -> None:
     """Without it numbered images, or images of thumbs, would be asked about again and again."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    root = tiny.images(tmp_path / "own", CLASSES, each=3)
     Image.new("RGB", (6, 6), "lime").save(root / "cat" / name)
     assert len(_source(root).ids()) == 7

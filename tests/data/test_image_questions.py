@@ -31,7 +31,7 @@ def _asked(root: Path, words: str, **options: Any) -> list[dict[str, Any]]:
 
 def _held(root: Path, *folders: str, classes: tuple[str, ...] = CLASSES) -> Path:
     for seed, name in enumerate(folders):
-        tiny.pictures(root / name, classes, each=3, seed=seed)
+        tiny.images(root / name, classes, each=3, seed=seed)
     return root
 
 
@@ -84,7 +84,7 @@ def test_folders_that_hold_the_same_classes_are_no_classes_without_a_word(
 def test_nearly_the_same_classes_are_asked_about_and_the_answer_works(tmp_path: Path) -> None:
     """Without it one rare class, or a folder in capitals, would turn a split into classes."""
     root = _held(tmp_path / "own", "A", "B")
-    tiny.pictures(root / "A", ("emu",), each=3, seed=5)
+    tiny.images(root / "A", ("emu",), each=3, seed=5)
     split, together, alone, _ = _asked(root, "A/ and B/ hold folders of the same names")
     assert together["exclude"] == ["emu"]
     assert _sizes(_source(root, **together)) == (CLASSES, 12, None)
@@ -96,7 +96,7 @@ def test_clients_with_classes_of_their_own_are_asked_about(tmp_path: Path) -> No
     """Without it a federated partition, in which each client holds two of ten classes, would pass."""
     root = tmp_path / "own"
     for seed, classes in enumerate([("a", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "a")]):
-        tiny.pictures(root / f"client_{seed}", classes, each=2, seed=seed)
+        tiny.images(root / f"client_{seed}", classes, each=2, seed=seed)
     alone, classes = _asked(root, "client_0/, .* and client_4/ hold folders of the same names")
     assert _sizes(_source(root, **alone)) == (("a", "b"), 4, None)
     assert len(_source(root, **classes).class_names) == 5
@@ -111,10 +111,10 @@ def test_names_that_differ_in_a_part_of_a_split_alone_are_a_question(
     """Without it `X_train/` and `X_test/` would be two classes."""
     pair = [name for name in sorted(names) if "dog" not in name]
     question = f"{pair[0]}/ and {pair[1]}/ look like the parts of a split"
-    (classes,) = _asked(tiny.pictures(tmp_path / "flat", names, each=2), question)
+    (classes,) = _asked(tiny.images(tmp_path / "flat", names, each=2), question)
     assert len(_source(tmp_path / "flat", **classes).class_names) == len(names)
     for name in names:
-        tiny.pictures(tmp_path / "own" / name, CLASSES, each=2)
+        tiny.images(tmp_path / "own" / name, CLASSES, each=2)
     parts, classes = _asked(tmp_path / "own", question)
     tested, trained = pair
     assert parts == {"train_splits": [trained], "test_splits": [tested]}
@@ -129,7 +129,7 @@ def test_clients_with_a_split_of_their_own_are_asked_about(
     """Without it each answer would make the clients the classes, with 100 % for who knows them."""
     for client in ("client_1", "client_2"):
         for seed, part in enumerate(parts):
-            tiny.pictures(tmp_path / "own" / client / part, CLASSES, each=2, seed=seed)
+            tiny.images(tmp_path / "own" / client / part, CLASSES, each=2, seed=seed)
     question = "client_1/ and client_2/ hold parts of a split .*as clients or domains do"
     alone, classes = _asked(tmp_path / "own", question)
     assert alone == {"root": str(tmp_path / "own/client_1")}
@@ -139,7 +139,7 @@ def test_clients_with_a_split_of_their_own_are_asked_about(
 def test_domains_whose_classes_lie_one_folder_down_are_asked_about(tmp_path: Path) -> None:
     """Without it Office-31 as published would be three classes: amazon, dslr, webcam."""
     for seed, domain in enumerate(("amazon", "dslr", "webcam")):
-        tiny.pictures(tmp_path / "own" / domain / "images", CLASSES, each=2, seed=seed)
+        tiny.images(tmp_path / "own" / domain / "images", CLASSES, each=2, seed=seed)
     answers = _asked(tmp_path / "own", "amazon/, dslr/ and webcam/ hold folders of the same names")
     assert _source(tmp_path / "own", **answers[-1]).class_names == ("amazon", "dslr", "webcam")
 
@@ -147,7 +147,7 @@ def test_domains_whose_classes_lie_one_folder_down_are_asked_about(tmp_path: Pat
 def test_masks_beside_images_can_be_left_out(tmp_path: Path) -> None:
     """Without it masks would be half of the images, and no answer would say so."""
     for seed, name in enumerate(("ill", "well")):
-        tiny.pictures(tmp_path / "own" / name, ("images", "masks"), each=3, seed=seed)
+        tiny.images(tmp_path / "own" / name, ("images", "masks"), each=3, seed=seed)
     leave, *_ = _asked(tmp_path / "own", r"ill/ and well/ hold folders of the same names")
     assert leave == {"exclude": ["masks"]}
     assert _sizes(_source(tmp_path / "own", **leave)) == (("ill", "well"), 6, None)
@@ -155,8 +155,8 @@ def test_masks_beside_images_can_be_left_out(tmp_path: Path) -> None:
 
 def test_a_part_alone_is_no_split(tmp_path: Path) -> None:
     """Without it the error would advise `train_splits: []`, which is none."""
-    tiny.pictures(tmp_path / "own", ("cat", "dog"), each=2)
-    tiny.pictures(tmp_path / "own/test", ("x", "y"), each=2, seed=5)
+    tiny.images(tmp_path / "own", ("cat", "dog"), each=2)
+    tiny.images(tmp_path / "own/test", ("x", "y"), each=2, seed=5)
     leave, classes = _asked(tmp_path / "own", "test/ looks like a part of a split")
     assert _source(tmp_path / "own", **leave).class_names == ("cat", "dog")
     assert _source(tmp_path / "own", **classes).class_names == ("cat", "dog", "test")
@@ -195,7 +195,7 @@ def test_subfolders_of_their_own_make_no_question(
 ) -> None:
     """Without it classes with subfolders could not be used without a word."""
     for seed, (name, within) in enumerate(folders.items()):
-        tiny.pictures(tmp_path / name, within, each=2, seed=seed)
+        tiny.images(tmp_path / name, within, each=2, seed=seed)
     assert _source(tmp_path).class_names == ("cat", "dog")
     _source(tmp_path).ids()
 
@@ -219,23 +219,23 @@ def test_folders_of_sizes_that_hold_the_classes_are_a_question(
 
 def test_folders_of_sizes_beside_classes_are_a_question(tmp_path: Path) -> None:
     """Without it `medium/` and `small/` would be two more classes."""
-    root = tiny.pictures(tmp_path / "own", (*CLASSES, "medium", "small"), each=2)
+    root = tiny.images(tmp_path / "own", (*CLASSES, "medium", "small"), each=2)
     leave, classes = _asked(root, "medium/ and small/ look like sizes of the same images")
     assert _source(root, **leave).class_names == CLASSES
     assert len(_source(root, **classes).class_names) == 4
-    only = tiny.pictures(tmp_path / "only", ("medium", "small"), each=2)
+    only = tiny.images(tmp_path / "only", ("medium", "small"), each=2)
     (eggs,) = _asked(only, "put the images of one size into class folders")
     assert _source(only, **eggs).class_names == ("medium", "small")
 
 
 def test_one_class_called_like_a_size_is_a_class_unless_it_holds_copies(tmp_path: Path) -> None:
     """Without it full and empty bins could not be told apart without a word."""
-    root = tiny.pictures(tmp_path / "own", ("empty", "full"), each=3)
+    root = tiny.images(tmp_path / "own", ("empty", "full"), each=3)
     assert _source(root).class_names == ("empty", "full")
     _scaled(root, "full", "original", 40)
     with pytest.raises(DataError, match="full/ and original/ look like sizes"):
         _source(root).ids()
-    bins = tiny.pictures(tmp_path / "bins", ("bin", "lid"), each=3)
+    bins = tiny.images(tmp_path / "bins", ("bin", "lid"), each=3)
     _scaled(bins, "bin", "small", 6)
     with pytest.raises(DataError, match="small/ looks like a size of the same images"):
         _source(bins).ids()
@@ -248,7 +248,7 @@ def test_a_subfolder_of_another_size_within_a_class_is_a_question(
     name: str, side: int, tmp_path: Path
 ) -> None:
     """Without it an expert would be evaluated on smaller copies of what it was trained on."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    root = tiny.images(tmp_path / "own", CLASSES, each=3)
     _scaled(root, "cat", f"cat/{name}", side)
     leave, take = _asked(root, "may be a smaller copy of")
     assert _sizes(_source(root, **leave)) == (CLASSES, 6, None)
@@ -257,7 +257,7 @@ def test_a_subfolder_of_another_size_within_a_class_is_a_question(
 
 def test_subfolders_of_sizes_within_classes_leave_the_largest(tmp_path: Path) -> None:
     """Without it a crawler's `full/` and `thumbs/` would all be images of the class."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    root = tiny.images(tmp_path / "own", CLASSES, each=3)
     for name in CLASSES:
         (root / name).rename(tmp_path / name)
         (root / name).mkdir()
@@ -275,7 +275,7 @@ def test_images_that_are_only_numbered_alike_make_no_question(
     wide: int, high: int, tmp_path: Path
 ) -> None:
     """Without it every camera that counts from 1 would be asked about."""
-    root = tiny.pictures(tmp_path / "own", CLASSES, each=3)
+    root = tiny.images(tmp_path / "own", CLASSES, each=3)
     for number in range(3):
         (root / "cat" / "second").mkdir(exist_ok=True)
         image = Image.new("RGB", (wide, high), (number, 9, 9))
@@ -286,7 +286,7 @@ def test_images_that_are_only_numbered_alike_make_no_question(
 @pytest.mark.parametrize("folder", ["second", "64x64"])
 def test_frames_of_two_clips_are_no_copies_of_one_another(folder: str, tmp_path: Path) -> None:
     """Without it two clips of one class, numbered alike and of two sizes, would lose one."""
-    root = tiny.pictures(tmp_path / "own", ("dog", "fox"), each=3)
+    root = tiny.images(tmp_path / "own", ("dog", "fox"), each=3)
     for clip, (side, level) in {"first": (32, 60), folder: (16, 200)}.items():
         (root / "dog" / clip).mkdir()
         for frame in range(4):

@@ -1,4 +1,4 @@
-"""Pictures of any kind as RGB, and what they are known by."""
+"""Images of any kind as RGB, and what they are known by."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def _mean(image: Image.Image) -> list[int]:
     ],
 )
 def test_every_mode_becomes_rgb(mode: str, colour: object, expected: list[int]) -> None:
-    """Without it a grey, transparent or deep picture would end the run or come out black."""
+    """Without it a grey, transparent or deep image would end the run or come out black."""
     image = Image.new(mode, (5, 4), colour)  # type: ignore[arg-type]
     assert _mean(images.rgb(image)) == expected
     assert images.rgb(image).mode == "RGB"
 
 
 def test_sixteen_bit_png_keeps_its_scale(tmp_path: Path) -> None:
-    """Without it a dark 16-bit picture would come out 257 times as bright as its neighbours."""
+    """Without it a dark 16-bit image would come out 257 times as bright as its neighbours."""
     for name, value in (("dark", 200), ("light", 40000)):
         Image.fromarray(np.full((4, 4), value, np.uint16)).save(tmp_path / f"{name}.png")
     assert _mean(images.opened(tmp_path / "dark.png")) == [1, 1, 1]
@@ -66,10 +66,10 @@ def test_a_palette_with_a_transparent_colour_lies_on_white(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L"])
-def test_a_transparent_picture_is_laid_on_white_in_parts(
+def test_a_transparent_image_is_laid_on_white_in_parts(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without it a large picture would have seams, or other pixels and so another id than before."""
+    """Without it a large image would have seams, or other pixels and so another id than before."""
     noise = np.random.default_rng(2).integers(0, 256, (7, 5, 4)).astype(np.uint8)
     image = Image.fromarray(noise).convert(mode)
     if mode == "P":
@@ -83,7 +83,7 @@ def test_a_transparent_picture_is_laid_on_white_in_parts(
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_a_picture_stands_as_its_camera_held_it(turn: int, tmp_path: Path) -> None:
+def test_an_image_stands_as_its_camera_held_it(turn: int, tmp_path: Path) -> None:
     """Without it photographs of a telephone would lie on their side."""
     upright = Image.fromarray(NOISE)
     undo = {
@@ -127,7 +127,7 @@ def test_the_id_is_that_of_the_pixels(tmp_path: Path) -> None:
 
 
 def test_the_middle_is_cut_out() -> None:
-    """Without it pictures that are not square would be squeezed, unlike CLIP's."""
+    """Without it images that are not square would be squeezed, unlike CLIP's."""
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (0, 255, 0)
     assert _mean(images.square(Image.fromarray(wide), 10)) == [0, 255, 0]

@@ -88,10 +88,10 @@ def test_classes_of_the_union_stand_task_by_task(opened: Opened) -> None:
     assert query_sets.class_columns(tasks) == {"first": slice(0, 2), "second": slice(2, 5)}
 
 
-def test_a_blocks_labels_and_pictures_belong_together(opened: Opened) -> None:
+def test_a_blocks_labels_and_images_belong_together(opened: Opened) -> None:
     """Without it a query would be scored with another one's label."""
     block = query_sets.blocks(*opened, "evaluation", "A", 1.0)[0]
-    pictures, labels = block.pixels(32), block.labels()
-    assert len(pictures) == len(labels) == block.rows
-    bright = pictures.reshape(len(pictures), -1).mean(axis=1) > 70
+    images, labels = block.pixels(32), block.labels()
+    assert len(images) == len(labels) == block.rows
+    bright = images.reshape(len(images), -1).mean(axis=1) > 70
     assert bright.tolist() == (labels == 1).tolist()

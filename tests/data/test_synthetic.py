@@ -1,4 +1,4 @@
-"""Drawn pictures: from their generator alone, for every class, in every style that is used."""
+"""Drawn images: from their generator alone, for every class, in every style that is used."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def _rng(seed: int) -> np.random.Generator:
 @pytest.mark.parametrize("style", [PLAIN, HARD], ids=["plain", "hard"])
 @pytest.mark.parametrize("what", DRAW)
 def test_every_class_is_drawn_from_its_generator_alone(what: str, style: Style) -> None:
-    """Without it the bundled tasks would have other pictures on the next machine."""
+    """Without it the bundled tasks would have other images on the next machine."""
     draw, classes = DRAW[what]
     np.random.seed(0)
     for label in range(classes):
-        picture = draw(_rng(label), label, style)
-        assert picture.shape == (SIZE, SIZE, 3)
-        assert picture.dtype == np.uint8
-        assert picture.std() > 8, "nothing to see"
+        image = draw(_rng(label), label, style)
+        assert image.shape == (SIZE, SIZE, 3)
+        assert image.dtype == np.uint8
+        assert image.std() > 8, "nothing to see"
         np.random.seed(label)
-        assert np.array_equal(picture, draw(_rng(label), label, style))
-        assert not np.array_equal(picture, draw(_rng(label + 1), label, style))
+        assert np.array_equal(image, draw(_rng(label), label, style))
+        assert not np.array_equal(image, draw(_rng(label + 1), label, style))
 
 
 @pytest.mark.parametrize("what", DRAW)
 def test_classes_can_be_told_apart(what: str) -> None:
-    """Without it a label would name something that is not in the picture."""
+    """Without it a label would name something that is not in the image."""
     draw, classes = DRAW[what]
 
     def signature(label: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_every_typeface_has_all_letters_and_digits(typeface: str) -> None:
 
 @pytest.mark.parametrize("digit", glyphs.DIGITS)
 def test_a_written_digit_is_never_twice_the_same(digit: str) -> None:
-    """Without it the pen would teach ten pictures."""
+    """Without it the pen would teach ten images."""
     one, two = glyphs.written(_rng(1), digit, 0.15), glyphs.written(_rng(2), digit, 0.15)
     assert one.tobytes() != two.tobytes()
     assert one.tobytes() == glyphs.written(_rng(1), digit, 0.15).tobytes()
@@ -91,9 +91,9 @@ def test_a_written_digit_is_never_twice_the_same(digit: str) -> None:
 
 def test_chalk_is_light_on_dark() -> None:
     """Without it the written digits would teach nothing about scans of handwriting."""
-    picture = glyphs.draw(_rng(0), glyphs.written(_rng(0), "8", 0.15), CHALK, chalk=True)
-    assert np.median(picture) < 30
-    assert picture.max() > 120
+    image = glyphs.draw(_rng(0), glyphs.written(_rng(0), "8", 0.15), CHALK, chalk=True)
+    assert np.median(image) < 30
+    assert image.max() > 120
 
 
 def test_what_is_placed_stays_where_it_is_put() -> None:
@@ -126,7 +126,7 @@ def _asked(module: ModuleType, call: Callable[[], object]) -> tuple[int, str]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "numpy_generator", asked)
-        patch.setattr(clutter.mnist5k, "pictures", lambda: np.zeros((1, SIZE, SIZE, 1), np.uint8))
+        patch.setattr(clutter.mnist5k, "images", lambda: np.zeros((1, SIZE, SIZE, 1), np.uint8))
         with pytest.raises(Asked) as found:
             call()
     seed, purpose, _ = found.value.args
@@ -152,13 +152,13 @@ def test_no_step_of_pre_training_has_the_generator_of_an_image() -> None:
 
 
 def test_pre_training_sees_no_image_of_a_task() -> None:
-    """Without it zero-shot accuracy would be that of pictures that were trained on."""
+    """Without it zero-shot accuracy would be that of images that were trained on."""
 
-    def hashes(pictures: np.ndarray) -> set[str]:
-        return {hashlib.sha256(p.tobytes()).hexdigest() for p in pictures}
+    def hashes(images: np.ndarray) -> set[str]:
+        return {hashlib.sha256(p.tobytes()).hexdigest() for p in images}
 
     seen = hashes(np.concatenate([draw_batch(Recipe("micro-vit"), step)[0] for step in range(3)]))
-    assert len(seen) == 3 * sum(lesson.pictures for lesson in LESSONS)
+    assert len(seen) == 3 * sum(lesson.images for lesson in LESSONS)
     for name in DRAWN_TASKS:
         source = variants.load("neulig_fl.data.sources", name).source(TaskOptions(source=name))
         some = source.pixels(np.arange(0, len(source.ids()), 50), SIZE)
@@ -166,12 +166,12 @@ def test_pre_training_sees_no_image_of_a_task() -> None:
 
 
 def test_a_batch_is_of_its_step_alone() -> None:
-    """Without it a pre-training that goes on would see other pictures than one that never stopped."""
+    """Without it a pre-training that goes on would see other images than one that never stopped."""
     recipe = Recipe("micro-rn", seed=3)
-    pictures, labels = draw_batch(recipe, 5)
+    images, labels = draw_batch(recipe, 5)
     again, same = draw_batch(Recipe("micro-vit", seed=3), 5)
-    assert np.array_equal(pictures, again)
+    assert np.array_equal(images, again)
     assert np.array_equal(labels, same)
-    assert not np.array_equal(pictures, draw_batch(recipe, 6)[0])
-    assert pictures.shape == (len(labels), 3, SIZE, SIZE)
+    assert not np.array_equal(images, draw_batch(recipe, 6)[0])
+    assert images.shape == (len(labels), 3, SIZE, SIZE)
     assert labels.max() < sum(len(lesson.class_names) for lesson in LESSONS)

@@ -22,7 +22,7 @@ def encoder(name: str) -> nn.Module:
     return open_family(Model(name=name), 0).encoder()
 
 
-def pictures(count: int = 3) -> Tensor:
+def images(count: int = 3) -> Tensor:
     """Random inputs."""
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 
@@ -63,11 +63,11 @@ def test_it_is_that_of_a_loop_of_backward_passes(name: str, chunk: int | None) -
     """Parameters would be merged by something else than the model's own information on them."""
     floor = 1e-9
     found = fisher.measured(
-        encoder(name), pictures(), head(), floor=floor, chunk=chunk, normalise=False
+        encoder(name), images(), head(), floor=floor, chunk=chunk, normalise=False
     )
     network = encoder(name)
     state = network.state_dict()
-    for entry, value in slow(network, pictures(), head()).items():
+    for entry, value in slow(network, images(), head()).items():
         wanted = value.clamp_min(floor)
         assert near(found[f"fisher:{entry}"], wanted), entry
         assert near(found[f"moment:{entry}"], wanted * state[entry].double()), entry
@@ -77,7 +77,7 @@ def test_it_is_that_of_a_loop_of_backward_passes(name: str, chunk: int | None) -
 def test_the_layout_is_what_is_measured(name: str) -> None:
     """A client's record would have another size than the server expects, and be refused."""
     family = open_family(Model(name=name), 0)
-    found = fisher.measured(family.encoder(), pictures(1), head())
+    found = fisher.measured(family.encoder(), images(1), head())
     wanted = fisher.layout(family.entries())
 
     assert list(found) == list(wanted)
@@ -93,7 +93,7 @@ def parts(found: Arrays) -> NDArray[np.float64]:
 def test_information_has_length_1_and_is_in_proportion() -> None:
     """A model that is unsure everywhere would outweigh all others."""
     plain, whole = (
-        fisher.measured(encoder("micro-rn"), pictures(), head(), normalise=n) for n in (False, True)
+        fisher.measured(encoder("micro-rn"), images(), head(), normalise=n) for n in (False, True)
     )
     norm = np.linalg.norm(parts(plain))
     assert np.linalg.norm(parts(whole)) == pytest.approx(1.0, rel=1e-5)
@@ -106,7 +106,7 @@ def test_information_has_length_1_and_is_in_proportion() -> None:
 
 def test_running_statistics_weigh_one() -> None:
     """They have no gradient, and would be divided by 0 or be lost."""
-    found = fisher.measured(encoder("micro-rn"), pictures(1), head())
+    found = fisher.measured(encoder("micro-rn"), images(1), head())
     running = [k for k in found if k.startswith("fisher:") and "running" in k]
     assert running
     assert all((found[k] == 1.0).all() for k in running)
@@ -115,17 +115,17 @@ def test_running_statistics_weigh_one() -> None:
 def test_nothing_is_below_the_floor() -> None:
     """Parameters that no prediction depends on would be divided by 0."""
     found = fisher.measured(
-        encoder("micro-vit"), pictures(1), head(scale=1e3), floor=1e-2, normalise=False
+        encoder("micro-vit"), images(1), head(scale=1e3), floor=1e-2, normalise=False
     )
     assert float(parts(found).min()) == pytest.approx(1e-2)
-    default = fisher.measured(encoder("micro-vit"), pictures(1), head(), normalise=False)
+    default = fisher.measured(encoder("micro-vit"), images(1), head(), normalise=False)
     assert float(parts(default).min()) == pytest.approx(1e-6)
 
 
 def test_a_sure_model_has_little_information() -> None:
     """Where one class has all the probability, nothing would be left to learn."""
     unsure, sure = (
-        fisher.measured(encoder("micro-vit"), pictures(1), head(scale=s), 1e-30, normalise=False)
+        fisher.measured(encoder("micro-vit"), images(1), head(scale=s), 1e-30, normalise=False)
         for s in (1.0, 1e4)
     )
     assert parts(sure).max() < 1e-6 * parts(unsure).max()
@@ -146,7 +146,7 @@ class Idle(nn.Module):
 
 def test_a_parameter_that_does_nothing_has_the_floor() -> None:
     """A layer that is not used would stop the client."""
-    found = fisher.measured(Idle().eval(), pictures(2), head(), normalise=False)
+    found = fisher.measured(Idle().eval(), images(2), head(), normalise=False)
     assert (found["fisher:idle"] == np.float32(1e-6)).all()
     assert float(found["fisher:weight"].max()) > 1e-6
 
@@ -155,7 +155,7 @@ def test_the_encoder_stays_as_it_is() -> None:
     """A client's expert would not be the same after it was measured."""
     network = encoder("micro-rn")
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    fisher.measured(network, pictures(1), head())
+    fisher.measured(network, images(1), head())
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
     assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
 
@@ -163,6 +163,6 @@ def test_the_encoder_stays_as_it_is() -> None:
 def test_training_mode_and_no_examples_are_refused() -> None:
     """BatchNorm would be changed by being measured, or 0 be divided by 0."""
     with pytest.raises(RunError, match="an encoder in training mode"):
-        fisher.measured(encoder("micro-rn").train(), pictures(2), head())
+        fisher.measured(encoder("micro-rn").train(), images(2), head())
     with pytest.raises(RunError, match="no examples"):
-        fisher.measured(encoder("micro-rn"), pictures(0), head())
+        fisher.measured(encoder("micro-rn"), images(0), head())

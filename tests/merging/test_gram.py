@@ -26,7 +26,7 @@ def encoder(name: str) -> nn.Module:
     return open_family(Model(name=name), 0).encoder()
 
 
-def pictures(count: int = 5, size: int = 32) -> Tensor:
+def images(count: int = 5, size: int = 32) -> Tensor:
     """Random inputs."""
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(2))
 
@@ -137,7 +137,7 @@ def near(found: NDArray[np.float32], wanted: NDArray[np.float64]) -> bool:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_array_is_that_of_inputs_written_out(name: str) -> None:
     """A layer would be merged by the inputs of another, or by a part of its own."""
-    network, inputs = encoder(name), pictures()
+    network, inputs = encoder(name), images()
     found = gram.measured(network, inputs, batch=2)
     rows = (of_vit if name == "micro-vit" else of_resnet)(network, inputs)
     state = weights(network)
@@ -159,7 +159,7 @@ def test_every_array_is_that_of_inputs_written_out(name: str) -> None:
 def test_the_layout_is_what_is_measured(name: str) -> None:
     """A client's record would have another size than the server expects, and be refused."""
     family = open_family(Model(name=name), 0)
-    found = gram.measured(family.encoder(), pictures(2))
+    found = gram.measured(family.encoder(), images(2))
     wanted = gram.layout(family.entries())
 
     assert list(found) == list(wanted)
@@ -188,7 +188,7 @@ def test_the_layout_names_what_multiplies_inputs() -> None:
 
 def test_batches_change_nothing_but_rounding() -> None:
     """What a client gives away would depend on its memory, or the last batch count more."""
-    network, inputs = encoder("micro-rn"), pictures(7)
+    network, inputs = encoder("micro-rn"), images(7)
     whole, parts = (gram.measured(network, inputs, batch=n) for n in (7, 3))
     assert all(near(parts[k], v.astype(np.float64)) for k, v in whole.items())
 
@@ -197,7 +197,7 @@ def test_the_encoder_stays_as_it_is() -> None:
     """A client's expert would not be the same after it was measured."""
     network = encoder("micro-rn")
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    gram.measured(network, pictures(2))
+    gram.measured(network, images(2))
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
     assert not network.training
 
@@ -243,13 +243,13 @@ def pooled() -> nn.Module:
 def test_what_is_not_covered_is_refused_by_name(make: Callable[[], nn.Module], words: str) -> None:
     """A layer would be merged by Gram matrices that are not those of its inputs."""
     with pytest.raises(NotCovered, match=words) as caught_error:
-        gram.measured(make().eval(), pictures(2))
+        gram.measured(make().eval(), images(2))
     assert "leave regmean out" in str(caught_error.value.public_reason)
 
 
 def test_training_mode_and_no_examples_are_refused() -> None:
     """BatchNorm would be changed by being measured, or 0 be divided by 0."""
     with pytest.raises(RunError, match="an encoder in training mode"):
-        gram.measured(encoder("micro-rn").train(), pictures(2))
+        gram.measured(encoder("micro-rn").train(), images(2))
     with pytest.raises(RunError, match="no examples"):
-        gram.measured(encoder("micro-rn"), pictures(0))
+        gram.measured(encoder("micro-rn"), images(0))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.config.scenario import Scenario
 from neulig_fl.core.errors import BadReply, ClientRefused
 from neulig_fl.merging import trimming
@@ -52,7 +52,7 @@ def _collected(folder: Path, data: Path, *shares: dict[str, Any], **changes: Any
 
 
 def _ask(scenario: Scenario, folder: Path, **asked: Any) -> Arrays:
-    party = Party(scenario, scenario.seed, "ada", folder / "ada")
+    party = ClientHandler(scenario, scenario.seed, "ada", folder / "ada")
     body = {"stage": "s0", "group": "A", "kind": KIND, **asked}
     _, payload = tiny.say(party, "release", body, b"")
     fields = kinds.layout(body["kind"], 1, party.setting.sizes, body.get("fraction", 1.0))

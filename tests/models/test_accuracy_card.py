@@ -122,8 +122,8 @@ def test_figures_of_other_weights_or_images_are_not_shown(asked: tuple[str, str,
 
 
 def test_a_tasks_hash_changes_with_whatever_its_accuracy_depends_on(tmp_path: Path) -> None:
-    """Without it figures of other pictures or prompts would be shown as a task's own."""
-    root = tiny.pictures(tmp_path / "first", ("dark", "light"))
+    """Without it figures of other images or prompts would be shown as a task's own."""
+    root = tiny.images(tmp_path / "first", ("dark", "light"))
 
     def data(**options: object) -> str:
         said = {"source": "imagefolder", "root": str(root), **options}
@@ -335,7 +335,7 @@ def with_tables(text: str) -> str:
 
 HEADS = {
     "splits": (
-        f"| task | pictures | classes | images | {' | '.join(SPLITS)} |",
+        f"| task | images | classes | images | {' | '.join(SPLITS)} |",
         f"| :-- | :-- | --: | --: | {' | '.join('--:' for _ in SPLITS)} |",
     ),
     "accuracies": (

@@ -49,7 +49,7 @@ def test_what_is_no_key_and_no_signature_is_never_an_error(value: Any) -> None:
 
 
 def test_a_signature_is_for_one_key_one_purpose_and_one_message() -> None:
-    """Without it a signed greeting could be shown as a ledger's entry."""
+    """Without it a signed client hello could be shown as a ledger's entry."""
     mine = Identity.new()
     signature = mine.sign("purpose", b"message")
     assert keys.signed_by(mine.key, "purpose", b"message", signature)

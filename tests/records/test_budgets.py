@@ -102,15 +102,15 @@ def test_which_kinds_have_rows(kind: str) -> None:
         ({"max_rows": 100}, BARE, "max_rows 100: the rows of this record are not known"),
         ({"max_bytes": 100}, BARE, "max_bytes 100: the bytes of this record are not known"),
         ({"max_epsilon": 3}, _record(), "max_epsilon 3: with protection none no epsilon is known"),
-        ({}, _record(protection="secure-sum"), "max_leverage 0.5: this record's leverage .* not known"),
+        ({}, _record(protection="secure-aggregation"), "max_leverage 0.5: this record's leverage .* not known"),
         (
             {"min_group_size": 3},
-            _record(protection="secure-sum", claims=Claims(leverage=0.1)),
+            _record(protection="secure-aggregation", claims=Claims(leverage=0.1)),
             "min_group_size 3: how many clients the sum has is not known",
         ),
         (
             {},
-            _record(protection="secure-sum", claims=Claims(leverage=0.1, group_size=3)),
+            _record(protection="secure-aggregation", claims=Claims(leverage=0.1, group_size=3)),
             "max_sums 64: how many sums it has been in is not known",
         ),
     ],
@@ -165,7 +165,7 @@ def test_claims_are_held_against_their_limits(
     said: dict[str, Any], claims: Claims, fits: bool
 ) -> None:
     """Without it a protection could be weaker than what its owner asks for."""
-    guard = "gaussian" if claims.leverage is None else "secure-sum"
+    guard = "gaussian" if claims.leverage is None else "secure-aggregation"
     if claims.leverage is not None and claims.sums is None:
         claims = replace(claims, sums=1)
     found = budgets.refusal(Limits(**said), [], _record(protection=guard, claims=claims))

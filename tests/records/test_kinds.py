@@ -128,7 +128,7 @@ def test_a_wrong_payload_is_not_believed(payload: bytes, problem: str) -> None:
 
 
 def test_integers_are_never_not_finite() -> None:
-    """Without it labels and pictures would fail a check for floats."""
+    """Without it labels and images would fail a check for floats."""
     fields = kinds.layout("inputs", 2, SIZES)
     kinds.unpack(kinds.pack(_arrays(fields), fields, "ada"), fields, "ada")
 

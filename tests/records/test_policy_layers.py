@@ -29,7 +29,7 @@ EVERYTHING = [
     for queries in (
         QUERY_SETS if kind in OUTPUT_KINDS else ("train",) if kind == "inputs" else (None,)
     )
-    for guard in ("none", "sealed", "secure-sum", "gaussian")
+    for guard in ("none", "sealed", "secure-aggregation", "gaussian")
 ]
 """All that can be asked for, in every protection that there is to be."""
 
@@ -39,7 +39,7 @@ STATISTICS = ("gram", "fisher")
 ALLOWS = {
     "outputs-only": lambda r: r.kind in OUTPUT_KINDS and r.queries in PUBLIC,
     "labels-only": lambda r: r.kind == "labels" and r.queries in PUBLIC,
-    "sums-only": lambda r: r.protection == "secure-sum"
+    "sums-only": lambda r: r.protection == "secure-aggregation"
     and (r.kind in ("parameters", *STATISTICS) or (r.kind in ("features", "logits") and r.queries in PUBLIC)),
     "parameters": lambda r: r.kind not in ("inputs", *STATISTICS),
     "open": lambda r: True,

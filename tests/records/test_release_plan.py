@@ -174,7 +174,7 @@ def test_more_queries_or_another_group_are_asked_for(data: Path, tmp_path: Path)
 
 
 def test_inputs_come_before_the_answers_to_them(data: Path, tmp_path: Path) -> None:
-    """Without it the server would ask about pictures that it does not have yet."""
+    """Without it the server would ask about images that it does not have yet."""
     shares = [{"kind": k} for k in ("parameters", "offset-sum")]
     shares += [{"kind": "features", "queries": ["train"]}, {"kind": "inputs"}]
     (found,) = _requests(tmp_path, data, shares)
@@ -184,7 +184,7 @@ def test_inputs_come_before_the_answers_to_them(data: Path, tmp_path: Path) -> N
     ]
 
 
-def test_planning_reads_no_picture_and_no_weights(
+def test_planning_reads_no_image_and_no_weights(
     data: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it `plan` would take as long as a run."""
@@ -194,7 +194,7 @@ def test_planning_reads_no_picture_and_no_weights(
 
     for path in data.rglob("*.bmp"):
         os.utime(path, (1e9, 1e9))  # ids of files that changed just now are not kept
-    _plan(tmp_path, data)  # each picture is decoded once, for its id
+    _plan(tmp_path, data)  # each image is decoded once, for its id
     monkeypatch.setattr(imagefolder.image_pixels, "opened", forbidden)
     monkeypatch.setattr(imagefolder.ImageFolder, "pixels", forbidden)
     monkeypatch.setattr(open_clip, "create", forbidden)

@@ -9,7 +9,7 @@ import pytest
 
 from neulig_fl.core.errors import BadReply
 from neulig_fl.privacy.keys import Identity
-from neulig_fl.records.signed_requests import SignedParties, opened, run_named, signed
+from neulig_fl.records.signed_requests import SignedTransport, opened, run_named, signed
 from neulig_fl.records.transport import Answer, Ask
 
 RUN = "ab" * 16
@@ -25,7 +25,7 @@ class Wire:
     timeouts: list[float] = field(default_factory=list)
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
-        """As `Parties.ask`."""
+        """As `Transport.ask`."""
         self.sent += asks
         self.timeouts.append(timeout)
         yield from ()
@@ -34,7 +34,7 @@ class Wire:
 def test_each_client_has_numbers_of_its_own() -> None:
     """Without it a client would see how often others were asked, or refuse what is next."""
     wire = Wire()
-    parties = SignedParties(wire, SERVER, RUN)
+    parties = SignedTransport(wire, SERVER, RUN)
     asks = [Ask("ada", "hello", {"opening": 1}), Ask("ada", "close", {"x": 1}), Ask("bob", "close")]
     assert list(parties.ask([*asks, asks[1]], 9.0)) == []
     assert parties.carrier == "17"

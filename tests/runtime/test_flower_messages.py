@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from neulig_fl.core.errors import BadReply, CheckpointError, ClientRefused, EngineError, InputError
 from neulig_fl.records.transport import Ask
 from neulig_fl.runtime.engines._local_grid import LocalGrid, server_identity
-from neulig_fl.runtime.flower_messages import FlowerParties, answer_message, decode, encode
+from neulig_fl.runtime.flower_messages import FlowerTransport, answer_message, decode, encode
 from neulig_fl.runtime.node_config import client_config, server_config
 
 JSON = st.recursive(
@@ -224,8 +224,8 @@ def _grid(handler: Handler, count: int = 3) -> LocalGrid:
     return LocalGrid(_client_app(handler), contexts)
 
 
-def _parties(handler: Handler, clients: int = 3) -> FlowerParties:
-    return FlowerParties(_grid(handler), [f"c{i}" for i in range(clients)], 1.0)
+def _parties(handler: Handler, clients: int = 3) -> FlowerTransport:
+    return FlowerTransport(_grid(handler), [f"c{i}" for i in range(clients)], 1.0)
 
 
 def _asks(count: int = 3) -> list[Ask]:
@@ -291,7 +291,7 @@ def test_silence_ends_at_the_timeout() -> None:
             return [] if self.silent else super().pull_messages(message_ids)
 
     grid = Silent(_client_app(_echo), [_context(2, **{"partition-id": 0})])
-    parties = FlowerParties(grid, ["c0"], 1.0)
+    parties = FlowerTransport(grid, ["c0"], 1.0)
     grid.silent = True
     (answer,) = parties.ask([Ask("c0", "release")], 0.05)
     assert (answer.status, answer.reason) == (
@@ -306,7 +306,7 @@ def test_two_nodes_that_are_one_client_are_an_error() -> None:
     contexts = [_context(2 + i, **{"partition-id": 0}) for i in range(2)]
     grid = LocalGrid(_client_app(_echo), contexts)
     with pytest.raises(EngineError, match="two nodes say that they are client c0"):
-        FlowerParties(grid, ["c0", "c1"], 1.0)
+        FlowerTransport(grid, ["c0", "c1"], 1.0)
 
 
 @pytest.mark.usefixtures("identity")
@@ -318,7 +318,7 @@ def test_why_a_node_could_not_say_hello_is_told() -> None:
     def hello(message: Message, context: Context) -> Message:
         return Message(Error(102, "unexpected ImportError"), reply_to=message)
 
-    parties = FlowerParties(LocalGrid(app, [_context()]), ["c0"], 1.0)
+    parties = FlowerTransport(LocalGrid(app, [_context()]), ["c0"], 1.0)
     (answer,) = parties.ask([Ask("c0", "release")], 1.0)
     assert str(answer.reason).endswith("as client c0 (node 1: unexpected ImportError)")
 
@@ -332,7 +332,7 @@ def test_a_reply_that_is_not_ours_is_a_failure() -> None:
     def prepare(message: Message, context: Context) -> Message:
         return Message(RecordDict(), reply_to=message)
 
-    parties = FlowerParties(LocalGrid(app, [_context(2, **{"partition-id": 0})]), ["c0"], 1.0)
+    parties = FlowerTransport(LocalGrid(app, [_context(2, **{"partition-id": 0})]), ["c0"], 1.0)
     (answer,) = parties.ask([Ask("c0", "prepare")], 1.0)
     assert answer.status == "failed"
     assert "client c0: the message does not hold the records" in str(answer.reason)

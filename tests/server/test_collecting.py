@@ -28,7 +28,7 @@ from neulig_fl.privacy.keys import Identity
 from neulig_fl.records.release_plan import open_setting
 from neulig_fl.records.transport import Answer, Ask
 from neulig_fl.server.collecting import Collector
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 
 TRAIN = [
     {"kind": "inputs"},
@@ -46,7 +46,7 @@ def make(data: Path, tmp_path: Path) -> Make:
     def made(order: Order = lambda answers: answers, **changes: Any) -> Collector:
         trust = changes.pop("trust", {})
         scenario = tiny.scenario(tmp_path, data, **changes)
-        knowledge = Knowledge(open_setting(scenario, scenario.seed))
+        knowledge = ReleasedRecords(open_setting(scenario, scenario.seed))
         notes: list[Any] = []
         found = Collector(
             tiny.InProcess(scenario, tmp_path, order),
@@ -154,7 +154,7 @@ def test_training_inputs_come_back_to_every_expert(make: Make) -> None:
     questions = collector.knowledge.questions("A", "train")
     assert [q.task for q in questions] == ["first", "second", "first"]
     sent = collector.parties.asked[2][0].payload  # type: ignore[attr-defined]
-    assert sent == np.concatenate([q.pictures for q in questions]).tobytes()
+    assert sent == np.concatenate([q.images for q in questions]).tobytes()
 
 
 # ---------------------------------------------------------------- clients that are wrong
@@ -323,8 +323,8 @@ def test_labels_that_the_task_does_not_have_are_refused(
     def spoil(answer: Answer) -> Answer:
         if len(answer.payload) != 5 * (3 * 32 * 32 + 8):
             return answer
-        pictures = bytes(answer.payload)[: 5 * 3 * 32 * 32]
-        return _with_payload(answer, pictures + np.array(labels, "<i8").tobytes())
+        images = bytes(answer.payload)[: 5 * 3 * 32 * 32]
+        return _with_payload(answer, images + np.array(labels, "<i8").tobytes())
 
     collector = make(
         _spoil("ada", spoil), portland={"queries": "train"}, stages=[{"name": "s", "share": TRAIN}]
@@ -336,7 +336,7 @@ def test_labels_that_the_task_does_not_have_are_refused(
 
 
 def test_answers_about_training_inputs_must_be_as_many_as_the_inputs(make: Make) -> None:
-    """Without it a reply of another length would be matched to the wrong pictures."""
+    """Without it a reply of another length would be matched to the wrong images."""
 
     def spoil(answer: Answer) -> Answer:
         if answer.body.get("rows") != 15:
@@ -351,7 +351,7 @@ def test_answers_about_training_inputs_must_be_as_many_as_the_inputs(make: Make)
 
 
 def test_without_any_inputs_nobody_is_asked_about_them(make: Make) -> None:
-    """Without it every client would answer about pictures that their owners did not give."""
+    """Without it every client would answer about images that their owners did not give."""
     clients = [
         {"name": name, "task": task, "policy": {"never": ["inputs"]}}
         for name, task in zip(tiny.CLIENTS, ("first", "second", "first"), strict=True)
@@ -557,11 +557,11 @@ GREETINGS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "another name": (lambda b: {**b, "client": "ada"}, "it says hello as client 'ada'"),
     "no signature": (
         lambda b: {k: v for k, v in b.items() if k != "signature"},
-        "its greeting is not signed by its key for this run",
+        "its client hello is not signed by its key for this run",
     ),
     "another's keys": (
         lambda b: {**b, "identity": Identity.new().public.record()},
-        "its greeting is not signed by its key for this run",
+        "its client hello is not signed by its key for this run",
     ),
     "another's agreement key": (
         lambda b: {**b, "identity": {**b["identity"], "agreement": Identity.new().agreement}},

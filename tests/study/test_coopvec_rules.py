@@ -16,10 +16,10 @@ from neulig_fl.core.randomness import torch_generator
 from neulig_fl.merging import coopvecs
 from neulig_fl.merging.portland import Fit, Portland
 from neulig_fl.records.kinds import Request
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import coopvec_rules
 from neulig_fl.study.coopvec_rules import Situation, Weighting
-from neulig_fl.study.trained_portland import Fitted
+from neulig_fl.study.trained_portland import TrainedPortland
 
 TASKS, ROWS, DIM = ["first", "second"], 7, 16
 RULES = {**coopvec_rules.NEULIG, **coopvec_rules.CONTROLS}
@@ -29,7 +29,9 @@ def _outputs(rows: int, seed: int) -> Tensor:
     return torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
 
 
-def _tell(knowledge: Knowledge, queries: str, clients: tuple[str, ...] = tiny.CLIENTS) -> None:
+def _tell(
+    knowledge: ReleasedRecords, queries: str, clients: tuple[str, ...] = tiny.CLIENTS
+) -> None:
     rows = {"pool": 12, "evaluation": 2 * ROWS}[queries]
     for seed, name in enumerate(clients):
         record = {"features": _outputs(rows, seed).numpy()}
@@ -38,12 +40,12 @@ def _tell(knowledge: Knowledge, queries: str, clients: tuple[str, ...] = tiny.CL
 
 def _fitted(
     experts: tuple[str, ...] = tiny.CLIENTS, best: str = "bob", sharp: float = 0.5
-) -> Fitted:
+) -> TrainedPortland:
     generator = torch.Generator().manual_seed(9)
     count = len(experts)
     weight = sharp * torch.randn(count, count * DIM, generator=generator)
     network = Portland(weight, torch.zeros(count), experts)
-    return Fitted(Fit(network, [], 0.0, 0), "s", "A", "pool", best, "by hand")
+    return TrainedPortland(Fit(network, [], 0.0, 0), "s", "A", "pool", best, "by hand")
 
 
 Make = Callable[..., Situation]
@@ -237,14 +239,14 @@ def test_what_cannot_be_had_from_sums_says_why(kind: str) -> None:
     needs = "a model" if kind == "parameters" else "one"
     alone = f"a secure sum that gives one expert all weight would be one client's own {kind}"
     every = {
-        "sample": f"secure-sum gives {gives} for each weight vector; "
+        "sample": f"secure-aggregation gives {gives} for each weight vector; "
         f"sample needs {needs} for every query",
-        "batch-first": f"secure-sum gives {gives} for each weight vector; "
+        "batch-first": f"secure-aggregation gives {gives} for each weight vector; "
         f"batch-first needs {needs} for every query",
         "task": None,
         "global": None,
         "simple-average": None,
-        "hard-routing": f"secure-sum gives {gives} for each weight vector; "
+        "hard-routing": f"secure-aggregation gives {gives} for each weight vector; "
         f"hard-routing needs {needs} for every query",
         "best-single": alone,
         "oracle": alone,

@@ -17,8 +17,8 @@ from open_clip.transformer import VisionTransformer
 from PIL import Image
 
 from neulig_fl.client import experts
-from neulig_fl.client.handler import Party
-from neulig_fl.client.holdings import PartyHoldings
+from neulig_fl.client.handler import ClientHandler
+from neulig_fl.client.holdings import ClientHoldings
 from neulig_fl.config.scenario import dump
 from neulig_fl.core.errors import (
     BadReply,
@@ -89,27 +89,27 @@ def _sends(payload: Callable[[bytes], bytes], **body: Any) -> Break:
 
 
 def _computes_nan(patch: pytest.MonkeyPatch) -> None:
-    honest = PartyHoldings.features
+    honest = ClientHoldings.features
 
-    def features(self: PartyHoldings) -> Any:
+    def features(self: ClientHoldings) -> Any:
         record = honest(self)
         if self._party.name == "bob":
             record["features"] = np.full_like(record["features"], np.nan)
         return record
 
-    patch.setattr(PartyHoldings, "features", features)
+    patch.setattr(ClientHoldings, "features", features)
 
 
 def _computes_another_shape(patch: pytest.MonkeyPatch) -> None:
-    honest = PartyHoldings.features
+    honest = ClientHoldings.features
 
-    def features(self: PartyHoldings) -> Any:
+    def features(self: ClientHoldings) -> Any:
         record = honest(self)
         if self._party.name == "bob":
             record["features"] = record["features"][:, :-1]
         return record
 
-    patch.setattr(PartyHoldings, "features", features)
+    patch.setattr(ClientHoldings, "features", features)
 
 
 def _never_answers(patch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ def test_an_error_in_the_middle_of_the_analysis_leaves_no_outcome(
 
 
 def _uncovered(patch: pytest.MonkeyPatch) -> None:
-    """Every encoder takes a spectral norm of a parameter, which superposition does not cover."""
+    """Every encoder takes a spectral norm of a parameter, which batched merged inference does not cover."""
     honest = VisionTransformer.forward
 
     def forward(self: VisionTransformer, x: torch.Tensor) -> torch.Tensor:
@@ -268,7 +268,7 @@ def _uncovered(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(VisionTransformer, "forward", forward)
 
 
-def test_a_model_that_superposition_does_not_cover_says_what_does(
+def test_a_model_that_batched_inference_does_not_cover_says_what_does(
     broken: Callable[..., NeuligError], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it the user would get torch's error, and not learn which option runs the model."""
@@ -288,7 +288,7 @@ def test_a_model_that_superposition_does_not_cover_says_what_does(
 
 def _folder(tmp_path: Path, data: Path) -> tuple[Path, dict[str, Any]]:
     # So many that each class is in each split, whatever the seed.
-    own = tiny.pictures(tmp_path / "own", ("cat", "dog"), each=60, seed=9)
+    own = tiny.images(tmp_path / "own", ("cat", "dog"), each=60, seed=9)
     second = {"source": "imagefolder", "root": str(data / "second")}
     return own, {"first": {"source": "imagefolder", "root": str(own)}, "second": second}
 
@@ -348,7 +348,7 @@ def test_a_wrong_checkpoint_names_its_client(
     change, reason = CHECKPOINTS[how]
     scenario = tiny.scenario(tmp_path / "look", data)
     state = (
-        Party(scenario, scenario.seed, "ada", tmp_path / "look")
+        ClientHandler(scenario, scenario.seed, "ada", tmp_path / "look")
         .setting.family.encoder()
         .state_dict()
     )
@@ -364,12 +364,12 @@ def test_a_wrong_checkpoint_names_its_client(
     assert str(tmp_path) not in str(error)
 
 
-def test_a_task_with_too_few_pictures_says_which_class(
+def test_a_task_with_too_few_images_says_which_class(
     broken: Callable[..., NeuligError], data: Path, tmp_path: Path
 ) -> None:
-    """Without it an expert would be measured on a class that it has no picture of."""
+    """Without it an expert would be measured on a class that it has no image of."""
     _, tasks = _folder(tmp_path, data)
-    few = tiny.pictures(tmp_path / "few", ("a", "b"), each=2)
+    few = tiny.images(tmp_path / "few", ("a", "b"), each=2)
     tasks["first"]["root"] = str(few)
     error = broken(ClientFailed, tasks=tasks)
     assert str(error).startswith(
@@ -390,8 +390,8 @@ def test_a_pool_without_queries_says_so(
     assert "stage 'outputs'" in str(error)
 
 
-def test_a_picture_of_the_wrong_kind_is_read_all_the_same(tmp_path: Path, data: Path) -> None:
-    """Without it a grey or transparent picture among the others would end the run."""
+def test_an_image_of_the_wrong_kind_is_read_all_the_same(tmp_path: Path, data: Path) -> None:
+    """Without it a grey or transparent image among the others would end the run."""
     own, tasks = _folder(tmp_path, data)
     for mode, name, side in (("L", "cat", 9), ("RGBA", "cat", 10), ("I;16", "dog", 11)):
         Image.new(mode, (side, side)).save(own / name / f"{mode[0]}.png")

@@ -16,7 +16,7 @@ from neulig_fl.merging.inference import Merging, merged_outputs
 from neulig_fl.merging.inference.tolerance import grouped
 from neulig_fl.models.outputs import classify
 from neulig_fl.report import Report
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import merged_predictions
 from neulig_fl.study.merged_predictions import Merged, run_merged, run_models
 
@@ -33,7 +33,7 @@ STAGES: list[dict[str, Any]] = [
 ]
 
 
-def _knowledge(folder: Path, data: Path, **merging: Any) -> Knowledge:
+def _knowledge(folder: Path, data: Path, **merging: Any) -> ReleasedRecords:
     """A server that has three experts which agree on nothing."""
     found = tiny.knowledge(folder, data, merging=merging)
     stack = found._stack("A")
@@ -42,7 +42,7 @@ def _knowledge(folder: Path, data: Path, **merging: Any) -> Knowledge:
     return found
 
 
-def _coopvecs(knowledge: Knowledge) -> Parts:
+def _coopvecs(knowledge: ReleasedRecords) -> Parts:
     """Some for each task; a few of them one-hot, a few alike."""
     found: Parts = []
     for seed, question in enumerate(knowledge.questions("A", "evaluation")):
@@ -54,7 +54,7 @@ def _coopvecs(knowledge: Knowledge) -> Parts:
     return found
 
 
-def _merged(knowledge: Knowledge, coopvecs: Parts, title: str = "s: merge, neulig") -> Merged:
+def _merged(knowledge: ReleasedRecords, coopvecs: Parts, title: str = "s: merge, neulig") -> Merged:
     return run_merged(knowledge, "A", tiny.CLIENTS, coopvecs, Progress(lambda event: None), title)
 
 
@@ -68,7 +68,7 @@ def _whole(parts: Parts) -> Tensor:
 def test_either_method_gives_the_same_predictions(data: Path, tmp_path: Path) -> None:
     """Without it a result would depend on how it was computed."""
     found = []
-    for method in ("superposition", "one-at-a-time"):
+    for method in ("batched", "one-at-a-time"):
         knowledge = _knowledge(tmp_path, data, method=method)
         found.append(_merged(knowledge, _coopvecs(knowledge)))
     for one, two in zip(found[0].predictions, found[1].predictions, strict=True):
@@ -143,10 +143,10 @@ def test_models_that_came_merged_answer_their_own_tasks(
 # ---------------------------------------------------------------- near-equal CoopVecs as one
 
 
-def _both_ways(knowledge: Knowledge, coopvecs: Parts) -> tuple[list[Tensor], list[Tensor]]:
+def _both_ways(knowledge: ReleasedRecords, coopvecs: Parts) -> tuple[list[Tensor], list[Tensor]]:
     """Outputs and classes of all queries, with CoopVecs as they are and grouped within 0.4."""
     questions = knowledge.questions("A", "evaluation")
-    pictures = np.concatenate([question.pictures for question in questions])
+    images = np.concatenate([question.images for question in questions])
     family, beta = knowledge.setting.family, _whole(coopvecs)
     outputs, classes = [], []
     for weights in (beta, grouped(beta, 0.4)):
@@ -154,7 +154,7 @@ def _both_ways(knowledge: Knowledge, coopvecs: Parts) -> tuple[list[Tensor], lis
             family.encoder(),
             knowledge.stacks["A"],
             weights,
-            lambda rows: family.normalise(pictures[rows.numpy()]),
+            lambda rows: family.normalise(images[rows.numpy()]),
         )
         parts = found.split([len(question.labels) for question in questions])
         guesses = [
@@ -166,7 +166,7 @@ def _both_ways(knowledge: Knowledge, coopvecs: Parts) -> tuple[list[Tensor], lis
     return outputs, classes
 
 
-@pytest.mark.parametrize("method", ["superposition", "one-at-a-time"])
+@pytest.mark.parametrize("method", ["batched", "one-at-a-time"])
 def test_what_grouping_changed_is_what_it_changed(method: str, data: Path, tmp_path: Path) -> None:
     """Without it the report would give another error than the one that the user chose."""
     knowledge = _knowledge(tmp_path, data, method=method, tolerance=0.4, checked=1000)
@@ -187,7 +187,7 @@ def test_what_grouping_changed_is_what_it_changed(method: str, data: Path, tmp_p
 def test_checked_queries_are_drawn_for_each_row_and_are_the_same_each_time(
     data: Path, tmp_path: Path
 ) -> None:
-    """Without it the figure could not be had again, or would be of another query's picture."""
+    """Without it the figure could not be had again, or would be of another query's image."""
     knowledge = _knowledge(tmp_path, data, tolerance=0.4, checked=1)
     coopvecs = _coopvecs(knowledge)
     (exact, near), _ = _both_ways(knowledge, coopvecs)
@@ -220,7 +220,7 @@ def _run(folder: Path, data: Path, **merging: Any) -> Report:
 
 
 def test_a_run_one_at_a_time_has_the_same_results(data: Path, tmp_path: Path) -> None:
-    """Without it the way out for a model that superposition cannot run would be another study."""
+    """Without it the way out for a model that batched merged inference cannot run would be another study."""
     many = _run(tmp_path / "many", data)
     single = _run(tmp_path / "single", data, method="one-at-a-time")
     assert tiny.results(single) == tiny.results(many)

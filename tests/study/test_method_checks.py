@@ -16,9 +16,9 @@ PARAMETERS = {"name": "merging", "share": [{"kind": "parameters"}], "run": ["mer
 SUMS = {
     "name": "sums",
     "share": [
-        {"kind": "parameters", "protection": "secure-sum"},
-        {"kind": "gram", "protection": "secure-sum"},
-        {"kind": "fisher", "protection": "secure-sum"},
+        {"kind": "parameters", "protection": "secure-aggregation"},
+        {"kind": "gram", "protection": "secure-aggregation"},
+        {"kind": "fisher", "protection": "secure-aggregation"},
     ],
     "run": ["merge"],
     "granularity": ["global"],
@@ -110,7 +110,7 @@ def test_sums_alone_permit_what_sums_are_enough_for(data: Path, tmp_path: Path) 
     assert line.startswith(
         "methods.5: ties needs parameters of each client, and no stage that merges"
     )
-    assert "with another protection than secure-sum" in line
+    assert "with another protection than secure-aggregation" in line
 
 
 def test_an_ensemble_is_enough_for_a_method_that_has_one(data: Path, tmp_path: Path) -> None:

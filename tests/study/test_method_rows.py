@@ -27,7 +27,7 @@ EXPERTS = {"epochs": 8, "lr": 5.0e-3, "batch_size": 8}
 OUTPUTS = {"name": "outputs", "share": tiny.OUTPUTS, "run": ["train-portland", "ensemble"]}
 PARAMETERS = {"name": "merging", "share": [{"kind": "parameters"}], "run": ["merge"]}
 MEASURED = [{"kind": "gram", "examples": 6}, {"kind": "fisher", "examples": 6}]
-SUMS = {"protection": "secure-sum"}
+SUMS = {"protection": "secure-aggregation"}
 QUICK = {"adamerging": {"steps": 2}, "wemoe": {"steps": 2}, "git-rebasin": {"sweeps": 2}}
 FREE = ["task-arithmetic", "ties", "dare", "magmax"]
 
@@ -201,7 +201,7 @@ def test_sums_run_what_sums_are_enough_for_and_name_what_the_others_need(
         for name, task in zip(tiny.CLIENTS, ("first", "second", "first"), strict=True)
     ]
     enough = ["task-arithmetic", "iso-c", "regmean", "fisher"]
-    said = {"clients": clients, "on_refusal": "continue", "secure_sum": {"clip": 64}}
+    said = {"clients": clients, "on_refusal": "continue", "secure_aggregation": {"clip": 64}}
     methods = [*enough, "ties", "adamerging"]
     report = run(tmp_path, data, OUTPUTS, summed, single, methods=methods, **said)
     found, wanted = rows(report, 1), rows(report, 2)
@@ -215,7 +215,9 @@ def test_sums_run_what_sums_are_enough_for_and_name_what_the_others_need(
     assert found[("adamerging", None)]["average"]["merge_accuracy"] is None
     sample = [r for r in report.data["stages"][1]["results"] if r["granularity"] == "sample"]
     assert [row["status"] for row in sample] == ["not-permitted"]
-    masked = [r for r in report.data["stages"][1]["releases"] if r["protection"] == "secure-sum"]
+    masked = [
+        r for r in report.data["stages"][1]["releases"] if r["protection"] == "secure-aggregation"
+    ]
     uniform = [r["kind"] for r in masked if r["client"] == "ada"]
     assert sorted(set(uniform)) == ["fisher", "gram", "parameters"]
     assert uniform.count("gram") == uniform.count("fisher") == 1

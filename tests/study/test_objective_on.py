@@ -26,7 +26,7 @@ from neulig_fl.merging.portland import Portland, TrainingQueries, boosting
 from neulig_fl.models.outputs import classify
 from neulig_fl.records.release_plan import open_setting
 from neulig_fl.server.collecting import Collector
-from neulig_fl.server.released_records import Knowledge, Questions
+from neulig_fl.server.released_records import Questions, ReleasedRecords
 from neulig_fl.study.baseline_rows import StageRun
 from neulig_fl.study.dry_run import rehearse
 from neulig_fl.study.steps import _merged_queries, train_portland
@@ -41,7 +41,7 @@ SIZE, DIM, CLASSES = 4, 3, 5
 
 @dataclass(frozen=True)
 class Pixels:
-    """What of a model family the training needs: pictures as inputs, of a known size."""
+    """What of a model family the training needs: images as inputs, of a known size."""
 
     image_size: int = SIZE
 
@@ -111,14 +111,14 @@ def _case(
     stack = ExpertStack({k: tuple(v.shape) for k, v in own.items()}, EXPERTS)
     for name, state in zip(EXPERTS, states, strict=True):
         stack.put(name, state)
-    pictures = torch.randint(256, (rows, 3, SIZE, SIZE), generator=draw, dtype=torch.uint8)
+    images = torch.randint(256, (rows, 3, SIZE, SIZE), generator=draw, dtype=torch.uint8)
     labels = torch.randint(CLASSES, (rows,), generator=draw)
     head = 3.0 * nn.functional.normalize(torch.randn(CLASSES, DIM, generator=draw), dim=1)
     family = Pixels()
-    inputs = family.normalise(pictures.numpy())
+    inputs = family.normalise(images.numpy())
     alone = [functional_call(encoder, state, (inputs,)) for state in states]
     merged = MergedQueries(family, encoder, stack, EXPERTS, merging, lambda rows: None)  # type: ignore[arg-type]
-    question = Questions("made up", pictures.numpy(), labels)
+    question = Questions("made up", images.numpy(), labels)
     task = TrainingQueries(
         outputs=torch.stack(alone, dim=1),
         head=head,
@@ -148,7 +148,7 @@ def _slow_loss(case: Case, weight: Tensor, bias: Tensor, on: str) -> float:
     return float(sum(losses)) / len(losses)
 
 
-@pytest.mark.parametrize("method", ["superposition", "one-at-a-time"])
+@pytest.mark.parametrize("method", ["batched", "one-at-a-time"])
 @pytest.mark.parametrize("on", ["merge", "both"])
 @pytest.mark.parametrize("labelled", [True, False], ids=["supervised", "semi"])
 @pytest.mark.parametrize("kind", ENCODERS)
@@ -244,7 +244,7 @@ def test_queries_without_merged_models_are_an_error() -> None:
 
 
 class Recurrent(nn.Module):
-    """A GRU over a picture's pixels, which the engine does not cover."""
+    """A GRU over an image's pixels, which the engine does not cover."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -299,7 +299,7 @@ def train(data: Path, tmp_path: Path) -> Train:
 
     def trained(step: bool = True, **said: Any) -> StageRun:
         scenario = tiny.scenario(tmp_path, data, **said)
-        knowledge = Knowledge(open_setting(scenario, scenario.seed))
+        knowledge = ReleasedRecords(open_setting(scenario, scenario.seed))
         parties = tiny.InProcess(scenario, tmp_path)
         events: list[dict[str, Any]] = []
         collector = Collector(
@@ -316,7 +316,7 @@ def train(data: Path, tmp_path: Path) -> Train:
     return trained
 
 
-def _merged_pool_loss(knowledge: Knowledge, network: Portland) -> float:
+def _merged_pool_loss(knowledge: ReleasedRecords, network: Portland) -> float:
     """Cross-entropy of the merged models on the pool, by the code that evaluates them."""
     family = knowledge.setting.family
     total, count = 0.0, 0
@@ -330,7 +330,7 @@ def _merged_pool_loss(knowledge: Knowledge, network: Portland) -> float:
             family.encoder(),
             knowledge.stacks["A"],
             network.coopvecs(outputs),
-            lambda rows, of=question: family.normalise(of.pictures[rows.numpy()]),
+            lambda rows, of=question: family.normalise(of.images[rows.numpy()]),
         )
         logits = classify(features, knowledge.head(question.task))
         total += float(boosting(logits, knowledge.targets(question))) * len(logits)
@@ -375,7 +375,7 @@ def test_merged_logits_are_those_that_are_evaluated(outputs: str, space: str, tr
             family.encoder(),
             knowledge.stacks["A"],
             beta,
-            lambda rows, of=question: family.normalise(of.pictures[rows.numpy()]),
+            lambda rows, of=question: family.normalise(of.images[rows.numpy()]),
         )
         scored = classify(features, knowledge.head(question.task))
         every = torch.arange(len(beta))
@@ -405,7 +405,7 @@ def test_parameters_of_others_do_not_shift_the_weights(train: Train) -> None:
     found = merged.logits(question, head)(rows, torch.tensor([[0.0, 1.0]]).repeat(len(rows), 1))
     encoder = family.encoder()
     cyd = {k: v.clone() for k, v in knowledge.stacks["A"].of("cyd").items()}
-    features = functional_call(encoder, cyd, (family.normalise(question.pictures),))
+    features = functional_call(encoder, cyd, (family.normalise(question.images),))
     assert torch.allclose(found, classify(features, head), atol=1e-4)
 
 
@@ -431,8 +431,7 @@ def test_one_network_at_a_time_trains_the_same_portland(train: Train) -> None:
     """Without it `merging.method` would change more than time."""
     said = _said(portland={"epochs": 2})
     fits = [
-        train(**said, merging={"method": method}).fitted
-        for method in ("superposition", "one-at-a-time")
+        train(**said, merging={"method": method}).fitted for method in ("batched", "one-at-a-time")
     ]
     first, second = (fit.portland.weight for fit in fits if fit is not None)
     assert torch.allclose(first, second, atol=1e-4)

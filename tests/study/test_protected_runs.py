@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Share
 from neulig_fl.core.errors import BadReply, ClientRefused
@@ -196,10 +196,10 @@ def test_a_nodes_own_pin_counts_whatever_the_scenario_says(data: Path, tmp_path:
     """Without it the scenario's author could name a server that the node's owner does not know."""
     scenario = tiny.scenario(tmp_path, data)
     server, other = Identity.new(), Identity.new()
-    party = Party(scenario, 3, "ada", tmp_path / "store", server_pin=other.key)
+    party = ClientHandler(scenario, 3, "ada", tmp_path / "store", server_pin=other.key)
     with pytest.raises(ClientRefused, match="is not the pinned one"):
         party.answer("hello", tiny.opening(party, server=server), b"")
-    known = Party(scenario, 3, "ada", tmp_path / "store", server_pin=server.key)
+    known = ClientHandler(scenario, 3, "ada", tmp_path / "store", server_pin=server.key)
     known.answer("hello", tiny.opening(known, server=server), b"")
     with pytest.raises(ClientRefused, match="is not the pinned one"):  # a pin that came later
         tiny.say(party, "release", {"stage": "outputs", "group": "A", "kind": "offset-sum"},
@@ -210,7 +210,7 @@ def test_a_nodes_own_pin_counts_whatever_the_scenario_says(data: Path, tmp_path:
 def test_nothing_is_sealed_for_a_server_that_began_no_run(data: Path, tmp_path: Path) -> None:
     """Without it a sealed share would be sent open, or to an earlier run's key."""
     scenario = tiny.scenario(tmp_path, data, stages=[_stage("one", *SEALED)])
-    party = Party(scenario, 3, "ada", tmp_path / "store")
+    party = ClientHandler(scenario, 3, "ada", tmp_path / "store")
     party.answer("hello", tiny.opening(party, "cd" * 16), b"")
     asked = {"stage": "one", "group": "A", "kind": "offset-sum", "protection": "sealed"}
     body = signed(tiny.SERVER_KEYS, "ab" * 16, 1, Ask("ada", "release", asked)).body
@@ -222,7 +222,7 @@ def test_nothing_is_sealed_for_a_server_that_began_no_run(data: Path, tmp_path: 
 def test_a_forged_server_key_opens_no_run(data: Path, tmp_path: Path) -> None:
     """Without it an agreement key that the pinned key never signed would be sealed to."""
     scenario = tiny.scenario(tmp_path, data)
-    party, honest = Party(scenario, 3, "ada", tmp_path / "store"), Identity.new()
+    party, honest = ClientHandler(scenario, 3, "ada", tmp_path / "store"), Identity.new()
     said = tiny.opening(party, server=honest)
     said[OPENING]["server"]["agreement"] = Identity.new().agreement
     with pytest.raises(ClientRefused, match="that the first one signed"):
@@ -376,7 +376,7 @@ def test_an_epsilon_is_not_overdrawn(data: Path, tmp_path: Path) -> None:
 def test_fewer_queries_are_no_way_to_fresh_noise(data: Path, tmp_path: Path) -> None:
     """Without it each fraction would get noise of its own, and their mean would have less."""
     scenario = tiny.scenario(tmp_path, data, stages=[_stage("one", _noised(epsilon=4.0))])
-    party = Party(scenario, 3, "ada", tmp_path / "store")
+    party = ClientHandler(scenario, 3, "ada", tmp_path / "store")
     asked = {"stage": "one", "group": "A", "kind": "features", "queries": "pool"}
     with pytest.raises(ClientRefused, match=r"a fraction of 1.0 of features, not 0.5"):
         tiny.say(party, "release", {**asked, "protection": "gaussian", "fraction": 0.5}, b"")

@@ -19,14 +19,14 @@ TIE = 1e-5
 
 
 class Compared:
-    """Every evaluation query of a run, merged by superposition and one at a time."""
+    """Every evaluation query of a run, merged in batches and one at a time."""
 
     def __init__(self) -> None:
         self.rows = self.changed = self.ties = 0
         self.largest_error = 0.0
 
     def outputs(self, *arguments: Any, merging: Merging, **options: Any) -> Tensor:
-        """In the place of `merged_outputs`: both ways; the run goes on with superposition's."""
+        """In the place of `merged_outputs`: both ways; the run goes on with batched inference's."""
         found = merged_outputs(*arguments, merging=merging, **options)
         plain = replace(merging, method="one-at-a-time")
         self.exact = merged_outputs(*arguments, merging=plain, **options)

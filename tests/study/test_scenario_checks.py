@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from neulig_fl.config.schema import Scenario
-from neulig_fl.config.values import KINDS, LEAST_SUMMED, SUMMED_KINDS
+from neulig_fl.config.values import KINDS, SUMMED_KINDS
 from neulig_fl.core.errors import InputError
 from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS, Terms
 from neulig_fl.study.scenario_checks import problems_between
@@ -254,7 +254,7 @@ def test_openclip_names_and_tags_are_checked(
 
 # ---------------------------------------------------------------- secure sums, and votes
 
-SUMS = {"protection": "secure-sum"}
+SUMS = {"protection": "secure-aggregation"}
 SUMMED_OUTPUTS = {"kind": "features", "queries": ["evaluation"], **SUMS}
 SUMMED_PARAMETERS = {"kind": "parameters", **SUMS}
 THREE = [{"name": n, "task": t} for n, t in zip("abc", ("digits", "shapes", "signs"), strict=True)]
@@ -290,7 +290,7 @@ def test_sums_of_outputs_do_not_train_portland() -> None:
 
     assert problem.startswith("stages.0.run.0: train-portland needs {kind: features, queries: [po")
     assert problem.endswith(
-        "add it to share with another protection than secure-sum: Portland reads every client's "
+        "add it to share with another protection than secure-aggregation: Portland reads every client's "
         "own outputs, and a sum does not tell them"
     )
     first = {"name": "first", "share": [{"kind": "features", "queries": ["pool"]}], "run": []}
@@ -306,7 +306,7 @@ def test_training_through_merged_models_needs_single_parameters(on: str) -> None
     problem = only(summing(stage, portland={"objective_on": on}))
 
     assert "train-portland needs {kind: parameters} of group A" in problem
-    assert "add it to share with another protection than secure-sum, or set" in problem
+    assert "add it to share with another protection than secure-aggregation, or set" in problem
     first = {"name": "first", "share": [{"kind": "parameters"}]}
     assert summing(first, stage, portland={"objective_on": on}) == []
 
@@ -344,7 +344,7 @@ def test_what_cannot_be_summed_is_said(kind: str) -> None:
     (problem,) = [p for p in summing({"name": "s", "share": [share]}) if ".kind: " in p]
 
     assert problem == (
-        f'stages.0.share.0.kind: cannot be summed (got "{kind}" with protection "secure-sum"); '
+        f'stages.0.share.0.kind: cannot be summed (got "{kind}" with protection "secure-aggregation"); '
         "allowed: features, logits, parameters, gram, fisher"
     )
 
@@ -354,9 +354,9 @@ def test_two_clients_are_too_few_for_a_sum() -> None:
     problem = only(summing({"name": "s", "share": [SUMMED_PARAMETERS]}, clients=THREE[:2]))
 
     assert problem.startswith("stages.0.share.0.protection: a sum of fewer than 3 clients hides ")
-    assert problem.endswith('(got "secure-sum" with 2 clients); add clients, or take another '
+    assert problem.endswith('(got "secure-aggregation" with 2 clients); add clients, or take another '
                             "protection")  # fmt: skip
-    assert LEAST_SUMMED == LEAST_CLIENTS, "the scenario and the protocol must say the same"
+    assert LEAST_CLIENTS == 3
 
 
 @pytest.mark.parametrize("clients", [3, 4, 5])
@@ -367,15 +367,17 @@ def test_a_threshold_is_refused_where_the_protocol_refuses_it(clients: int, thre
     stage = {"name": "s", "share": [SUMMED_PARAMETERS]}
     try:
         Terms(b"", tuple(n["name"] for n in named), threshold, 1, 1.0)
-        possible = threshold >= LEAST_SUMMED  # two vectors in a sum: each knows the other's
+        possible = threshold >= LEAST_CLIENTS  # two vectors in a sum: each knows the other's
     except InputError:
         possible = False
 
-    problems = summing(stage, clients=named, secure_sum={"threshold": threshold})
+    problems = summing(stage, clients=named, secure_aggregation={"threshold": threshold})
 
     assert (problems == []) is possible
     if problems:
-        assert only(problems).startswith("secure_sum.threshold: must be 3 or more, more than")
+        assert only(problems).startswith(
+            "secure_aggregation.threshold: must be 3 or more, more than"
+        )
         assert f"(got {threshold} with {clients} clients); allowed: " in only(problems)
 
 

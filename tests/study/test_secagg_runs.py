@@ -34,8 +34,8 @@ OUTPUTS = {
 }
 POOL = {**OUTPUTS, "share": [{"kind": "features", "queries": ["pool"]}]}
 PORTLAND = {"alignment": "none", "epochs": 4, "lr": 0.02, "batch_size": 4}
-EVALUATION = {"kind": "features", "queries": ["evaluation"], "protection": "secure-sum"}
-PARAMETERS = {"kind": "parameters", "protection": "secure-sum"}
+EVALUATION = {"kind": "features", "queries": ["evaluation"], "protection": "secure-aggregation"}
+PARAMETERS = {"kind": "parameters", "protection": "secure-aggregation"}
 GRANULAR = ["global", "task", "sample"]
 
 
@@ -70,7 +70,7 @@ def _planned(folder: Path) -> dict[str, Any]:
 def test_sums_give_the_figures_of_single_records(data: Path, tmp_path: Path) -> None:
     """Without it what is reported of masked sums would not be what a merge of these experts is."""
     found = []
-    for guard in ("secure-sum", "none"):
+    for guard in ("secure-aggregation", "none"):
         share = [{**EVALUATION, "protection": guard}, {**PARAMETERS, "protection": guard}]
         stage = {"name": "all", "share": share, "run": ["ensemble", "merge"]}
         clients = _clients(**ANY_LEVERAGE)
@@ -88,7 +88,7 @@ def test_sums_give_the_figures_of_single_records(data: Path, tmp_path: Path) -> 
     for name in (("neulig", "sample"), ("hard-routing", None), ("oracle", None)):
         assert (summed[name]["status"], single[name]["status"]) == ("not-permitted", "ok")
     assert summed["neulig", "task"]["bytes"] > summed["simple-average", None]["bytes"] > 0
-    assert [v.failures for v in whole_run.verify(tmp_path / "secure-sum" / "out")] == [()]
+    assert [v.failures for v in whole_run.verify(tmp_path / "secure-aggregation" / "out")] == [()]
 
 
 # ---------------------------------------------------------------- sums alone
@@ -100,7 +100,7 @@ def test_a_run_of_sums_alone_is_what_was_planned(data: Path, tmp_path: Path) -> 
     said = _said(stage, clients=_clients(preset="sums-only"))
     report = tiny.run(tmp_path, data, **said)
     (done,), (foretold,) = report.data["stages"], _planned(tmp_path)["stages"]
-    assert {r["protection"] for r in done["releases"]} == {"secure-sum"}
+    assert {r["protection"] for r in done["releases"]} == {"secure-aggregation"}
     sent = sorted((r["client"], r["kind"], r["queries"], r["bytes"]) for r in done["releases"])
     assert sent == sorted(
         (client, each["kind"], each["queries"], each["bytes"])

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Scenario, dump, load_resolved
 from neulig_fl.core.errors import RunError
@@ -28,7 +28,7 @@ from neulig_fl.runtime import engines
 from neulig_fl.runtime.engines import Job, local
 from neulig_fl.study import runs
 from neulig_fl.study.server_loop import notes
-from neulig_fl.study.trained_portland import Fitted
+from neulig_fl.study.trained_portland import TrainedPortland
 from neulig_fl.verification import whole_run
 
 TWO = [{"name": "ada", "task": "first"}, {"name": "bob", "task": "second"}]
@@ -63,7 +63,8 @@ def _slow_accuracies(scenario: Scenario, out: Path) -> list[tuple[float, float]]
     setting = open_setting(scenario, scenario.seed)
     family, options = setting.family, scenario.portland
     encoders = [
-        Party(scenario, scenario.seed, c.name, out).encoder("A")[0] for c in scenario.clients
+        ClientHandler(scenario, scenario.seed, c.name, out).encoder("A")[0]
+        for c in scenario.clients
     ]
     network = load_file(out / "portland.safetensors")
     heads = {
@@ -76,9 +77,9 @@ def _slow_accuracies(scenario: Scenario, out: Path) -> list[tuple[float, float]]
         at = task.indices("evaluation", scenario.queries.evaluation)
         merged, ensembled = 0, 0
         for i, label in zip(at, task.labels(at), strict=True):
-            picture = family.normalise(task.pixels(at[at == i], family.image_size))
+            image = family.normalise(task.pixels(at[at == i], family.image_size))
             target = int(label) + (own.start if options.label_space == "union" else 0)
-            z = [e(picture)[0] for e in encoders]
+            z = [e(image)[0] for e in encoders]
             if options.outputs == "logits":
                 z = [union @ (v / v.norm()) for v in z]
             beta = torch.softmax(network["weight"] @ torch.cat(z) + network["bias"], dim=0).tolist()
@@ -90,7 +91,7 @@ def _slow_accuracies(scenario: Scenario, out: Path) -> list[tuple[float, float]]
             model.load_state_dict(
                 {k: sum(b * s[k] for b, s in zip(beta, states, strict=True)) for k in states[0]}
             )
-            features = model.eval()(picture)[0]
+            features = model.eval()(image)[0]
             guess = _predict(features, heads, name, "features", options.label_space, own)
             merged += guess == target
         found.append((100 * merged / len(at), 100 * ensembled / len(at)))
@@ -391,7 +392,7 @@ def test_batch_norm_statistics_can_be_estimated_again(data: Path, tmp_path: Path
 def _notes(data: Path, **changes: Any) -> list[str]:
     """The notes of a run that trained Portland."""
     untrained = Portland(torch.zeros(1, 1), torch.zeros(1), ("ada",))
-    fitted = Fitted(Fit(untrained, [], 0.0, 0), "outputs", "A", "pool", "ada", "by rule")
+    fitted = TrainedPortland(Fit(untrained, [], 0.0, 0), "outputs", "A", "pool", "ada", "by rule")
     return notes(Scenario.model_validate(tiny.said(data, **changes)), fitted)
 
 
@@ -481,9 +482,9 @@ def test_the_server_opens_no_file_of_a_clients(
     out = tmp_path / "out"
     out.mkdir()
     dump(scenario, out / "scenario.json")
-    honest = Party.answer
+    honest = ClientHandler.answer
 
-    def answer(self: Party, *arguments: Any) -> Any:
+    def answer(self: ClientHandler, *arguments: Any) -> Any:
         _WATCH.append(("client", []))
         try:
             return honest(self, *arguments)
@@ -491,7 +492,7 @@ def test_the_server_opens_no_file_of_a_clients(
             seen.append(_WATCH.pop())
 
     seen: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(Party, "answer", answer)
+    monkeypatch.setattr(ClientHandler, "answer", answer)
     _WATCH.append(("server", []))
     local.run(Job(out / "scenario.json", out, clients=2))
     opened = _WATCH.pop()[1]

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from neulig_fl.client import experts
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.core.errors import ClientRefused
 from neulig_fl.merging import fisher, gram
 from neulig_fl.records import kinds
@@ -28,19 +28,19 @@ STAGES = [
 ]
 
 
-def _party(folder: Path, data: Path, **changes: Any) -> Party:
+def _party(folder: Path, data: Path, **changes: Any) -> ClientHandler:
     scenario = tiny.scenario(folder, data, **{"stages": STAGES, **changes})
-    return Party(scenario, scenario.seed, "ada", folder / "ada")
+    return ClientHandler(scenario, scenario.seed, "ada", folder / "ada")
 
 
-def _asked(party: Party, kind: str) -> tuple[dict[str, Any], Arrays]:
+def _asked(party: ClientHandler, kind: str) -> tuple[dict[str, Any], Arrays]:
     body = {"stage": "all", "group": "A", "kind": kind}
     reply, payload = tiny.say(party, "release", body, b"")
     fields = kinds.layout(kind, 1, party.setting.sizes)
     return reply, kinds.unpack(payload, fields, kind)
 
 
-def _images(party: Party, count: int, split: str = "train-A") -> Any:
+def _images(party: ClientHandler, count: int, split: str = "train-A") -> Any:
     task, family = party.setting.tasks["first"], party.setting.family
     return family.normalise(task.pixels(task.indices(split, count), family.image_size))
 

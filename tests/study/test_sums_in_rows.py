@@ -23,13 +23,13 @@ from neulig_fl.core.progress import Progress
 from neulig_fl.merging.portland import Fit, Portland
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.secagg.requests import Part
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import coopvec_rules
 from neulig_fl.study.baseline_rows import Row, StageRun
 from neulig_fl.study.coopvec_rules import Weighting
 from neulig_fl.study.mixture import model_parts, output_parts
 from neulig_fl.study.steps import ensemble, merge
-from neulig_fl.study.trained_portland import Fitted
+from neulig_fl.study.trained_portland import TrainedPortland
 
 ROWS, DIM = 7, 16
 GRANULAR = ["global", "task", "sample", "batch-first"]
@@ -38,8 +38,8 @@ SINGLE = [("neulig", "sample"), ("neulig", "batch-first"), ("hard-routing", None
 ONE_HOT = [("best-single", None), ("oracle", None)]
 
 FEATURES = {"kind": "features", "queries": ["pool", "evaluation"]}
-EVALUATION = {"kind": "features", "queries": ["evaluation"], "protection": "secure-sum"}
-PARAMETERS = {"kind": "parameters", "protection": "secure-sum"}
+EVALUATION = {"kind": "features", "queries": ["evaluation"], "protection": "secure-aggregation"}
+PARAMETERS = {"kind": "parameters", "protection": "secure-aggregation"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class SumsByHand:
         refused: by kind, how many sums are given before all others are refused.
     """
 
-    knowledge: Knowledge
+    knowledge: ReleasedRecords
     entries: dict[str, dict[str, Tensor]]
     outputs: dict[str, Tensor]
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -127,11 +127,11 @@ def _outputs(rows: int, seed: int) -> Tensor:
     return torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
 
 
-def _fitted() -> Fitted:
+def _fitted() -> TrainedPortland:
     generator = torch.Generator().manual_seed(9)
     weight = 0.5 * torch.randn(3, 3 * DIM, generator=generator)
     network = Portland(weight, torch.zeros(3), tiny.CLIENTS)
-    return Fitted(Fit(network, [], 0.0, 0), "s", "A", "pool", "bob", "by hand")
+    return TrainedPortland(Fit(network, [], 0.0, 0), "s", "A", "pool", "bob", "by hand")
 
 
 Make = Callable[..., Bench]
@@ -141,7 +141,9 @@ Make = Callable[..., Bench]
 def make(data: Path, tmp_path: Path) -> Make:
     """A stage of a scenario, three experts that agree on nothing, and their features."""
 
-    def made(*share: dict[str, Any], fitted: Fitted | None = None, **changes: Any) -> Bench:
+    def made(
+        *share: dict[str, Any], fitted: TrainedPortland | None = None, **changes: Any
+    ) -> Bench:
         stages = [
             {"name": "single", "share": [FEATURES], "run": ["train-portland"]},
             {"name": "s", "share": list(share)},
@@ -315,7 +317,7 @@ def test_rows_that_need_single_experts_say_so_and_ask_for_nothing(make: Make) ->
         row = bench.row(method, granularity)
         assert not row.scores
         assert row.reason == (
-            "secure-sum gives one merged model for each weight vector; "
+            "secure-aggregation gives one merged model for each weight vector; "
             f"{granularity or method} needs a model for every query"
         )
     for name in ONE_HOT:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from neulig_fl.core.progress import Progress
 from neulig_fl.records.kinds import Request
 from neulig_fl.report import contract
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study.baseline_rows import Row, StageRun
 from neulig_fl.study.steps import vote
 from neulig_fl.study.steps.vote import plurality
@@ -26,11 +26,11 @@ ROWS = 7
 LABELS = [{"name": "s", "share": [{"kind": "labels", "queries": ["evaluation"]}], "run": ["vote"]}]
 
 
-def _knowledge(folder: Path, data: Path, **changes: Any) -> Knowledge:
+def _knowledge(folder: Path, data: Path, **changes: Any) -> ReleasedRecords:
     return tiny.knowledge(folder, data, **{"stages": LABELS, **changes})
 
 
-def _answer(knowledge: Knowledge, name: str, kind: str, classes: list[int]) -> None:
+def _answer(knowledge: ReleasedRecords, name: str, kind: str, classes: list[int]) -> None:
     """Have a client answer all evaluation queries with these classes, in some kind."""
     count, size = len(classes), knowledge.setting.sizes.classes
     arrays: dict[str, Any] = {"labels": np.array(classes, np.int32)}
@@ -44,7 +44,7 @@ def _answer(knowledge: Knowledge, name: str, kind: str, classes: list[int]) -> N
     knowledge.take(name, Request("s", "A", kind, "evaluation"), arrays, 4 * count)
 
 
-def _voted(knowledge: Knowledge) -> Row:
+def _voted(knowledge: ReleasedRecords) -> Row:
     stage = knowledge.setting.scenario.stages[0]
     run = StageRun(stage, knowledge, None, Progress(lambda event: None))
     vote.run(run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neulig_fl.data.built_in import BuiltInSource, drawn
-from neulig_fl.data.synthetic import Picture, Style, glyphs
+from neulig_fl.data.synthetic import Pixels, Style, glyphs
 
 if TYPE_CHECKING:
     from neulig_fl.config.scenario import TaskOptions
@@ -19,14 +19,14 @@ STYLE = Style(
 )  # fmt: skip
 
 
-def _draw(rng: np.random.Generator, label: int) -> Picture:
+def _draw(rng: np.random.Generator, label: int) -> Pixels:
     typeface = TYPEFACES[int(rng.integers(len(TYPEFACES)))]
     box = glyphs.printed(glyphs.LETTERS[label], typeface, int(rng.integers(0, 4)))
     return glyphs.draw(rng, box, STYLE)
 
 
 def source(options: TaskOptions) -> BuiltInSource:
-    """9,100 pictures, 32x32: 350 a letter."""
+    """9,100 images, 32x32: 350 a letter."""
     return drawn(
         "glyphs",
         "26 printed capitals in five typefaces, leaning and noisy (drawn here)",

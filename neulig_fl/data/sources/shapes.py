@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neulig_fl.data.built_in import BuiltInSource, drawn
-from neulig_fl.data.synthetic import Picture, Style, shapes
+from neulig_fl.data.synthetic import Pixels, Style, shapes
 
 if TYPE_CHECKING:
     from neulig_fl.config.scenario import TaskOptions
@@ -18,12 +18,12 @@ STYLE = Style(
 )  # fmt: skip
 
 
-def _draw(rng: np.random.Generator, label: int) -> Picture:
+def _draw(rng: np.random.Generator, label: int) -> Pixels:
     return shapes.draw(rng, label, STYLE, outlined=0.6)
 
 
 def source(options: TaskOptions) -> BuiltInSource:
-    """7,500 pictures, 32x32."""
+    """7,500 images, 32x32."""
     return drawn(
         "shapes",
         "ten drawn shapes, filled or outlined, on a cluttered ground (drawn here)",

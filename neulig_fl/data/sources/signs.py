@@ -1,4 +1,4 @@
-"""Twenty-six traffic-sign-like pictures, leaning and badly lit: drawn here."""
+"""Twenty-six traffic-sign-like images, leaning and badly lit: drawn here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neulig_fl.data.built_in import BuiltInSource, drawn
-from neulig_fl.data.synthetic import Picture, Style, signs
+from neulig_fl.data.synthetic import Pixels, Style, signs
 
 if TYPE_CHECKING:
     from neulig_fl.config.scenario import TaskOptions
@@ -18,12 +18,12 @@ STYLE = Style(
 )  # fmt: skip
 
 
-def _draw(rng: np.random.Generator, label: int) -> Picture:
+def _draw(rng: np.random.Generator, label: int) -> Pixels:
     return signs.draw(rng, label, STYLE)
 
 
 def source(options: TaskOptions) -> BuiltInSource:
-    """9,100 pictures, 32x32: 350 a sign."""
+    """9,100 images, 32x32: 350 a sign."""
     return drawn(
         "signs",
         "26 signs like those of traffic, leaning and badly lit (drawn here)",

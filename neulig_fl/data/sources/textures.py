@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neulig_fl.data.built_in import BuiltInSource, drawn
-from neulig_fl.data.synthetic import Picture, Style, textures
+from neulig_fl.data.synthetic import Pixels, Style, textures
 
 if TYPE_CHECKING:
     from neulig_fl.config.scenario import TaskOptions
@@ -17,12 +17,12 @@ STYLE = Style(
 )
 
 
-def _draw(rng: np.random.Generator, label: int) -> Picture:
+def _draw(rng: np.random.Generator, label: int) -> Pixels:
     return textures.draw(rng, label, STYLE, frequency=(0.75, 1.25))
 
 
 def source(options: TaskOptions) -> BuiltInSource:
-    """7,500 pictures, 32x32."""
+    """7,500 images, 32x32."""
     return drawn(
         "textures",
         "ten drawn textures, slanted, warped and noisy (drawn here)",

@@ -20,7 +20,7 @@ from neulig_fl.core import cache_folder
 from neulig_fl.core.downloads import download
 from neulig_fl.core.errors import DataError, nearest
 from neulig_fl.data import images as image_pixels
-from neulig_fl.data.image_source import Listing, PictureSource, class_faults
+from neulig_fl.data.image_source import ImageSource, Listing, class_faults
 from neulig_fl.data.sources._torchvision_sets import SETS, SUBSETS, KnownSet
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class _Item:
     image: Path | int
 
 
-class TorchvisionSet(PictureSource):
+class TorchvisionSet(ImageSource):
     """One of torchvision's data sets, all parts.
 
     Args:
@@ -67,7 +67,7 @@ class TorchvisionSet(PictureSource):
 
     @property
     def who(self) -> str:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         return f"torchvision {self.name} in {self.root}"
 
     @cached_property
@@ -161,7 +161,7 @@ class TorchvisionSet(PictureSource):
 
     @cached_property
     def listing(self) -> Listing:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         labels = np.array([item.label for item in self._items], dtype=np.int64)
         if len(self._known.parts) == 1:
             return Listing(labels)
@@ -169,7 +169,7 @@ class TorchvisionSet(PictureSource):
         return Listing(labels, held_out[[item.part for item in self._items]])
 
     def content_ids(self, places: NDArray[np.int64]) -> list[str]:
-        """As `PictureSource`; kept in the cache folder."""
+        """As `ImageSource`; kept in the cache folder."""
         if self._known.labels_in is None:
             images = ((self._items[int(place)].image, int(place)) for place in places)
             place_of = {image: place for image, place in images if isinstance(image, Path)}
@@ -179,7 +179,7 @@ class TorchvisionSet(PictureSource):
         return self.ids_of_set(what, self.root, held, places)
 
     def opened(self, place: int) -> Image.Image:
-        """As `PictureSource`."""
+        """As `ImageSource`."""
         item = self._items[place]
         if isinstance(item.image, Path):
             return image_pixels.opened(item.image)

@@ -1,4 +1,4 @@
-"""Procedural 32x32 RGB pictures, each from a generator of its own.
+"""Procedural 32x32 RGB images, each from a generator of its own.
 
 What is drawn and how much it is disturbed are apart: a module here draws one kind of thing, and a
 `Style` says how far it is turned, moved, lit, blurred and cluttered. The tasks draw in styles of
@@ -8,6 +8,6 @@ something of every task without having seen one of its images.
 
 from __future__ import annotations
 
-from neulig_fl.data.synthetic.canvas import SIZE, Picture, Style
+from neulig_fl.data.synthetic.canvas import SIZE, Pixels, Style
 
-__all__ = ["SIZE", "Picture", "Style"]
+__all__ = ["SIZE", "Pixels", "Style"]

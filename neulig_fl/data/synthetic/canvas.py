@@ -17,19 +17,19 @@ BIG = SIZE * SCALE
 """Outlines are drawn three times as large and averaged down, so that edges are smooth."""
 
 Point = tuple[float, float]
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Field = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Style:
-    """How far a picture is from the plain thing; every amount is drawn evenly from its range.
+    """How far an image is from the plain thing; every amount is drawn evenly from its range.
 
     Args:
         lean: the middle of all rotations, radians.
         turn: largest rotation to either side of the middle, radians.
-        shift: largest move to either side, as a share of the picture.
-        scale: least and largest half-width of the thing, as shares of the picture.
+        shift: largest move to either side, as a share of the image.
+        scale: least and largest half-width of the thing, as shares of the image.
         squeeze: least ratio of the thing's width to its height, in (0, 1].
         contrast: least mean difference between two colours, in levels of 0 ... 255.
         clutter: most foreign blobs and lines on the ground, each.
@@ -93,7 +93,7 @@ class Placement:
         return [(float(x), float(y)) for x, y in moved]
 
     def carry(self, drawn: Image.Image) -> Image.Image:
-        """A picture of the unit box, placed on a big canvas that is empty elsewhere.
+        """An image of the unit box, placed on a big canvas that is empty elsewhere.
 
         Args:
             drawn: the box [-1, 1] x [-1, 1] as an image of any size and mode.
@@ -175,28 +175,26 @@ def laid(below: Field, mask: Image.Image, ink: Field) -> Field:
     return mixed
 
 
-def finish(picture: Field, rng: np.random.Generator, style: Style) -> Picture:
+def finish(image: Field, rng: np.random.Generator, style: Style) -> Pixels:
     """Warp, light, blur and noise, in this order; uint8 of shape (32, 32, 3)."""
     if style.bend:
-        picture = warped(picture, rng, style.bend)
+        image = warped(image, rng, style.bend)
     if style.light:
         slope = rng.uniform(-style.light, style.light, size=2)
         grid = np.arange(SIZE) - SIZE / 2
-        picture = picture + (slope[0] * grid[:, None] + slope[1] * grid[None, :])[..., None]
+        image = image + (slope[0] * grid[:, None] + slope[1] * grid[None, :])[..., None]
     if style.blur:
         sigma = rng.uniform(0, style.blur)
-        picture = ndimage.gaussian_filter(picture, (sigma, sigma, 0), truncate=3.0)
-    noisy = picture + rng.normal(0, style.noise, size=picture.shape)
+        image = ndimage.gaussian_filter(image, (sigma, sigma, 0), truncate=3.0)
+    noisy = image + rng.normal(0, style.noise, size=image.shape)
     return noisy.clip(0, 255).astype(np.uint8)
 
 
-def warped(picture: Field, rng: np.random.Generator, most: float) -> Field:
+def warped(image: Field, rng: np.random.Generator, most: float) -> Field:
     """Move every pixel along a smooth field of at most `most` pixels."""
     amount = rng.uniform(0, most)
     rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
     down, right = (smooth(rng) * amount for _ in range(2))
     at = np.stack([rows + down, columns + right])
-    layers = [
-        ndimage.map_coordinates(picture[..., c], at, order=1, mode="nearest") for c in range(3)
-    ]
+    layers = [ndimage.map_coordinates(image[..., c], at, order=1, mode="nearest") for c in range(3)]
     return np.stack(layers, axis=-1)

@@ -1,4 +1,4 @@
-"""What the bundled models are pre-trained on: lessons of classes, prompts and plain pictures.
+"""What the bundled models are pre-trained on: lessons of classes, prompts and plain images.
 
 The bundled weights are a function of this file and of the drawings: after a change here, run
 `neulig-fl pretrain` again for both models.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neulig_fl.data.synthetic import garments, glyphs, shapes, signs, textures
-from neulig_fl.data.synthetic.canvas import Picture, Style
+from neulig_fl.data.synthetic.canvas import Pixels, Style
 
 PLAIN = Style(turn=0.3, contrast=80, clutter=1, mottle=25, light=0.6, bend=0.6, blur=0.5, noise=6)
 CHALK = Style(turn=0.3, scale=(0.28, 0.46), squeeze=0.6, bend=1.6, blur=1.2, noise=5)
@@ -24,32 +24,32 @@ TYPEFACES = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "STIXGeneral", "
 
 @dataclass(frozen=True)
 class Lesson:
-    """One kind of picture.
+    """One kind of image.
 
     Args:
         class_names: what can be drawn.
         templates: prompts with `{}` for the class name.
-        pictures: how many of each batch.
-        draw: a picture of a class from a generator.
+        images: how many of each batch.
+        draw: an image of a class from a generator.
     """
 
     class_names: tuple[str, ...]
     templates: tuple[str, ...]
-    pictures: int
-    draw: Callable[[np.random.Generator, int], Picture]
+    images: int
+    draw: Callable[[np.random.Generator, int], Pixels]
 
 
-def _printed(rng: np.random.Generator, character: str, style: Style, chalk: bool) -> Picture:
+def _printed(rng: np.random.Generator, character: str, style: Style, chalk: bool) -> Pixels:
     typeface = TYPEFACES[int(rng.integers(len(TYPEFACES)))]
     box = glyphs.printed(character, typeface, int(rng.integers(0, 4)))
     return glyphs.draw(rng, box, style, chalk)
 
 
-def _letter(rng: np.random.Generator, label: int) -> Picture:
+def _letter(rng: np.random.Generator, label: int) -> Pixels:
     return _printed(rng, glyphs.LETTERS[label], PLAIN, chalk=False)
 
 
-def _digit(rng: np.random.Generator, label: int) -> Picture:
+def _digit(rng: np.random.Generator, label: int) -> Pixels:
     digit, chalk = glyphs.DIGITS[label], rng.random() < 0.6
     style = CHALK if chalk else PLAIN
     if rng.random() < 0.3:
@@ -60,7 +60,7 @@ def _digit(rng: np.random.Generator, label: int) -> Picture:
 LESSONS = (
     Lesson(
         shapes.NAMES,
-        ("a drawing of a {}.", "a {}.", "a picture of a {} shape."),
+        ("a drawing of a {}.", "a {}.", "an image of a {} shape."),
         28,
         lambda rng, label: shapes.draw(rng, label, PLAIN, outlined=0.1),
     ),

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import ImageDraw
 
 from neulig_fl.data.synthetic import canvas
-from neulig_fl.data.synthetic.canvas import Picture, Point, Style
+from neulig_fl.data.synthetic.canvas import Pixels, Point, Style
 
 NAMES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -43,8 +43,8 @@ def _cut(name: str, rng: np.random.Generator) -> list[Point]:
     return [*right, *[(-x, y) for x, y in reversed(right)]]
 
 
-def draw(rng: np.random.Generator, label: int, style: Style) -> Picture:
-    """One picture of `NAMES[label]`, uint8 of shape (32, 32, 3)."""
+def draw(rng: np.random.Generator, label: int, style: Style) -> Pixels:
+    """One image of `NAMES[label]`, uint8 of shape (32, 32, 3)."""
     name = NAMES[label]
     place = canvas.place(rng, style)
     mask = canvas.stencil([place.of(_cut(name, rng))])

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from neulig_fl.data import typefaces
 from neulig_fl.data.synthetic import canvas
-from neulig_fl.data.synthetic.canvas import BIG, Picture, Style
+from neulig_fl.data.synthetic.canvas import BIG, Pixels, Style
 
 TYPEFACES = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSansMono",
@@ -97,7 +97,7 @@ def _curve(points: np.ndarray, steps: int = 6) -> np.ndarray:
     return np.concatenate([*parts, points[-1:]])
 
 
-def draw(rng: np.random.Generator, box: Image.Image, style: Style, chalk: bool = False) -> Picture:
+def draw(rng: np.random.Generator, box: Image.Image, style: Style, chalk: bool = False) -> Pixels:
     """A character's mask on a ground, uint8 of shape (32, 32, 3).
 
     Args:

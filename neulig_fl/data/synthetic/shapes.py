@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from neulig_fl.data.synthetic import canvas
-from neulig_fl.data.synthetic.canvas import Picture, Point, Style
+from neulig_fl.data.synthetic.canvas import Pixels, Point, Style
 
 NAMES = (
     "circle", "square", "triangle", "pentagon", "star",
@@ -64,8 +64,8 @@ _OUTLINES: dict[str, tuple[list[Point], list[Point] | None]] = {
 _ONLY_FILLED = ("circle", "ring", "crescent")
 
 
-def draw(rng: np.random.Generator, label: int, style: Style, outlined: float = 0.0) -> Picture:
-    """One picture of `NAMES[label]`, uint8 of shape (32, 32, 3).
+def draw(rng: np.random.Generator, label: int, style: Style, outlined: float = 0.0) -> Pixels:
+    """One image of `NAMES[label]`, uint8 of shape (32, 32, 3).
 
     Args:
         outlined: share of the shapes that are drawn as a line, where that is not another shape.

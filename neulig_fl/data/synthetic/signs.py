@@ -1,4 +1,4 @@
-"""Twenty-six traffic-sign-like pictures: a plate's shape, its border, and a symbol on it."""
+"""Twenty-six traffic-sign-like images: a plate's shape, its border, and a symbol on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from neulig_fl.data.synthetic import canvas, glyphs
-from neulig_fl.data.synthetic.canvas import BIG, Field, Picture, Point, Style, points
+from neulig_fl.data.synthetic.canvas import BIG, Field, Pixels, Point, Style, points
 
 RED, BLUE, YELLOW = (200, 30, 40), (30, 80, 180), (240, 200, 40)
 WHITE, BLACK = (240, 240, 240), (25, 25, 25)
@@ -200,8 +200,8 @@ def _paint(rng: np.random.Generator, label: int) -> Image.Image:
     return plate
 
 
-def draw(rng: np.random.Generator, label: int, style: Style) -> Picture:
-    """One picture of `NAMES[label]`, uint8 of shape (32, 32, 3)."""
+def draw(rng: np.random.Generator, label: int, style: Style) -> Pixels:
+    """One image of `NAMES[label]`, uint8 of shape (32, 32, 3)."""
     below = canvas.ground(rng, style, canvas.colour(rng))
     placed = canvas.place(rng, style).carry(_paint(rng, label))
     small = placed.resize((canvas.SIZE, canvas.SIZE), Image.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""Ten two-colour textures that fill the picture."""
+"""Ten two-colour textures that fill the image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neulig_fl.data.synthetic import canvas
-from neulig_fl.data.synthetic.canvas import SIZE, Field, Picture, Style
+from neulig_fl.data.synthetic.canvas import SIZE, Field, Pixels, Style
 
 NAMES = (
     "stripes", "checkerboard", "dots", "grid", "zigzag",
@@ -53,8 +53,8 @@ def draw(
     label: int,
     style: Style,
     frequency: tuple[float, float] = (0.8, 1.2),
-) -> Picture:
-    """One picture of `NAMES[label]`, uint8 of shape (32, 32, 3).
+) -> Pixels:
+    """One image of `NAMES[label]`, uint8 of shape (32, 32, 3).
 
     Args:
         frequency: least and largest frequency, radians per pixel.

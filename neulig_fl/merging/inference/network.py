@@ -17,7 +17,7 @@ from neulig_fl.merging.inference.batch_norm import layers, statistics
 from neulig_fl.merging.inference.mixture import Evaluation, Mixture, NotCovered
 from neulig_fl.merging.inference.stack import ExpertStack
 
-METHODS = ("superposition", "one-at-a-time")
+METHODS = ("batched", "one-at-a-time")
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Merging:
     """How merged models are run; it changes nothing but time and memory.
 
     Args:
-        method: `superposition` (all samples at once) or `one-at-a-time` (a network each).
+        method: `batched` (all samples at once) or `one-at-a-time` (a network each).
         buffer_mib: the most that mixed weights may take at a time, MiB.
     """
 
-    method: Literal["superposition", "one-at-a-time"] = "superposition"
+    method: Literal["batched", "one-at-a-time"] = "batched"
     buffer_mib: int = 256
 
 
@@ -191,8 +191,9 @@ def _explained(encoder: nn.Module) -> Iterator[None]:
             raise
         what = str(error).strip().splitlines()[0]
         raise NotCovered(
-            f"superposition does not cover what {_module(encoder, error.__traceback__)} does: "
-            f"{what}; write merging.method: one-at-a-time to run this model"
+            "batched merged inference does not cover what "
+            f"{_module(encoder, error.__traceback__)} does: {what}; "
+            "write merging.method: one-at-a-time to run this model"
         ) from error
 
 

@@ -24,7 +24,7 @@ Seen = dict[tuple[str, str], Tensor]
 def correlations(given: Given, units: Units) -> dict[str, Tensor]:
     """Correlations of all units of all experts, set by set, on all queries.
 
-    Units outside attentions are seen where `units.seen_by` says, every place of a picture being a
+    Units outside attentions are seen where `units.seen_by` says, every place of an image being a
     sample; those of attentions as queries, as keys and as the heads' outputs. What is seen at
     several points counts as their mean. A unit that does not vary correlates 0 with every other.
 
@@ -155,9 +155,9 @@ def _projected(module: Any, tokens: Tensor) -> list[Tensor]:
     return list(nn.functional.linear(tokens, weight, bias).chunk(3, dim=-1))
 
 
-def _pool(module: Any, pictures: Tensor) -> list[Tensor]:
+def _pool(module: Any, images: Tensor) -> list[Tensor]:
     """The same of CLIP's attention pool, whose only query is the mean of all places."""
-    places = pictures.flatten(2).transpose(1, 2)
+    places = images.flatten(2).transpose(1, 2)
     tokens = torch.cat([places.mean(dim=1, keepdim=True), places], dim=1)
     tokens = tokens + module.positional_embedding
     return [module.q_proj(tokens[:, :1]), module.k_proj(tokens), module.v_proj(tokens)]

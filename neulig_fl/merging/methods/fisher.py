@@ -52,5 +52,6 @@ def _require_positive(name: str, weight: Tensor) -> None:
     if bad:
         raise RunError(
             f"Fisher information of {name}: {bad} of {weight.numel()} numbers are not above 0; "
-            "its sums are rounded too coarsely: ask for it without secure-sum, or with a lower clip"
+            "its sums are rounded too coarsely: ask for it without secure-aggregation, or with a "
+            "lower clip"
         )

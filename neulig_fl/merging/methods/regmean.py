@@ -88,5 +88,6 @@ def _closest(given: Given, name: str, average: Tensor, factor: float) -> Tensor:
             return average + torch.cholesky_solve((right - average @ left).T, factors).T
     raise RunError(
         f"the sum of the Gram matrices of {name} is none: it is not positive definite; "
-        "its sums are rounded too coarsely: ask for it without secure-sum, or with a lower clip"
+        "its sums are rounded too coarsely: ask for it without secure-aggregation, or with a lower "
+        "clip"
     )

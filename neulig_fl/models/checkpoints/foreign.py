@@ -19,7 +19,7 @@ _NUMPY = (
     "write them under the model's names: `safetensors.numpy.save_file(dict(numpy.load(FILE)), "
     "'own.safetensors')`; allowed: safetensors, a PyTorch file with a state dict"
 )
-_PICTURE = ("is an image, not the weights", "give the file of the weights")
+_IMAGE = ("is an image, not the weights", "give the file of the weights")
 _BEGINNINGS = (
     (
         b"\x93NUMPY",
@@ -32,8 +32,8 @@ _BEGINNINGS = (
     (b"Rar!\x1a\x07", "is compressed (rar)", "unpack it first"),
     (b"PAR1", "is a Parquet file, a table of data", "give the file of the weights"),
     (b"%PDF", "is a PDF, not the weights", "give the file of the weights"),
-    (b"\x89PNG", *_PICTURE),
-    (b"\xff\xd8\xff", *_PICTURE),
+    (b"\x89PNG", *_IMAGE),
+    (b"\xff\xd8\xff", *_IMAGE),
     (b"\x89HDF\r\n", "is a HDF5 file (TensorFlow weights)", "ask for the PyTorch weights"),
     (b"GGUF", "is a GGUF file (quantised weights)", "ask for the float weights it was made from"),
     (b"\x1f\x8b", "is compressed (gzip)", "unpack it first"),

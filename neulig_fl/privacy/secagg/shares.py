@@ -26,7 +26,7 @@ PAIR_BYTES = 2 * SHARE_BYTES
 """A share of the self seed, then one of the mask seed."""
 SEALED_BYTES = 12 + PAIR_BYTES + 16
 """Nonce, two shares, tag."""
-_LABEL = b"neulig-fl secure-sum 1 "
+_LABEL = b"neulig-fl secure-aggregation 1 "
 
 
 def new_seed() -> bytes:

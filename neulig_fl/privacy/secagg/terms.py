@@ -17,7 +17,7 @@ LEAST_CLIENTS = 3
 MOST_CLIENTS = 2**12
 MOST_CHUNK_ENTRIES = 2**26
 _NUMBERS = struct.Struct(">HQddL")
-_LABEL = b"neulig-fl secure-sum 1 terms"
+_LABEL = b"neulig-fl secure-aggregation 1 terms"
 
 
 def default_threshold(clients: int) -> int:

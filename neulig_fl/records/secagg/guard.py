@@ -14,10 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from neulig_fl.core.errors import InputError
-from neulig_fl.privacy.leverage import Overlap, WeightedSum, beside, known
-
-ROUNDING = 1e-9
-"""A leverage above the limit by no more than this is at the limit: two clients' mean gives 0.5."""
+from neulig_fl.privacy.leverage import ROUNDING, Overlap, WeightedSum, beside, known
 
 MOST_DOUBTED = 5
 """Groups of clients, each alone with what it tells, whose word is tried both ways."""

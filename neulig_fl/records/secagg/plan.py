@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from neulig_fl.config.scenario import Client, Stage
-from neulig_fl.config.values import LEAST_SUMMED, SUMS
+from neulig_fl.config.values import SUMS
 from neulig_fl.ledger.chain import OUTCOME, RELEASE, Entry
 from neulig_fl.privacy.leverage import MODEL, OUTPUTS, WeightedSum, predicted
 from neulig_fl.privacy.secagg import colluders
+from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS
 from neulig_fl.records import decisions, kinds, policy_layers
 from neulig_fl.records.budgets import Candidate, Claims
 from neulig_fl.records.kinds import PER_QUERY, Request
@@ -190,11 +191,11 @@ class SumPlan:
     def _colluders(self, taking: Sequence[str]) -> int | None:
         if self._too_few(taking) is not None:
             return None
-        least = requests.threshold(self.setting.scenario.secure_sum, len(taking))
+        least = requests.threshold(self.setting.scenario.secure_aggregation, len(taking))
         return colluders(len(taking), least)
 
     def _too_few(self, taking: Sequence[str]) -> str | None:
-        least = max(LEAST_SUMMED, self.setting.scenario.secure_sum.threshold or 0)
+        least = max(LEAST_CLIENTS, self.setting.scenario.secure_aggregation.threshold or 0)
         if len(taking) >= least:
             return None
         who = ", ".join(taking) or "nobody"

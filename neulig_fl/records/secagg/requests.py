@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from neulig_fl.config.scenario import Scenario
-from neulig_fl.config.stages import SecureSumOptions
+from neulig_fl.config.stages import SecureAggregationOptions
 from neulig_fl.config.values import SUMMED_KINDS, SUMS
 from neulig_fl.core.errors import InputError
 from neulig_fl.data.query_sets import Block, task_names
@@ -106,7 +106,7 @@ class SumRequest:
     """What all clients of one round are asked for.
 
     Args:
-        request: stage, group, kind and queries, with protection `secure-sum`.
+        request: stage, group, kind and queries, with protection `secure-aggregation`.
         round: 32 hexadecimal digits, never the same twice.
         parts: what is summed, in this order.
         images: SHA-256 of the images that travel by value with it, the same for all; empty where
@@ -260,7 +260,7 @@ class SumRequest:
         Raises:
             InputError: they are no possible terms; the message says what is allowed.
         """
-        options, names = scenario.secure_sum, self.clients
+        options, names = scenario.secure_aggregation, self.clients
         fields = self.fields(sizes, rows_by_task)
         return Terms(
             context=self._context(run),
@@ -299,14 +299,14 @@ def image_names(scenario: Scenario, blocks: Sequence[Block]) -> dict[str, str]:
     return {task: ANY if known is None else named(known) for task, known in ids.items()}
 
 
-def threshold(options: SecureSumOptions, clients: int) -> int:
+def threshold(options: SecureAggregationOptions, clients: int) -> int:
     """How many clients must stay to the end of a sum.
 
     What the scenario says, or else two thirds of them, rounded up. Never fewer than 3: in a sum of
     two, each of them knows the other's vector.
 
     Example:
-        >>> [threshold(SecureSumOptions(), n) for n in (3, 5, 20, 100)]
+        >>> [threshold(SecureAggregationOptions(), n) for n in (3, 5, 20, 100)]
         [3, 4, 14, 67]
     """
     return options.threshold or max(LEAST_CLIENTS, default_threshold(clients))

@@ -81,7 +81,7 @@ def _require_within(array: NDArray[Any], clip: float, name: str) -> None:
         return
     if not (math.isfinite(low) and math.isfinite(high)):
         raise _bad(f"{name} holds an entry that is not finite")
-    raise _bad(f"{name} holds an entry beyond secure_sum.clip {clip:g}; give a larger clip")
+    raise _bad(f"{name} holds an entry beyond secure_aggregation.clip {clip:g}; give a larger clip")
 
 
 def _bad(problem: str) -> BadReply:

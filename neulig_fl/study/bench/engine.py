@@ -1,8 +1,8 @@
 """What the local engine adds: a small run under it, relative to the same calls made directly.
 
-Directly means: the server's logic with `Parties` that call each client's `Party.answer` in this
-process, with the same thread counts, and nothing of Flower between them. Both go through the same
-small scenario, with the experts in the cache, in turn.
+Directly means: the server's logic with a `Transport` that calls each client's
+`ClientHandler.answer` in this process, with the same thread counts, and nothing of Flower between
+them. Both go through the same small scenario, with the experts in the cache, in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.client.handler import Party
+from neulig_fl.client.handler import ClientHandler
 from neulig_fl.config.scenario import Scenario, dump
 from neulig_fl.core import progress
 from neulig_fl.core.errors import NeuligError
@@ -71,13 +71,13 @@ class Direct:
         asks: Sequence[Ask],
         timeout: float,  # noqa: ARG002 (nobody is waited for)
     ) -> Iterator[Answer]:
-        """See `Parties.ask`."""
+        """See `Transport.ask`."""
         for ask in asks:
             yield self._answer(ask)
 
     def _answer(self, ask: Ask) -> Answer:
         store = self._out / "clients" / ask.client
-        party = Party(self._scenario, self._scenario.seed, ask.client, store)
+        party = ClientHandler(self._scenario, self._scenario.seed, ask.client, store)
         try:
             with threads(self._scenario.resources.client_cpus):
                 body, payload = party.answer(ask.action, ask.body, ask.payload)

@@ -53,7 +53,7 @@ class Blank:
         asks: Sequence[Ask],
         timeout: float,  # noqa: ARG002 (nobody is waited for)
     ) -> Iterator[Answer]:
-        """See `Parties.ask`."""
+        """See `Transport.ask`."""
         from neulig_fl.core.versions import VERSION
         from neulig_fl.ledger import chain, handshake
         from neulig_fl.ledger.opening import OPENING, Opening
@@ -61,7 +61,7 @@ class Blank:
         for ask in asks:
             if ask.action == "hello":
                 run = Opening.read(ask.body[OPENING]).run
-                said = handshake.greeting(self._identity, ask.client, VERSION, run)
+                said = handshake.client_hello(self._identity, ask.client, VERSION, run)
                 yield Answer(ask.client, ask.action, "ok", None, said, b"")
                 continue
             payload = b"\x01" * self._size
@@ -121,13 +121,13 @@ def growth() -> tuple[int, int]:
     from neulig_fl.core.progress import Progress
     from neulig_fl.records.release_plan import open_setting, stage_plan
     from neulig_fl.server.collecting import Collector
-    from neulig_fl.server.released_records import Knowledge
+    from neulig_fl.server.released_records import ReleasedRecords
 
     scenario = Scenario.model_validate(SCENARIO)
     setting = open_setting(scenario, scenario.seed)
     (stage,) = scenario.stages
     size = next(stage_plan(setting, stage)).bytes
-    collector = Collector(Blank(size), Knowledge(setting), Progress(lambda event: None))
+    collector = Collector(Blank(size), ReleasedRecords(setting), Progress(lambda event: None))
     before = _forget_peak()
     collector.collect(stage)
     return _peak() - before, size

@@ -15,7 +15,7 @@ from neulig_fl.merging.inference import ExpertStack, Merging, superposed
 from neulig_fl.merging.inference.by_hand import BatchNormByHand
 from neulig_fl.merging.portland import MergedLogits, to_logits
 from neulig_fl.models.families import Family, device
-from neulig_fl.server.released_records import Knowledge, Questions
+from neulig_fl.server.released_records import Questions, ReleasedRecords
 
 INPUT_BYTES = 4 * 2**20
 """Inputs of merged models whose activations are kept at a time; those are many times as much."""
@@ -47,7 +47,7 @@ class MergedQueries:
         Merged models give features, whatever Portland reads; the head gives them logits.
 
         Args:
-            question: the queries' pictures.
+            question: the queries' images.
             head: of the classes that compete, (classes, dim).
         """
 
@@ -71,7 +71,7 @@ class MergedQueries:
     def _features(self, question: Questions, rows: Tensor, coopvecs: Tensor) -> Tensor:
         """(queries, dim), float32, on the CPU."""
         where = next(self.encoder.parameters()).device
-        inputs = self.family.normalise(question.pictures[rows.numpy()]).to(where)
+        inputs = self.family.normalise(question.images[rows.numpy()]).to(where)
         if self.merging.method == "one-at-a-time":
             found = self._one_network(inputs, coopvecs)
         else:
@@ -95,7 +95,7 @@ def _made_again(run: Callable[[Tensor], Tensor], coopvecs: Tensor) -> Tensor:
 
 
 def open_merged(
-    knowledge: Knowledge,
+    knowledge: ReleasedRecords,
     group: str,
     experts: tuple[str, ...],
     on_rows: Callable[[int], object] = lambda rows: None,

@@ -11,11 +11,11 @@ from neulig_fl.core.errors import ClientRefused, NotAvailable, RunError
 from neulig_fl.core.randomness import torch_generator
 from neulig_fl.merging import coopvecs, portland
 from neulig_fl.merging.portland import Fit, Portland, TrainingQueries, to_logits
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import trained_portland
 from neulig_fl.study.baseline_rows import StageRun
 from neulig_fl.study.steps._merged_queries import MergedQueries, open_merged
-from neulig_fl.study.trained_portland import Fitted
+from neulig_fl.study.trained_portland import TrainedPortland
 
 
 def run(run: StageRun) -> None:
@@ -59,7 +59,7 @@ def run(run: StageRun) -> None:
     generator = torch_generator(knowledge.setting.seed, "portland", group)
     fit = portland.train(queries, offsets, names, options, generator, on_epoch)
     best, choice = best_single(queries, names)
-    run.fitted = Fitted(fit, run.stage.name, group, options.queries, best, choice)
+    run.fitted = TrainedPortland(fit, run.stage.name, group, options.queries, best, choice)
     _keep_map(run, fit.portland, options.epochs)
 
 
@@ -71,7 +71,7 @@ def _keep_map(run: StageRun, network: Portland, epoch: int) -> None:
         run.progress.note(f"{run.stage.name}: no CoopVec Map after epoch {epoch}: {reason}")
 
 
-def consenting(knowledge: Knowledge, group: str) -> tuple[str, ...]:
+def consenting(knowledge: ReleasedRecords, group: str) -> tuple[str, ...]:
     """Clients that share all that Portland's training needs of them."""
     options = knowledge.setting.scenario.portland
     names = knowledge.sharing(group, options.queries)
@@ -95,7 +95,7 @@ def _merged(run: StageRun, names: tuple[str, ...]) -> MergedQueries | None:
 
 
 def training_queries(
-    knowledge: Knowledge,
+    knowledge: ReleasedRecords,
     group: str,
     names: tuple[str, ...],
     merged: MergedQueries | None = None,
@@ -150,7 +150,7 @@ def map_record(run: StageRun, network: Portland, epoch: int) -> dict[str, Any]:
     """A CoopVec Map as the report has it."""
     knowledge = run.knowledge
     options = knowledge.setting.scenario.portland
-    trained = Fitted(
+    trained = TrainedPortland(
         Fit(network, [], 0.0, 0), run.stage.name, run.stage.group, options.queries, "", ""
     )
     per_task = trained_portland.public_coopvecs(

@@ -13,7 +13,7 @@ from neulig_fl.core.errors import NotAvailable
 from neulig_fl.data.sources import Task
 from neulig_fl.metrics.evaluation import TaskScore
 from neulig_fl.records.kinds import Arrays
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study.baseline_rows import Row, StageRun, close
 
 METHOD = "vote"
@@ -43,7 +43,7 @@ def run(run: StageRun) -> None:
     close(run, row, start)
 
 
-def voting(knowledge: Knowledge, group: str) -> tuple[str, tuple[str, ...]]:
+def voting(knowledge: ReleasedRecords, group: str) -> tuple[str, tuple[str, ...]]:
     """Which kind of answer is voted with, and who gave it, in order.
 
     That of most clients; of equal ones `labels` before `top-k` before `probabilities`, which name
@@ -87,7 +87,7 @@ def _most_likely(answer: Arrays) -> Tensor:
     return torch.from_numpy(found.copy())
 
 
-def _competing(knowledge: Knowledge, task: str, votes: Tensor) -> tuple[Tensor, int]:
+def _competing(knowledge: ReleasedRecords, task: str, votes: Tensor) -> tuple[Tensor, int]:
     """Votes for the classes that compete, by their own numbers, and how many classes those are.
 
     Classes of two tasks with one name and one set of prompts are one class to every expert, which

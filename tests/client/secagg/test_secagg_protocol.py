@@ -18,7 +18,7 @@ import tiny_sums
 import torch
 from tiny_sums import CLIENTS, MEAN, RUN, STEPS, Hand
 
-from neulig_fl.client.holdings import PartyHoldings
+from neulig_fl.client.holdings import ClientHoldings
 from neulig_fl.client.secagg.state import SumInProgress
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Scenario
@@ -35,7 +35,7 @@ from neulig_fl.records.signed_requests import signed
 from neulig_fl.records.transport import Ask
 
 Make = Callable[..., Hand]
-FEATURES = Request("sums", "A", "features", "evaluation", protection="secure-sum")
+FEATURES = Request("sums", "A", "features", "evaluation", protection="secure-aggregation")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_what_a_sum_leaves_in_the_ledger(hand: Hand) -> None:
     who = {n: peers.column(hand.store(n).identity.public) for n in CLIENTS}
     wanted = {
         "event": "release", "run": RUN, "stage": "sums", "group": "A", "kind": "parameters",
-        "queries": None, "protection": "secure-sum", "fraction": 1.0, "rows": 1,
+        "queries": None, "protection": "secure-aggregation", "fraction": 1.0, "rows": 1,
         "bytes": len(payload), "round": hand.asked.round, "leverage": 0.25, "group_size": 4,
         "sums": [row], "who": who, "epsilon": None,
     }  # fmt: skip
@@ -162,7 +162,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "only": ({"only": ["features"]}, "policy of client 'ada': only features"),
     "allow": (
         {"allow": [{"kind": "parameters", "protections": ["sealed"]}]},
-        "allows parameters with protection sealed, not secure-sum",
+        "allows parameters with protection sealed, not secure-aggregation",
     ),
     "a lower leverage": (
         {"limits": {"max_leverage": 0.2}},
@@ -172,7 +172,7 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
         {"limits": {"min_group_size": 5}}, "limit min_group_size 5: the sum has 4 clients",
     ),
     "fewer bytes": ({"limits": {"max_bytes": 1000}}, "limit max_bytes 1000: 0 bytes of this"),
-    "an epsilon": ({"limits": {"max_epsilon": 3.0}}, "with protection secure-sum no epsilon"),
+    "an epsilon": ({"limits": {"max_epsilon": 3.0}}, "with protection secure-aggregation no epsilon"),
     "a time that is over": ({"limits": {"not_after": "2001-01-01"}}, "its time is over"),
 }  # fmt: skip
 
@@ -254,7 +254,7 @@ ASKED: dict[str, tuple[Callable[[SumRequest], SumRequest], str]] = {
     ),
     "no protection": (
         lambda a: replace(a, request=replace(a.request, protection="none")),
-        "shares parameters with protection secure-sum, not none",
+        "shares parameters with protection secure-aggregation, not none",
     ),
     "another stage": (
         lambda a: replace(a, request=replace(a.request, stage="s")), "has no stage 's'",
@@ -617,7 +617,7 @@ def test_too_few_survivors_are_not_confirmed(data: Path, tmp_path: Path) -> None
 BAD: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "NaN": (lambda a: {k: np.full_like(v, np.nan) for k, v in a.items()}, "is not finite"),
     "infinite": (lambda a: {k: np.full_like(v, np.inf) for k, v in a.items()}, "is not finite"),
-    "huge": (lambda a: {k: v + 65.0 for k, v in a.items()}, "beyond secure_sum.clip 64"),
+    "huge": (lambda a: {k: v + 65.0 for k, v in a.items()}, "beyond secure_aggregation.clip 64"),
     "a wrong shape": (lambda a: {k: v[None] for k, v in a.items()}, "has shape .* instead of"),
     "missing": (lambda a: dict(list(a.items())[1:]), "has shape nothing instead of"),
     "whole numbers": (lambda a: {k: v.astype(int) for k, v in a.items()}, "not of floating numbers"),
@@ -633,9 +633,9 @@ def test_a_vector_that_is_none_does_not_leave(
 ) -> None:
     """Without it one client would spoil everybody's sum, and nobody could say which."""
     change, reason = BAD[how]
-    honest = PartyHoldings.parameters
+    honest = ClientHoldings.parameters
     hand.until("share")
-    monkeypatch.setattr(PartyHoldings, "parameters", lambda self: change(honest(self)))
+    monkeypatch.setattr(ClientHoldings, "parameters", lambda self: change(honest(self)))
     _refused(hand, "mask", "ada", reason)
     refusal = tiny_sums.last(hand.store("ada"))["reason"]
     assert "nan" not in refusal.replace("name", "")
@@ -653,7 +653,7 @@ def test_masking_holds_the_vector_twice_at_most(
     shapes = {name: value.shape for name, value in state.items()}
     hand.setting.__dict__["sizes"] = replace(hand.setting.sizes, entries=shapes)
     copies = lambda self: {name: value.copy() for name, value in state.items()}  # noqa: E731
-    monkeypatch.setattr(PartyHoldings, "parameters", copies)
+    monkeypatch.setattr(ClientHoldings, "parameters", copies)
     hand.until("share")
     party, ask = hand.party("ada"), Ask("ada", "sum", hand.body("mask", "ada"))
     body = signed(tiny.SERVER_KEYS, RUN, 2**40, ask).body
@@ -674,8 +674,10 @@ def test_an_expert_beyond_the_clip_takes_no_part(data: Path, tmp_path: Path) -> 
     torch.save({k: torch.full_like(v, 100.0) for k, v in state.items()}, tmp_path / "large.pt")
     given = {"ada": str(tmp_path / "large.pt")}
     hand = Hand(tiny_sums.scenario(tmp_path, data, checkpoints=given), tmp_path).until("share")
-    _refused(hand, "mask", "ada", "beyond secure_sum.clip 64; give a larger clip")
-    wide = tiny_sums.scenario(tmp_path / "w", data, checkpoints=given, secure_sum={"clip": 128.0})
+    _refused(hand, "mask", "ada", "beyond secure_aggregation.clip 64; give a larger clip")
+    wide = tiny_sums.scenario(
+        tmp_path / "w", data, checkpoints=given, secure_aggregation={"clip": 128.0}
+    )
     found = Hand(wide, tmp_path / "wide").until("reveal")
     assert np.abs(found.told["sum"] - _plain(found)).max() <= found.terms.quantisation
 
@@ -741,7 +743,7 @@ def test_killed_while_confirming_the_same_outcome_is_confirmed_again(
 # ---------------------------------------------------------------- queries by value
 
 
-def _pictures(hand: Hand, seed: int | None = None) -> bytes:
+def _images(hand: Hand, seed: int | None = None) -> bytes:
     tasks = hand.setting.tasks.values()
     found = np.concatenate([t.pixels(t.indices("evaluation", 7), 32) for t in tasks])
     if seed is not None:
@@ -749,14 +751,14 @@ def _pictures(hand: Hand, seed: int | None = None) -> bytes:
     return found.tobytes()
 
 
-def test_pictures_by_value_are_as_many_as_agreed_and_the_same_each_time(
+def test_images_by_value_are_as_many_as_agreed_and_the_same_each_time(
     data: Path, tmp_path: Path
 ) -> None:
-    """Without it a server could have other pictures answered under cover of a sum."""
+    """Without it a server could have other images answered under cover of a sum."""
     sizes = {"pool": 6, "evaluation": 7, "travel": "value"}
     scenario = tiny_sums.scenario(tmp_path, data, queries=sizes)
     hand = Hand(scenario, tmp_path, [Part("first", MEAN)], FEATURES)
-    ours, others = _pictures(hand), _pictures(hand, seed=1)
+    ours, others = _images(hand), _images(hand, seed=1)
     hand.asked = replace(hand.asked, images=hashlib.sha256(ours).hexdigest())
     hand.until("share")
     with pytest.raises(ClientRefused, match="came are 0 bytes; the scenario's are 43008"):
@@ -765,7 +767,7 @@ def test_pictures_by_value_are_as_many_as_agreed_and_the_same_each_time(
     again = hand.again([Part("first", MEAN)])
     again.asked = replace(again.asked, images=hashlib.sha256(others).hexdigest())
     again.until("share")
-    with pytest.raises(ClientRefused, match="other pictures than before came as queries eval"):
+    with pytest.raises(ClientRefused, match="other images than before came as queries eval"):
         again.say("ada", again.body("mask", "ada"), others)
     third = hand.again([Part("first", MEAN)])
     third.asked = replace(third.asked, images=hand.asked.images)
@@ -773,13 +775,13 @@ def test_pictures_by_value_are_as_many_as_agreed_and_the_same_each_time(
     assert third.say("ada", third.body("mask", "ada"), ours)[1]
 
 
-def test_pictures_do_not_come_where_queries_travel_by_reference(
+def test_images_do_not_come_where_queries_travel_by_reference(
     scenario: Scenario, tmp_path: Path
 ) -> None:
-    """Without it a server could choose the pictures that are answered in sums."""
+    """Without it a server could choose the images that are answered in sums."""
     hand = Hand(scenario, tmp_path, [Part("first", MEAN)], FEATURES).until("share")
     with pytest.raises(ClientRefused, match="queries travel by reference"):
-        hand.say("ada", hand.body("mask", "ada"), _pictures(hand))
+        hand.say("ada", hand.body("mask", "ada"), _images(hand))
 
 
 # ---------------------------------------------------------------- stages

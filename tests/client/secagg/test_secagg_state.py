@@ -15,7 +15,9 @@ from neulig_fl.records.kinds import Request
 from neulig_fl.records.secagg.requests import Part, SumRequest
 
 ASKED = SumRequest(
-    Request("sums", "A", "parameters", protection="secure-sum"), "0f" * 16, (Part(None, MEAN),)
+    Request("sums", "A", "parameters", protection="secure-aggregation"),
+    "0f" * 16,
+    (Part(None, MEAN),),
 )
 TERMS = Terms(b"context", CLIENTS, threshold=3, entries=9, clip=8.0)
 SECRET = "a secret of the state"

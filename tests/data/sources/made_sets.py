@@ -49,9 +49,9 @@ def colour(label: int) -> tuple[int, int, int]:
     return 16 * (label % 16) + 4, 16 * (label // 16) + 4, 100
 
 
-def seen(picture: np.ndarray) -> int:
-    """The class that a colour picture (3, height, width) shows."""
-    red, green, _ = picture.mean(axis=(1, 2))
+def seen(image: np.ndarray) -> int:
+    """The class that a colour image (3, height, width) shows."""
+    red, green, _ = image.mean(axis=(1, 2))
     return round((red - 4) / 16) + 16 * round((green - 4) / 16)
 
 
@@ -60,10 +60,10 @@ def grey(label: int) -> int:
     return 9 * label + 8
 
 
-def seen_grey(picture: np.ndarray) -> int:
-    """The class that a grey picture (3, height, width) shows."""
-    assert (picture == picture[:1]).all()
-    return round((float(picture.mean()) - 8) / 9)
+def seen_grey(image: np.ndarray) -> int:
+    """The class that a grey image (3, height, width) shows."""
+    assert (image == image[:1]).all()
+    return round((float(image.mean()) - 8) / 9)
 
 
 def labels_of(classes: int, each: int, first: int = 0) -> np.ndarray:
@@ -71,8 +71,8 @@ def labels_of(classes: int, each: int, first: int = 0) -> np.ndarray:
     return np.tile(np.arange(first, first + classes), each)
 
 
-def pictures(labels: np.ndarray, side: int, seed: int) -> np.ndarray:
-    """Colour pictures (n, side, side, 3), no two alike."""
+def images(labels: np.ndarray, side: int, seed: int) -> np.ndarray:
+    """Colour images (n, side, side, 3), no two alike."""
     rng = np.random.default_rng(seed)
     ground = np.array([colour(int(label)) for label in labels])[:, None, None, :]
     return (
@@ -80,7 +80,7 @@ def pictures(labels: np.ndarray, side: int, seed: int) -> np.ndarray:
     )
 
 
-def _grey_pictures(labels: np.ndarray, seed: int) -> np.ndarray:
+def _grey_images(labels: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     ground = np.array([grey(int(label)) for label in labels])[:, None, None]
     return (ground + rng.integers(-2, 3, (len(labels), 28, 28))).clip(0, 255).astype(np.uint8)
@@ -100,7 +100,7 @@ def idx_set(
     """The four files of MNIST."""
     for seed, (prefix, each) in enumerate(zip(prefixes, (train, test), strict=True)):
         labels = labels_of(classes, each)
-        idx(folder / f"{prefix}-images-idx3-ubyte", _grey_pictures(labels, seed))
+        idx(folder / f"{prefix}-images-idx3-ubyte", _grey_images(labels, seed))
         idx(folder / f"{prefix}-labels-idx1-ubyte", labels + first)
 
 
@@ -135,7 +135,7 @@ def _cifar(
         folder.mkdir(parents=True)
         for held_out, files in enumerate((opener.train_list, opener.test_list)):
             labels = labels_of(len(names), TEST if held_out else TRAIN)
-            found = pictures(labels, 32, held_out).transpose(0, 3, 1, 2).reshape(len(labels), -1)
+            found = images(labels, 32, held_out).transpose(0, 3, 1, 2).reshape(len(labels), -1)
             pieces = np.array_split(np.arange(len(labels)), len(files))
             for (file, _), piece in zip(files, pieces, strict=True):
                 batch = {"data": found[piece], key: labels[piece].tolist()}
@@ -153,16 +153,16 @@ def _cifar(
 def _gtsrb(root: Path, _: pytest.MonkeyPatch) -> None:
     base = root / "gtsrb"
     labels = labels_of(43, TRAIN)
-    for i, picture in enumerate(pictures(labels, 15, 0)):
+    for i, image in enumerate(images(labels, 15, 0)):
         folder = base / "GTSRB/Training" / f"{labels[i]:05d}"
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"00000_{i:05d}.ppm")
-    images = base / "GTSRB/Final_Test/Images"
-    images.mkdir(parents=True)
+        Image.fromarray(image).save(folder / f"00000_{i:05d}.ppm")
+    tested = base / "GTSRB/Final_Test/Images"
+    tested.mkdir(parents=True)
     labels = labels_of(43, TEST)
     lines = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"]
-    for i, picture in enumerate(pictures(labels, 15, 1)):
-        Image.fromarray(picture).save(images / f"{i:05d}.ppm")
+    for i, image in enumerate(images(labels, 15, 1)):
+        Image.fromarray(image).save(tested / f"{i:05d}.ppm")
         lines.append(f"{i:05d}.ppm;15;15;0;0;15;15;{labels[i]}")
     (base / "GT-final_test.csv").write_text("\n".join(lines) + "\n")
 
@@ -173,7 +173,7 @@ def _svhn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed, (part, each) in enumerate((("train", TRAIN), ("test", TEST))):
         labels = labels_of(10, each)
         file = root / f"{part}_32x32.mat"
-        shown = pictures(labels, 32, seed).transpose(1, 2, 3, 0)
+        shown = images(labels, 32, seed).transpose(1, 2, 3, 0)
         savemat(file, {"X": shown, "y": np.where(labels == 0, 10, labels)[:, None]})
         known[part] = [known[part][0], file.name, md5(file)]
     monkeypatch.setattr(datasets.SVHN, "split_list", known)
@@ -184,7 +184,7 @@ def _stl10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True)
     for seed, (part, each) in enumerate((("train", TRAIN), ("test", TEST), ("unlabeled", 1))):
         labels = labels_of(10, each)
-        shown = pictures(labels, 96, seed).transpose(0, 3, 2, 1)
+        shown = images(labels, 96, seed).transpose(0, 3, 2, 1)
         (folder / f"{part}_X.bin").write_bytes(shown.tobytes())
         if part != "unlabeled":
             (folder / f"{part}_y.bin").write_bytes((labels + 1).astype(np.uint8).tobytes())
@@ -195,9 +195,9 @@ def _stl10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(datasets.STL10, attribute, made)
 
 
-def _jpeg(picture: np.ndarray, path: Path) -> None:
+def _jpeg(image: np.ndarray, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path, quality=95)
+    Image.fromarray(image).save(path, quality=95)
 
 
 def _eurosat(root: Path, _: pytest.MonkeyPatch) -> None:
@@ -206,9 +206,9 @@ def _eurosat(root: Path, _: pytest.MonkeyPatch) -> None:
         "PermanentCrop", "Residential", "River", "SeaLake",
     )  # fmt: skip
     labels = labels_of(10, TRAIN)
-    for i, picture in enumerate(pictures(labels, 64, 0)):
+    for i, image in enumerate(images(labels, 64, 0)):
         name = names[labels[i]]
-        _jpeg(picture, root / "eurosat/2750" / name / f"{name}_{i}.jpg")
+        _jpeg(image, root / "eurosat/2750" / name / f"{name}_{i}.jpg")
 
 
 def _dtd(root: Path, _: pytest.MonkeyPatch) -> None:
@@ -216,17 +216,17 @@ def _dtd(root: Path, _: pytest.MonkeyPatch) -> None:
     (base / "labels").mkdir(parents=True)
     for seed, (part, each) in enumerate((("train", TRAIN), ("val", TRAIN), ("test", TEST))):
         labels, lines = labels_of(3, each), []
-        for i, picture in enumerate(pictures(labels, 40, seed)):
+        for i, image in enumerate(images(labels, 40, seed)):
             lines.append(f"{names[labels[i]]}/{names[labels[i]]}_{seed}{i:03d}.jpg")
-            _jpeg(picture, base / "images" / lines[-1])
+            _jpeg(image, base / "images" / lines[-1])
         (base / "labels" / f"{part}1.txt").write_text("\n".join(lines) + "\n")
 
 
 def _sun397(root: Path, _: pytest.MonkeyPatch) -> None:
     base = root / "SUN397"
     labels = labels_of(3, TRAIN)
-    for i, picture in enumerate(pictures(labels, 40, 0)):
-        _jpeg(picture, base / SCENES[labels[i]].strip("/") / f"sun_{i:04d}.jpg")
+    for i, image in enumerate(images(labels, 40, 0)):
+        _jpeg(image, base / SCENES[labels[i]].strip("/") / f"sun_{i:04d}.jpg")
     (base / "ClassName.txt").write_text("\n".join(SCENES) + "\n")
 
 
@@ -238,9 +238,9 @@ def _cars(root: Path, _: pytest.MonkeyPatch) -> None:
         labels = labels_of(3, each)
         kind = [("fname", object), ("class", object)]
         notes = np.zeros(len(labels), dtype=kind)
-        for i, picture in enumerate(pictures(labels, 40, seed)):
+        for i, image in enumerate(images(labels, 40, seed)):
             notes[i] = (f"{i:05d}.jpg", np.uint8(labels[i] + 1))
-            _jpeg(picture, base / f"cars_{part}" / f"{i:05d}.jpg")
+            _jpeg(image, base / f"cars_{part}" / f"{i:05d}.jpg")
         savemat(base / places[part], {"annotations": notes})
     savemat(base / "devkit/cars_meta.mat", {"class_names": np.array(CARS, dtype=object)})
 
@@ -296,7 +296,7 @@ def saved(datasets: Any, root: Path, train: int = 40, test: int = 12) -> Any:
     splits = {}
     for seed, (name, each) in enumerate((("train", train), ("test", test))):
         labels = labels_of(3, each)
-        shown = [Image.fromarray(picture) for picture in pictures(labels, 12, seed)]
+        shown = [Image.fromarray(image) for image in images(labels, 12, seed)]
         columns = {"img": shown, "kind": labels.tolist()}
         splits[name] = datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
     found = datasets.DatasetDict(splits)

@@ -157,10 +157,10 @@ def _exported(source: torchvision.TorchvisionSet, root: Path) -> dict[str, str]:
     assert held_out is not None
     folders = {name.replace("/", "-").lower(): name for name in source.class_names}
     shown = source.pixels(np.arange(len(source.ids())), 28)
-    for i, (picture, label) in enumerate(zip(shown, source.labels(), strict=True)):
+    for i, (image, label) in enumerate(zip(shown, source.labels(), strict=True)):
         folder = root / ("test" if held_out[i] else "train") / list(folders)[label]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture[0]).save(folder / f"{i:05d}.png")
+        Image.fromarray(image[0]).save(folder / f"{i:05d}.png")
     return folders
 
 

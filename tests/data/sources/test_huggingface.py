@@ -133,7 +133,7 @@ def test_labels_without_names_are_their_own(
     values: list[Any], names: tuple[str, ...], library: Any, tmp_path: Path
 ) -> None:
     """Without it a column of texts or numbers would need a conversion first."""
-    shown = [Image.fromarray(p) for p in made_sets.pictures(np.arange(4), 8, 0)]
+    shown = [Image.fromarray(p) for p in made_sets.images(np.arange(4), 8, 0)]
     made = library.Dataset.from_dict({"image": shown, "label": values})
     made = made.cast_column("image", library.Image())
     made.save_to_disk(str(tmp_path / "own"))
@@ -145,7 +145,7 @@ def test_labels_without_names_are_their_own(
 def test_images_without_a_label_are_found(library: Any, tmp_path: Path) -> None:
     """Without it the hidden labels of a contest's test split, -1, would be the last class."""
     kinds = {"image": library.Image(), "label": library.ClassLabel(names=["a", "b"])}
-    shown = [Image.fromarray(p) for p in made_sets.pictures(np.arange(4), 8, 0)]
+    shown = [Image.fromarray(p) for p in made_sets.images(np.arange(4), 8, 0)]
     splits = {
         name: library.Dataset.from_dict(
             {"image": shown, "label": labels}, features=library.Features(kinds)
@@ -165,7 +165,7 @@ def test_images_without_a_label_are_found(library: Any, tmp_path: Path) -> None:
 
 def _rows(library: Any, labels: list[Any], kind: Any, seed: int = 0, image: Any = None) -> Any:
     """A split whose images show classes 0, 1, 0, 1, whatever their labels say."""
-    shown = [Image.fromarray(p) for p in made_sets.pictures(np.array([0, 1, 0, 1]), 8, seed)]
+    shown = [Image.fromarray(p) for p in made_sets.images(np.array([0, 1, 0, 1]), 8, seed)]
     columns = library.Features({"image": library.Image(), "label": kind})
     made = library.Dataset.from_dict({"image": shown, "label": labels}, features=columns)
     return made if image is None else made.cast_column("image", image)
@@ -293,7 +293,7 @@ def test_columns_are_told(saved: Path) -> None:
 
 def test_a_damaged_image_is_named(library: Any, tmp_path: Path) -> None:
     """Without it the library's error would not say which image it was."""
-    shown = [{"bytes": b"no picture", "path": None}, {"bytes": b"neither", "path": None}]
+    shown = [{"bytes": b"no image", "path": None}, {"bytes": b"neither", "path": None}]
     made = library.Dataset.from_dict({"image": shown, "label": ["a", "b"]})
     made.cast_column("image", library.Image()).save_to_disk(str(tmp_path / "own"))
     with pytest.raises(DataError, match="2 images cannot be read: image 0 of split 'train'"):

@@ -1,4 +1,4 @@
-"""A user's own folder of pictures: every way in which it can be odd or broken."""
+"""A user's own folder of images: every way in which it can be odd or broken."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _all(source: imagefolder.ImageFolder, size: int = 8) -> np.ndarray:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes of three pictures."""
-    return tiny.pictures(tmp_path / "folder", ("big_cat", "dog"), each=3)
+    """Two classes of three images."""
+    return tiny.images(tmp_path / "folder", ("big_cat", "dog"), each=3)
 
 
-def _colour(picture: np.ndarray) -> list[int]:
-    """The mean colour of one (3, size, size) picture."""
-    return [round(float(c)) for c in picture.mean(axis=(1, 2))]
+def _colour(image: np.ndarray) -> list[int]:
+    """The mean colour of one (3, size, size) image."""
+    return [round(float(c)) for c in image.mean(axis=(1, 2))]
 
 
 def test_folders_are_classes_in_the_order_of_their_names(root: Path) -> None:
@@ -50,14 +50,14 @@ def test_folders_are_classes_in_the_order_of_their_names(root: Path) -> None:
     source = _source(root)
     assert source.class_names == ("big cat", "dog")
     assert source.labels().tolist() == [0, 0, 0, 1, 1, 1]
-    pictures = _all(source, 16)
-    assert pictures.shape == (6, 3, 16, 16)
-    assert pictures.dtype == np.uint8
+    images = _all(source, 16)
+    assert images.shape == (6, 3, 16, 16)
+    assert images.dtype == np.uint8
     assert source.templates[0].format("big cat") == "a photo of a big cat."
     assert source.pixels(np.array([], dtype=np.int64), 8).shape == (0, 3, 8, 8)
 
 
-def test_hidden_folders_and_other_files_are_no_pictures(root: Path) -> None:
+def test_hidden_folders_and_other_files_are_no_images(root: Path) -> None:
     """Without it a notes file or a cache folder would end the run."""
     (root / ".cache").mkdir()
     (root / "readme.txt").write_text("hello")
@@ -87,10 +87,10 @@ def test_hidden_folders_and_other_files_are_no_pictures(root: Path) -> None:
         ("I", 40000, [156, 156, 156]),
     ],
 )
-def test_any_kind_of_picture_becomes_rgb(
+def test_any_kind_of_image_becomes_rgb(
     mode: str, colour: object, expected: list[int], tmp_path: Path
 ) -> None:
-    """Without it a grey, transparent or 16-bit picture would end the run or come out black."""
+    """Without it a grey, transparent or 16-bit image would end the run or come out black."""
     ending = ".tif" if mode in ("CMYK", "I") else ".png"
     for name, side in (("a", 5), ("b", 9)):
         (tmp_path / name).mkdir()
@@ -98,14 +98,14 @@ def test_any_kind_of_picture_becomes_rgb(
     assert _colour(_all(_source(tmp_path))[1]) == pytest.approx(expected, abs=1)
 
 
-def test_a_picture_keeps_its_proportions_and_loses_its_edges(tmp_path: Path) -> None:
-    """Without it pictures that are not square would be squeezed, unlike CLIP's."""
+def test_an_image_keeps_its_proportions_and_loses_its_edges(tmp_path: Path) -> None:
+    """Without it images that are not square would be squeezed, unlike CLIP's."""
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = (0, 255, 0)
     wide[:, 20:] = (255, 0, 0)
-    for name, picture in (("tall", wide.transpose(1, 0, 2)), ("wide", wide)):
+    for name, image in (("tall", wide.transpose(1, 0, 2)), ("wide", wide)):
         (tmp_path / name).mkdir()
-        Image.fromarray(picture).save(tmp_path / name / "x.bmp")
+        Image.fromarray(image).save(tmp_path / name / "x.bmp")
     tall, found = _all(_source(tmp_path), 10)
     assert found[1, 5, 5] == tall[1, 5, 5] == 255
     assert _colour(found)[1] > 240
@@ -113,8 +113,8 @@ def test_a_picture_keeps_its_proportions_and_loses_its_edges(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (300, 2)])
-def test_pictures_of_any_size_fit(size: tuple[int, int], tmp_path: Path) -> None:
-    """Without it one very thin picture would end the run."""
+def test_images_of_any_size_fit(size: tuple[int, int], tmp_path: Path) -> None:
+    """Without it one very thin image would end the run."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.new("RGB", size, name.replace("a", "red").replace("b", "blue")).save(
@@ -175,7 +175,7 @@ def test_a_broken_folder_is_one_clear_error(how: str, message: str, root: Path) 
     assert str(root) not in caught.value.public_reason
 
 
-def test_the_same_picture_twice_in_one_class_is_no_error_and_stays_on_one_side(root: Path) -> None:
+def test_the_same_image_twice_in_one_class_is_no_error_and_stays_on_one_side(root: Path) -> None:
     """Without it a duplicate would be trained on and evaluated on."""
     shutil.copy(root / "dog" / "1.bmp", root / "dog" / "copy.bmp")
     Image.open(root / "dog" / "1.bmp").save(root / "dog" / "copy.png")
@@ -194,10 +194,10 @@ def test_the_same_picture_twice_in_one_class_is_no_error_and_stays_on_one_side(r
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", b"BM"],
+    [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"BM"],
     ids=["empty", "text", "cut", "short"],
 )
-def test_an_unreadable_picture_is_named(content: bytes, root: Path) -> None:
+def test_an_unreadable_image_is_named(content: bytes, root: Path) -> None:
     """Without it the user would search thousands of files for the broken one."""
     (root / "dog" / "broken.png").write_bytes(content)
     with pytest.raises(
@@ -207,7 +207,7 @@ def test_an_unreadable_picture_is_named(content: bytes, root: Path) -> None:
     assert caught.value.public_reason == "one of its images cannot be read"
 
 
-def test_all_unreadable_pictures_are_found_at_once_each_with_its_reason(root: Path) -> None:
+def test_all_unreadable_images_are_found_at_once_each_with_its_reason(root: Path) -> None:
     """Without it a user would mend one, wait for thousands of others, and learn of the next."""
     (root / "dog" / "a.png").write_bytes(b"")
     for name in ("b", "c", "d", "e"):
@@ -234,7 +234,7 @@ def _encoded(ending: str) -> bytes:
     damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=3),
     kept=st.floats(0.2, 1),
 )
-def test_no_damage_ends_in_anything_but_a_picture_or_that_error(
+def test_no_damage_ends_in_anything_but_an_image_or_that_error(
     root: Path, ending: str, damage: list[tuple[float, int]], kept: float
 ) -> None:
     """Without it some broken file would crash the client without saying which file it was."""
@@ -263,7 +263,7 @@ def test_a_damaged_png_whose_chunks_make_no_sense_is_named(root: Path) -> None:
         _all(_source(root))
 
 
-def test_a_truncated_picture_is_named(root: Path) -> None:
+def test_a_truncated_image_is_named(root: Path) -> None:
     """Without it half of a photograph would be trained on, or its name be searched for."""
     content = _encoded("JPEG")
     (root / "dog" / "cut.jpg").write_bytes(content[: len(content) // 2])
@@ -278,13 +278,13 @@ def test_a_truncated_picture_is_named(root: Path) -> None:
 def published(tmp_path: Path) -> Path:
     """`train/` and `test/` with the same two classes."""
     for seed, part in enumerate(("train", "test")):
-        tiny.pictures(tmp_path / "published" / part, ("cat", "dog"), each=6 - 3 * seed, seed=seed)
+        tiny.images(tmp_path / "published" / part, ("cat", "dog"), each=6 - 3 * seed, seed=seed)
     return tmp_path / "published"
 
 
 def test_the_test_part_is_what_is_evaluated_on(published: Path) -> None:
     """Without it figures could not be compared with others on the same published split."""
-    tiny.pictures(published / "val", ("cat", "dog"), each=2, seed=5)
+    tiny.images(published / "val", ("cat", "dog"), each=2, seed=5)
     source = _source(published)
     assert source.class_names == ("cat", "dog")
     held_out = source.held_out()
@@ -296,8 +296,8 @@ def test_the_test_part_is_what_is_evaluated_on(published: Path) -> None:
     assert len(tested) == 6
 
 
-def test_a_training_copy_of_a_test_picture_is_left_out(published: Path) -> None:
-    """Without it an expert would be measured on a picture that it was trained on."""
+def test_a_training_copy_of_a_test_image_is_left_out(published: Path) -> None:
+    """Without it an expert would be measured on an image that it was trained on."""
     shutil.copy(published / "test" / "cat" / "0.bmp", published / "train" / "cat" / "copy.bmp")
     source = _source(published)
     assert len(source.ids()) == len(set(source.origins())) == 18
@@ -308,9 +308,9 @@ def _odd(root: Path, how: str) -> None:
     if how == "class":
         (root / "test" / "emu").mkdir()
     elif how == "val":
-        tiny.pictures(root / "val", ("cat",))
+        tiny.images(root / "val", ("cat",))
     else:
-        tiny.pictures(root / "extra", ("cat", "dog"))
+        tiny.images(root / "extra", ("cat", "dog"))
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_class_of_one_part_alone_can_be_left_out(how: str, published: Path) ->
 
 def test_an_empty_class_folder_can_be_left_out(tmp_path: Path) -> None:
     """Without it the metadata that comes with a data set would have to be deleted."""
-    root = tiny.pictures(tmp_path / "own", ("cat", "dog"), each=2)
+    root = tiny.images(tmp_path / "own", ("cat", "dog"), each=2)
     (root / "imdb").mkdir()
     (root / "imdb" / "ages.mat").write_bytes(b"x")
     with pytest.raises(DataError, match="class folder 'imdb' holds no image") as caught:
@@ -359,13 +359,13 @@ def test_an_empty_class_folder_can_be_left_out(tmp_path: Path) -> None:
 
 def test_several_underscores_read_as_one_space(tmp_path: Path) -> None:
     """Without it prompts would hold runs of spaces."""
-    root = tiny.pictures(tmp_path / "own", ("big__cat", "_dog", "__"), each=2)
+    root = tiny.images(tmp_path / "own", ("big__cat", "_dog", "__"), each=2)
     assert _source(root).class_names == ("__", "dog", "big cat")
 
 
 def test_classes_called_train_and_test_are_classes_once_the_user_says_so(tmp_path: Path) -> None:
     """Without it nobody could tell images of trains from images of tests."""
-    root = tiny.pictures(tmp_path / "own", ("test", "train"), each=2)
+    root = tiny.images(tmp_path / "own", ("test", "train"), each=2)
     with pytest.raises(DataError, match="test/ and train/ look like the parts of a split"):
         _source(root).ids()
     source = _source(root, classes={"test": "exam", "train": "train"})
@@ -374,10 +374,10 @@ def test_classes_called_train_and_test_are_classes_once_the_user_says_so(tmp_pat
     assert len(source.ids()) == 4
 
 
-# ---------------------------------------------------------------- which classes, which pictures
+# ---------------------------------------------------------------- which classes, which images
 
 
-def test_per_class_takes_the_first_pictures_by_name(root: Path) -> None:
+def test_per_class_takes_the_first_images_by_name(root: Path) -> None:
     """Without it a large folder could only be used whole."""
     source = _source(root, per_class=2)
     assert source.labels().tolist() == [0, 0, 1, 1]
@@ -407,7 +407,7 @@ def test_classes_give_names_and_the_order_of_labels(root: Path) -> None:
 def test_classes_that_are_not_the_folders_are_an_error(
     classes: dict[str, str], message: str, root: Path
 ) -> None:
-    """Without it a class would silently get no pictures."""
+    """Without it a class would silently get no images."""
     for ask in (lambda s: s.class_names, lambda s: s.ids()):
         with pytest.raises(DataError, match=f"classes: {message}"):
             ask(_source(root, classes=classes))
@@ -416,8 +416,8 @@ def test_classes_that_are_not_the_folders_are_an_error(
 
 
 def test_a_class_left_out_is_an_error(root: Path) -> None:
-    """Without it its pictures would be of no class."""
-    tiny.pictures(root, ("emu",), each=1, seed=4)
+    """Without it its images would be of no class."""
+    tiny.images(root, ("emu",), each=1, seed=4)
     with pytest.raises(DataError, match="classes: leaves out 'emu'; name every class"):
         _source(root, classes={"dog": "a", "big_cat": "b"}).ids()
 
@@ -431,7 +431,7 @@ def test_names_with_accents_are_the_same_however_they_are_written(tmp_path: Path
     sources = []
     for number, write in enumerate(written):
         names = tuple(map(write, ("été", "eta", "猫", "å")))
-        root = tiny.pictures(tmp_path / str(number), names, each=2)
+        root = tiny.images(tmp_path / str(number), names, each=2)
         sources.append(_source(root))
         mine = {name: name.upper() for name in ("été", "eta", "猫", "å")}
         assert len(_source(root, classes=mine).ids()) == 8
@@ -446,7 +446,7 @@ def test_names_in_the_scenario_are_those_on_the_disk_however_accents_are_written
     there = [unicodedata.normalize(disk, name) for name in ("été", "é [alt]", "mû")]
     root = tmp_path / "own"
     for seed, part in enumerate(there[:2]):
-        tiny.pictures(root / part, ("dog", there[2]), each=3, seed=seed)
+        tiny.images(root / part, ("dog", there[2]), each=3, seed=seed)
         (root / part / "dog" / f"{there[2]}.png").write_bytes(b"nothing")
     first, second, third = (unicodedata.normalize(typed, name) for name in there)
     options: dict[str, Any] = {
@@ -470,7 +470,7 @@ def test_names_in_the_scenario_are_those_on_the_disk_however_accents_are_written
 
 def test_the_answer_about_a_folder_of_copies_is_known_in_both_ways(tmp_path: Path) -> None:
     """Without it a user who takes such a folder would be asked again and again."""
-    root = tiny.pictures(tmp_path / "own", ("cat", "dog"), each=3)
+    root = tiny.images(tmp_path / "own", ("cat", "dog"), each=3)
     copies = root / "cat" / unicodedata.normalize("NFD", "réduit")
     copies.mkdir()
     for number in range(3):
@@ -503,7 +503,7 @@ def test_a_class_folder_whose_name_is_no_text_is_an_error(
     """Without it `check` would say OK, and the run fail where the class's name is written."""
     root = tmp_path / "own"
     for part in ("train", "test") if below else ("",):
-        tiny.pictures(root / part, ("a", "b", *([name] if part == below else [])), each=2)
+        tiny.images(root / part, ("a", "b", *([name] if part == below else [])), each=2)
     with pytest.raises(DataError, match=f"folder {below and f'{below}/'}{shown} {what}") as caught:
         _source(root).ids()
     assert str(caught.value).isprintable()
@@ -520,7 +520,7 @@ def test_two_ways_to_write_one_name_are_an_error(root: Path) -> None:
         _source(root).ids()
 
 
-def test_pictures_are_decoded_once(
+def test_images_are_decoded_once(
     root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it every process of a run would decode the whole folder."""
@@ -540,7 +540,7 @@ def test_the_documented_example_is_resisc45(tmp_path: Path) -> None:
     names = " ".join(listed[1].split()).split(", ")
     assert len(names) == len(set(names)) == 45
     folders = tuple(name.replace(" ", "_") for name in names)
-    tiny.pictures(tmp_path / "NWPU-RESISC45", folders, each=1)
+    tiny.images(tmp_path / "NWPU-RESISC45", folders, each=1)
     clients = [{"name": "ada", "task": "from-above"}, {"name": "bob", "task": "digits"}]
     said = {**tiny.said(tmp_path), **tiny.yaml.safe_load(block[1]), "clients": clients}
     (tmp_path / "s.yaml").write_text(tiny.yaml.safe_dump(said))

@@ -1,4 +1,4 @@
-"""The splits of the tasks that come with neulig-fl, by what is in the pictures themselves."""
+"""The splits of the tasks that come with neulig-fl, by what is in the images themselves."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _task(name: str, seed: int = 7) -> Task:
 
 
 def _hashes(task: Task, split: str) -> set[str]:
-    pictures = task.pixels(task.indices(split), 32)
-    return {hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures}
+    images = task.pixels(task.indices(split), 32)
+    return {hashlib.sha256(image.tobytes()).hexdigest() for image in images}
 
 
 @pytest.mark.parametrize("name", OFFLINE)
-def test_no_picture_is_in_two_splits(name: str) -> None:
-    """Without it an expert could be measured on a picture that it was trained on."""
+def test_no_image_is_in_two_splits(name: str) -> None:
+    """Without it an expert could be measured on an image that it was trained on."""
     task = _task(name)
     found = {split: _hashes(task, split) for split in SPLITS}
     for one, other in combinations(SPLITS, 2):
@@ -47,13 +47,13 @@ def test_a_digit_is_on_one_side_in_both_of_its_dresses(seed: int) -> None:
 def test_clutter_shows_the_digit_of_its_id() -> None:
     """Without it sides that agree by id would mean nothing."""
     chosen = np.arange(0, 5000, 83)
-    digits = mnist5k.pictures()[chosen][..., 0].astype(float)
+    digits = mnist5k.images()[chosen][..., 0].astype(float)
     grey = _task("clutter").source.pixels(chosen, 32).astype(float)
 
-    def likeness(picture: np.ndarray, digit: np.ndarray) -> float:
+    def likeness(image: np.ndarray, digit: np.ndarray) -> float:
         """Largest absolute correlation of a channel with the digit, over the moves that are made."""
         moves = [np.roll(digit, (i, j), (0, 1)) for i in range(-2, 3) for j in range(-2, 3)]
-        pairs = [np.corrcoef(c.ravel(), m.ravel())[0, 1] for c in picture for m in moves]
+        pairs = [np.corrcoef(c.ravel(), m.ravel())[0, 1] for c in image for m in moves]
         return float(np.abs(pairs).max())
 
     right = [likeness(p, d) for p, d in zip(grey, digits, strict=True)]
@@ -63,6 +63,6 @@ def test_clutter_shows_the_digit_of_its_id() -> None:
 
 
 def test_no_two_tasks_of_a_collection_share_a_version() -> None:
-    """Without it two tasks' experts, or their cached pictures, would be taken for one another."""
+    """Without it two tasks' experts, or their cached images, would be taken for one another."""
     named = [(t.source.collection, t.source.version) for t in map(_task, OFFLINE)]
     assert len(set(named)) == len(named)

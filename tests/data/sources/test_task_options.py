@@ -45,7 +45,7 @@ def _reads(source: str) -> frozenset[str]:
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     """Where the scenario stands: beside a folder of two classes."""
-    tiny.pictures(tmp_path / "folder", ("a", "b"), each=1)
+    tiny.images(tmp_path / "folder", ("a", "b"), each=1)
     return tmp_path
 
 

@@ -33,7 +33,7 @@ Made = dict[str, dict[str, object]]
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """What the sources need that read files: a folder, torchvision's files, a saved data set."""
     root = tmp_path_factory.mktemp("own")
-    tiny.pictures(root / "folder", ("a", "b"))
+    tiny.images(root / "folder", ("a", "b"))
     made_sets.idx_set(root / "sets/FashionMNIST/raw", ("train", "t10k"), 10, 40, 12)
     return {
         "imagefolder": {"root": str(root / "folder")},
@@ -57,7 +57,7 @@ def _source(name: str, made: Made, **options: object) -> Source:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_source_says_what_it_is_without_reading_pictures(
+def test_a_source_says_what_it_is_without_reading_images(
     name: str, made: Made, own_cache: Path
 ) -> None:
     """Without it `plan`, which loads no data, could not count a task's queries."""
@@ -82,20 +82,20 @@ def test_a_users_templates_replace_the_sources(name: str, made: Made) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pictures_come_in_the_asked_order_and_size(name: str, made: Made) -> None:
-    """Without it a label would belong to another picture, or a second run to other pictures."""
+def test_images_come_in_the_asked_order_and_size(name: str, made: Made) -> None:
+    """Without it a label would belong to another image, or a second run to other images."""
     source = _source(name, made)
     at = np.array([3, 0, len(source.ids()) - 1], dtype=np.int64)
-    pictures = source.pixels(at, 32)
-    assert pictures.shape == (3, 3, 32, 32)
-    assert pictures.dtype == np.uint8
-    assert np.array_equal(pictures[::-1], source.pixels(at[::-1], 32))
-    assert np.array_equal(pictures, _source(name, made).pixels(at, 32))
+    images = source.pixels(at, 32)
+    assert images.shape == (3, 3, 32, 32)
+    assert images.dtype == np.uint8
+    assert np.array_equal(images[::-1], source.pixels(at[::-1], 32))
+    assert np.array_equal(images, _source(name, made).pixels(at, 32))
     assert source.pixels(at, 16).shape == (3, 3, 16, 16)
     assert source.pixels(at[:0], 32).shape == (0, 3, 32, 32)
-    assert pictures.std() > 5
+    assert images.std() > 5
     source.pixels(at, 32)[:] = 0
-    assert np.array_equal(pictures, source.pixels(at, 32))
+    assert np.array_equal(images, source.pixels(at, 32))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -161,7 +161,7 @@ def test_every_image_is_in_exactly_one_split(names: list[str], seed: int) -> Non
 def test_an_image_keeps_its_split_when_others_come_or_go(
     names: list[str], seed: int, data: st.DataObject
 ) -> None:
-    """Without it one new picture would move trained-on pictures into the evaluation."""
+    """Without it one new image would move trained-on images into the evaluation."""
     fewer = [n for n in data.draw(st.permutations(names)) if data.draw(st.booleans())]
     whole, part = Task("t", Listed(names), seed), Task("other name", Listed(fewer), seed)
     for split in SPLITS:
@@ -219,7 +219,7 @@ def test_without_the_test_part_the_splits_keep_their_proportions() -> None:
 
 @given(IDS, SEEDS)
 def test_images_of_one_origin_are_on_one_side(names: list[str], seed: int) -> None:
-    """Without it a picture could be trained on, and evaluated on in another dress."""
+    """Without it an image could be trained on, and evaluated on in another dress."""
     dressed = [f"{name} {i}" for name in names for i in range(2)]
     task = Task("t", Listed(dressed, made_of=[n for n in names for _ in range(2)]), seed)
     plain = Task("u", Listed(names), seed)
@@ -365,7 +365,7 @@ def test_a_folder_task_without_a_folder_says_what_it_needs() -> None:
 
 
 def test_two_tasks_of_the_same_folder_split_it_alike(folder: Path) -> None:
-    """Without it one task's training picture would be another's evaluation picture."""
+    """Without it one task's training image would be another's evaluation image."""
     scenario = _scenario(
         one={"source": "imagefolder", "root": str(folder)},
         two={"source": "imagefolder", "root": str(folder)},

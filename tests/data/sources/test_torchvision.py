@@ -63,7 +63,7 @@ def test_a_set_is_read_from_its_files(
     assert source.class_names == classes
     assert len(set(source.ids())) == len(source.ids()) == len(source.labels())
     seen = made_sets.seen_grey if name in GREY else made_sets.seen
-    assert [seen(picture) for picture in _all(source)] == source.labels().tolist()
+    assert [seen(image) for image in _all(source)] == source.labels().tolist()
 
     counts = np.bincount(source.labels(), minlength=len(classes))
     trained = 2 * made_sets.TRAIN if name == "DTD" else made_sets.TRAIN

@@ -68,7 +68,7 @@ def test_statistics_are_estimated_as_torch_does_it() -> None:
     assert not any(torch.equal(found[name], kept[name]) for name in statistics)
 
 
-@pytest.mark.parametrize("method", ["superposition", "one-at-a-time"])
+@pytest.mark.parametrize("method", ["batched", "one-at-a-time"])
 def test_merged_outputs_are_those_of_recalibrated_networks(method: str) -> None:
     """Without it the statistics would be estimated but not used."""
     encoder, states = experts(_network)
@@ -125,7 +125,7 @@ def test_a_residual_network_is_the_same_either_way(calibrated: bool) -> None:
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
-@pytest.mark.parametrize("method", ["superposition", "one-at-a-time"])
+@pytest.mark.parametrize("method", ["batched", "one-at-a-time"])
 def test_the_encoder_stays_as_it_was_and_in_eval_mode(calibrated: bool, method: str) -> None:
     """Without it one merge would change the next one's network or BatchNorm's statistics."""
     encoder, states = experts(_network)

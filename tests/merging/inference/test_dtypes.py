@@ -43,7 +43,7 @@ def test_an_operation_in_half_precision_is_right_to_its_rounding(
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("method", ["superposition", "one-at-a-time"])
+@pytest.mark.parametrize("method", ["batched", "one-at-a-time"])
 def test_a_tower_in_half_precision(dtype: torch.dtype, method: str) -> None:
     """Without it a user's checkpoint in half precision could not be merged."""
     encoder, states = experts(_tower, spread=0.05)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neulig_fl.merging.inference import Merging, merged_outputs, queries
 
-METHODS = ["superposition", "one-at-a-time"]
+METHODS = ["batched", "one-at-a-time"]
 
 
 def _mlp() -> nn.Module:

@@ -1,4 +1,4 @@
-"""What superposition does not cover is refused by name, and runs one at a time."""
+"""What batched merged inference does not cover is refused by name, and runs one at a time."""
 
 from __future__ import annotations
 

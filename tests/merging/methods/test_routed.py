@@ -11,7 +11,7 @@ from neulig_fl.merging.methods._routed import RoutedBlock, Router
 
 @pytest.mark.parametrize("shape", [(3, 5, 4), (3, 4, 2, 3)])
 def test_a_router_averages_over_positions(shape: tuple[int, ...]) -> None:
-    """Tokens, or places of a picture, would be mixed up before the router reads them."""
+    """Tokens, or places of an image, would be mixed up before the router reads them."""
     generator = torch.Generator().manual_seed(0)
     router = Router(4, 2)
     for value in router.parameters():

@@ -208,7 +208,7 @@ def test_more_experts_than_it_can_tell_apart_are_refused() -> None:
 
 
 def test_one_query_is_too_few() -> None:
-    """Correlations over one picture's places would be taken for those of a data set."""
+    """Correlations over one image's places would be taken for those of a data set."""
     make, size = CASES["vit"]
     model = _expert(make, size, 7)
     source = encoders.source(make, model, model, inputs=encoders.inputs(1, size))

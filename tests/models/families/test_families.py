@@ -48,8 +48,8 @@ def test_an_encoder_is_ready_to_answer(name: str) -> None:
     """Without it an expert would be in training mode, on another device, or of another size."""
     family = _family(name)
     encoder = family.encoder()
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
-    features = encoder(family.normalise(pictures))
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
+    features = encoder(family.normalise(images))
     assert features.shape == (3, family.dim)
     assert family.image_size == 32
     assert not any(module.training for module in encoder.modules())
@@ -81,21 +81,21 @@ def test_every_encoder_is_a_copy_of_its_own() -> None:
     assert not _same(first, family.encoder())
 
 
-def test_pictures_are_scaled_by_the_models_own_mean_and_deviation() -> None:
+def test_images_are_scaled_by_the_models_own_mean_and_deviation() -> None:
     """Without it a checkpoint would see other colours than it was trained on."""
-    pictures = np.zeros((1, 3, 32, 32), np.uint8)
-    pictures[0, 1] = 255
-    found = _family().normalise(pictures)
+    images = np.zeros((1, 3, 32, 32), np.uint8)
+    images[0, 1] = 255
+    found = _family().normalise(images)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     expected = [(v - m) / s for v, m, s in zip((0, 1, 0), mean, std, strict=True)]
     assert found[0, :, 0, 0].tolist() == pytest.approx(expected, rel=1e-5)
-    assert pictures.sum() == 255 * 32 * 32
+    assert images.sum() == 255 * 32 * 32
 
 
-def test_pictures_that_nobody_may_write_to_are_taken(recwarn: pytest.WarningsRecorder) -> None:
+def test_images_that_nobody_may_write_to_are_taken(recwarn: pytest.WarningsRecorder) -> None:
     """Without it queries that travel by value, and mapped files, would warn on every run."""
-    pictures = np.frombuffer(bytes(3 * 32 * 32), np.uint8).reshape(1, 3, 32, 32)
-    _family().normalise(pictures)
+    images = np.frombuffer(bytes(3 * 32 * 32), np.uint8).reshape(1, 3, 32, 32)
+    _family().normalise(images)
     assert not recwarn.list
 
 

@@ -490,16 +490,16 @@ def test_other_inputs_make_another_expert(data: Path, tmp_path: Path) -> None:
 def test_every_party_resizes_as_the_model_wants_it(tmp_path: Path) -> None:
     """Without it the server's queries and the clients' would be different images."""
     for name in ("first", "second"):
-        tiny.pictures(tmp_path / name, ("dark", "light"), each=9, seed=len(name))
+        tiny.images(tmp_path / name, ("dark", "light"), each=9, seed=len(name))
         for path in (tmp_path / name).glob("*/*.bmp"):
             Image.open(path).resize((24, 12)).save(path)
     model = {**tiny.MODEL, "preprocess": {"resize_mode": "squash"}}
     known = tiny.knowledge(tmp_path, tmp_path, model=model)
     task = known.setting.tasks["first"]
     question = known.questions_at("A", "evaluation", 1.0)[0]
-    at = task.indices("evaluation", len(question.pictures))
-    assert np.array_equal(question.pictures, task.pixels(at, known.setting.family.resize))
-    assert not np.array_equal(question.pictures, task.pixels(at, 32))
+    at = task.indices("evaluation", len(question.images))
+    assert np.array_equal(question.images, task.pixels(at, known.setting.family.resize))
+    assert not np.array_equal(question.images, task.pixels(at, 32))
 
 
 def test_weights_that_cannot_be_fetched_say_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ from neulig_fl.records.secagg.plan import PlannedSum, SumPlan
 AVERAGE, GLOBAL, TASK = ("simple-average", None), ("neulig", "global"), ("neulig", "task")
 PARAMETERS, FEATURES = ("parameters", None), ("features", "evaluation")
 SHARE = [
-    {"kind": "features", "queries": ["evaluation"], "protection": "secure-sum"},
-    {"kind": "parameters", "protection": "secure-sum"},
+    {"kind": "features", "queries": ["evaluation"], "protection": "secure-aggregation"},
+    {"kind": "parameters", "protection": "secure-aggregation"},
 ]
 STAGE = {"name": "one", "share": SHARE, "run": ["merge"]}
 
@@ -69,12 +69,12 @@ def test_colluders_are_those_of_the_sums_terms(
     count: int, threshold: int | None, colluders: int | None, data: Path, tmp_path: Path
 ) -> None:
     """Without it a plan would promise more or less than the clients' terms keep."""
-    said = {"clients": _clients(count=count), "secure_sum": {"threshold": threshold}}
+    said = {"clients": _clients(count=count), "secure_aggregation": {"threshold": threshold}}
     planning = Planning(tmp_path, data, **said) if count > 2 else Planning(tmp_path, data)
     found = planning.ask(experts=planning.everyone[:count])
     assert found.colluders == colluders
     if colluders is not None:
-        least = requests.threshold(planning.setting.scenario.secure_sum, count)
+        least = requests.threshold(planning.setting.scenario.secure_aggregation, count)
         assert found.colluders == Terms(b"", tuple("abcde"[:count]), least, 1, 64.0).colluders
 
 
@@ -169,7 +169,7 @@ def test_another_groups_expert_has_a_leverage_of_its_own(data: Path, tmp_path: P
         ),
         (
             {"limits": {"max_epsilon": 8.0}},
-            "policy of client 'bob': limit max_epsilon 8: with protection secure-sum no epsilon is "
+            "policy of client 'bob': limit max_epsilon 8: with protection secure-aggregation no epsilon is "
             "known",
         ),
     ],
@@ -201,7 +201,7 @@ def test_others_go_on_and_one_refusal_can_bring_about_another(data: Path, tmp_pa
 def test_the_threshold_is_the_scenarios(data: Path, tmp_path: Path) -> None:
     """Without it a sum below the threshold would be announced, and fail closed in the run."""
     clients = _clients("bob", count=5, never=["parameters"])
-    found = Planning(tmp_path, data, clients=clients, secure_sum={"threshold": 5}).ask()
+    found = Planning(tmp_path, data, clients=clients, secure_aggregation={"threshold": 5}).ask()
     assert found.refusal == (
         "a secure sum needs 5 clients here, and would have 4 (ada, cyd, dan, eve)"
     )

@@ -25,8 +25,8 @@ from neulig_fl.records.secagg.requests import MOST_CHARACTERS, Part, SumRequest,
 
 SIZES = Dimensions(dim=2, classes=5, image_size=4, entries={"w": (2, 3), "b": (3,)})
 ROWS = {"first": 2, "second": 3}
-PARAMETERS = Request("sums", "A", "parameters", protection="secure-sum")
-FEATURES = Request("sums", "A", "features", "pool", protection="secure-sum")
+PARAMETERS = Request("sums", "A", "parameters", protection="secure-aggregation")
+FEATURES = Request("sums", "A", "features", "pool", protection="secure-aggregation")
 ROUND = "0f" * 16
 WEIGHTS = st.dictionaries(
     st.sampled_from(CLIENTS), st.floats(allow_nan=False, allow_infinity=False)
@@ -155,7 +155,7 @@ def test_who_takes_part_with_which_weight() -> None:
 
 def test_the_terms_follow_from_each_sides_own_copy(data: Path, tmp_path: Path) -> None:
     """Without it a server alone would say how many clients, which clip, which threshold."""
-    own = {"secure_sum": {"threshold": 4, "clip": 8.0}}
+    own = {"secure_aggregation": {"threshold": 4, "clip": 8.0}}
     made = [
         tiny_sums.scenario(tmp_path / str(i), data, **changes)
         for i, changes in enumerate(({}, own))
@@ -213,7 +213,7 @@ def test_what_the_terms_are_bound_to(scenario: Scenario) -> None:
     assert json.loads(asked.terms(scenario, SIZES, {}, RUN).context) == {
         "run": RUN, "round": ROUND, "parts": hashlib.sha256(weights).hexdigest(),
         "stage": "sums", "group": "A", "kind": "parameters", "queries": None, "fraction": 1.0,
-        "protection": "secure-sum", "images": "",
+        "protection": "secure-aggregation", "images": "",
     }  # fmt: skip
 
 
@@ -366,7 +366,10 @@ def test_an_array_without_entries_is_one() -> None:
         (np.zeros(3, bool), "b is bool and not of floating numbers"),
         (np.array([1, 2, np.inf]), "b holds an entry that is not finite"),
         (np.array([1, -11, np.nan]), "b holds an entry that is not finite"),
-        (np.array([1, 10.001, 0]), "b holds an entry beyond secure_sum.clip 10; give a larger"),
+        (
+            np.array([1, 10.001, 0]),
+            "b holds an entry beyond secure_aggregation.clip 10; give a larger",
+        ),
     ],
 )
 def test_an_array_that_does_not_fit_is_named(array: Any, problem: str) -> None:

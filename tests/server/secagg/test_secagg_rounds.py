@@ -24,7 +24,7 @@ from neulig_fl.records.release_plan import open_setting
 from neulig_fl.records.secagg.requests import Part
 from neulig_fl.records.transport import Answer, Ask
 from neulig_fl.server.collecting import Collector
-from neulig_fl.server.released_records import Knowledge
+from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.server.secagg.rounds import Summed, SumRounds
 from neulig_fl.verification import whole_run
 
@@ -62,7 +62,7 @@ class Server:
         else:
             self.parties = Spoiling(self.scenario, folder)
             self.parties.spoil, self.parties.step = spoil, step
-        knowledge = Knowledge(open_setting(self.scenario, self.scenario.seed))
+        knowledge = ReleasedRecords(open_setting(self.scenario, self.scenario.seed))
         self.events: list[Any] = []
         self.collector = Collector(
             self.parties, knowledge, Progress(self.events.append), identity=tiny.SERVER_KEYS
@@ -194,7 +194,7 @@ def test_records_of_sums_are_not_collected(make: Make) -> None:
 
 
 def test_queries_by_value_travel_with_the_mask(make: Make) -> None:
-    """Without it sums of outputs could not be had where the server alone has the pictures."""
+    """Without it sums of outputs could not be had where the server alone has the images."""
     server = make(queries={"pool": 6, "evaluation": 7, "travel": "value"})
     found = server.sums.summed("features", "evaluation", [Part("first", MEAN)])
     sent = [asks[0] for asks in server.parties.asked if asks[0].action == "sum"]
@@ -333,7 +333,7 @@ def test_what_no_stage_shares_is_a_reason_for_the_report(
 def test_terms_that_cannot_be_are_a_reason_for_the_report(make: Make) -> None:
     """Without it a threshold for another number of clients would be a traceback."""
     policies = {"bob": {"never": ["parameters"]}}
-    server = make(secure_sum={"threshold": 4}, policies=policies, on_refusal="continue")
+    server = make(secure_aggregation={"threshold": 4}, policies=policies, on_refusal="continue")
     with pytest.raises(NotAvailable, match="threshold is 4; allowed: more than half of 3 clients"):
         server.mean()
     with pytest.raises(NotAvailable, match="task 'third' is not one that features are of"):
@@ -489,7 +489,7 @@ def test_a_run_of_sums_verifies(ran: Path) -> None:
     assert found.failures == ()
     report = json.loads((ran / "report.json").read_text())
     (stage,) = report["stages"]
-    assert {r["protection"] for r in stage["releases"]} == {"secure-sum"}
+    assert {r["protection"] for r in stage["releases"]} == {"secure-aggregation"}
     assert {r["client"] for r in stage["refusals"]} == {"bob"}
     lines = (ran / "clients" / "ada" / "ledger.jsonl").read_text().splitlines()
     own = [json.loads(line) for line in lines]

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from neulig_fl.core.errors import BadReply
 from neulig_fl.records.transport import Ask
-from neulig_fl.runtime.flower_messages import FlowerParties
+from neulig_fl.runtime.flower_messages import FlowerTransport
 from neulig_fl.runtime.node_config import server_config
 
 app = ServerApp()
@@ -22,7 +22,7 @@ def main(grid: Grid, context: Context) -> None:
     """Go through the plan's steps; fail at the end if it says so."""
     config = server_config(context)
     plan = json.loads(config.scenario.read_text(encoding="utf-8"))
-    parties = FlowerParties(grid, plan["clients"], 600.0, print)
+    parties = FlowerTransport(grid, plan["clients"], 600.0, print)
     steps, first = [], 0.0
     for step in plan["steps"]:
         begun = time.monotonic()
@@ -37,7 +37,7 @@ def main(grid: Grid, context: Context) -> None:
     (config.out / "outcome.json").write_text(json.dumps(steps), encoding="utf-8")
 
 
-def _step(parties: FlowerParties, step: dict[str, Any], first: float) -> list[dict[str, Any]]:
+def _step(parties: FlowerTransport, step: dict[str, Any], first: float) -> list[dict[str, Any]]:
     """Ask every client of one step: `{"timeout": s, "ask": {client: what to do}}`.
 
     With `times_the_first` in the place of `timeout`, it is so many times what the first step took,

@@ -17,7 +17,7 @@ from neulig_fl.records.protections.none import settings, stated, treated
 
 OVERHEAD = 0
 
-ALONE = "with protection secure-sum it is released within sums only"
+ALONE = "with protection secure-aggregation it is released within sums only"
 
 
 def problem(way: Way) -> str:  # noqa: ARG001

@@ -57,7 +57,7 @@ def measure(repeats: int = REPEATS, entries: int = ENTRIES) -> Measurement:
     masking = statistics.median(s.masking for s in secure[1:]) / CLIENTS
     rest = statistics.median(s.seconds - s.masking for s in secure[1:]) / CLIENTS
     return Measurement(
-        name="secure-sum",
+        name="secure-aggregation",
         what=f"a secure sum of {CLIENTS} clients",
         figure=figure,
         unit="of a plain sum",
