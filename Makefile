@@ -23,7 +23,7 @@ reproduce: install  ## run the comparison scenarios (an hour) and write docs/res
 mutants: install  ## change the modules that decide, and see that a test notices (long; not in CI)
 	$(BIN)/python benchmarks/mutants.py
 
-check: install  ## formatting, lint, types, the import walk, doctests
+check: install  ## formatting, lint, types, the laws of the house, doctests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from neulig_fl.records.release_plan import Planned, Setting
     from neulig_fl.records.secagg.plan import PlannedSum
-    from neulig_fl.study.dry_run import StageOutlook
+    from neulig_fl.study.outlook import StageOutlook
     from neulig_fl.study.permitted import Permitted
 
 NOT_KNOWN = (

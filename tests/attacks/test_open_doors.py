@@ -29,7 +29,7 @@ from neulig_fl.runtime.engines._processes import marked
 from neulig_fl.runtime.engines._workplace import CONNECTION, Workplace, workplace
 
 HERE = Path(__file__).parent
-TINY_APP = HERE.parent / "engines" / "tiny_app"
+TINY_APP = HERE.parent / "runtime" / "engines" / "tiny_app"
 NOBODY = 65534
 PATIENT = 600.0
 """Seconds after which a test gives up: only what hangs takes so long."""

@@ -27,10 +27,10 @@ from neulig_fl.models.outputs import classify
 from neulig_fl.records.release_plan import open_setting
 from neulig_fl.server.collecting import Collector
 from neulig_fl.server.released_records import Questions, ReleasedRecords
+from neulig_fl.study import merged_queries, training
 from neulig_fl.study.baseline_rows import StageRun
 from neulig_fl.study.dry_run import rehearse
-from neulig_fl.study.steps import _merged_queries, train_portland
-from neulig_fl.study.steps._merged_queries import MergedQueries, open_merged
+from neulig_fl.study.merged_queries import MergedQueries, open_merged
 
 EXPERTS = ("ada", "bob", "cyd")
 SIZE, DIM, CLASSES = 4, 3, 5
@@ -229,7 +229,7 @@ def test_activations_made_again_give_the_same_gradients(
         return logits.detach(), coopvecs.grad  # type: ignore[return-value]
 
     whole = gradient()
-    monkeypatch.setattr(_merged_queries, "INPUT_BYTES", 2 * 4 * 3 * SIZE**2)
+    monkeypatch.setattr(merged_queries, "INPUT_BYTES", 2 * 4 * 3 * SIZE**2)
     for one, two in zip(whole, gradient(), strict=True):
         assert torch.allclose(one, two, rtol=1e-4, atol=1e-5)
 
@@ -310,7 +310,7 @@ def train(data: Path, tmp_path: Path) -> Train:
         run = StageRun(scenario.stages[0], knowledge, None, Progress(events.append))
         run.events = events  # type: ignore[attr-defined]
         if step:
-            train_portland.run(run)
+            training.train(run)
         return run
 
     return trained
@@ -365,7 +365,7 @@ def test_merged_logits_are_those_that_are_evaluated(outputs: str, space: str, tr
     knowledge, family = run.knowledge, run.knowledge.setting.family
     merged = open_merged(knowledge, "A", tiny.CLIENTS)
     for task, question in zip(
-        train_portland.training_queries(knowledge, "A", tiny.CLIENTS, merged),
+        training.training_queries(knowledge, "A", tiny.CLIENTS, merged),
         knowledge.questions("A", "pool"),
         strict=True,
     ):
@@ -397,7 +397,7 @@ def test_parameters_of_others_do_not_shift_the_weights(train: Train) -> None:
     run = train(step=False, **_said(**_policies(ada={"never": ["features"]})))
     knowledge, family = run.knowledge, run.knowledge.setting.family
     assert knowledge.with_parameters("A") == ("ada", "bob", "cyd")
-    assert train_portland.consenting(knowledge, "A") == ("bob", "cyd")
+    assert training.consenting(knowledge, "A") == ("bob", "cyd")
     question = knowledge.questions("A", "pool")[0]
     merged = open_merged(knowledge, "A", ("bob", "cyd"))
     head = knowledge.head(question.task)
@@ -414,7 +414,7 @@ def test_too_few_parameters_end_the_run_as_the_plan_says(train: Train) -> None:
     policies = _policies(ada={"never": ["parameters"]}, bob={"never": ["parameters"]})
     run = train(step=False, **_said(**policies))
     with pytest.raises(ClientRefused, match="queries and parameters; shared by: cyd"):
-        train_portland.run(run)
+        training.train(run)
     (outlook,) = rehearse(run.knowledge.setting)
     assert "shared by: cyd" in (outlook.stops or "")
 
@@ -441,7 +441,7 @@ def test_the_ensembles_objective_runs_no_merged_model(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it every training would pay for an extension that is off."""
-    monkeypatch.setattr(train_portland, "open_merged", None)
+    monkeypatch.setattr(training, "open_merged", None)
     run = train(**_said("ensemble"))
     assert run.fitted is not None
     assert not [e for e in run.events if "merged models" in e.get("task", "")]  # type: ignore[attr-defined]

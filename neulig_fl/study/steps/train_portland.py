@@ -2,169 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from neulig_fl.config.problems import shown
+from neulig_fl.study.needs import Known, Missing, single_outputs
 
-from neulig_fl.core.errors import ClientRefused, NotAvailable, RunError
-from neulig_fl.core.randomness import torch_generator
-from neulig_fl.merging import coopvecs, portland
-from neulig_fl.merging.portland import Fit, Portland, TrainingQueries, to_logits
-from neulig_fl.server.released_records import ReleasedRecords
-from neulig_fl.study import trained_portland
-from neulig_fl.study.baseline_rows import StageRun
-from neulig_fl.study.steps._merged_queries import MergedQueries, open_merged
-from neulig_fl.study.trained_portland import TrainedPortland
+if TYPE_CHECKING:
+    from neulig_fl.study.baseline_rows import StageRun
+    from neulig_fl.study.outlook import DrySums
+    from neulig_fl.study.permitted import Permitted
+
+
+def needs_portland(known: Known) -> bool:  # noqa: ARG001
+    """It makes one."""
+    return False
+
+
+def needs(known: Known) -> Iterator[Missing]:
+    """Outputs, one by one; offset sums, inputs and parameters where its options ask for them."""
+    options = known.options
+    yield from single_outputs(known, options.queries)
+    if options.alignment != "none" and not known.has("offset-sum"):
+        yield "{kind: offset-sum}", ", or set portland.alignment to none"
+    if options.queries == "train" and not known.has("inputs", "train"):
+        yield "{kind: inputs, queries: [train]}", ", or set portland.queries to pool"
+    if options.objective_on != "ensemble" and not known.has("parameters"):
+        otherwise = (
+            f", or set portland.objective_on to ensemble (got {shown(options.objective_on)})"
+        )
+        if known.only_sums("parameters"):
+            otherwise = f" with another protection than secure-aggregation{otherwise}"
+        yield "{kind: parameters}", otherwise
+
+
+def rehearse(run: StageRun, sums: DrySums) -> Iterator[Permitted]:
+    """No row, but a blank Portland; where there would be none, the run ends."""
+    from neulig_fl.study import training
+
+    yield from ()
+    group, queries = run.stage.group, run.knowledge.setting.scenario.portland.queries
+    names = training.consenting(run.knowledge, group)
+    if len(names) < 2:
+        who = ", ".join(names) or "nobody"
+        needed = f"Portland needs two clients or more on {queries} queries"
+        sums.outlook.stops = f"{needed}; shared by: {who}"
+    else:
+        run.fitted = training.blank(names, group, queries, run.stage.name)
 
 
 def run(run: StageRun) -> None:
-    """Train Portland on the stage's group.
+    """Train Portland on the stage's group, as `training.train` does."""
+    from neulig_fl.study import training
 
-    The boosting term judges the ensemble (the paper's), or by `objective_on` merged models, which
-    is an extension: those are differentiated through to their CoopVecs.
-
-    Raises:
-        ClientRefused: fewer than two clients share what it needs.
-        RunError: the query set is empty.
-        NotCovered: merged models of this architecture cannot be trained through.
-    """
-    knowledge, group = run.knowledge, run.stage.group
-    options = knowledge.setting.scenario.portland
-    names = consenting(knowledge, group)
-    if len(names) < 2:
-        beside = "" if options.objective_on == "ensemble" else " and parameters"
-        raise ClientRefused(
-            f"stage {run.stage.name!r}: Portland needs two clients' {options.outputs} "
-            f"on {options.queries} queries{beside}; shared by: {', '.join(names) or 'nobody'}"
-        )
-    queries = training_queries(knowledge, group, names, _merged(run, names))
-    if not queries:
-        raise RunError(
-            f"stage {run.stage.name!r}: no task has a {options.queries} query to train Portland "
-            "on; give the tasks more images (20 a class and more)"
-        )
-    sums = knowledge.sums.get(group, {})
-    offsets = torch.zeros(len(names))
-    if options.alignment != "none":
-        raw = torch.tensor([sums[n] for n in names], dtype=torch.float64)
-        offsets = portland.standardised_offset_sums(raw)
-    bar = run.progress.task(f"{run.stage.name}: Portland, epochs", options.epochs)
-
-    def on_epoch(epoch: int, network: Portland) -> None:
-        bar.advance()
-        if epoch == 1 and options.epochs > 1:
-            _keep_map(run, network, epoch)
-
-    generator = torch_generator(knowledge.setting.seed, "portland", group)
-    fit = portland.train(queries, offsets, names, options, generator, on_epoch)
-    best, choice = best_single(queries, names)
-    run.fitted = TrainedPortland(fit, run.stage.name, group, options.queries, best, choice)
-    _keep_map(run, fit.portland, options.epochs)
-
-
-def _keep_map(run: StageRun, network: Portland, epoch: int) -> None:
-    """Add a CoopVec Map to the report; without answers for every task there is none."""
-    try:
-        run.maps.append(map_record(run, network, epoch))
-    except NotAvailable as reason:
-        run.progress.note(f"{run.stage.name}: no CoopVec Map after epoch {epoch}: {reason}")
-
-
-def consenting(knowledge: ReleasedRecords, group: str) -> tuple[str, ...]:
-    """Clients that share all that Portland's training needs of them."""
-    options = knowledge.setting.scenario.portland
-    names = knowledge.sharing(group, options.queries)
-    if options.alignment != "none":
-        names = tuple(n for n in names if n in knowledge.sums.get(group, {}))
-    if options.objective_on != "ensemble":
-        names = tuple(n for n in names if n in knowledge.with_parameters(group))
-    return names
-
-
-def _merged(run: StageRun, names: tuple[str, ...]) -> MergedQueries | None:
-    """The merged models, with progress of their own; None where the ensemble alone is judged."""
-    knowledge, group = run.knowledge, run.stage.group
-    options = knowledge.setting.scenario.portland
-    if options.objective_on == "ensemble":
-        return None
-    rows = sum(len(q.labels) for q in knowledge.questions(group, options.queries))
-    label = f"{run.stage.name}: Portland, merged models"
-    bar = run.progress.task(label, options.epochs * rows)
-    return open_merged(knowledge, group, names, bar.advance)
-
-
-def training_queries(
-    knowledge: ReleasedRecords,
-    group: str,
-    names: tuple[str, ...],
-    merged: MergedQueries | None = None,
-) -> list[TrainingQueries]:
-    """The released outputs, block by block, with labels when the objective is supervised.
-
-    Args:
-        knowledge: what was released.
-        group: whose outputs.
-        names: the experts that Portland reads.
-        merged: their merged models, where those are judged.
-    """
-    options = knowledge.setting.scenario.portland
-    questions = knowledge.questions(group, options.queries)
-    supervised = options.objective == "supervised"
-    return [
-        TrainingQueries(
-            outputs=outputs,
-            head=knowledge.head_for_outputs(question.task),
-            columns=knowledge.columns(question.task),
-            labels=knowledge.targets(question) if supervised else None,
-            merged=merged.logits(question, knowledge.head(question.task)) if merged else None,
-        )
-        for question, outputs in zip(
-            questions, knowledge.stacked(group, options.queries, names), strict=True
-        )
-        if len(outputs)
-    ]
-
-
-def best_single(queries: list[TrainingQueries], names: tuple[str, ...]) -> tuple[str, str]:
-    """The expert that is best alone on the training queries, and how it was chosen."""
-    worth = [_worth(queries, position) for position in range(len(names))]
-    supervised = queries[0].labels is not None
-    rule = "highest accuracy" if supervised else "lowest mean entropy"
-    return names[int(torch.stack(worth).argmax())], f"{rule} on Portland's training queries"
-
-
-def _worth(queries: list[TrainingQueries], position: int) -> Tensor:
-    """Mean over tasks of one expert's accuracy, or of its negative entropy without labels."""
-    parts = []
-    for task in queries:
-        logits = to_logits(task.outputs[:, position], task.head, task.columns)
-        if task.labels is None:
-            parts.append(-portland.boosting(logits, None))
-        else:
-            parts.append((logits.argmax(dim=1) == task.labels).float().mean())
-    return torch.stack(parts).mean()
-
-
-def map_record(run: StageRun, network: Portland, epoch: int) -> dict[str, Any]:
-    """A CoopVec Map as the report has it."""
-    knowledge = run.knowledge
-    options = knowledge.setting.scenario.portland
-    trained = TrainedPortland(
-        Fit(network, [], 0.0, 0), run.stage.name, run.stage.group, options.queries, "", ""
-    )
-    per_task = trained_portland.public_coopvecs(
-        knowledge, trained, run.stage.group, network.experts
-    )
-    found = coopvecs.coopvec_map(per_task)
-    return {
-        "stage": run.stage.name,
-        "group": run.stage.group,
-        "epoch": epoch,
-        "estimator": coopvecs.ESTIMATOR,
-        "tasks": list(knowledge.setting.tasks),
-        "experts": list(network.experts),
-        "values": found.values.tolist(),
-        "raw_sums": found.raw_sums.tolist(),
-        "histograms": {"bins": coopvecs.BINS, "counts": found.counts.tolist()},
-    }
+    training.train(run)

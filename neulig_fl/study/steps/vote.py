@@ -2,129 +2,45 @@
 
 from __future__ import annotations
 
-import time
-
-import numpy as np
-import torch
-from torch import Tensor
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from neulig_fl.config.values import VOTED_KINDS
-from neulig_fl.core.errors import NotAvailable
-from neulig_fl.data.sources import Task
-from neulig_fl.metrics.evaluation import TaskScore
-from neulig_fl.records.kinds import Arrays
-from neulig_fl.server.released_records import ReleasedRecords
-from neulig_fl.study.baseline_rows import Row, StageRun, close
+from neulig_fl.study.needs import Known, Missing
 
-METHOD = "vote"
-NOT_MERGED = "a vote has no merged model"
-NOBODY = "no client names classes on the evaluation queries"
-NO_VOTE = -1
-"""What a query is predicted to be when nobody names a class that competes."""
+if TYPE_CHECKING:
+    from neulig_fl.study.baseline_rows import StageRun
+    from neulig_fl.study.outlook import DrySums
+    from neulig_fl.study.permitted import Permitted
+
+
+def needs_portland(known: Known) -> bool:  # noqa: ARG001
+    """A vote needs none."""
+    return False
+
+
+def needs(known: Known) -> Iterator[Missing]:
+    """Answers that name classes."""
+    if not any(known.has(kind, "evaluation") for kind in VOTED_KINDS):
+        allowed = " or ".join(VOTED_KINDS[1:])
+        yield f"{{kind: {VOTED_KINDS[0]}, queries: [evaluation]}}", f", or {allowed} instead"
+
+
+def rehearse(run: StageRun, sums: DrySums) -> Iterator[Permitted]:  # noqa: ARG001
+    """The row that it would give."""
+    from neulig_fl.study import outlook, voting
+    from neulig_fl.study.permitted import Permitted
+
+    _, voters = voting.voting(run.knowledge, run.stage.group)
+    if voters:
+        left_out = outlook.without(run, voters)
+        yield Permitted(voting.METHOD, None, True, False, left_out)
+    else:
+        yield Permitted(voting.METHOD, None, False, False, voting.NOBODY)
 
 
 def run(run: StageRun) -> None:
-    """Score the plurality vote of all clients that named classes on the evaluation queries.
+    """Score the vote, as `voting.score` does."""
+    from neulig_fl.study import voting
 
-    It needs no Portland: every client has one vote, for the class that it holds most likely. Of
-    equal counts the class wins that the first client in the scenario's order voted for. Where a
-    query's task is known, votes for classes that it does not have do not count.
-    """
-    start = time.perf_counter()
-    kind, voters = voting(run.knowledge, run.stage.group)
-    row = Row(METHOD, None, voters)
-    try:
-        row.scores = _scores(run, kind, voters)
-        row.bytes = run.knowledge.bytes[(run.stage.group, kind, "evaluation")]
-        silent = [name for name in run.knowledge.clients if name not in voters]
-        row.reason = f"without {', '.join(silent)}" if silent else None
-    except NotAvailable as reason:
-        row.reason = str(reason)
-    close(run, row, start)
-
-
-def voting(knowledge: ReleasedRecords, group: str) -> tuple[str, tuple[str, ...]]:
-    """Which kind of answer is voted with, and who gave it, in order.
-
-    That of most clients; of equal ones `labels` before `top-k` before `probabilities`, which name
-    the same class.
-    """
-    known = {kind: knowledge.answers.get((group, kind, "evaluation"), {}) for kind in VOTED_KINDS}
-    kind = max(VOTED_KINDS, key=lambda each: len(known[each]))
-    return kind, tuple(name for name in knowledge.clients if name in known[kind])
-
-
-def _scores(run: StageRun, kind: str, voters: tuple[str, ...]) -> list[TaskScore]:
-    if not voters:
-        raise NotAvailable(NOBODY)
-    knowledge, group = run.knowledge, run.stage.group
-    place = (group, kind, "evaluation")
-    questions = knowledge.questions_at(group, "evaluation", knowledge.fractions[place])
-    named = torch.stack([_most_likely(knowledge.answers[place][name]) for name in voters], dim=1)
-    return [
-        TaskScore(
-            question.task,
-            knowledge.targets(question),
-            None,
-            plurality(*_competing(knowledge, question.task, votes)),
-            None,
-            NOT_MERGED,
-        )
-        for question, votes in zip(
-            questions, named.split([len(q.labels) for q in questions]), strict=True
-        )
-    ]
-
-
-def _most_likely(answer: Arrays) -> Tensor:
-    """The class that each row of an answer holds most likely, int64 of shape (queries,)."""
-    if "labels" in answer:
-        found = np.asarray(answer["labels"], dtype=np.int64)
-    elif "classes" in answer:  # top-k has the most likely class first
-        found = np.asarray(answer["classes"], dtype=np.int64)[:, 0]
-    else:
-        found = np.asarray(answer["probabilities"]).argmax(axis=1)
-    return torch.from_numpy(found.copy())
-
-
-def _competing(knowledge: ReleasedRecords, task: str, votes: Tensor) -> tuple[Tensor, int]:
-    """Votes for the classes that compete, by their own numbers, and how many classes those are.
-
-    Classes of two tasks with one name and one set of prompts are one class to every expert, which
-    then names the first of them; so a vote for either counts.
-    """
-    tasks = knowledge.setting.tasks
-    if knowledge.columns(task) is None:
-        return votes, knowledge.setting.sizes.classes
-    own = {prompt: place for place, prompt in enumerate(_prompts(tasks[task]))}
-    meant = [own.get(prompt, NO_VOTE) for each in tasks.values() for prompt in _prompts(each)]
-    return torch.tensor(meant)[votes], len(own)
-
-
-def _prompts(task: Task) -> list[tuple[str, tuple[str, ...]]]:
-    """What each class of a task is called, and in which sentences."""
-    return [(name, tuple(task.source.templates)) for name in task.source.class_names]
-
-
-def plurality(votes: Tensor, classes: int) -> Tensor:
-    """The class with most votes; of equal ones that of the first voter.
-
-    Args:
-        votes: (queries, voters) int64, each 0 ... classes - 1, or -1 for a vote that does not
-            count.
-        classes: how many classes compete.
-
-    Returns:
-        (queries,) int64; -1 where no vote counts.
-
-    Example:
-        >>> plurality(torch.tensor([[2, 1, 1], [0, 1, 2], [-1, -1, 2], [-1, -1, -1]]), 3)
-        tensor([ 1,  0,  2, -1])
-    """
-    counted = votes >= 0
-    ballots = torch.nn.functional.one_hot(votes.clamp_min(0), classes) * counted[:, :, None]
-    totals = ballots.sum(dim=1)
-    # Each voter's own class's total; argmax takes the first voter of those with the most.
-    behind = torch.where(counted, totals.gather(1, votes.clamp_min(0)), 0)
-    first = behind.argmax(dim=1, keepdim=True)
-    return votes.gather(1, first).squeeze(1)
+    voting.score(run)

@@ -16,9 +16,9 @@ from neulig_fl.core.progress import Progress
 from neulig_fl.records.kinds import Request
 from neulig_fl.report import contract
 from neulig_fl.server.released_records import ReleasedRecords
+from neulig_fl.study import voting
 from neulig_fl.study.baseline_rows import Row, StageRun
-from neulig_fl.study.steps import vote
-from neulig_fl.study.steps.vote import plurality
+from neulig_fl.study.voting import plurality
 
 ROWS = 7
 """Evaluation queries of each of the two tasks; their classes are 0, 1 and 2, 3, 4."""
@@ -47,7 +47,7 @@ def _answer(knowledge: ReleasedRecords, name: str, kind: str, classes: list[int]
 def _voted(knowledge: ReleasedRecords) -> Row:
     stage = knowledge.setting.scenario.stages[0]
     run = StageRun(stage, knowledge, None, Progress(lambda event: None))
-    vote.run(run)
+    voting.score(run)
     return run.rows[("vote", None, None)]
 
 
@@ -143,7 +143,7 @@ def test_the_kind_that_most_clients_gave_is_voted_with(data: Path, tmp_path: Pat
     assert row.experts == ("bob", "cyd")
     assert row.reason == "without ada"
     _answer(knowledge, "bob", "labels", [0] * 14)
-    assert vote.voting(knowledge, "A") == ("labels", ("bob", "cyd"))
+    assert voting.voting(knowledge, "A") == ("labels", ("bob", "cyd"))
 
 
 def test_without_a_voter_there_is_a_reason(data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neulig_fl.merging.portland import TrainingQueries
-from neulig_fl.study.steps.train_portland import best_single
+from neulig_fl.study.training import best_single
 
 NAMES = ("ada", "bob", "cyd")
 CLASSES = 2
