@@ -144,6 +144,8 @@ class House:
                 seen.add(module)
                 todo += [each.module for each in self.inside(module)]
                 todo += self.variants(module)
+                package = module.rpartition(".")[0]  # importing a file runs its packages too
+                todo += [package] if package in self.sources and package != PACKAGE else []
         return seen
 
 

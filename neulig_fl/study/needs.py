@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from neulig_fl.config.schema import PortlandOptions
+from neulig_fl.config.schema import PortlandOptions, Scenario
 from neulig_fl.config.stages import Stage
 from neulig_fl.config.values import KINDS, MIXED_KINDS, MODEL_KINDS, OUTPUT_KINDS, SUMS
 
@@ -36,7 +36,7 @@ class Known:
     options: PortlandOptions
     single: frozenset[Record]
     summed: frozenset[Record]
-    trains: bool = True
+    trains: bool
 
     def has(self, kind: str, queries: str | None = None) -> bool:
         """Whether single records are known; a task vector is as good as parameters."""
@@ -45,14 +45,25 @@ class Known:
 
     def sums_of(self, kind: str, queries: str | None = None) -> bool:
         """Whether the step can ask for sums."""
-        return (self.stage.group, kind, queries) in records(self.stage, sums=True)
+        return (self.stage.group, kind, queries) in _records(self.stage, sums=True)
 
     def only_sums(self, kind: str, queries: str | None = None) -> bool:
         """Whether no more than sums can be had, in this stage or an earlier one."""
         return not self.has(kind, queries) and (self.stage.group, kind, queries) in self.summed
 
 
-def records(stage: Stage, sums: bool) -> frozenset[Record]:
+def known_by_stage(scenario: Scenario) -> Iterator[Known]:
+    """What is known when the steps of each stage run, in the scenario's order."""
+    single: frozenset[Record] = frozenset()
+    summed: frozenset[Record] = frozenset()
+    trains = any("train-portland" in stage.run for stage in scenario.stages)
+    for stage in scenario.stages:
+        single |= _records(stage, sums=False)
+        summed |= _records(stage, sums=True)
+        yield Known(stage, scenario.portland, single, summed, trains)
+
+
+def _records(stage: Stage, sums: bool) -> frozenset[Record]:
     """What a stage shares: as single records, or within sums."""
     return frozenset(
         (stage.group, share.kind, query)
@@ -62,7 +73,7 @@ def records(stage: Stage, sums: bool) -> frozenset[Record]:
     )
 
 
-def single_outputs(known: Known, queries: str) -> Iterator[tuple[str, str]]:
+def single_outputs(known: Known, queries: str) -> Iterator[Missing]:
     """Outputs that Portland reads one by one, where they are missing."""
     kind = known.options.outputs
     if known.has(kind, queries):

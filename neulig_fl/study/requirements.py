@@ -1,8 +1,4 @@
-"""What a scenario's steps need released, and what can be had within secure sums.
-
-Single records stay known to later stages. Sums are asked for by the steps of the stage that shares
-them, so there they count for no other.
-"""
+"""What a scenario's steps and merge methods need released, and what can be had in secure sums."""
 
 from __future__ import annotations
 
@@ -18,27 +14,23 @@ from neulig_fl.config.values import (
 )
 from neulig_fl.core import variants
 from neulig_fl.merging.method_needs import Needs
-from neulig_fl.study.needs import Known, Record, records
+from neulig_fl.study.needs import Known, known_by_stage
 
 
 def unmet(scenario: Scenario) -> Iterator[Problem]:
     """Every step that does not find what it needs, from its own stage or an earlier one."""
-    single: frozenset[Record] = frozenset()
-    summed: frozenset[Record] = frozenset()
-    trains = any("train-portland" in stage.run for stage in scenario.stages)
     done: set[str] = set()
-    for i, stage in enumerate(scenario.stages):
-        single |= records(stage, sums=False)
-        summed |= records(stage, sums=True)
-        known = Known(stage, scenario.portland, single, summed, trains)
-        for j, step in enumerate(stage.run):
+    for i, known in enumerate(known_by_stage(scenario)):
+        for j, step in enumerate(known.stage.run):
             steps = ("stages", i, "run", j)
             module = variants.load("neulig_fl.study.steps", step)
             if "train-portland" not in done and module.needs_portland(known):
                 what = f"{step} needs a Portland, and none is trained up to here"
                 yield Problem(steps, f"{what}; put train-portland before {step}")
             for entry, otherwise in module.needs(known):
-                what = f"{step} needs {entry} of group {stage.group}, which no stage up to here"
+                what = (
+                    f"{step} needs {entry} of group {known.stage.group}, which no stage up to here"
+                )
                 yield Problem(steps, f"{what} releases; add it to share{otherwise}")
             done.add(step)
 
@@ -47,7 +39,8 @@ def unmet_methods(scenario: Scenario) -> Iterator[Problem]:
     """Merge methods for which no stage finds what they need, merged or as an ensemble."""
     for index, entry in enumerate(scenario.methods):
         needs: Needs = variants.load("neulig_fl.merging.methods", entry.name).NEEDS
-        if not any(_can_be_had(needs, known) for known in _known_at_steps(scenario)):
+        known = (k for k in known_by_stage(scenario) if {"merge", "ensemble"} & set(k.stage.run))
+        if not any(_can_be_had(needs, each) for each in known):
             what = f"{entry.name} needs {', '.join(needs.released)}, and no stage that merges has"
             lacking = [k for k in (*needs.each, *needs.sums) if not _shared(scenario, k)]
             add = ", ".join(f"{{kind: {kind}}}" for kind in lacking)
@@ -61,17 +54,6 @@ def _why(needs: Needs) -> str:
     if needs.each:
         return f"share {kinds} with another protection than secure-aggregation, and run merge then"
     return f"share {kinds} in one stage that runs merge, or before it"
-
-
-def _known_at_steps(scenario: Scenario) -> Iterator[Known]:
-    """What is known when a stage merges or ensembles."""
-    single: frozenset[Record] = frozenset()
-    summed: frozenset[Record] = frozenset()
-    for stage in scenario.stages:
-        single |= records(stage, sums=False)
-        summed |= records(stage, sums=True)
-        if {"merge", "ensemble"} & set(stage.run):
-            yield Known(stage, scenario.portland, single, summed)
 
 
 def _can_be_had(needs: Needs, known: Known) -> bool:
