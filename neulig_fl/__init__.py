@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from neulig_fl.core.versions import VERSION
-
 if TYPE_CHECKING:
     from neulig_fl.report import Report as Report
     from neulig_fl.study.runs import run as run
 
-__version__ = VERSION
+    __version__: str
+
 __all__ = ["Report", "__version__", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """`run` and `Report` on first use: importing the package loads neither torch nor Flower."""
+    """`run`, `Report`, the version, on first use: importing the package loads next to nothing."""
+    if name == "__version__":
+        from neulig_fl.core.versions import own
+
+        return own()
     if name == "run":
         from neulig_fl.study.runs import run
 

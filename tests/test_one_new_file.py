@@ -72,12 +72,12 @@ def needs(known):
         yield "{kind: features, queries: [evaluation]}", ""
 
 
-def rehearse(run, sums):
+def rehearse(rehearsal):
     yield Permitted("counting", None, False, False, "counting is possible")
 
 
 def run(run):
-    experts = run.sources.experts(False)
+    experts = run.inputs.experts(False)
     close(run, Row("counting", None, experts, reason=f"{len(experts)} clients"), time.perf_counter())
 '''
 METHOD = '''

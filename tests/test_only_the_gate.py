@@ -63,7 +63,7 @@ REPLIES = {
             "self._sum(side, asked, payload)",
             "(self._close(side, asked, payload), b'')",
         },
-        "_hello": {"client_hello(self._store().identity, self.name, VERSION, run)"},
+        "_hello": {"client_hello(self._store().identity, self.name, versions.own(), run)"},
         "_prepare": {"{'trained': trained}"},
         "_release": {"(reply, released.payload)"},
         "_sum": {"summing.answer(asked)"},
@@ -437,7 +437,7 @@ PLANTED = {
         "entry comes from elsewhere",
     ),
     "a record in the client hello": (
-        "neulig_fl/client/handler.py", "self.name, VERSION, run)", "self.name, str(self.root), run)",
+        "neulig_fl/client/handler.py", "self.name, versions.own(), run)", "self.name, str(self.root), run)",
         "_hello says client_hello(",
     ),
     "another action": (

@@ -92,9 +92,9 @@ for _command in (
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from neulig_fl.core.versions import VERSION
+        from neulig_fl.core import versions
 
-        typer.echo(f"neulig-fl {VERSION}")
+        typer.echo(f"neulig-fl {versions.own()}")
         raise typer.Exit
 
 

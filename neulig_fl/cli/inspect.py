@@ -110,7 +110,7 @@ def _print(findings: Findings, console: Console) -> None:
 
 def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
     """What is said of one checkpoint, a label and a sentence each."""
-    from neulig_fl.models.checkpoints import FLOATS
+    from neulig_fl.models.checkpoints import floats
     from neulig_fl.models.checkpoints.fitting import COUNTER
 
     held = findings.held
@@ -119,7 +119,7 @@ def _lines(findings: Findings) -> Iterator[tuple[str, str]]:
     entries, label = len(findings.encoder), "encoder" if findings.like.same else "holds"
     stored = ", ".join(f"{count} {kind}" for kind, count in findings.dtypes.items())
     yield label, f"{entries} entries, {findings.numbers:,} numbers; stored as {stored}"
-    if any(n.endswith(COUNTER) and e.dtype in FLOATS for n, e in findings.encoder.items()):
+    if any(n.endswith(COUNTER) and e.dtype in floats() for n, e in findings.encoder.items()):
         yield "", "averaged counters of BatchNorm are rounded"
     if set(findings.dtypes) & {"float16", "bfloat16", "float64"}:
         yield "", "cast to float32 when it is loaded"

@@ -56,9 +56,9 @@ def pretrain(
 
     from neulig_fl.client.pretraining import Recipe
     from neulig_fl.core.files import sha256
-    from neulig_fl.models.families.open_clip import MICRO_DIR
+    from neulig_fl.models.families._bundled import FOLDER
 
-    target = out or MICRO_DIR / f"{model}.safetensors"
+    target = out or FOLDER / f"{model}.safetensors"
     _require_writable(target)
     torch.set_num_threads(threads)
     recipe = Recipe(model, seed) if steps is None else Recipe(model, seed, steps)

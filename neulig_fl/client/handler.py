@@ -22,9 +22,9 @@ from neulig_fl.client.secagg.state import SumInProgress
 from neulig_fl.client.server_identity import Recipient, Servers
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Client, Scenario
+from neulig_fl.core import versions
 from neulig_fl.core.errors import NeuligError, RunError
 from neulig_fl.core.files import PRIVATE, write_atomically
-from neulig_fl.core.versions import VERSION
 from neulig_fl.ledger.closing import closing
 from neulig_fl.ledger.handshake import client_hello
 from neulig_fl.ledger.key_store import private_folder
@@ -124,7 +124,7 @@ class ClientHandler:
             run = opening.run
             if new:
                 self._forget_sums_of_others(run)
-        return client_hello(self._store().identity, self.name, VERSION, run)
+        return client_hello(self._store().identity, self.name, versions.own(), run)
 
     def _forget_sums_of_others(self, run: str) -> None:
         """A sum of another run goes on no more, however it ended."""

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+from neulig_fl.core.lazy import torch
 
 
 def derived_seed(seed: int, purpose: str, name: str = "") -> int:

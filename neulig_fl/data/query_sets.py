@@ -6,7 +6,7 @@ reference (everyone opens the same split) or by value (the server sends the imag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,7 @@ def open_tasks(scenario: Scenario, seed: int) -> dict[str, Task]:
 
 
 def blocks(
-    scenario: Scenario, tasks: dict[str, Task], queries: str, group: str, fraction: float
+    scenario: Scenario, tasks: Mapping[str, Task], queries: str, group: str, fraction: float
 ) -> list[Block]:
     """The queries of one set, in the order in which every expert answers them.
 

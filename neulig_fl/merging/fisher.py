@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from neulig_fl.core.errors import RunError
-from neulig_fl.models.outputs import classify
+from neulig_fl.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 FISHER, MOMENT = "fisher:", "moment:"
 
@@ -27,7 +27,7 @@ FLOOR = 1e-6
 GRADIENT_BYTES = 256 * 2**20
 """Gradients that are held at a time, unless it is said how many."""
 
-Tensors = dict[str, Tensor]
+Tensors = dict[str, "Tensor"]
 
 
 def layout(entries: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -103,14 +103,14 @@ def _squares(encoder: nn.Module, inputs: Tensor, head: Tensor, chunk: int | None
     likelihood = _likelihood(encoder, head.to(where))
     sums = {name: torch.zeros_like(value) for name, value in parameters.items()}
     # The fused attention has no gradient for many classes at once.
-    with sdpa_kernel(SDPBackend.MATH):
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         for example in inputs:
             query = example[None].to(where)
-            found, pull = vjp(partial(likelihood, query), parameters)[:2]
+            found, pull = torch.func.vjp(partial(likelihood, query), parameters)[:2]
             # The square of sqrt(p) * gradient is p * gradient^2.
             root = (found / 2).exp()
             for some in classes:
-                (gradients,) = vmap(pull)(some * root)
+                (gradients,) = torch.func.vmap(pull)(some * root)
                 for name, value in gradients.items():
                     sums[name] += _squared(value).sum(dim=0)
     return sums
@@ -123,10 +123,12 @@ def _squared(value: Tensor) -> Tensor:
 
 def _likelihood(encoder: nn.Module, head: Tensor) -> Callable[[Tensor, Tensors], Tensor]:
     """A function of one example and the parameters: log p(y|x) of all classes, (classes,)."""
+    from neulig_fl.models.outputs import classify
+
     buffers = dict(encoder.named_buffers())
 
     def likelihood(query: Tensor, parameters: Tensors) -> Tensor:
-        features = functional_call(encoder, (parameters, buffers), (query,))
+        features = torch.func.functional_call(encoder, (parameters, buffers), (query,))
         return classify(features, head)[0].log_softmax(dim=-1)
 
     return likelihood

@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from neulig_fl.core.errors import NotCovered, RunError
-from neulig_fl.merging.layer_inputs import InputProducts
+from neulig_fl.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from neulig_fl.merging.layer_inputs import InputProducts
 
 GRAM, MOMENT, DIAGONAL = "gram:", "moment:", "diagonal:"
 
@@ -98,7 +102,6 @@ def _input_first(name: str) -> bool:
     return name.rpartition(".")[2] == "proj"
 
 
-@torch.no_grad()
 def measured(encoder: nn.Module, inputs: Tensor, batch: int = 32) -> dict[str, NDArray[np.float32]]:
     """A client's Gram matrices, and its weights times them.
 
@@ -139,11 +142,13 @@ def measured(encoder: nn.Module, inputs: Tensor, batch: int = 32) -> dict[str, N
 
 def _seen(encoder: nn.Module, names: list[str], inputs: Tensor, batch: int) -> InputProducts:
     """Run the encoder on all examples, and look at what these entries multiply."""
+    from neulig_fl.merging.layer_inputs import InputProducts
+
     parameters = dict(encoder.named_parameters(remove_duplicate=False))
     where = next(iter(parameters.values())).device
     seen = InputProducts({name: parameters[name] for name in names if name in parameters})
     try:
-        with seen:
+        with torch.no_grad(), seen:
             for some in inputs.split(batch):
                 encoder(some.to(where))
         for name in names:

@@ -29,7 +29,7 @@ def options(method: ModuleType) -> type[Section]:
         ['lambda']
     """
     function = rule(method)
-    hints = get_type_hints(function, include_extras=True)
+    hints = _types(function)
     fields: dict[str, Any] = {
         _written(name): (hints[name], parameter.default)
         for name, parameter in _parameters(function).items()
@@ -75,6 +75,13 @@ def arguments(function: Callable[..., Any], chosen: Mapping[str, Any]) -> dict[s
         chosen: what `settings` made.
     """
     return {name: chosen[_written(name)] for name in _parameters(function)}
+
+
+def _types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a rule's options; those of its other arguments may be known to nobody yet."""
+    stated = {name: parameter.annotation for name, parameter in _parameters(function).items()}
+    wanted = type("Options", (), {"__annotations__": stated})
+    return get_type_hints(wanted, function.__globals__, include_extras=True)
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neulig_fl.core.errors import BadReply
-from neulig_fl.merging.inference.batch_norm import is_statistic
+from neulig_fl.merging.running_statistics import is_statistic
 
 MASK, VALUES = "mask", "values"
 

@@ -125,7 +125,8 @@ def comparison(
         quantity: `merge_accuracy` or `ensemble_accuracy`.
 
     Returns:
-        {difference, ci95}, or None when a side is missing or a task has no query.
+        {difference, ci95}, or None when a side is missing, a task has no query, or the two answered
+        another number of queries, as where a vote has answers to more of them.
     """
     side = {"merge_accuracy": "merge_right", "ensemble_accuracy": "ensemble_right"}[quantity]
     pairs = [(getattr(s, side), getattr(b, side)) for s, b in zip(scores, base, strict=True)]
@@ -142,8 +143,11 @@ def interval_pp(counts: Sequence[Discordant], level: float) -> tuple[float, floa
 
 
 def _paired(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> list[Discordant] | None:
-    """Counts for each pair; None when a side is missing, a task has no query, or there is none."""
-    found = [discordant(a, b) for a, b in pairs if a is not None and b is not None and len(a)]
+    """Counts for each pair; None where one cannot be compared, or there is none."""
+    there = [(a, b) for a, b in pairs if a is not None and b is not None and len(a)]
+    if any(len(a) != len(b) for a, b in there):
+        return None
+    found = [discordant(a, b) for a, b in there]
     return found if found and len(found) == len(pairs) else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from neulig_fl.config.values import TRIMMED
 from neulig_fl.core.cache_folder import cache_dir
-from neulig_fl.data.query_sets import Block, blocks, class_columns
+from neulig_fl.data.query_sets import Block, class_columns
 from neulig_fl.merging import trimming
 from neulig_fl.merging.inference import ExpertStack, mapped
 from neulig_fl.models.outputs import classify, encode
+from neulig_fl.records.grants import Grants, Key
 from neulig_fl.records.kinds import (
     MEASURED,
     MIXED_KINDS,
@@ -32,9 +33,6 @@ from neulig_fl.records.kinds import (
     moved,
 )
 from neulig_fl.records.release_plan import Setting
-
-Key = tuple[str, str, str | None]
-"""(group, kind, query set)."""
 
 
 @dataclass(frozen=True)
@@ -52,35 +50,29 @@ class Questions:
     labels: Tensor
 
 
-@dataclass
-class ReleasedRecords:
-    """The server's memory over the stages of one run."""
+class ReleasedRecords(Grants):
+    """The server's memory over the stages of one run: who released what, and the records.
 
-    setting: Setting
-    outputs: dict[Key, dict[str, Tensor]] = field(default_factory=dict)
-    answers: dict[Key, dict[str, Arrays]] = field(default_factory=dict)
-    fractions: dict[Key, float] = field(default_factory=dict)
-    sums: dict[str, dict[str, float]] = field(default_factory=dict)
-    inputs: dict[str, dict[str, Arrays]] = field(default_factory=dict)
-    stacks: dict[str, ExpertStack] = field(default_factory=dict)
-    statistics: dict[Key, dict[str, Arrays]] = field(default_factory=dict)
-    bytes: dict[Key, int] = field(default_factory=dict)
-    summed: dict[tuple[object, ...], Any] = field(default_factory=dict)
-    """What secure sums gave, by what was asked (`server.secagg.rounds`)."""
-    _models: dict[tuple[str, str], tuple[Key, int]] = field(default_factory=dict)
-    _questions: dict[tuple[object, ...], list[Questions]] = field(default_factory=dict)
-    _at_start: dict[int, tuple[Questions, Tensor]] = field(default_factory=dict)
-    _heads: dict[str, Tensor] = field(default_factory=dict)
+    Args:
+        setting: the scenario, with its tasks and model opened.
+    """
 
-    @property
-    def clients(self) -> tuple[str, ...]:
-        """All clients, in the scenario's order."""
-        return tuple(c.name for c in self.setting.scenario.clients)
-
-    @property
-    def kind(self) -> str:
-        """The kind of output that Portland reads."""
-        return self.setting.scenario.portland.outputs
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting.scenario, setting.tasks)
+        self.setting = setting
+        self.outputs: dict[Key, dict[str, Tensor]] = {}
+        self.answers: dict[Key, dict[str, Arrays]] = {}
+        self.sums: dict[str, dict[str, float]] = {}
+        self.inputs: dict[str, dict[str, Arrays]] = {}
+        self.stacks: dict[str, ExpertStack] = {}
+        self.statistics: dict[Key, dict[str, Arrays]] = {}
+        self.bytes: dict[Key, int] = {}
+        self.summed: dict[tuple[object, ...], Any] = {}
+        """What secure sums gave, by what was asked (`server.secagg.rounds`)."""
+        self._models: dict[tuple[str, str], tuple[Key, int]] = {}
+        self._questions: dict[tuple[object, ...], list[Questions]] = {}
+        self._at_start: dict[int, tuple[Questions, Tensor]] = {}
+        self._heads: dict[str, Tensor] = {}
 
     def take(self, client: str, request: Request, arrays: Arrays, size: int) -> None:
         """Remember one record.
@@ -97,15 +89,21 @@ class ReleasedRecords:
             before, less = self._models.get((request.group, client), (key, 0))
             self.bytes[before] -= less
             self._models[(request.group, client)] = (key, size)
-        if request.kind in OUTPUT_KINDS:
-            self._answered(key, client, request, arrays)
+        if request.fraction > self.fractions.get(key, 0.0):
+            self.outputs.pop(key, None)
+            self.answers.pop(key, None)
+        self.note(client, key, request.fraction)
+        if request.kind in MIXED_KINDS:
+            rows = torch.from_numpy(np.array(arrays[request.kind]))
+            self.outputs.setdefault(key, {})[client] = rows
+        elif request.kind in OUTPUT_KINDS:
+            self.answers.setdefault(key, {})[client] = _copied(arrays)
         elif request.kind == "offset-sum":
             self.sums.setdefault(request.group, {})[client] = float(arrays["sum"][0])
         elif request.kind == "inputs":
             self.inputs.setdefault(request.group, {})[client] = arrays
         elif request.kind in MEASURED:
-            kept: Arrays = {name: np.array(array) for name, array in arrays.items()}
-            self.statistics.setdefault(key, {})[client] = kept
+            self.statistics.setdefault(key, {})[client] = _copied(arrays)
         elif request.kind in ("task-vector", TRIMMED):
             shapes, start = self.setting.family.entries(), self.setting.family.encoder()
             vector = trimming.restored(arrays, shapes) if request.kind == TRIMMED else arrays
@@ -113,19 +111,6 @@ class ReleasedRecords:
             self._stack(request.group).put(client, moved(known, vector))
         else:
             self._stack(request.group).put(client, arrays)
-
-    def _answered(self, key: Key, client: str, request: Request, arrays: Arrays) -> None:
-        """Remember outputs; those that cannot be mixed are kept as they came."""
-        if request.fraction > self.fractions.get(key, 0.0):
-            self.outputs.pop(key, None)
-            self.answers.pop(key, None)
-        self.fractions[key] = request.fraction
-        if request.kind in MIXED_KINDS:
-            rows = torch.from_numpy(np.array(arrays[request.kind]))
-            self.outputs.setdefault(key, {})[client] = rows
-        else:
-            copies: Arrays = {name: np.array(array) for name, array in arrays.items()}
-            self.answers.setdefault(key, {})[client] = copies
 
     def _stack(self, group: str) -> ExpertStack:
         if group not in self.stacks:
@@ -135,34 +120,6 @@ class ReleasedRecords:
             matrix = mapped.zeros(len(self.clients), entries, folder, most)
             self.stacks[group] = ExpertStack(shapes, self.clients, matrix)
         return self.stacks[group]
-
-    def sharing(self, group: str, queries: str) -> tuple[str, ...]:
-        """Clients whose outputs on a query set are known, in order."""
-        known = self.outputs.get((group, self.kind, queries), {})
-        return tuple(name for name in self.clients if name in known)
-
-    def with_parameters(self, group: str) -> tuple[str, ...]:
-        """Clients whose parameters are known, in order."""
-        stack = self.stacks.get(group)
-        return stack.present if stack else ()
-
-    def giving(self, group: str, kind: str) -> tuple[str, ...]:
-        """Clients whose own records of a kind without queries are known, in order."""
-        if kind in MODEL_KINDS:
-            return self.with_parameters(group)
-        known = self.statistics.get((group, kind, None), {})
-        return tuple(name for name in self.clients if name in known)
-
-    def fraction(self, group: str, queries: str) -> float:
-        """The share of a query set that the known outputs answer."""
-        return self.fractions.get((group, self.kind, queries), 1.0)
-
-    def blocks(self, group: str, queries: str, fraction: float) -> list[Block]:
-        """A share of a query set, block by block; of `train`, what its owners released."""
-        setting = self.setting
-        owners = self.inputs.get(group, {})
-        found = blocks(setting.scenario, setting.tasks, queries, group, fraction)
-        return [b for b in found if b.owner is None or b.owner in owners]
 
     def questions(self, group: str, queries: str) -> list[Questions]:
         """The queries that the known outputs answer, block by block."""
@@ -255,3 +212,8 @@ class ReleasedRecords:
     def head_for_outputs(self, task: str) -> Tensor | None:
         """The head to apply to mixed outputs; None when the outputs are logits already."""
         return self.head(task) if self.kind == "features" else None
+
+
+def _copied(arrays: Arrays) -> Arrays:
+    """Arrays of their own: those of a record are views of its payload."""
+    return {name: np.array(array) for name, array in arrays.items()}

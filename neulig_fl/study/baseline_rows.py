@@ -17,14 +17,13 @@ from neulig_fl.metrics import evaluation
 from neulig_fl.metrics.evaluation import TaskScore
 from neulig_fl.models import outputs
 from neulig_fl.server.released_records import ReleasedRecords
-from neulig_fl.study import coopvec_rules
-from neulig_fl.study.coopvec_rules import Rule, Situation
+from neulig_fl.study import coopvec_needs
+from neulig_fl.study.coopvec_rules import RULES, RunSituation
 from neulig_fl.study.merged_predictions import Grouping
-from neulig_fl.study.mixture import Mixing, Sides
-from neulig_fl.study.mixture_inputs import NoSums, Sources, Sums
+from neulig_fl.study.mixture import Mixture
+from neulig_fl.study.mixture_inputs import MixtureInputs, NoSums, Sums
 from neulig_fl.study.trained_portland import TrainedPortland
 
-NEULIG = "neulig"
 NOT_MERGED = "no parameters are merged in this stage"
 
 
@@ -140,17 +139,9 @@ class StageRun:
     maps: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def sources(self) -> Sources:
-        """Where the stage's mixtures come from."""
-        return Sources(self.stage, self.knowledge)
-
-
-def methods(stage: Stage) -> list[tuple[str, str | None, Rule]]:
-    """NeuLig at the stage's granularities, then the controls."""
-    rules: list[tuple[str, str | None, Rule]] = [
-        (NEULIG, name, coopvec_rules.NEULIG[name]) for name in stage.granularity
-    ]
-    return rules + [(name, None, rule) for name, rule in coopvec_rules.CONTROLS.items()]
+    def inputs(self) -> MixtureInputs:
+        """What the stage's mixtures are made of."""
+        return MixtureInputs(self.stage, self.knowledge)
 
 
 def run_rows(run: StageRun, merging: bool) -> None:
@@ -163,15 +154,13 @@ def run_rows(run: StageRun, merging: bool) -> None:
         run: the stage; its rows are added to, or replaced.
         merging: whether parameters are mixed as well as outputs.
     """
-    run.sources.settle()
-    kept = run.sources.experts(merging)
-    for method, granularity, rule in methods(run.stage):
+    run.inputs.settle()
+    kept = run.inputs.experts(merging)
+    for method, granularity in coopvec_needs.rows(run.stage):
         start = time.perf_counter()
         row = Row(method, granularity, kept)
         try:
-            if not kept:
-                raise NotAvailable("no client shares what is mixed")
-            _fill(run, row, rule, merging)
+            _fill(run, row, merging)
             row.reason = _missing_experts(run.knowledge, row.experts)
         except NotAvailable as reason:
             row.reason = str(reason)
@@ -198,29 +187,30 @@ def _missing_experts(knowledge: ReleasedRecords, kept: tuple[str, ...]) -> str |
     return f"without {', '.join(missing)}: weights renormalised" if missing else None
 
 
-def _fill(run: StageRun, row: Row, rule: Rule, merging: bool) -> None:
+def _fill(run: StageRun, row: Row, merging: bool) -> None:
     """Mix for one row and score it, over the experts that were mixed."""
-    needs_more = run.sources.refusal(row.method, row.granularity, merging)
-    if needs_more is not None:
-        raise NotAvailable(needs_more)
-    situation = Situation(run.knowledge, run.fitted, run.stage.group, row.experts)
+    name = row.granularity or row.method
+    unmet = run.inputs.unmet(name, merging)
+    if unmet is not None:
+        raise NotAvailable(unmet)
+    situation = RunSituation(run.knowledge, run.fitted, run.stage.group, row.experts)
+    mixture = Mixture(run.inputs, run.knowledge, row.experts, RULES[name](situation))
     title = f"{run.stage.name}: merge, {row.method} {row.granularity or ''}".strip()
-    mixing = Mixing(run.sources, run.sums, run.progress, title, row.experts, rule(situation))
-    sides = mixing.sides(merging)
-    row.experts, row.grouping, row.bytes = sides.experts, sides.merged.grouping, sides.bytes
-    row.scores = _scores(run, sides, merging)
+    mixture.mix(merging, run.sums, run.progress, title)
+    row.experts, row.grouping, row.bytes = mixture.experts, mixture.grouping, mixture.bytes
+    row.scores = _scores(run, mixture, merging)
 
 
-def _scores(run: StageRun, sides: Sides, merging: bool) -> list[TaskScore]:
-    questions, weighting = run.knowledge.questions(run.stage.group, "evaluation"), sides.weighting
+def _scores(run: StageRun, mixture: Mixture, merging: bool) -> list[TaskScore]:
+    questions, weighting = run.knowledge.questions(run.stage.group, "evaluation"), mixture.weighting
     return [
         TaskScore(
             task=question.task,
             targets=run.knowledge.targets(question),
-            merged=sides.merged.predictions[i],
-            ensembled=sides.ensembled[i],
+            merged=mixture.merged[i],
+            ensembled=mixture.ensembled[i],
             coopvecs=weighting.merge[i] if merging else weighting.ensemble[i],
-            reason=weighting.reasons[i] or (sides.reason if merging else NOT_MERGED),
+            reason=weighting.reasons[i] or (mixture.reason if merging else NOT_MERGED),
         )
         for i, question in enumerate(questions)
     ]
@@ -264,7 +254,7 @@ def _pretrained(run: StageRun, merging: bool) -> None:
 
 def comparisons(run: StageRun) -> list[dict[str, Any]]:
     """Every method minus NeuLig per sample, on the same queries."""
-    base = run.rows.get((NEULIG, "sample", None))
+    base = run.rows.get((coopvec_needs.NEULIG, "sample", None))
     if base is None or not base.scores:
         return []
     found = []
@@ -279,7 +269,7 @@ def comparisons(run: StageRun) -> list[dict[str, Any]]:
                         "method": method,
                         "granularity": granularity,
                         "variant": variant,
-                        "versus": NEULIG,
+                        "versus": coopvec_needs.NEULIG,
                         "quantity": quantity,
                         **figure,
                     }

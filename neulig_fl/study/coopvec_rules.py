@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ from neulig_fl.core.errors import NotAvailable
 from neulig_fl.core.randomness import torch_generator
 from neulig_fl.merging.coopvecs import one_hot
 from neulig_fl.server.released_records import ReleasedRecords
+from neulig_fl.study import coopvec_needs
 from neulig_fl.study import trained_portland as fitting
+from neulig_fl.study.coopvec_needs import Situation
 from neulig_fl.study.trained_portland import TrainedPortland
 
 BATCH = 128
@@ -25,30 +28,11 @@ BATCH = 128
 
 
 @dataclass(frozen=True)
-class Situation:
-    """What a weighting may use.
+class RunSituation(Situation):
+    """A situation with the records and the trained Portland themselves."""
 
-    Args:
-        knowledge: what was released.
-        fitted: the trained Portland; None before any was trained.
-        group: whose experts are mixed.
-        experts: those that are mixed, in order.
-    """
-
-    knowledge: ReleasedRecords
-    fitted: TrainedPortland | None
-    group: str
-    experts: tuple[str, ...]
-
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks of the evaluation queries, in order."""
-        return [q.task for q in self.knowledge.questions(self.group, "evaluation")]
-
-    @property
-    def rows(self) -> list[int]:
-        """Evaluation queries of each task."""
-        return [len(q.labels) for q in self.knowledge.questions(self.group, "evaluation")]
+    known: ReleasedRecords
+    portland: TrainedPortland | None
 
     def trained(self) -> TrainedPortland:
         """The trained Portland.
@@ -56,15 +40,12 @@ class Situation:
         Raises:
             NotAvailable: none was trained in this or an earlier stage.
         """
-        if self.fitted is None:
-            raise NotAvailable("no Portland was trained in this or an earlier stage")
-        return self.fitted
+        coopvec_needs.trained(self)
+        return cast("TrainedPortland", self.portland)
 
     def coopvecs(self) -> list[Tensor]:
         """NeuLig's CoopVecs of the evaluation queries, task by task."""
-        return fitting.coopvecs(
-            self.knowledge, self.trained(), self.group, "evaluation", self.experts
-        )
+        return fitting.coopvecs(self.known, self.trained(), self.group, "evaluation", self.experts)
 
 
 @dataclass(frozen=True)
@@ -91,18 +72,18 @@ def _repeated(rows: list[int], vectors: list[Tensor]) -> Weighting:
     return _both([v.expand(n, -1).contiguous() for n, v in zip(rows, vectors, strict=True)])
 
 
-def per_sample(situation: Situation) -> Weighting:
+def per_sample(situation: RunSituation) -> Weighting:
     """Every query its own CoopVec (the paper's "data level")."""
     return _both(situation.coopvecs())
 
 
-def batch_first(situation: Situation) -> Weighting:
+def batch_first(situation: RunSituation) -> Weighting:
     """The first query's CoopVec merges its whole shuffled, single-task batch of 128.
 
     This is what the paper's released code does; it depends on the order of the batch.
     """
     own = situation.coopvecs()
-    setting = situation.knowledge.setting
+    setting = situation.known.setting
     merge: list[Tensor | None] = []
     for task, beta in zip(situation.tasks, own, strict=True):
         order = torch.randperm(
@@ -115,58 +96,54 @@ def batch_first(situation: Situation) -> Weighting:
     return Weighting(merge, list(own), [None] * len(own))
 
 
-def per_task(situation: Situation) -> Weighting:
+def per_task(situation: RunSituation) -> Weighting:
     """One CoopVec a task: the CoopVec Map."""
     values = fitting.task_coopvecs(
-        situation.knowledge, situation.trained(), situation.group, situation.experts
+        situation.known, situation.trained(), situation.group, situation.experts
     )
-    names = list(situation.knowledge.setting.tasks)
+    names = list(situation.known.setting.tasks)
     return _repeated(situation.rows, [values[names.index(t)] for t in situation.tasks])
 
 
-def global_mean(situation: Situation) -> Weighting:
+def global_mean(situation: RunSituation) -> Weighting:
     """One mean CoopVec for everything: one merged model."""
     value = fitting.global_coopvec(
-        situation.knowledge, situation.trained(), situation.group, situation.experts
+        situation.known, situation.trained(), situation.group, situation.experts
     )
     return _repeated(situation.rows, [value] * len(situation.rows))
 
 
-def simple_average(situation: Situation) -> Weighting:
+def simple_average(situation: RunSituation) -> Weighting:
     """Uniform weights; needs no Portland."""
     count = len(situation.experts)
     return _repeated(situation.rows, [torch.full((count,), 1.0 / count)] * len(situation.rows))
 
 
-def hard_routing(situation: Situation) -> Weighting:
+def hard_routing(situation: RunSituation) -> Weighting:
     """All weight to the largest entry of NeuLig's CoopVec: no mixing at all."""
     count = len(situation.experts)
     return _both([one_hot(beta.argmax(dim=1), count) for beta in situation.coopvecs()])
 
 
-def best_single(situation: Situation) -> Weighting:
+def best_single(situation: RunSituation) -> Weighting:
     """The one expert that did best on Portland's training queries, for every task."""
-    name = situation.trained().best_single
-    if name not in situation.experts:
-        raise NotAvailable(f"the best single expert is {name}'s, who does not share it here")
-    return _all_to([name] * len(situation.tasks), situation)
+    return _all_to(
+        "best-single", [situation.trained().best_single] * len(situation.tasks), situation
+    )
 
 
-def oracle(situation: Situation) -> Weighting:
+def oracle(situation: RunSituation) -> Weighting:
     """Every task's own expert: what knowing the task and its owner would give."""
-    owners = {c.task: c.name for c in reversed(situation.knowledge.setting.scenario.clients)}
-    return _all_to([owners[task] for task in situation.tasks], situation)
+    return _all_to("oracle", coopvec_needs.owners(situation), situation)
 
 
-def _all_to(names: list[str], situation: Situation) -> Weighting:
+def _all_to(rule: str, names: list[str], situation: RunSituation) -> Weighting:
+    reasons = coopvec_needs.NEEDS[rule](situation)
     parts: list[Tensor | None] = []
-    reasons: list[str | None] = []
-    for name, n in zip(names, situation.rows, strict=True):
-        there = name in situation.experts
-        position = situation.experts.index(name) if there else 0
+    for name, n, reason in zip(names, situation.rows, reasons, strict=True):
+        position = situation.experts.index(name) if reason is None else 0
         beta = one_hot(torch.full((n,), position, dtype=torch.long), len(situation.experts))
-        parts.append(beta if there else None)
-        reasons.append(None if there else f"its own expert is {name}'s, who does not share it here")
+        parts.append(beta if reason is None else None)
     return Weighting(parts, list(parts), reasons)
 
 
@@ -203,50 +180,16 @@ def _renormalised(beta: Tensor | None, where: list[int]) -> Tensor | None:
     return kept / total
 
 
-Rule = Callable[[Situation], Weighting]
+Rule = Callable[[RunSituation], Weighting]
 
-NEULIG: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "sample": per_sample,
     "batch-first": batch_first,
     "task": per_task,
     "global": global_mean,
-}
-"""NeuLig's granularities."""
-
-CONTROLS: dict[str, Rule] = {
     "simple-average": simple_average,
     "hard-routing": hard_routing,
     "best-single": best_single,
     "oracle": oracle,
 }
-"""Controls that mix the experts; `pretrained` needs none of them and stands in `baseline_rows`."""
-
-ONE_VECTOR = frozenset({"task", "global", "simple-average"})
-"""Granularities and controls that weigh all queries of a task alike."""
-
-ONE_EXPERT = frozenset({"best-single", "oracle"})
-"""Controls that give one expert all weight."""
-
-
-def not_in_sums(name: str, kind: str) -> str | None:
-    """Why a method cannot be had from secure sums; None when it can.
-
-    Args:
-        name: a granularity, or a control.
-        kind: kind of record that leaves within sums only.
-
-    Example:
-        >>> not_in_sums("sample", "features")
-        'secure-aggregation gives one sum of features for each weight vector; sample needs one for \
-every query'
-    """
-    if name in ONE_VECTOR:
-        return None
-    if name in ONE_EXPERT:
-        return f"a secure sum that gives one expert all weight would be one client's own {kind}"
-    if kind == "parameters":
-        gives, needs = "one merged model", "a model"
-    else:
-        gives, needs = f"one sum of {kind}", "one"
-    given = f"secure-aggregation gives {gives} for each weight vector"
-    return f"{given}; {name} needs {needs} for every query"
+"""By NeuLig's granularity, or the control; what each needs stands in `coopvec_needs.NEEDS`."""

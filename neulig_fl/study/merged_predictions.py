@@ -52,17 +52,8 @@ class Grouping:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Merged:
-    """The merged side of one row.
-
-    Args:
-        predictions: classes of every task's queries; None where the method has no CoopVecs.
-        grouping: what `merging.tolerance` changed; None where it moved no CoopVec.
-    """
-
-    predictions: list[Tensor | None]
-    grouping: Grouping | None = None
+Predictions = list[Tensor | None]
+"""Classes of every task's queries; None where there are none."""
 
 
 def run_merged(
@@ -72,7 +63,7 @@ def run_merged(
     coopvecs: Sequence[Tensor | None],
     progress: Progress,
     title: str,
-) -> Merged:
+) -> tuple[Predictions, Grouping | None]:
     """Run the evaluation queries through their merged models; equal CoopVecs share a model.
 
     Args:
@@ -83,13 +74,17 @@ def run_merged(
         progress: takes progress events.
         title: what is merged, and for whom; names the progress bar and the checked queries.
 
+    Returns:
+        Predicted classes, task by task, and what `merging.tolerance` changed; None where it moved
+        no CoopVec.
+
     Raises:
         NotCovered: `method: batched` cannot run this model; the message says what can.
     """
     asked = zip(knowledge.questions(group, "evaluation"), coopvecs, strict=True)
     known = [(question, beta) for question, beta in asked if beta is not None]
     if not known:
-        return Merged([None] * len(coopvecs))
+        return [None] * len(coopvecs), None
     stack = knowledge.stacks[group]
     job = _Job(knowledge, [question for question, _ in known])
     beta = stack.over_present(torch.cat([b for _, b in known]), kept)
@@ -103,7 +98,7 @@ def run_merged(
         changed = _checked(job, stack, beta, outputs, title)
         grouping = Grouping(tolerance, len(beta), networks, *changed)
     parts = iter(job.classes(outputs))
-    return Merged([None if b is None else next(parts) for b in coopvecs], grouping)
+    return [None if b is None else next(parts) for b in coopvecs], grouping
 
 
 def run_models(
@@ -114,7 +109,7 @@ def run_models(
     progress: Progress,
     title: str,
     re_estimate: bool = False,
-) -> Merged:
+) -> Predictions:
     """Run queries through models that came merged, one after the other.
 
     They are run as a single expert is, so `batch_norm: re-estimate` does what it does elsewhere.
@@ -130,7 +125,7 @@ def run_models(
     """
     known = [q for q, model in zip(questions, model_of, strict=True) if model is not None]
     if not known:
-        return Merged([None] * len(model_of))
+        return [None] * len(model_of)
     job = _Job(knowledge, known, re_estimate)
     places = [torch.full((len(q.labels),), m) for q, m in zip(questions, model_of, strict=True)
               if m is not None]  # fmt: skip
@@ -144,7 +139,7 @@ def run_models(
             alone.put(title, entries)
             outputs[rows] = job.outputs(alone, torch.ones(len(rows), 1), rows, bar.advance)
     parts = iter(job.classes(outputs))
-    return Merged([None if model is None else next(parts) for model in model_of])
+    return [None if model is None else next(parts) for model in model_of]
 
 
 def run_network(
@@ -153,7 +148,7 @@ def run_network(
     network: nn.Module,
     progress: Progress,
     title: str,
-) -> Merged:
+) -> Predictions:
     """Run queries through a merged model that is no single set of parameters.
 
     Args:
@@ -164,13 +159,13 @@ def run_network(
         title: what is merged, and for whom.
     """
     bar = progress.task(title, sum(len(q.labels) for q in questions))
-    found: list[Tensor | None] = []
+    found: Predictions = []
     for question in questions:
         features = encode(network, question.images, knowledge.setting.family)
         head = knowledge.head(question.task)
         found.append(classify(features, head).argmax(dim=1))
         bar.advance(len(question.labels))
-    return Merged(found)
+    return found
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor, linalg, nn
 
 from neulig_fl.config.methods import MethodEntry
-from neulig_fl.config.scenario import Scenario
 from neulig_fl.config.values import MODEL_KINDS
 from neulig_fl.core.errors import InputError, NotAvailable, RunError
 from neulig_fl.core.progress import Bar, Progress
@@ -29,9 +28,10 @@ from neulig_fl.merging.portland import to_logits
 from neulig_fl.metrics.evaluation import TaskScore
 from neulig_fl.server.released_records import Questions
 from neulig_fl.study.baseline_rows import NOT_MERGED, Row, Settings, StageRun, close
-from neulig_fl.study.coopvec_rules import CONTROLS
+from neulig_fl.study.coopvec_needs import compared
 from neulig_fl.study.merged_predictions import run_models, run_network
-from neulig_fl.study.method_inputs import Reach, RunSource
+from neulig_fl.study.method_inputs import RunSource, collected
+from neulig_fl.study.method_requirements import Reach
 from neulig_fl.study.method_tuning import accuracy, combinations
 
 Predictions = list[Tensor | None]
@@ -44,7 +44,7 @@ def run_methods(run: StageRun, merging: bool) -> None:
         run: the stage; its rows are added to, or replaced.
         merging: whether models are merged as well as outputs.
     """
-    for entry in compared(run.knowledge.setting.scenario):
+    for entry in compared(run.knowledge.scenario):
         start = time.perf_counter()
         row = Row(entry.name, None, (), variant=entry.variant)
         try:
@@ -54,11 +54,6 @@ def run_methods(run: StageRun, merging: bool) -> None:
         except _Failed as problem:
             row.failed, row.scores, row.reason = True, [], str(problem)
         close(run, row, start)
-
-
-def compared(scenario: Scenario) -> list[MethodEntry]:
-    """The methods that get rows of their own: simple-average is a control, in every report."""
-    return [entry for entry in scenario.methods if entry.name not in CONTROLS]
 
 
 @dataclass
@@ -88,7 +83,7 @@ class _Method:
 
     @property
     def _reach(self) -> Reach:
-        return Reach(self.run.sources, self.run.sums)
+        return Reach(self.run.inputs)
 
     def fill(self, merging: bool) -> None:
         """Compute both sides, as far as they are permitted, and score them.
@@ -125,7 +120,7 @@ class _Method:
         """Where nothing is merged, a method without counterpart lacks what its rule needs."""
         if self._needs.outputs:
             return not_ensembled
-        return self._reach.refusal(self._needs) or NOT_MERGED
+        return self._reach.unmet(self._needs) or NOT_MERGED
 
     def _side(
         self, compute: Callable[[], Predictions], nothing: Predictions
@@ -139,7 +134,7 @@ class _Method:
 
     def _merged(self) -> Predictions:
         run, group = self.run, self.run.stage.group
-        source = self._reach.source(self._needs)
+        source = collected(self._reach, self._needs, run.knowledge, run.sums)
         self.row.experts = source.experts
         self._tune(partial(self._pool_score, source))
         self.row.bytes += source.bytes + self._bytes()
@@ -156,12 +151,10 @@ class _Method:
         with _failing():
             found = self._model(given)
         if isinstance(found, nn.Module):
-            return run_network(knowledge, questions, found, progress, title).predictions
+            return run_network(knowledge, questions, found, progress, title)
         model_of = [0] * len(questions)
         again = getattr(self.module, "RE_ESTIMATES", False)
-        return run_models(
-            knowledge, questions, [found], model_of, progress, title, again
-        ).predictions
+        return run_models(knowledge, questions, [found], model_of, progress, title, again)
 
     def _model(self, given: Given) -> dict[str, NDArray[np.float32]] | nn.Module:
         rule = methods.rule(self.module)

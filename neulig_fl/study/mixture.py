@@ -1,10 +1,9 @@
-"""The two sides of a row, ensemble and merged models: of single records, or of secure sums.
+"""A mixture and both its sides, ensemble and merged models: of single records, or of secure sums.
 
 Where records leave within secure sums only, the server asks for the sum under each weight vector
-that a row needs, and gets mixed outputs, or models that are merged. Sums of parameters are asked
-for first, then sums of outputs, over those whose parameters are in the first; a side of single
-records then mixes whom the sums have in them. So both sides mix the same experts, or the row says
-why one of them is missing.
+that a row needs, and gets mixed outputs, or models that are merged. A side of single records then
+mixes whom the sums have in them. So both sides mix the same experts, or the row says why one of
+them is missing.
 """
 
 from __future__ import annotations
@@ -15,164 +14,146 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from neulig_fl.core.errors import NotAvailable
 from neulig_fl.core.progress import Progress
 from neulig_fl.merging.portland import mix, to_logits
 from neulig_fl.records.secagg.requests import Part
+from neulig_fl.server.released_records import Questions, ReleasedRecords
 from neulig_fl.study import coopvec_rules
 from neulig_fl.study.coopvec_rules import Weighting
-from neulig_fl.study.merged_predictions import Merged, run_merged, run_models
-from neulig_fl.study.mixture_inputs import Sources, Summed, Sums
-
-Predictions = list[Tensor | None]
+from neulig_fl.study.merged_predictions import Grouping, Predictions, run_merged, run_models
+from neulig_fl.study.mixture_inputs import Experts, MixtureInputs, Summed, Sums
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Both sides of one row.
+@dataclass
+class Mixture:
+    """Both sides of one row: the ensemble and the merged models of the same experts.
 
     Args:
-        experts: whose experts are mixed, in order.
-        weighting: the CoopVecs over them.
-        merged: the merged side; nothing where nothing is merged.
-        ensembled: predicted classes of the ensemble, task by task.
+        inputs: what is mixed.
+        released: the records.
+        experts: whose experts are mixed, in order; sums may leave some out.
+        weighting: the CoopVecs over them, as the row's method has them.
+        merged: predicted classes of the merged models, task by task.
+        ensembled: the same of the ensemble.
+        grouping: what `merging.tolerance` changed; None where it moved no CoopVec.
         reason: why the ensemble is missing, or None.
         bytes: bytes of the sums that it needed.
     """
 
-    experts: tuple[str, ...]
+    inputs: MixtureInputs
+    released: ReleasedRecords
+    experts: Experts
     weighting: Weighting
-    merged: Merged
-    ensembled: Predictions
+    merged: Predictions = field(init=False)
+    ensembled: Predictions = field(init=False)
+    grouping: Grouping | None = None
     reason: str | None = None
     bytes: int = 0
 
+    def __post_init__(self) -> None:
+        self.merged = [None] * len(self.weighting.merge)
+        self.ensembled = [None] * len(self.weighting.ensemble)
 
-@dataclass
-class Mixing:
-    """One row in the making.
-
-    Args:
-        sources: where its mixtures come from.
-        sums: who asks for sums.
-        progress: takes progress events.
-        title: which row; names the progress bar.
-        experts: those that are mixed; sums may leave some out.
-        weighting: the CoopVecs over them, as the row's method has them.
-    """
-
-    sources: Sources
-    sums: Sums
-    progress: Progress
-    title: str
-    experts: tuple[str, ...]
-    weighting: Weighting
-    _bytes: int = field(init=False, default=0)
-
-    def sides(self, merging: bool) -> Sides:
+    def mix(self, merging: bool, sums: Sums, progress: Progress, title: str) -> None:
         """Mix: first what is asked for in sums, then single records of those who are in them.
+
+        Args:
+            merging: whether models are merged as well as outputs.
+            sums: who asks for sums.
+            progress: takes progress events.
+            title: which row; names the progress bar.
 
         Raises:
             NotAvailable: a sum that the row cannot do without was refused or failed.
         """
-        models = self._summed_models() if merging and self.sources.parameters_in_sums else None
-        ensembled, reason = None, None
-        if self.sources.outputs_in_sums:
-            ensembled, reason = self._summed_outputs(merging, fixed=models is not None)
-        if ensembled is None and reason is None:
-            ensembled = self._own_ensemble()
-        if merging and models is None:
-            models = self._own_models()
-        nothing: Predictions = [None] * len(self.weighting.merge)
-        return Sides(
-            self.experts,
-            self.weighting,
-            models or Merged(nothing),
-            ensembled or nothing,
-            reason,
-            self._bytes,
-        )
+        asked = _Asked(self, sums)
+        experts, self.reason = self.inputs.mixed(self.experts, merging, asked.ask)
+        self.weighting = coopvec_rules.over_survivors(self.weighting, self.experts, experts)
+        self.experts = experts
+        models, outputs = asked.models, None if self.reason else asked.outputs
+        self.bytes = sum(summed.bytes for summed in (models, outputs) if summed is not None)
+        if models is not None:
+            self.merged = run_models(
+                self.released, self._questions, models.values, asked.model_of, progress, title
+            )
+        elif merging and not self.inputs.parameters_in_sums:
+            self.merged, self.grouping = run_merged(
+                self.released, self._group, experts, self.weighting.merge, progress, title
+            )
+        if outputs is not None:
+            self.ensembled = self._of_sums(outputs, asked.tasks)
+        elif self.reason is None:
+            self.ensembled = self._of_single()
 
     @property
     def _group(self) -> str:
-        return self.sources.stage.group
+        return self.inputs.stage.group
 
-    def _take(self, summed: Summed) -> None:
-        """Go on with those who are in a sum."""
-        self._bytes += summed.bytes
-        survivors = summed.experts
-        self.weighting = coopvec_rules.over_survivors(self.weighting, self.experts, survivors)
-        self.experts = survivors
+    @property
+    def _questions(self) -> list[Questions]:
+        return self.released.questions(self._group, "evaluation")
 
-    def _summed_models(self) -> Merged:
-        """Merged models from sums of parameters: one for each different CoopVec."""
-        parts, part_of = model_parts(self.weighting.merge, self.experts)
-        if not parts:
-            return Merged([None] * len(part_of))
-        summed = self.sums.summed("parameters", None, parts)
-        self._take(summed)
-        knowledge = self.sources.knowledge
-        questions = knowledge.questions(self._group, "evaluation")
-        return run_models(knowledge, questions, summed.values, part_of, self.progress, self.title)
-
-    def _summed_outputs(self, merging: bool, fixed: bool) -> tuple[Predictions | None, str | None]:
-        """Classes of the mixed outputs from sums, or why there are none.
-
-        Args:
-            merging: whether the row has a merged side; then it can do without this one.
-            fixed: whether who is mixed is settled, because the merged models are there.
-        """
-        knowledge = self.sources.knowledge
-        questions = knowledge.questions(self._group, "evaluation")
-        tasks = [question.task for question in questions]
-        parts = output_parts(tasks, self.weighting.ensemble, self.experts)
-        try:
-            summed = self.sums.summed(knowledge.kind, "evaluation", parts)
-        except NotAvailable as refused:
-            if not merging:
-                raise
-            return None, f"no ensemble: {refused}"
-        if fixed and summed.experts != self.experts:
-            missing = ", ".join(name for name in self.experts if name not in summed.experts)
-            return (
-                None,
-                f"the sum of {knowledge.kind} is without {missing}, the merged model is not",
-            )
-        self._take(summed)
-        answers = iter(summed.values)
-        asked = {part.task for part in parts}
-        mixed = [next(answers) if task in asked else None for task in tasks]
+    def _of_sums(self, summed: Summed, tasks: Sequence[str]) -> Predictions:
+        """Classes of the ensemble from outputs that came mixed, one sum a task."""
+        answers = dict(zip(tasks, summed.values, strict=True))
         return [
-            None if value is None else self._classes(torch.from_numpy(value[knowledge.kind]), task)
-            for value, task in zip(mixed, tasks, strict=True)
-        ], None
+            self._classes(torch.from_numpy(answers[q.task][self.released.kind]), q.task)
+            if q.task in answers
+            else None
+            for q in self._questions
+        ]
 
-    def _own_ensemble(self) -> Predictions:
+    def _of_single(self) -> Predictions:
         """Classes of the ensemble of single outputs."""
-        knowledge = self.sources.knowledge
-        questions = knowledge.questions(self._group, "evaluation")
-        outputs = knowledge.stacked(self._group, "evaluation", self.experts)
-        rows = zip(questions, self.weighting.ensemble, outputs, strict=True)
+        outputs = self.released.stacked(self._group, "evaluation", self.experts)
+        rows = zip(self._questions, self.weighting.ensemble, outputs, strict=True)
         return [
             None if beta is None else self._classes(mix(beta, z), question.task)
             for question, beta, z in rows
         ]
 
-    def _own_models(self) -> Merged:
-        """The merged side of single experts."""
-        return run_merged(
-            self.sources.knowledge,
-            self._group,
-            self.experts,
-            self.weighting.merge,
-            self.progress,
-            self.title,
-        )
-
     def _classes(self, mixed: Tensor, task: str) -> Tensor:
-        knowledge = self.sources.knowledge
-        head = knowledge.head_for_outputs(task)
-        return to_logits(mixed, head, knowledge.columns(task)).argmax(dim=1)
+        head = self.released.head_for_outputs(task)
+        return to_logits(mixed, head, self.released.columns(task)).argmax(dim=1)
+
+
+@dataclass
+class _Asked:
+    """The sums of one row, as they come in.
+
+    Args:
+        mixture: the row's.
+        sums: who asks for sums.
+        models: the merged models, one for each different CoopVec; None where none was asked for.
+        model_of: which of them each task has.
+        outputs: the mixed outputs; None where none were asked for.
+        tasks: of each of them.
+    """
+
+    mixture: Mixture
+    sums: Sums
+    models: Summed | None = None
+    model_of: Sequence[int | None] = ()
+    outputs: Summed | None = None
+    tasks: Sequence[str] = ()
+
+    def ask(self, kind: str, queries: str | None, experts: Experts) -> Experts:
+        """Ask for the sums of a kind under the row's CoopVecs; gives who is in them."""
+        row = self.mixture
+        weighting = coopvec_rules.over_survivors(row.weighting, row.experts, experts)
+        if queries is None:
+            parts, self.model_of = model_parts(weighting.merge, experts)
+            if not parts:
+                return experts
+            self.models = self.sums.summed(kind, None, parts)
+            return self.models.experts
+        tasks = [
+            block.task.name for block in row.released.answered(row.inputs.stage.group, queries)
+        ]
+        parts = output_parts(tasks, weighting.ensemble, experts)
+        self.outputs = self.sums.summed(kind, queries, parts)
+        self.tasks = [str(part.task) for part in parts]
+        return self.outputs.experts
 
 
 def model_parts(

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol
 
 from neulig_fl.config import conditions
 from neulig_fl.config.scenario import Scenario, Share, Stage
 from neulig_fl.config.values import SUMS
 from neulig_fl.core.errors import NotAvailable
-from neulig_fl.privacy.secagg import Terms
-from neulig_fl.records.secagg.requests import Part
-from neulig_fl.records.secagg.requests import threshold as threshold_of
-from neulig_fl.server.released_records import ReleasedRecords
-from neulig_fl.study import coopvec_rules
+from neulig_fl.records.grants import Grants
+from neulig_fl.study import coopvec_needs
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from neulig_fl.records.secagg.requests import Part
+
+Experts = tuple[str, ...]
+"""Clients whose experts are meant, in the scenario's order."""
+
+Ask = Callable[[str, str | None, Experts], Experts]
+"""Asks some clients for the sums of a kind on a query set; gives those who are in them."""
 
 
 class Summed(Protocol):
@@ -64,55 +70,97 @@ class NoSums:
 
 
 @dataclass(frozen=True)
-class Sources:
+class MixtureInputs:
     """What a stage's steps mix: single records where some are known, else secure sums.
 
     Args:
         stage: the stage. Sums can be had of what it shares itself.
-        knowledge: what was released.
+        known: who released what.
     """
 
     stage: Stage
-    knowledge: ReleasedRecords
+    known: Grants
 
     @property
     def outputs_in_sums(self) -> bool:
         """Whether evaluation outputs are to be had within sums only."""
-        known = self.knowledge.sharing(self.stage.group, "evaluation")
-        return not known and self._shared(self.knowledge.kind, "evaluation") is not None
+        single = self.known.sharing(self.stage.group, "evaluation")
+        return not single and self.in_sums(self.known.kind, "evaluation")
 
     @property
     def parameters_in_sums(self) -> bool:
         """Whether parameters are to be had within sums only."""
-        known = self.knowledge.with_parameters(self.stage.group)
-        return not known and self._shared("parameters", None) is not None
+        single = self.known.giving(self.stage.group, "parameters")
+        return not single and self.in_sums("parameters")
 
-    def in_sums(self, kind: str) -> bool:
-        """Whether the stage shares a kind without queries within sums."""
-        return self._shared(kind, None) is not None
+    def in_sums(self, kind: str, queries: str | None = None) -> bool:
+        """Whether the stage shares a kind within sums."""
+        return self._shared(kind, queries) is not None
 
     def experts(self, merging: bool) -> tuple[str, ...]:
         """Clients whose experts can be mixed, in order; who refuses a sum is found when asked."""
-        knowledge, group, everyone = self.knowledge, self.stage.group, self.knowledge.clients
-        outputs = everyone if self.outputs_in_sums else knowledge.sharing(group, "evaluation")
+        known, group, everyone = self.known, self.stage.group, self.known.clients
+        outputs = everyone if self.outputs_in_sums else known.sharing(group, "evaluation")
         if not merging:
             return outputs
-        given = everyone if self.parameters_in_sums else knowledge.with_parameters(group)
+        given = everyone if self.parameters_in_sums else known.giving(group, "parameters")
         return tuple(name for name in outputs if name in given)
 
-    def refusal(self, method: str, granularity: str | None, merging: bool) -> str | None:
-        """Why a row needs more than sums; None when it does not, or single records are known."""
+    def unmet(self, name: str, merging: bool) -> str | None:
+        """Why a row cannot be had here, whatever the clients' sums would be; None when it can.
+
+        Args:
+            name: NeuLig's granularity, or a control.
+            merging: whether the row merges models as well.
+        """
+        if not self.experts(merging):
+            return "no client shares what is mixed"
         kinds = ["parameters"] if merging and self.parameters_in_sums else []
-        kinds += [self.knowledge.kind] if self.outputs_in_sums else []
-        found = (coopvec_rules.not_in_sums(granularity or method, kind) for kind in kinds)
+        kinds += [self.known.kind] if self.outputs_in_sums else []
+        found = (coopvec_needs.not_in_sums(name, kind) for kind in kinds)
         return next((reason for reason in found if reason is not None), None)
+
+    def mixed(self, experts: Experts, merging: bool, ask: Ask) -> tuple[Experts, str | None]:
+        """Whom a row mixes: asks for the sums that it needs, one after the other.
+
+        Sums of parameters are asked for first, then sums of outputs, of those whose parameters are
+        in the first. So both sides of the row mix the same experts, or it has no ensemble.
+
+        Args:
+            experts: those that are to be mixed, in order.
+            merging: whether the row merges models as well.
+            ask: asks for the sums of a kind on a query set, of some clients; gives those of them
+                who are in it.
+
+        Returns:
+            Those that are mixed, in order, and why the row has no ensemble; None when it has one.
+
+        Raises:
+            NotAvailable: a sum that the row cannot do without was refused, or failed.
+        """
+        fixed = merging and self.parameters_in_sums
+        if fixed:
+            experts = ask("parameters", None, experts)
+        if not self.outputs_in_sums:
+            return experts, None
+        try:
+            answering = ask(self.known.kind, "evaluation", experts)
+        except NotAvailable as refused:
+            if not merging:
+                raise
+            return experts, f"no ensemble: {refused}"
+        if fixed and answering != experts:
+            missing = ", ".join(name for name in experts if name not in answering)
+            kind = self.known.kind
+            return experts, f"the sum of {kind} is without {missing}, the merged model is not"
+        return answering, None
 
     def settle(self) -> None:
         """Have the evaluation queries be those that the sums answer, where only sums do."""
-        share = self._shared(self.knowledge.kind, "evaluation")
+        share = self._shared(self.known.kind, "evaluation")
         if share is not None and self.outputs_in_sums:
-            place = (self.stage.group, self.knowledge.kind, "evaluation")
-            self.knowledge.fractions[place] = share.fraction
+            place = (self.stage.group, self.known.kind, "evaluation")
+            self.known.fractions[place] = share.fraction
 
     def _shared(self, kind: str, queries: str | None) -> Share | None:
         """The entry of the stage under which a sum can be asked for."""
@@ -144,6 +192,9 @@ def sum_notes(scenario: Scenario) -> list[str]:
 
 
 def _how_well(scenario: Scenario) -> str:
+    from neulig_fl.privacy.secagg import Terms  # slow to import
+    from neulig_fl.records.secagg.requests import threshold as threshold_of
+
     names = tuple(sorted(client.name for client in scenario.clients))
     count, options = len(names), scenario.secure_aggregation
     threshold = threshold_of(options, count)

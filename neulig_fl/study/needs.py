@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from neulig_fl.config.schema import PortlandOptions, Scenario
-from neulig_fl.config.stages import Stage
-from neulig_fl.config.values import KINDS, MIXED_KINDS, MODEL_KINDS, OUTPUT_KINDS, SUMS
-
-Record = tuple[str, str, str | None]
-"""Group, kind, query set."""
+from neulig_fl.config.stages import Share, Stage
+from neulig_fl.config.values import KINDS, MIXED_KINDS, OUTPUT_KINDS, SUMS, VOTED_KINDS
+from neulig_fl.records.grants import Grants, Key
+from neulig_fl.study.mixture_inputs import MixtureInputs
 
 Missing = tuple[str, str]
 """An entry of share that a step needs, and what else would do."""
@@ -22,30 +21,35 @@ Missing = tuple[str, str]
 
 @dataclass(frozen=True)
 class Known:
-    """What the server has, or can ask for, when a step runs.
+    """What the server would have, or could ask for, when a step runs and nobody refuses.
 
     Args:
-        stage: the step's stage.
-        options: how Portland is trained.
-        single: records that this stage and earlier ones share as such.
-        summed: those that they share within secure sums.
+        inputs: what the step's stage mixes.
+        summed: what this stage and earlier ones share within secure sums.
         trains: whether some stage trains a Portland.
     """
 
-    stage: Stage
-    options: PortlandOptions
-    single: frozenset[Record]
-    summed: frozenset[Record]
+    inputs: MixtureInputs
+    summed: frozenset[Key]
     trains: bool
+
+    @property
+    def stage(self) -> Stage:
+        """The step's stage."""
+        return self.inputs.stage
+
+    @property
+    def options(self) -> PortlandOptions:
+        """How Portland is trained."""
+        return self.inputs.known.scenario.portland
 
     def has(self, kind: str, queries: str | None = None) -> bool:
         """Whether single records are known; a task vector is as good as parameters."""
-        same = MODEL_KINDS if kind in MODEL_KINDS else (kind,)
-        return any((self.stage.group, each, queries) in self.single for each in same)
+        return bool(self.inputs.known.giving(self.stage.group, kind, queries))
 
     def sums_of(self, kind: str, queries: str | None = None) -> bool:
         """Whether the step can ask for sums."""
-        return (self.stage.group, kind, queries) in _records(self.stage, sums=True)
+        return self.inputs.in_sums(kind, queries)
 
     def only_sums(self, kind: str, queries: str | None = None) -> bool:
         """Whether no more than sums can be had, in this stage or an earlier one."""
@@ -54,23 +58,45 @@ class Known:
 
 def known_by_stage(scenario: Scenario) -> Iterator[Known]:
     """What is known when the steps of each stage run, in the scenario's order."""
-    single: frozenset[Record] = frozenset()
-    summed: frozenset[Record] = frozenset()
     trains = any("train-portland" in stage.run for stage in scenario.stages)
-    for stage in scenario.stages:
-        single |= _records(stage, sums=False)
-        summed |= _records(stage, sums=True)
-        yield Known(stage, scenario.portland, single, summed, trains)
+    for number, stage in enumerate(scenario.stages, start=1):
+        known, summed = Grants(scenario), set()
+        for earlier in scenario.stages[:number]:
+            for share, key in _records(earlier):
+                if share.protection in SUMS:
+                    summed.add(key)
+                    continue
+                for client in known.clients:
+                    known.note(client, key, share.fraction)
+        yield Known(MixtureInputs(stage, known), frozenset(summed), trains)
 
 
-def _records(stage: Stage, sums: bool) -> frozenset[Record]:
-    """What a stage shares: as single records, or within sums."""
-    return frozenset(
-        (stage.group, share.kind, query)
-        for share in stage.share
-        if (share.protection in SUMS) == sums
-        for query in (None, *share.queries)
-    )
+def _records(stage: Stage) -> Iterator[tuple[Share, Key]]:
+    """What a stage shares, as single records or within sums.
+
+    Queries of a kind that answers none are an error of their own; here they change nothing.
+    """
+    for share in stage.share:
+        answers = share.kind == "inputs" or share.kind in OUTPUT_KINDS
+        for queries in share.queries if answers else (None,):
+            yield share, (stage.group, share.kind, queries)
+
+
+VOTE = "vote"
+"""What the row of a vote is called."""
+
+NOBODY = "no client names classes on the evaluation queries"
+
+
+def voting(known: Grants, group: str) -> tuple[str, tuple[str, ...]]:
+    """Which kind of answer is voted with, and who gave it, in order.
+
+    That of most clients; of equal ones `labels` before `top-k` before `probabilities`, which name
+    the same class.
+    """
+    given = {kind: known.giving(group, kind, "evaluation") for kind in VOTED_KINDS}
+    kind = max(VOTED_KINDS, key=lambda each: len(given[each]))
+    return kind, given[kind]
 
 
 def single_outputs(known: Known, queries: str) -> Iterator[Missing]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from neulig_fl.config.scenario import Stage
 from neulig_fl.core.errors import NotAvailable
+from neulig_fl.records.grants import Grants
 from neulig_fl.records.release_plan import Planned
-from neulig_fl.records.secagg.plan import PlannedSum, SumPlan
-from neulig_fl.study.baseline_rows import StageRun, methods
-from neulig_fl.study.coopvec_rules import Rule, Situation, Weighting
-from neulig_fl.study.method_rows import compared
-from neulig_fl.study.permitted import UNLESS_REFUSED, Permitted, of_method
-from neulig_fl.study.trained_portland import TrainedPortland
+from neulig_fl.records.secagg.plan import PlannedSum, Row, SumPlan
+from neulig_fl.study import coopvec_needs
+from neulig_fl.study.coopvec_needs import NEEDS, Situation
+from neulig_fl.study.mixture_inputs import Experts, MixtureInputs
+from neulig_fl.study.permitted import UNLESS_REFUSED, Permitted, SumOutlook, of_method, without
 
 ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
 
@@ -42,141 +42,141 @@ class StageOutlook:
 
 
 @dataclass(frozen=True)
-class DrySums:
-    """Where a row's sums are asked for, in the order in which a run asks.
+class PlannedPortland:
+    """A Portland that would be trained (`coopvec_needs.KnownPortland`).
 
     Args:
-        run: the stage, with what would be known.
-        plan: the sums of the whole run.
-        outlook: where they are noted, and what stops the run.
+        stage: where.
+        queries: on which query set.
+        experts: whose outputs it would read.
+        best_single: the expert that may turn out to be the best single one.
     """
 
-    run: StageRun
+    stage: str
+    queries: str
+    experts: Experts
+    best_single: str
+
+
+@dataclass
+class Rehearsal:
+    """A stage gone through without values.
+
+    Args:
+        stage: the scenario's stage.
+        known: who would have released what.
+        portland: the Portland that would be at hand; `train-portland` replaces it.
+        plan: the sums of the whole run.
+        outlook: where it is noted what the stage would do, and what would stop the run.
+    """
+
+    stage: Stage
+    known: Grants
+    portland: PlannedPortland | None
     plan: SumPlan
     outlook: StageOutlook
 
-    def ask(
-        self, row: tuple[str, str | None], kept: tuple[str, ...], merging: bool
-    ) -> tuple[tuple[str, ...], Permitted | None]:
-        """Who would be mixed, and what a row has whose sums are not all given."""
-        sources, kind = self.run.sources, self.run.knowledge.kind
-        if merging and sources.parameters_in_sums:
-            planned = self.one(row, ("parameters", None), kept)
-            if planned.refusal is not None:
-                return kept, Permitted(*row, False, False, planned.refusal)
-            kept = planned.clients
-        if sources.outputs_in_sums:
-            planned = self.one(row, (kind, "evaluation"), kept)
-            if planned.refusal is not None:
-                return kept, Permitted(*row, False, merging, planned.refusal)
-            if merging and sources.parameters_in_sums and planned.clients != kept:
-                reason = f"not everybody whose parameters are in the sum gives {kind}"
-                return kept, Permitted(*row, False, True, reason)
-            kept = planned.clients
-        return kept, None
+    @property
+    def inputs(self) -> MixtureInputs:
+        """What the stage's mixtures are made of."""
+        return MixtureInputs(self.stage, self.known)
 
-    def open(self, row: tuple[str, str | None]) -> bool:
-        """Whether it depends on the CoopVecs if a row's sums are given."""
-        own = [each for each in self.outlook.sums if (each.method, each.granularity) == row]
-        return any(each.leverage[0] < each.leverage[1] for each in own)
+    def ask(self, row: Row, kind: str, queries: str | None, experts: Experts) -> SumOutlook:
+        """What comes of asking some clients for the sums of a kind that a row needs.
 
-    def one(
-        self, row: tuple[str, str | None], record: tuple[str, str | None], kept: tuple[str, ...]
-    ) -> PlannedSum:
-        """What comes of asking for the sums of one kind of record that a row needs."""
-        trained = self.run.fitted.stage if self.run.fitted else None
-        planned, new = self.plan.ask(self.run.stage, row, record, kept, trained)
-        if new and planned not in self.outlook.sums:  # each step asks again for what was refused
-            self.outlook.sums.append(planned)
-        stop = self.run.knowledge.setting.scenario.on_refusal == "stop"
-        if stop and planned.refusals and self.outlook.stops is None:
+        Raises:
+            NotAvailable: there would be none.
+        """
+        trained = self.portland.stage if self.portland else None
+        planned, new = self.plan.ask(self.stage, row, (kind, queries), experts, trained)
+        outlook = self.outlook
+        if new and planned not in outlook.sums:  # each step asks again for what was refused
+            outlook.sums.append(planned)
+        stop = self.known.scenario.on_refusal == "stop"
+        if stop and planned.refusals and outlook.stops is None:
             first = next(iter(planned.refusals))
-            self.outlook.stops = f"{first} refuses a sum of {record[0]}, and on_refusal is stop"
-        return planned
+            outlook.stops = f"{first} refuses a sum of {kind}, and on_refusal is stop"
+        if planned.refusal is not None:
+            raise NotAvailable(planned.refusal)
+        return SumOutlook(planned.clients, planned.leverage[0] < planned.leverage[1])
 
 
-def rows(run: StageRun, sums: DrySums, merging: bool) -> Iterator[Permitted]:
+def rows(rehearsal: Rehearsal, merging: bool) -> Iterator[Permitted]:
     """The rows of NeuLig, the controls and the scenario's merge methods, as a run makes them."""
-    run.sources.settle()
-    kept = run.sources.experts(merging)
-    for method, granularity, rule in methods(run.stage):
-        yield _permitted(run, sums, kept, merging, (method, granularity), rule)
-        if sums.outlook.stops is not None:
+    rehearsal.inputs.settle()
+    for row in coopvec_needs.rows(rehearsal.stage):
+        yield _permitted(rehearsal, row, merging)
+        if rehearsal.outlook.stops is not None:
             return
-    diverse = run.knowledge.setting.scenario.experts.origin == "diverse"
+    diverse = rehearsal.known.scenario.experts.origin == "diverse"
     reason = ORIGIN_DIVERSE if diverse else None
     yield Permitted("pretrained", None, not diverse, merging and not diverse, reason)
-    if merging or "merge" not in run.stage.run:
-        yield from _methods(run, sums, merging)
+    if merging or "merge" not in rehearsal.stage.run:
+        yield from _methods(rehearsal, merging)
 
 
-def _methods(run: StageRun, sums: DrySums, merging: bool) -> Iterator[Permitted]:
+def _methods(rehearsal: Rehearsal, merging: bool) -> Iterator[Permitted]:
     """The rows of the scenario's merge methods, as `method_rows.run_methods` makes them."""
-    for entry in compared(run.knowledge.setting.scenario):
+    for entry in coopvec_needs.compared(rehearsal.known.scenario):
 
-        def ask(kind: str, kept: tuple[str, ...], name: str = entry.name) -> PlannedSum:
-            return sums.one((name, None), (kind, None), kept)
+        def ask(kind: str, experts: Experts, name: str = entry.name) -> SumOutlook:
+            return rehearsal.ask((name, None), kind, None, experts)
 
-        yield of_method(run, entry, ask, merging)
-        if sums.outlook.stops is not None:
+        yield of_method(rehearsal.inputs, entry, ask, merging)
+        if rehearsal.outlook.stops is not None:
             return
 
 
-def _permitted(
-    run: StageRun,
-    sums: DrySums,
-    kept: tuple[str, ...],
-    merging: bool,
-    name: tuple[str, str | None],
-    rule: Rule,
-) -> Permitted:
+def _permitted(rehearsal: Rehearsal, row: Row, merging: bool) -> Permitted:
     """Try a method under every expert that may turn out to be the best single one."""
-    if not kept:
-        return Permitted(*name, False, False, "no client shares what is mixed")
-    needs_more = run.sources.refusal(*name, merging)
-    if needs_more is not None:
-        return Permitted(*name, False, False, needs_more)
-    reasons = [_tried(run, kept, rule, fitted) for fitted in _candidates(run.fitted)]
-    possible = [reason for available, reason in reasons if available]
-    missing = [reason for available, reason in reasons if not available]
-    if not possible:
-        return Permitted(*name, False, False, missing[0])
-    survivors, less = sums.ask(name, kept, merging)
-    if less is not None:
-        return less
-    if sums.open(name):
-        return Permitted(*name, True, merging, UNLESS_REFUSED)
-    if survivors != kept:
-        return Permitted(*name, True, merging, without(run, survivors))
-    reason = f"unless {missing[0]}" if missing else possible[0]
-    return Permitted(*name, True, merging, reason)
-
-
-def _candidates(fitted: TrainedPortland | None) -> list[TrainedPortland | None]:
-    if fitted is None:
-        return [None]
-    return [
-        TrainedPortland(fitted.fit, fitted.stage, fitted.group, fitted.queries, best, fitted.choice)
-        for best in fitted.portland.experts
+    inputs, name = rehearsal.inputs, row[1] or row[0]
+    unmet = inputs.unmet(name, merging)
+    if unmet is not None:
+        return Permitted(*row, False, False, unmet)
+    kept = inputs.experts(merging)
+    tried = [
+        _tried(rehearsal, kept, name, portland) for portland in _candidates(rehearsal.portland)
     ]
+    possible = [reason for available, reason in tried if available]
+    missing = [reason for available, reason in tried if not available]
+    if not possible:
+        return Permitted(*row, False, False, missing[0])
+    given: list[SumOutlook] = []
+
+    def ask(kind: str, queries: str | None, experts: Experts) -> Experts:
+        given.append(rehearsal.ask(row, kind, queries, experts))
+        return given[-1].experts
+
+    try:
+        mixed, no_ensemble = inputs.mixed(kept, merging, ask)
+    except NotAvailable as refused:
+        return Permitted(*row, False, False, str(refused))
+    if no_ensemble is not None:
+        return Permitted(*row, False, merging, no_ensemble)
+    if any(each.depends for each in given):
+        return Permitted(*row, True, merging, UNLESS_REFUSED)
+    if mixed != kept:
+        return Permitted(*row, True, merging, without(rehearsal.known, mixed))
+    reason = f"unless {missing[0]}" if missing else possible[0]
+    return Permitted(*row, True, merging, reason)
+
+
+def _candidates(portland: PlannedPortland | None) -> list[PlannedPortland | None]:
+    if portland is None:
+        return [None]
+    return [replace(portland, best_single=name) for name in portland.experts]
 
 
 def _tried(
-    run: StageRun, kept: tuple[str, ...], rule: Rule, fitted: TrainedPortland | None
+    rehearsal: Rehearsal, kept: Experts, name: str, portland: PlannedPortland | None
 ) -> tuple[bool, str | None]:
-    situation = Situation(run.knowledge, fitted, run.stage.group, kept)
+    situation = Situation(rehearsal.known, portland, rehearsal.stage.group, kept)
     try:
-        weighting: Weighting = rule(situation)
+        reasons = NEEDS[name](situation)
     except NotAvailable as reason:
         return False, str(reason)
-    lacking = dict(zip(situation.tasks, weighting.reasons, strict=True))
+    lacking = dict(zip(situation.tasks, reasons, strict=True))
     unscored = [f"{task}: {reason}" for task, reason in lacking.items() if reason]
     if unscored:
         return True, f"not on {'; '.join(unscored)}"
-    return True, without(run, kept)
-
-
-def without(run: StageRun, kept: tuple[str, ...]) -> str | None:
-    """Who is left out of a row, in words; None when nobody is."""
-    left_out = [client for client in run.knowledge.clients if client not in kept]
-    return f"without {', '.join(left_out)}" if left_out else None
+    return True, without(rehearsal.known, kept)

@@ -6,17 +6,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from neulig_fl.config.methods import MethodEntry
+from neulig_fl.core import variants
 from neulig_fl.core.errors import NotAvailable
-from neulig_fl.merging import methods
-from neulig_fl.merging.methods import Needs
-from neulig_fl.records.secagg.plan import PlannedSum
-from neulig_fl.study.baseline_rows import StageRun
-from neulig_fl.study.method_inputs import Reach
+from neulig_fl.merging.method_needs import Needs
+from neulig_fl.records.grants import Grants
+from neulig_fl.study.method_requirements import Reach
+from neulig_fl.study.mixture_inputs import Experts, MixtureInputs
 
 UNLESS_REFUSED = "unless CoopVecs give a sum a leverage above a client's max_leverage"
 
-Ask = Callable[[str, tuple[str, ...]], PlannedSum]
-"""What comes of asking some clients for the sum of a kind of record."""
+
+@dataclass(frozen=True)
+class SumOutlook:
+    """What would come of asking for a sum.
+
+    Args:
+        experts: whose records would be in it, in order.
+        depends: whether it depends on the CoopVecs if it is given.
+    """
+
+    experts: Experts
+    depends: bool
+
+
+Ask = Callable[[str, Experts], SumOutlook]
+"""Asks some clients for the sum of a kind of record; raises `NotAvailable` where there is none."""
 
 
 @dataclass(frozen=True)
@@ -40,45 +54,40 @@ class Permitted:
     variant: str | None = None
 
 
-def of_method(run: StageRun, entry: MethodEntry, ask: Ask, merging: bool) -> Permitted:
+def of_method(inputs: MixtureInputs, entry: MethodEntry, ask: Ask, merging: bool) -> Permitted:
     """What a merge method's row would have, by the rules of the run.
 
     Args:
-        run: the stage, with what would be known.
+        inputs: what the stage would have released, or share within sums.
         entry: what the scenario says of the method.
         ask: asks for a sum.
         merging: whether models are merged as well as outputs.
     """
-    needs, reach = methods.load(entry.name).NEEDS, Reach(run.sources, run.sums)
-    experts, not_merged, depends = _merged(needs, reach, ask) if merging else ((), None, False)
-    ensemble, not_ensembled = True, None
+    needs: Needs = variants.load("neulig_fl.merging.methods", entry.name).NEEDS
+    reach, sums = Reach(inputs), []
+    experts: Experts = ()
+    not_merged = not_ensembled = None
+    try:
+        if merging:
+            experts, given = reach.collected(needs, ask)
+            sums = list(given.values())
+    except NotAvailable as reason:
+        not_merged = str(reason)
     try:
         experts = reach.answering(needs, experts)
     except NotAvailable as reason:
-        ensemble, not_ensembled = False, str(reason)
-    merge = merging and not_merged is None
+        not_ensembled = str(reason)
+    merge, ensemble = merging and not_merged is None, not_ensembled is None
     if not merge and not ensemble:
-        lacking = not_merged if merging else not needs.outputs and reach.refusal(needs)
+        lacking = not_merged if merging else not needs.outputs and reach.unmet(needs)
         return Permitted(entry.name, None, False, False, lacking or not_ensembled, entry.variant)
-    missing = [name for name in run.knowledge.clients if name not in experts]
-    without = f"without {', '.join(missing)}" if missing else None
-    unless = UNLESS_REFUSED if depends else None
-    reasons = [reason for reason in (not_merged, not_ensembled, without, unless) if reason]
+    unless = UNLESS_REFUSED if any(each.depends for each in sums) else None
+    words = (not_merged, not_ensembled, without(inputs.known, experts), unless)
+    reasons = [reason for reason in words if reason]
     return Permitted(entry.name, None, ensemble, merge, "; ".join(reasons) or None, entry.variant)
 
 
-def _merged(needs: Needs, reach: Reach, ask: Ask) -> tuple[tuple[str, ...], str | None, bool]:
-    """Whose experts would be merged, or why none would be; and whether CoopVecs decide that."""
-    refusal = reach.refusal(needs)
-    if refusal is not None:
-        return (), refusal, False
-    experts, depends = reach.experts(needs), False
-    for at, kind in enumerate(reach.summed_kinds(needs)):
-        planned = ask(kind, experts)
-        if planned.refusal is not None:
-            return (), planned.refusal, False
-        if at and planned.clients != experts:
-            return (), f"not everybody whose record is in another sum gives {kind}", False
-        experts = planned.clients
-        depends = depends or planned.leverage[0] < planned.leverage[1]
-    return experts, None, depends
+def without(known: Grants, kept: Experts) -> str | None:
+    """Who is left out of a row, in words; None when nobody is."""
+    left_out = [client for client in known.clients if client not in kept]
+    return f"without {', '.join(left_out)}" if left_out else None

@@ -13,7 +13,9 @@ from neulig_fl.config.values import (
     SUMS,
 )
 from neulig_fl.core import variants
+from neulig_fl.core.errors import NotAvailable
 from neulig_fl.merging.method_needs import Needs
+from neulig_fl.study.method_requirements import Reach
 from neulig_fl.study.needs import Known, known_by_stage
 
 
@@ -39,6 +41,8 @@ def unmet_methods(scenario: Scenario) -> Iterator[Problem]:
     """Merge methods for which no stage finds what they need, merged or as an ensemble."""
     for index, entry in enumerate(scenario.methods):
         needs: Needs = variants.load("neulig_fl.merging.methods", entry.name).NEEDS
+        if needs.experts not in (None, len(scenario.clients)):
+            continue  # which `wrong_methods` says
         known = (k for k in known_by_stage(scenario) if {"merge", "ensemble"} & set(k.stage.run))
         if not any(_can_be_had(needs, each) for each in known):
             what = f"{entry.name} needs {', '.join(needs.released)}, and no stage that merges has"
@@ -57,12 +61,13 @@ def _why(needs: Needs) -> str:
 
 
 def _can_be_had(needs: Needs, known: Known) -> bool:
-    each = all(known.has(kind) for kind in needs.each)
-    sums = all(known.has(kind) or known.sums_of(kind) for kind in needs.sums)
-    if "merge" in known.stage.run and each and sums:
+    reach = Reach(known.inputs)
+    if "merge" in known.stage.run and reach.unmet(needs) is None:
         return True
-    kind = known.options.outputs
-    return bool(needs.outputs) and all(known.has(kind, queries) for queries in needs.outputs)
+    try:
+        return bool(reach.answering(needs, ()))
+    except NotAvailable:
+        return False
 
 
 def _shared(scenario: Scenario, kind: str) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neulig_fl.core.errors import NotAvailable
 from neulig_fl.merging.coopvecs import coopvec_map, mean_coopvec, restricted
 from neulig_fl.merging.portland import Fit, Portland
 from neulig_fl.server.released_records import ReleasedRecords
+from neulig_fl.study.coopvec_needs import map_queries, require_read
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class TrainedPortland:
         """The network."""
         return self.fit.portland
 
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Whose outputs it reads, in order."""
+        return self.fit.portland.experts
+
 
 def positions(all_experts: tuple[str, ...], kept: tuple[str, ...]) -> list[int]:
     """Where the kept experts stand among all; those who are not there are left out."""
@@ -61,19 +66,10 @@ def coopvecs(
         kept: the experts that are mixed.
 
     Raises:
-        NotAvailable: an expert that Portland reads gave no outputs on these queries, or it reads
-            none of the experts that are mixed.
+        NotAvailable: what `require_read` raises.
     """
-    sharing = knowledge.sharing(group, queries)
-    missing = [name for name in fitted.portland.experts if name not in sharing]
-    if missing:
-        raise NotAvailable(
-            f"Portland reads the {knowledge.kind} of {', '.join(missing)} on {queries} queries of "
-            f"group {group}, which were not released"
-        )
-    where = positions(fitted.portland.experts, kept)
-    if not where:
-        raise NotAvailable(f"Portland reads none of {', '.join(kept)}, who share what is mixed")
+    require_read(knowledge, fitted, group, queries, kept)
+    where = positions(fitted.experts, kept)
     found = []
     for outputs in knowledge.stacked(group, queries, fitted.portland.experts):
         # An expert that Portland does not read, because it gave no offset sum or no training
@@ -102,21 +98,11 @@ def public_coopvecs(
 ) -> list[Tensor]:
     """Each task's CoopVecs on the queries that maps are made from, for the group at hand.
 
-    The pool where its outputs are known, else the queries that Portland was trained on.
-
     Raises:
-        NotAvailable: this group answered neither.
+        NotAvailable: what `map_queries` raises.
     """
-    names = [q for q in ("pool", fitted.queries) if set(fitted.portland.experts) <= set(
-        knowledge.sharing(group, q))]  # fmt: skip
-    if not names:
-        raise NotAvailable(f"no {knowledge.kind} of group {group} on pool queries were released")
-    parts = coopvecs(knowledge, fitted, group, names[0], kept)
-    tasks = by_task(knowledge, group, names[0], parts)
-    empty = [n for n, part in zip(knowledge.setting.tasks, tasks, strict=True) if not len(part)]
-    if empty:
-        raise NotAvailable(f"no {names[0]} query of task {', '.join(empty)} was answered")
-    return tasks
+    queries = map_queries(knowledge, fitted, group, kept)
+    return by_task(knowledge, group, queries, coopvecs(knowledge, fitted, group, queries, kept))
 
 
 def task_coopvecs(

@@ -12,17 +12,10 @@ from neulig_fl.core.randomness import torch_generator
 from neulig_fl.merging import coopvecs, portland
 from neulig_fl.merging.portland import Fit, Portland, TrainingQueries, to_logits
 from neulig_fl.server.released_records import ReleasedRecords
-from neulig_fl.study import trained_portland
+from neulig_fl.study import coopvec_needs, trained_portland
 from neulig_fl.study.baseline_rows import StageRun
 from neulig_fl.study.merged_queries import MergedQueries, open_merged
 from neulig_fl.study.trained_portland import TrainedPortland
-
-
-def blank(names: tuple[str, ...], group: str, queries: str, stage: str) -> TrainedPortland:
-    """A Portland that was not trained, for a run without values."""
-    size = len(names)
-    fit = Fit(Portland(torch.zeros(size, size), torch.zeros(size), names), [], 0.0, 0)
-    return TrainedPortland(fit, stage, group, queries, names[0], "")
 
 
 def train(run: StageRun) -> None:
@@ -38,19 +31,15 @@ def train(run: StageRun) -> None:
     """
     knowledge, group = run.knowledge, run.stage.group
     options = knowledge.setting.scenario.portland
-    names = consenting(knowledge, group)
-    if len(names) < 2:
-        beside = "" if options.objective_on == "ensemble" else " and parameters"
-        raise ClientRefused(
-            f"stage {run.stage.name!r}: Portland needs two clients' {options.outputs} "
-            f"on {options.queries} queries{beside}; shared by: {', '.join(names) or 'nobody'}"
-        )
+    try:
+        names = coopvec_needs.learners(knowledge, group)
+    except NotAvailable as reason:
+        raise ClientRefused(f"stage {run.stage.name!r}: {reason}") from reason
+    try:
+        coopvec_needs.require_queries(knowledge, group)
+    except NotAvailable as reason:
+        raise RunError(f"stage {run.stage.name!r}: {reason}") from reason
     queries = training_queries(knowledge, group, names, _merged(run, names))
-    if not queries:
-        raise RunError(
-            f"stage {run.stage.name!r}: no task has a {options.queries} query to train Portland "
-            "on; give the tasks more images (20 a class and more)"
-        )
     sums = knowledge.sums.get(group, {})
     offsets = torch.zeros(len(names))
     if options.alignment != "none":
@@ -76,17 +65,6 @@ def _keep_map(run: StageRun, network: Portland, epoch: int) -> None:
         run.maps.append(map_record(run, network, epoch))
     except NotAvailable as reason:
         run.progress.note(f"{run.stage.name}: no CoopVec Map after epoch {epoch}: {reason}")
-
-
-def consenting(knowledge: ReleasedRecords, group: str) -> tuple[str, ...]:
-    """Clients that share all that Portland's training needs of them."""
-    options = knowledge.setting.scenario.portland
-    names = knowledge.sharing(group, options.queries)
-    if options.alignment != "none":
-        names = tuple(n for n in names if n in knowledge.sums.get(group, {}))
-    if options.objective_on != "ensemble":
-        names = tuple(n for n in names if n in knowledge.with_parameters(group))
-    return names
 
 
 def _merged(run: StageRun, names: tuple[str, ...]) -> MergedQueries | None:

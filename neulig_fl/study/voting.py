@@ -8,17 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neulig_fl.config.values import VOTED_KINDS
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.data.sources import Task
 from neulig_fl.metrics.evaluation import TaskScore
 from neulig_fl.records.kinds import Arrays
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study.baseline_rows import Row, StageRun, close
+from neulig_fl.study.needs import NOBODY, VOTE, voting
 
-METHOD = "vote"
 NOT_MERGED = "a vote has no merged model"
-NOBODY = "no client names classes on the evaluation queries"
 NO_VOTE = -1
 """What a query is predicted to be when nobody names a class that competes."""
 
@@ -32,7 +30,7 @@ def score(run: StageRun) -> None:
     """
     start = time.perf_counter()
     kind, voters = voting(run.knowledge, run.stage.group)
-    row = Row(METHOD, None, voters)
+    row = Row(VOTE, None, voters)
     try:
         row.scores = _scores(run, kind, voters)
         row.bytes = run.knowledge.bytes[(run.stage.group, kind, "evaluation")]
@@ -41,17 +39,6 @@ def score(run: StageRun) -> None:
     except NotAvailable as reason:
         row.reason = str(reason)
     close(run, row, start)
-
-
-def voting(knowledge: ReleasedRecords, group: str) -> tuple[str, tuple[str, ...]]:
-    """Which kind of answer is voted with, and who gave it, in order.
-
-    That of most clients; of equal ones `labels` before `top-k` before `probabilities`, which name
-    the same class.
-    """
-    known = {kind: knowledge.answers.get((group, kind, "evaluation"), {}) for kind in VOTED_KINDS}
-    kind = max(VOTED_KINDS, key=lambda each: len(known[each]))
-    return kind, tuple(name for name in knowledge.clients if name in known[kind])
 
 
 def _scores(run: StageRun, kind: str, voters: tuple[str, ...]) -> list[TaskScore]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.core import strict_json
+from neulig_fl.core import strict_json, versions
 from neulig_fl.core.errors import InputError, NeuligError, RunError
-from neulig_fl.core.versions import VERSION
 from neulig_fl.report import composition, contract, markdown, summary
 from neulig_fl.study import over_seeds
 from neulig_fl.verification import given_scenario
@@ -63,7 +62,7 @@ class ReportCheck:
         """The version that wrote the report's page, where this one would write it otherwise."""
         wrote = self.outcome.get("versions")
         own = wrote.get("neulig_fl") if isinstance(wrote, dict) else None
-        return None if own == VERSION else str(own)
+        return None if own == versions.own() else str(own)
 
     def _told(self) -> str | None:
         problem = composition.difference(self.report, self.outcome)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from command_line import COMMANDS, Line
 
-HEAVY = ("torch", "flwr", "open_clip", "sklearn", "ray")
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "torchvision", "flwr", "open_clip", "sklearn", "scipy", "pandas", "ray")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -24,17 +25,41 @@ def test_nothing_heavy_is_loaded_for_help_or_a_typo(tmp_path: Path) -> None:
     """Without it a typo would take as long to be told as torch takes to load."""
     bad = tmp_path / "bad.yaml"
     bad.write_text("nam: x\n")
+    for arguments, expected in ((["--help"], 0), (["run", str(bad)], 2), (["check", str(bad)], 2)):
+        assert _loaded(arguments) == f"{expected} []"
+
+
+def _loaded(arguments: list[str]) -> str:
+    """The exit code of a command, and what it has loaded of `HEAVY`."""
     code = (
         "import sys\nfrom neulig_fl import cli\n"
         "try: cli.main(sys.argv[1:])\n"
         "except SystemExit as end: code = end.code\n"
         f"print(code, [m for m in {HEAVY} if m in sys.modules])"
     )
-    for arguments, expected in ((["--help"], 0), (["run", str(bad)], 2), (["check", str(bad)], 2)):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.splitlines()[-1] == f"{expected} []"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+BUILT_IN = ("quickstart.yaml", "privacy/outputs-then-sums.yaml", "micro/baselines-vit.yaml")
+"""Scenarios of built-in tasks and models: with secure sums, and with every merge method."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["methods"],
+        ["methods", "zipit"],
+        *(["check", str(ROOT / "scenarios" / name)] for name in BUILT_IN),
+        *(["plan", str(ROOT / "scenarios" / name)] for name in BUILT_IN),
+    ],
+    ids=lambda arguments: " ".join(Path(each).stem for each in arguments),
+)
+def test_what_computes_nothing_loads_nothing_heavy(arguments: list[str]) -> None:
+    """Without it a look at a scenario would take ten seconds, most of them for torch."""
+    assert _loaded(arguments) == "0 []"
 
 
 def test_without_a_command_help_is_shown(line: Line) -> None:

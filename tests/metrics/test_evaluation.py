@@ -167,6 +167,12 @@ def test_a_comparison_is_paired_by_query() -> None:
     )
 
 
+def test_answers_to_another_number_of_queries_are_not_compared() -> None:
+    """Without it a vote on more queries than Portland's outputs answer would end the run."""
+    more, fewer = [_score([(0, 0, 1)] * 7)], [_score([(0, 0, 1)] * 4)]
+    assert evaluation.comparison(more, fewer, "ensemble_accuracy") is None
+
+
 def test_a_comparison_is_of_the_same_tasks() -> None:
     """Without it a method with fewer tasks would be compared on some of them."""
     one = _score([(0, 0, 1)])

@@ -131,7 +131,7 @@ def test_parameters_are_asked_for_one_client_at_a_time(make: Make) -> None:
     hello, *asked = collector.parties.asked  # type: ignore[attr-defined]
     assert [[a.client for a in asks] for asks in asked] == [[n] for n in tiny.CLIENTS]
     assert [a.client for a in hello] == list(tiny.CLIENTS)
-    assert collector.knowledge.with_parameters("A") == tiny.CLIENTS
+    assert collector.knowledge.giving("A", "parameters") == tiny.CLIENTS
 
 
 def test_prepare_says_who_trained(make: Make, own_cache: Path) -> None:

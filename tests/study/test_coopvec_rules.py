@@ -17,12 +17,11 @@ from neulig_fl.merging import coopvecs
 from neulig_fl.merging.portland import Fit, Portland
 from neulig_fl.records.kinds import Request
 from neulig_fl.server.released_records import ReleasedRecords
-from neulig_fl.study import coopvec_rules
-from neulig_fl.study.coopvec_rules import Situation, Weighting
+from neulig_fl.study import coopvec_needs, coopvec_rules
+from neulig_fl.study.coopvec_rules import RULES, RunSituation, Weighting
 from neulig_fl.study.trained_portland import TrainedPortland
 
 TASKS, ROWS, DIM = ["first", "second"], 7, 16
-RULES = {**coopvec_rules.NEULIG, **coopvec_rules.CONTROLS}
 
 
 def _outputs(rows: int, seed: int) -> Tensor:
@@ -48,18 +47,18 @@ def _fitted(
     return TrainedPortland(Fit(network, [], 0.0, 0), "s", "A", "pool", best, "by hand")
 
 
-Make = Callable[..., Situation]
+Make = Callable[..., RunSituation]
 
 
 @pytest.fixture
 def make(data: Path, tmp_path: Path) -> Make:
     """A situation in which all clients answered the pool and the evaluation."""
 
-    def made(experts: tuple[str, ...] = tiny.CLIENTS, **more: Any) -> Situation:
+    def made(experts: tuple[str, ...] = tiny.CLIENTS, **more: Any) -> RunSituation:
         knowledge = tiny.knowledge(tmp_path, data)
         for queries in ("pool", "evaluation"):
             _tell(knowledge, queries)
-        return Situation(knowledge, more.get("fitted", _fitted()), "A", experts)
+        return RunSituation(knowledge, more.get("fitted", _fitted()), "A", experts)
 
     return made
 
@@ -96,7 +95,9 @@ def test_merge_and_ensemble_use_the_same_coopvecs(name: str, make: Make) -> None
         assert torch.equal(one, two)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", [*coopvec_rules.NEULIG, "hard-routing", "best-single"])
+@pytest.mark.parametrize(
+    "name", ["sample", "batch-first", "task", "global", "hard-routing", "best-single"]
+)
 def test_what_needs_portland_says_so_when_there_is_none(name: str, make: Make) -> None:
     """Without it a stage without training would end the run instead of a row."""
     with pytest.raises(
@@ -155,7 +156,7 @@ def test_batch_first_gives_a_shuffled_batch_its_first_querys_coopvec(
     ):
         assert torch.equal(ensemble, vectors)  # type: ignore[arg-type]
         assert torch.equal(merge, repeat)  # type: ignore[arg-type]
-        seed = situation.knowledge.setting.seed
+        seed = situation.known.setting.seed
         order = torch.randperm(ROWS, generator=torch_generator(seed, "batch-first", task)).tolist()
         assert order != list(range(ROWS)), "the batch must be shuffled"
         for place, query in enumerate(order):
@@ -213,7 +214,7 @@ def test_without_answers_on_the_evaluation_there_are_no_coopvecs(
     knowledge = tiny.knowledge(tmp_path, data)
     _tell(knowledge, "pool")
     _tell(knowledge, "evaluation", ("ada", "bob"))
-    situation = Situation(knowledge, _fitted(), "A", ("ada", "bob"))
+    situation = RunSituation(knowledge, _fitted(), "A", ("ada", "bob"))
     with pytest.raises(
         NotAvailable, match="reads the features of cyd on evaluation queries of group A"
     ):
@@ -224,7 +225,7 @@ def test_without_pool_answers_of_a_group_there_is_no_map(data: Path, tmp_path: P
     """Without it group B's merge by task would use group A's map unseen."""
     knowledge = tiny.knowledge(tmp_path, data)
     _tell(knowledge, "evaluation")
-    situation = Situation(knowledge, _fitted(), "A", tiny.CLIENTS)
+    situation = RunSituation(knowledge, _fitted(), "A", tiny.CLIENTS)
     with pytest.raises(NotAvailable, match="no features of group A on pool queries were released"):
         coopvec_rules.per_task(situation)
 
@@ -251,7 +252,7 @@ def test_what_cannot_be_had_from_sums_says_why(kind: str) -> None:
         "best-single": alone,
         "oracle": alone,
     }
-    assert {name: coopvec_rules.not_in_sums(name, kind) for name in RULES} == every
+    assert {name: coopvec_needs.not_in_sums(name, kind) for name in RULES} == every
 
 
 def test_over_survivors_the_weights_are_shared_out_again() -> None:

@@ -18,7 +18,7 @@ from neulig_fl.models.outputs import classify
 from neulig_fl.report import Report
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import merged_predictions
-from neulig_fl.study.merged_predictions import Merged, run_merged, run_models
+from neulig_fl.study.merged_predictions import Grouping, Predictions, run_merged, run_models
 
 Parts = list[Tensor | None]
 GRANULAR = ["sample", "batch-first", "task", "global"]
@@ -54,7 +54,9 @@ def _coopvecs(knowledge: ReleasedRecords) -> Parts:
     return found
 
 
-def _merged(knowledge: ReleasedRecords, coopvecs: Parts, title: str = "s: merge, neulig") -> Merged:
+def _merged(
+    knowledge: ReleasedRecords, coopvecs: Parts, title: str = "s: merge, neulig"
+) -> tuple[Predictions, Grouping | None]:
     return run_merged(knowledge, "A", tiny.CLIENTS, coopvecs, Progress(lambda event: None), title)
 
 
@@ -71,11 +73,11 @@ def test_either_method_gives_the_same_predictions(data: Path, tmp_path: Path) ->
     for method in ("batched", "one-at-a-time"):
         knowledge = _knowledge(tmp_path, data, method=method)
         found.append(_merged(knowledge, _coopvecs(knowledge)))
-    for one, two in zip(found[0].predictions, found[1].predictions, strict=True):
+    for one, two in zip(found[0][0], found[1][0], strict=True):
         assert one is not None
         assert two is not None
         assert torch.equal(one, two)
-    assert [each.grouping for each in found] == [None, None]
+    assert [each[1] for each in found] == [None, None]
 
 
 def test_the_engine_gets_the_options(
@@ -98,13 +100,13 @@ def test_a_task_without_coopvecs_has_no_predictions(data: Path, tmp_path: Path) 
     """Without it a task could be scored with another task's queries."""
     knowledge = _knowledge(tmp_path, data)
     both = _coopvecs(knowledge)
-    alone = _merged(knowledge, [None, both[1]]).predictions
+    alone = _merged(knowledge, [None, both[1]])[0]
     assert alone[0] is None
     assert alone[1] is not None
-    whole = _merged(knowledge, both).predictions[1]
+    whole = _merged(knowledge, both)[0][1]
     assert whole is not None
     assert torch.equal(alone[1], whole)
-    assert _merged(knowledge, [None, None]) == Merged([None, None])
+    assert _merged(knowledge, [None, None]) == ([None, None], None)
 
 
 @pytest.mark.parametrize("model_of", [[0, 1], [1, 0], [2, 2], [None, 2]])
@@ -125,19 +127,17 @@ def test_models_that_came_merged_answer_their_own_tasks(
     def classes(*chosen: int | None) -> Parts:
         one_hot = [None if m is None else torch.eye(3)[m].expand(n, 3)
                    for m, n in zip(chosen, rows, strict=True)]  # fmt: skip
-        return _merged(knowledge, one_hot).predictions
+        return _merged(knowledge, one_hot)[0]
 
     questions = knowledge.questions("A", "evaluation")
     found = run_models(knowledge, questions, models, model_of, Progress(lambda event: None), "s")
-    for mine, own in zip(found.predictions, classes(*model_of), strict=True):
+    for mine, own in zip(found, classes(*model_of), strict=True):
         assert (mine is None) == (own is None)
         assert mine is None or own is None or torch.equal(mine, own)
     assert not torch.equal(_whole(classes(0, 0)), _whole(classes(1, 1))), "they must disagree"
     assert not torch.equal(_whole(classes(0, 0)), _whole(classes(2, 2)))
-    assert found.grouping is None
-    assert run_models(
-        knowledge, questions, [], [None, None], Progress(lambda event: None), "s"
-    ) == Merged([None, None])
+    nobody = run_models(knowledge, questions, [], [None, None], Progress(lambda event: None), "s")
+    assert nobody == [None, None]
 
 
 # ---------------------------------------------------------------- near-equal CoopVecs as one
@@ -173,8 +173,8 @@ def test_what_grouping_changed_is_what_it_changed(method: str, data: Path, tmp_p
     coopvecs = _coopvecs(knowledge)
     found, beta = _merged(knowledge, coopvecs), _whole(coopvecs)
     outputs, classes = _both_ways(knowledge, coopvecs)
-    assert torch.equal(_whole(found.predictions), classes[1])
-    grouping = found.grouping
+    assert torch.equal(_whole(found[0]), classes[1])
+    grouping = found[1]
     assert grouping is not None
     assert (grouping.tolerance, grouping.queries, grouping.checked) == (0.4, len(beta), len(beta))
     assert grouping.networks == len(torch.unique(grouped(beta, 0.4), dim=0)) < len(beta)
@@ -194,10 +194,10 @@ def test_checked_queries_are_drawn_for_each_row_and_are_the_same_each_time(
     each = (near - exact).abs().amax(dim=1) / exact.abs().amax(dim=1)
     changes = []
     for title in map(str, range(8)):
-        grouping = _merged(knowledge, coopvecs, title).grouping
+        grouping = _merged(knowledge, coopvecs, title)[1]
         assert grouping is not None
         assert grouping.checked == 1
-        assert _merged(knowledge, coopvecs, title).grouping == grouping
+        assert _merged(knowledge, coopvecs, title)[1] == grouping
         changes.append(grouping.largest_output_change)
         assert float((each - changes[-1]).abs().min()) < 1e-5
     assert len(set(changes)) > 1
@@ -209,7 +209,7 @@ def test_coopvecs_that_stay_are_no_grouping(data: Path, tmp_path: Path) -> None:
     corners: Parts = [
         torch.eye(3)[question.labels] for question in knowledge.questions("A", "evaluation")
     ]
-    assert _merged(knowledge, corners).grouping is None
+    assert _merged(knowledge, corners)[1] is None
 
 
 # ---------------------------------------------------------------- whole runs

@@ -27,7 +27,7 @@ from neulig_fl.models.outputs import classify
 from neulig_fl.records.release_plan import open_setting
 from neulig_fl.server.collecting import Collector
 from neulig_fl.server.released_records import Questions, ReleasedRecords
-from neulig_fl.study import merged_queries, training
+from neulig_fl.study import coopvec_needs, merged_queries, training
 from neulig_fl.study.baseline_rows import StageRun
 from neulig_fl.study.dry_run import rehearse
 from neulig_fl.study.merged_queries import MergedQueries, open_merged
@@ -396,8 +396,8 @@ def test_parameters_of_others_do_not_shift_the_weights(train: Train) -> None:
     """Without it one expert's weight would be given to another one's parameters."""
     run = train(step=False, **_said(**_policies(ada={"never": ["features"]})))
     knowledge, family = run.knowledge, run.knowledge.setting.family
-    assert knowledge.with_parameters("A") == ("ada", "bob", "cyd")
-    assert training.consenting(knowledge, "A") == ("bob", "cyd")
+    assert knowledge.giving("A", "parameters") == ("ada", "bob", "cyd")
+    assert coopvec_needs.learners(knowledge, "A") == ("bob", "cyd")
     question = knowledge.questions("A", "pool")[0]
     merged = open_merged(knowledge, "A", ("bob", "cyd"))
     head = knowledge.head(question.task)

@@ -112,7 +112,8 @@ class Bench:
     def tell_parameters(self) -> None:
         """Release parameters as such."""
         for name, entries in self.sums.entries.items():
-            self.run.knowledge._stack("A").put(name, entries)
+            arrays = {entry: value.numpy() for entry, value in entries.items()}
+            self.run.knowledge.take(name, Request("s", "A", "parameters"), arrays, 0)
 
     def row(self, method: str, granularity: str | None = None) -> Row:
         """One result."""

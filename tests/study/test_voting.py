@@ -16,7 +16,7 @@ from neulig_fl.core.progress import Progress
 from neulig_fl.records.kinds import Request
 from neulig_fl.report import contract
 from neulig_fl.server.released_records import ReleasedRecords
-from neulig_fl.study import voting
+from neulig_fl.study import needs, voting
 from neulig_fl.study.baseline_rows import Row, StageRun
 from neulig_fl.study.voting import plurality
 
@@ -143,7 +143,7 @@ def test_the_kind_that_most_clients_gave_is_voted_with(data: Path, tmp_path: Pat
     assert row.experts == ("bob", "cyd")
     assert row.reason == "without ada"
     _answer(knowledge, "bob", "labels", [0] * 14)
-    assert voting.voting(knowledge, "A") == ("labels", ("bob", "cyd"))
+    assert needs.voting(knowledge, "A") == ("labels", ("bob", "cyd"))
 
 
 def test_without_a_voter_there_is_a_reason(data: Path, tmp_path: Path) -> None:

@@ -113,6 +113,11 @@ class Task:
         start, end = SPLITS["evaluation"]
         return np.where(held_out, start + (end - start) * anywhere, start * anywhere)
 
+    @cached_property
+    def _ordered(self) -> dict[str, NDArray[np.int64]]:
+        """The images of every split that was asked for."""
+        return {}
+
     def indices(self, split: str, most: int | None = None) -> NDArray[np.int64]:
         """The images of one split, in an order that depends on the seed alone.
 
@@ -123,10 +128,12 @@ class Task:
         Returns:
             int64 array of image indices into the source.
         """
-        low, high = SPLITS[split]
-        inside = np.flatnonzero((self._positions >= low) & (self._positions < high))
-        ordered = inside[np.argsort(self._positions[inside], kind="stable")]
-        return ordered[:most].astype(np.int64)
+        if split not in self._ordered:
+            low, high = SPLITS[split]
+            inside = np.flatnonzero((self._positions >= low) & (self._positions < high))
+            ordered = inside[np.argsort(self._positions[inside], kind="stable")]
+            self._ordered[split] = ordered.astype(np.int64)
+        return self._ordered[split][:most].copy()
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Class index of the given images, shape (len(indices),)."""

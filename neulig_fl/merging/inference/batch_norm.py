@@ -8,23 +8,12 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from neulig_fl.merging.running_statistics import RUNNING
+
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 CALIBRATION_QUERIES = 256
 """Pool queries, evenly from all tasks, on which running statistics are estimated again."""
-
-RUNNING = ("running_mean", "running_var")
-"""A layer's entries that describe what the model has seen, and are no parameters."""
-
-
-def is_statistic(name: str) -> bool:
-    """Whether an entry is a running statistic.
-
-    Example:
-        >>> is_statistic("layer1.0.bn1.running_var"), is_statistic("layer1.0.bn1.weight")
-        (True, False)
-    """
-    return name.rpartition(".")[2] in RUNNING
 
 
 def recalibrated(

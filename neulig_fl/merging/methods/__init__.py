@@ -19,6 +19,7 @@ A method has
 from __future__ import annotations
 
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from neulig_fl.core import variants
 from neulig_fl.merging.method_needs import Needs as Needs
@@ -31,10 +32,21 @@ from neulig_fl.merging.methods._given import Entries as Entries
 from neulig_fl.merging.methods._given import Given as Given
 from neulig_fl.merging.methods._given import Queries as Queries
 from neulig_fl.merging.methods._given import Source as Source
-from neulig_fl.merging.methods._state_dicts import StateDicts as StateDicts
-from neulig_fl.merging.methods._state_dicts import merged as merged
+
+if TYPE_CHECKING:
+    from neulig_fl.merging.methods._state_dicts import StateDicts as StateDicts
+    from neulig_fl.merging.methods._state_dicts import merged as merged
 
 PACKAGE = "neulig_fl.merging.methods"
+
+
+def __getattr__(name: str) -> Any:
+    """`StateDicts` and `merged` on first use: to list the methods loads no torch."""
+    if name not in ("StateDicts", "merged"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from neulig_fl.merging.methods import _state_dicts
+
+    return getattr(_state_dicts, name)
 
 
 def names() -> list[str]:

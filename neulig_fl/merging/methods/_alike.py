@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from typing import TYPE_CHECKING, Any
 
 from neulig_fl.core.errors import InputError
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Given
 from neulig_fl.merging.methods._units import Bundle, Units
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 BATCH = 128
 """Queries that run at once."""
 
-Seen = dict[tuple[str, str], Tensor]
+Seen = dict[tuple[str, str], "Tensor"]
 """Of one expert, by set and by what was seen of it: (samples, units)."""
 
 
@@ -100,7 +100,7 @@ class _Moments:
 def _seen(network: nn.Module, state: dict[str, Tensor], inputs: Tensor, seen: Seen) -> Seen:
     """What one expert shows on some inputs."""
     seen.clear()
-    functional_call(network, state, (inputs,))
+    torch.func.functional_call(network, state, (inputs,))
     return dict(seen)
 
 
@@ -124,7 +124,7 @@ def _watched(network: nn.Module, units: Units) -> Iterator[Seen]:
             handle.remove()
 
 
-Hook = Callable[[nn.Module, tuple[Any, ...]], None]
+Hook = Callable[["nn.Module", tuple[Any, ...]], None]
 
 
 def _input_hook(seen: Seen, name: str, module: str) -> Hook:
@@ -140,7 +140,7 @@ def _attention_hook(seen: Seen, bundle: Bundle) -> Hook:
         pool = hasattr(module, "q_proj")
         query, key, value = (_pool if pool else _projected)(module, inputs[0])
         heads = [t.unflatten(-1, (bundle.heads, -1)).transpose(1, 2) for t in (query, key, value)]
-        output = nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        output = torch.nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         queries, values = bundle.sets
         seen[queries, "queries"] = query.flatten(0, 1)
         seen[queries, "keys"] = key.flatten(0, 1)
@@ -152,7 +152,7 @@ def _attention_hook(seen: Seen, bundle: Bundle) -> Hook:
 def _projected(module: Any, tokens: Tensor) -> list[Tensor]:
     """Queries, keys and values of an attention, each (queries, tokens, units)."""
     weight, bias = module.in_proj_weight, module.in_proj_bias
-    return list(nn.functional.linear(tokens, weight, bias).chunk(3, dim=-1))
+    return list(torch.nn.functional.linear(tokens, weight, bias).chunk(3, dim=-1))
 
 
 def _pool(module: Any, images: Tensor) -> list[Tensor]:

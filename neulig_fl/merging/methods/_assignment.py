@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from neulig_fl.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def best_orders(similar: Sequence[Tensor], heads: int = 1) -> list[Tensor]:
@@ -63,4 +65,6 @@ def _inside(similar: Tensor, heads: int) -> tuple[Tensor, Tensor]:
 
 
 def _assigned(similar: Tensor) -> Tensor:
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     return torch.from_numpy(linear_sum_assignment(similar.numpy(), maximize=True)[1])

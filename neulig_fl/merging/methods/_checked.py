@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neulig_fl.core.errors import InputError
-from neulig_fl.models.checkpoints import FLOATS
+from neulig_fl.models.checkpoints import floats
 
 StateDict = Mapping[str, Tensor]
 
@@ -95,15 +95,15 @@ def _require_kind(whose: str, name: str, value: object) -> None:
         advice = "leave it out of all state dicts, and put it back into the merged one"
     elif value.is_complex() or value.layout != torch.strided:
         advice = "give it as a dense tensor of reals, or leave it out"
-    elif value.is_quantized or (value.is_floating_point() and value.dtype not in FLOATS):
+    elif value.is_quantized or (value.is_floating_point() and value.dtype not in floats()):
         advice = "take the float weights that it was made from, or cast it before (`.float()`)"
     elif value.is_meta:
         advice = "load the model's numbers first"
     else:
         return
-    floats = ", ".join(str(each).removeprefix("torch.") for each in FLOATS)
+    allowed = ", ".join(str(each).removeprefix("torch.") for each in floats())
     raise InputError(
-        f"{whose}: {name} is {_kind(value)}; merging takes dense tensors of reals ({floats}, or "
+        f"{whose}: {name} is {_kind(value)}; merging takes dense tensors of reals ({allowed}, or "
         f"whole numbers, which are not merged); {advice}"
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods._options import PositiveShare
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Density = Annotated[
     PositiveShare,

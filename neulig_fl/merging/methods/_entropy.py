@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from neulig_fl.config.values import Count, Positive
 from neulig_fl.core.errors import InputError, RunError
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods._given import Answers, Queries, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Rate = Annotated[Positive, Field(description="Learning rate of Adam.")]
 BatchSize = Annotated[Count, Field(description="Queries of each task in a step.")]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods._given import Entries, Given
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PIECE = 2**17
 """Numbers of one expert in a piece; a rule makes several copies of a piece."""
 
-Rule = Callable[[Tensor, Tensor], Tensor]
+Rule = Callable[["Tensor", "Tensor"], "Tensor"]
 """From task vectors, (experts, ...), and theta_0, (...), to merged values, (...)."""
 
 

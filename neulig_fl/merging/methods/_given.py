@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from neulig_fl.core.errors import RunError
+from neulig_fl.core.lazy import torch
 from neulig_fl.core.randomness import torch_generator
 from neulig_fl.merging.method_needs import Needs
 
-Entries = Iterator[tuple[str, Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Entries = Iterator[tuple[str, "Tensor"]]
 """Of a merged model: every floating entry's name and its value, float32."""
 
-Score = Callable[[Tensor], Tensor]
+Score = Callable[["Tensor"], "Tensor"]
 
 PARAMETERS = "parameters"
 

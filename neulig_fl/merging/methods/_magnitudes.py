@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods._entrywise import pieces
 from neulig_fl.merging.methods._given import Given
 
-Pieces = Callable[[], Iterator[Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pieces = Callable[[], Iterator["Tensor"]]
 """Makes a new pass over the vectors: pieces of all of them, float32 (experts, numbers)."""
 
 _HALF = 2**15

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+from neulig_fl.core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 NOTHING = 1e-10
 """Share of the largest singular value up to which one counts as 0."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError
 from neulig_fl.merging import method_options
-from neulig_fl.merging.inference.batch_norm import CALIBRATION_QUERIES, is_statistic, recalibrated
+from neulig_fl.merging.inference.batch_norm import CALIBRATION_QUERIES, recalibrated
 from neulig_fl.merging.methods._checked import (
     StateDict,
     require_alike,
@@ -22,6 +22,7 @@ from neulig_fl.merging.methods._checked import (
     tied,
 )
 from neulig_fl.merging.methods._given import PARAMETERS, Entries, Given, Queries
+from neulig_fl.merging.running_statistics import is_statistic
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neulig_fl.merging.inference.batch_norm import is_statistic
 from neulig_fl.merging.methods._given import Entries, Given
+from neulig_fl.merging.running_statistics import is_statistic
 
 
 @dataclass(frozen=True)

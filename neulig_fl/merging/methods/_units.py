@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from neulig_fl.core.errors import InputError
-from neulig_fl.merging.inference.batch_norm import RUNNING
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Given
+from neulig_fl.merging.running_statistics import RUNNING
 
-Orders = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Orders = Mapping[str, "Tensor"]
 """By a set's name, which unit comes to each place, int64 (units,)."""
 
 STREAM = "stream"

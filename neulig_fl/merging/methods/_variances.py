@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods._given import Entries
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VARIANCE = "running_var"
 

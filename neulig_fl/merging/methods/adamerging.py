@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.func import functional_call
 
 from neulig_fl.config.values import Number
-from neulig_fl.merging.inference.by_hand import BatchNormByHand
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Answers, Entries, Given, Needs
 from neulig_fl.merging.methods._entropy import (
     BatchSize,
@@ -24,6 +21,9 @@ from neulig_fl.merging.methods._entropy import (
 from neulig_fl.merging.methods._options import Steps
 from neulig_fl.merging.methods._variances import least_variance
 from neulig_fl.models.families import device
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2310.02575"
 NEEDS = Needs(each=("parameters",), start=True, queries=True, outputs=("pool", "evaluation"))
@@ -172,12 +172,14 @@ class _TaskVectors:
 
 def _learn(weights: Tensor, given: Given, vectors: _TaskVectors, search: Search) -> None:
     """Change the weights in place so that the merged model's entropy falls."""
+    from neulig_fl.merging.inference.by_hand import BatchNormByHand
+
     network = given.network().to(device())
     weights.requires_grad_()
 
     def features(inputs: Tensor) -> Tensor:
         with BatchNormByHand():
-            found: Tensor = functional_call(
+            found: Tensor = torch.func.functional_call(
                 network, vectors.merged(weights), (inputs.to(device()),)
             )
         return found.float().cpu()

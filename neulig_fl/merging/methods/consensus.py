@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from neulig_fl.config.values import Count, NotNegative
 from neulig_fl.core.errors import InputError
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._entrywise import entrywise
 from neulig_fl.merging.methods._options import Lambda
 from neulig_fl.merging.methods._statistics import parameters, with_statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2405.07813"
 NEEDS = Needs(each=("parameters",), start=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from neulig_fl.config.values import Number
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._elected import Combine, Density, elected, trimmed
 from neulig_fl.merging.methods._entrywise import Rule, entrywise
 from neulig_fl.merging.methods._magnitudes import size, task_vectors, thresholds
 from neulig_fl.merging.methods._statistics import parameters, with_statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2311.03099"
 NEEDS = Needs(each=("parameters",), start=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from neulig_fl.core.errors import RunError
 from neulig_fl.merging.fisher import FISHER, MOMENT
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._variances import not_below_zero
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2111.09832"
 NEEDS = Needs(sums=("fisher",))

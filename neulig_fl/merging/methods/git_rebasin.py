@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from neulig_fl.config.values import Count
-from neulig_fl.merging.inference.batch_norm import is_statistic
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Entries, Given, Needs, _units
 from neulig_fl.merging.methods._assignment import best_orders, total
 from neulig_fl.merging.methods._units import Axis, Bundle, Units, reordered, units_of
+from neulig_fl.merging.running_statistics import is_statistic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2209.04836"
 NEEDS = Needs(each=("parameters",))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._entrywise import pieces
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2403.19522"
 NEEDS = Needs(each=("parameters",), start=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from neulig_fl.config.values import Number
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._entrywise import entrywise
 from neulig_fl.merging.methods._magnitudes import order_statistics, size, task_vectors
 from neulig_fl.merging.methods._options import Lambda, PositiveShare
 from neulig_fl.merging.methods._statistics import parameters, with_statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2410.02396"
 NEEDS = Needs(each=("parameters",), start=True)

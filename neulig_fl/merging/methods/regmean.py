@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from neulig_fl.core.errors import RunError
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.gram import DIAGONAL, GRAM, MOMENT, as_matrix, convolutions, from_matrix
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._options import Share
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2212.09849"
 NEEDS = Needs(sums=("gram", "parameters"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from neulig_fl.merging.methods import Answers, Entries, Given, Needs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2203.05482"
 NEEDS = Needs(sums=("parameters",), outputs=("evaluation",))

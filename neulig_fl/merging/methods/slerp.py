@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
-from torch import Tensor, linalg
 
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._options import Share
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "doi:10.1145/325334.325242"
 NEEDS = Needs(each=("parameters",), experts=2)
@@ -51,7 +54,7 @@ def merge(given: Given, *, t: SecondShare = 0.5) -> Entries:
 
 def _cosine(first: Tensor, second: Tensor) -> float | None:
     """Of the angle between two tensors; None where one of them is 0."""
-    scale = float(linalg.vector_norm(first)) * float(linalg.vector_norm(second))
+    scale = float(torch.linalg.vector_norm(first)) * float(torch.linalg.vector_norm(second))
     return float(first.flatten() @ second.flatten()) / scale if scale > 0 else None
 
 

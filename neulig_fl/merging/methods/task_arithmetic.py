@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from neulig_fl.merging.methods import Answers, Entries, Given, Needs
 from neulig_fl.merging.methods._options import Lambda
 from neulig_fl.merging.methods._statistics import parameters, with_statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2212.04089"
 NEEDS = Needs(sums=("parameters",), start=True, outputs=("evaluation",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._elected import Combine, Density, elected, trimmed
@@ -10,6 +10,9 @@ from neulig_fl.merging.methods._entrywise import entrywise
 from neulig_fl.merging.methods._magnitudes import size, task_vectors, thresholds
 from neulig_fl.merging.methods._options import Lambda
 from neulig_fl.merging.methods._statistics import parameters, with_statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2306.01708"
 NEEDS = Needs(each=("parameters",), start=True)

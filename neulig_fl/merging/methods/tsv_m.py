@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Entries, Given, Needs
 from neulig_fl.merging.methods._matrices import factors, is_matrix
 from neulig_fl.merging.methods._options import Lambda
 from neulig_fl.merging.methods._variances import not_below_zero
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2412.00081"
 NEEDS = Needs(each=("parameters",), start=True)

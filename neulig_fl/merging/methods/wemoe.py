@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from neulig_fl.config.values import Number
 from neulig_fl.core.errors import InputError
-from neulig_fl.merging.inference.batch_norm import is_statistic
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Answers, Given, Needs
 from neulig_fl.merging.methods._entropy import (
     BatchSize,
@@ -22,8 +20,13 @@ from neulig_fl.merging.methods._entropy import (
     entropy_of_queries,
 )
 from neulig_fl.merging.methods._options import Steps
-from neulig_fl.merging.methods._routed import RoutedBlock, Router
+from neulig_fl.merging.running_statistics import is_statistic
 from neulig_fl.models.families import device
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from neulig_fl.merging.methods._routed import Router
 
 SOURCE = "arXiv:2402.00433"
 NEEDS = Needs(each=("parameters",), start=True, queries=True, outputs=("pool", "evaluation"))
@@ -202,6 +205,8 @@ def _route(network: nn.Module, given: Given, name: str, lambda_: float) -> Route
 
     Every client has its own generator, so that the order of the clients does not matter.
     """
+    from neulig_fl.merging.methods._routed import RoutedBlock, Router
+
     first = "c_fc" if f"{name}.c_fc.weight" in given.entries else "conv1"
     router = Router(given.entries[f"{name}.{first}.weight"][1], len(given.experts))
     with torch.no_grad():
@@ -212,7 +217,7 @@ def _route(network: nn.Module, given: Given, name: str, lambda_: float) -> Route
         router.last.bias.fill_(lambda_)
     parent, _, last = name.rpartition(".")
     around = network.get_submodule(parent)
-    attention = [m for m in around.children() if isinstance(m, nn.MultiheadAttention)]
+    attention = [m for m in around.children() if isinstance(m, torch.nn.MultiheadAttention)]
     batch_first = all(m.batch_first for m in attention)
     block = network.get_submodule(name)
     routed = RoutedBlock(block, router, lambda entry: _stack(given, f"{name}.{entry}"), batch_first)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from neulig_fl.core.errors import InputError
+from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Entries, Given, Needs, _units
 from neulig_fl.merging.methods._alike import correlations
 from neulig_fl.merging.methods._assignment import best_orders
 from neulig_fl.merging.methods._options import Share
 from neulig_fl.merging.methods._units import Axis, Bundle, units_of
 from neulig_fl.merging.methods._zipping import MOST_EXPERTS, zipped
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv:2305.03053"
 NEEDS = Needs(each=("parameters",), queries=True)

@@ -15,17 +15,17 @@ from neulig_fl.core import variants
 from neulig_fl.core.errors import CheckpointError, plain
 from neulig_fl.models.checkpoints import configs, foreign, places
 from neulig_fl.models.checkpoints.contents import (
-    FLOATS,
     MISFIT,
     UNREADABLE,
     Checkpoint,
     Contents,
     Entry,
+    floats,
     unusable,
 )
 from neulig_fl.models.checkpoints.places import identity, sha256
 
-__all__ = ["FLOATS", "Checkpoint", "Entry", "identity", "read", "sha256"]
+__all__ = ["Checkpoint", "Entry", "floats", "identity", "read", "sha256"]
 
 _FORMATS = "neulig_fl.models.checkpoints.formats"
 _NAMINGS = "neulig_fl.models.checkpoints.namings"

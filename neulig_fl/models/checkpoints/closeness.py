@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from neulig_fl.models.checkpoints.contents import FLOATS, Entry
+from neulig_fl.models.checkpoints.contents import Entry, floats
 from neulig_fl.models.checkpoints.fitting import value
 
 
@@ -46,7 +46,7 @@ def pairs(checkpoints: Sequence[Mapping[str, Entry]], names: Sequence[str]) -> l
     along = dict.fromkeys(couples, 0.0)
     length = [0.0] * len(checkpoints)
     for name, entry in checkpoints[0].items():
-        if entry.dtype not in FLOATS:
+        if entry.dtype not in floats():
             continue
         parts = [
             value(held[name], name, what).double().flatten()

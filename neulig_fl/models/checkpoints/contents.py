@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from neulig_fl.core.errors import CheckpointError, plain
+from neulig_fl.core.lazy import torch
 
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""What weights may be stored as; they are cast to float32 when they are loaded."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MISSING = "its checkpoint file is missing"
 UNREADABLE = "its checkpoint file cannot be read"
@@ -20,6 +19,11 @@ NO_STATE_DICT = "its checkpoint file is not a state dict"
 RUNS_CODE = "its checkpoint file asks to run code"
 MISFIT = "its checkpoint does not fit the scenario's model"
 NOT_FINITE = "its checkpoint holds values that are not finite"
+
+
+def floats() -> tuple[torch.dtype, ...]:
+    """What weights may be stored as; they are cast to float32 when they are loaded."""
+    return torch.float16, torch.bfloat16, torch.float32, torch.float64
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from neulig_fl.core.errors import CheckpointError
-from neulig_fl.models.checkpoints.contents import FLOATS, MISFIT, NOT_FINITE, UNREADABLE, Entry
+from neulig_fl.models.checkpoints.contents import MISFIT, NOT_FINITE, UNREADABLE, Entry, floats
 from neulig_fl.models.checkpoints.storages import Malformed
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -286,14 +286,16 @@ def value(entry: Entry, name: str, what: str) -> Tensor:
 
 
 def _require_castable(name: str, stored: torch.dtype, wanted: torch.dtype, what: str) -> None:
-    if stored in FLOATS:
+    if stored in floats():
         fits = wanted.is_floating_point or name.endswith(COUNTER)
     else:
         counts = not stored.is_floating_point and not stored.is_complex
         fits = counts and not wanted.is_floating_point
     if fits:
         return
-    allowed = ", ".join(_short(each) for each in FLOATS) if wanted.is_floating_point else "integers"
+    allowed = (
+        ", ".join(_short(each) for each in floats()) if wanted.is_floating_point else "integers"
+    )
     raise CheckpointError(
         f"{what} holds {name} as {_short(stored)}; allowed: {allowed}; of a quantised model, take "
         "the float weights that it was made from",

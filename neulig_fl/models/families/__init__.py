@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError
+from neulig_fl.core.lazy import torch
 from neulig_fl.core.resizing import Resize
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from neulig_fl.config.scenario import Model
     from neulig_fl.models.checkpoints import Checkpoint
     from neulig_fl.models.families._preprocessing import Preprocessing

@@ -13,32 +13,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import open_clip
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from torch import Tensor
 
 from neulig_fl.config.schema import Preprocess, is_path
 from neulig_fl.core.errors import CheckpointError, plain
+from neulig_fl.core.lazy import torch
 from neulig_fl.models import checkpoints
 from neulig_fl.models.checkpoints import Checkpoint, configs
 from neulig_fl.models.checkpoints.contents import MISFIT
 from neulig_fl.models.families import _published
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from neulig_fl.config.schema import Model
 
 KEYS = configs.KEYS
 OPENAI = {
-    "mean": open_clip.OPENAI_DATASET_MEAN,
-    "std": open_clip.OPENAI_DATASET_STD,
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-"""OpenCLIP's own choice where nothing else is said."""
+"""OpenCLIP's own choice where nothing else is said; its names are `OPENAI_DATASET_MEAN`, `_STD`."""
 
-Normalise = Callable[[NDArray[np.uint8]], Tensor]
+Normalise = Callable[[NDArray[np.uint8]], "Tensor"]
 
 
 @dataclass(frozen=True)

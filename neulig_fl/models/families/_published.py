@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
+from neulig_fl.config.schema import MICRO_MODELS
+from neulig_fl.core.lazy import open_clip
 
 TWIN = "-quickgelu"
 """Models of the same shapes whose activation is QuickGELU end so."""
@@ -43,7 +44,9 @@ class Weights:
 
 
 def of(name: str) -> list[Weights]:
-    """The weights that OpenCLIP has for a model's name."""
+    """The weights that OpenCLIP has for a model's name; for the bundled models it has none."""
+    if name in MICRO_MODELS:
+        return []
     tags = open_clip.list_pretrained_tags_by_model(name)
     return [Weights(name, tag, open_clip.get_pretrained_cfg(name, tag)) for tag in tags]
 

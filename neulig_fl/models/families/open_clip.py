@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neulig_fl.config.schema import Model, is_path
+from neulig_fl.config.schema import MICRO_MODELS, Model, is_path
 from neulig_fl.core import cache_folder
 from neulig_fl.core.downloads import download
 from neulig_fl.core.errors import CheckpointError, InputError, nearest, plain
@@ -32,20 +32,18 @@ from neulig_fl.core.resizing import Resize
 from neulig_fl.models import checkpoints
 from neulig_fl.models.checkpoints.fitting import chosen
 from neulig_fl.models.families import _preprocessing, _published, _text, _weights
+from neulig_fl.models.families._bundled import FOLDER
 from neulig_fl.models.families._hub import quiet, reason
 from neulig_fl.models.families._lookalikes import Lookalikes as Lookalikes
 from neulig_fl.models.families._lookalikes import find, visual_tower
 from neulig_fl.models.families._lookalikes import quick_gelu as quick_gelu
 from neulig_fl.models.families._preprocessing import normaliser as normaliser
 
-MICRO_DIR = Path(__file__).parent / "micro"
-MICRO_MODELS = ("micro-rn", "micro-vit")
-
 
 @cache
 def _register() -> None:
     """Tell OpenCLIP of the micro models' configurations."""
-    open_clip.add_model_config(MICRO_DIR)
+    open_clip.add_model_config(FOLDER)
 
 
 def model_names() -> list[str]:
@@ -145,7 +143,7 @@ class OpenClipFamily:
     @property
     def _file(self) -> Path | None:
         if self.pretrained == "bundled":
-            return MICRO_DIR / f"{self.name}.safetensors"
+            return FOLDER / f"{self.name}.safetensors"
         path = Path(self.pretrained)
         return path if is_path(self.pretrained) and path.exists() else None
 
@@ -348,13 +346,14 @@ def _features_alone(visual: nn.Module) -> nn.Module:
     return visual
 
 
+@cache
 def tokeniser(name: str, text_files: Path | None = None) -> Any:
     """OpenCLIP's tokeniser; the micro models read bytes, so their vocabulary is 514 entries."""
     _register()
     if _text.repository(name) is not None:
         return _text.tokeniser(name, text_files)
     if name in MICRO_MODELS:
-        return open_clip.get_tokenizer(name, bpe_path=str(MICRO_DIR / "byte-tokens.txt.gz"))
+        return open_clip.get_tokenizer(name, bpe_path=str(FOLDER / "byte-tokens.txt.gz"))
     return open_clip.get_tokenizer(name)
 
 

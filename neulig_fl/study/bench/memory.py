@@ -54,14 +54,14 @@ class Blank:
         timeout: float,  # noqa: ARG002 (nobody is waited for)
     ) -> Iterator[Answer]:
         """See `Transport.ask`."""
-        from neulig_fl.core.versions import VERSION
+        from neulig_fl.core import versions
         from neulig_fl.ledger import chain, handshake
         from neulig_fl.ledger.opening import OPENING, Opening
 
         for ask in asks:
             if ask.action == "hello":
                 run = Opening.read(ask.body[OPENING]).run
-                said = handshake.client_hello(self._identity, ask.client, VERSION, run)
+                said = handshake.client_hello(self._identity, ask.client, versions.own(), run)
                 yield Answer(ask.client, ask.action, "ok", None, said, b"")
                 continue
             payload = b"\x01" * self._size

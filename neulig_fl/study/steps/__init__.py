@@ -4,6 +4,6 @@ A step has
 
 - `needs_portland(known)`: whether a Portland has to be trained before it;
 - `needs(known)`: entries of share without which it cannot run, each with what else would do;
-- `rehearse(run, sums)`: the rows that it would give, by the rules of the run and without values;
+- `rehearse(rehearsal)`: the rows that it would give, by the rules of the run and without values;
 - `run(run)`: the step itself.
 """

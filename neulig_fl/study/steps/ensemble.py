@@ -9,7 +9,7 @@ from neulig_fl.study.needs import Known, Missing, asked_elsewhere, why_not_mixed
 
 if TYPE_CHECKING:
     from neulig_fl.study.baseline_rows import StageRun
-    from neulig_fl.study.outlook import DrySums
+    from neulig_fl.study.outlook import Rehearsal
     from neulig_fl.study.permitted import Permitted
 
 
@@ -26,11 +26,11 @@ def needs(known: Known) -> Iterator[Missing]:
         yield f"{{kind: {kind}, queries: [evaluation]}}", otherwise
 
 
-def rehearse(run: StageRun, sums: DrySums) -> Iterator[Permitted]:
+def rehearse(rehearsal: Rehearsal) -> Iterator[Permitted]:
     """The rows that it would give."""
     from neulig_fl.study.outlook import rows
 
-    yield from rows(run, sums, merging=False)
+    yield from rows(rehearsal, merging=False)
 
 
 def run(run: StageRun) -> None:

@@ -10,7 +10,7 @@ from neulig_fl.study.steps import ensemble
 
 if TYPE_CHECKING:
     from neulig_fl.study.baseline_rows import StageRun
-    from neulig_fl.study.outlook import DrySums
+    from neulig_fl.study.outlook import Rehearsal
     from neulig_fl.study.permitted import Permitted
 
 
@@ -26,11 +26,11 @@ def needs(known: Known) -> Iterator[Missing]:
         yield "{kind: parameters}", asked_elsewhere(known, "parameters", None)
 
 
-def rehearse(run: StageRun, sums: DrySums) -> Iterator[Permitted]:
+def rehearse(rehearsal: Rehearsal) -> Iterator[Permitted]:
     """The rows that it would give."""
     from neulig_fl.study.outlook import rows
 
-    yield from rows(run, sums, merging=True)
+    yield from rows(rehearsal, merging=True)
 
 
 def run(run: StageRun) -> None:

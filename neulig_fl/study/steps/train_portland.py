@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from neulig_fl.config.problems import shown
+from neulig_fl.core.errors import NotAvailable
 from neulig_fl.study.needs import Known, Missing, single_outputs
 
 if TYPE_CHECKING:
     from neulig_fl.study.baseline_rows import StageRun
-    from neulig_fl.study.outlook import DrySums
+    from neulig_fl.study.outlook import Rehearsal
     from neulig_fl.study.permitted import Permitted
 
 
@@ -36,19 +37,21 @@ def needs(known: Known) -> Iterator[Missing]:
         yield "{kind: parameters}", otherwise
 
 
-def rehearse(run: StageRun, sums: DrySums) -> Iterator[Permitted]:
-    """No row, but a blank Portland; where there would be none, the run ends."""
-    from neulig_fl.study import training
+def rehearse(rehearsal: Rehearsal) -> Iterator[Permitted]:
+    """No row, but a Portland for what follows; where there would be none, the run ends."""
+    from neulig_fl.study import coopvec_needs
+    from neulig_fl.study.outlook import PlannedPortland
 
     yield from ()
-    group, queries = run.stage.group, run.knowledge.setting.scenario.portland.queries
-    names = training.consenting(run.knowledge, group)
-    if len(names) < 2:
-        who = ", ".join(names) or "nobody"
-        needed = f"Portland needs two clients or more on {queries} queries"
-        sums.outlook.stops = f"{needed}; shared by: {who}"
+    stage, known = rehearsal.stage, rehearsal.known
+    try:
+        names = coopvec_needs.learners(known, stage.group)
+        coopvec_needs.require_queries(known, stage.group)
+    except NotAvailable as reason:
+        rehearsal.outlook.stops = str(reason)
     else:
-        run.fitted = training.blank(names, group, queries, run.stage.name)
+        queries = known.scenario.portland.queries
+        rehearsal.portland = PlannedPortland(stage.name, queries, names, names[0])
 
 
 def run(run: StageRun) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from neulig_fl.config.values import VOTED_KINDS
-from neulig_fl.study.needs import Known, Missing
+from neulig_fl.study.needs import NOBODY, VOTE, Known, Missing, voting
 
 if TYPE_CHECKING:
     from neulig_fl.study.baseline_rows import StageRun
-    from neulig_fl.study.outlook import DrySums
+    from neulig_fl.study.outlook import Rehearsal
     from neulig_fl.study.permitted import Permitted
 
 
@@ -26,21 +26,18 @@ def needs(known: Known) -> Iterator[Missing]:
         yield f"{{kind: {VOTED_KINDS[0]}, queries: [evaluation]}}", f", or {allowed} instead"
 
 
-def rehearse(run: StageRun, sums: DrySums) -> Iterator[Permitted]:  # noqa: ARG001
+def rehearse(rehearsal: Rehearsal) -> Iterator[Permitted]:
     """The row that it would give."""
-    from neulig_fl.study import outlook, voting
-    from neulig_fl.study.permitted import Permitted
+    from neulig_fl.study.permitted import Permitted, without
 
-    _, voters = voting.voting(run.knowledge, run.stage.group)
-    if voters:
-        left_out = outlook.without(run, voters)
-        yield Permitted(voting.METHOD, None, True, False, left_out)
-    else:
-        yield Permitted(voting.METHOD, None, False, False, voting.NOBODY)
+    known = rehearsal.known
+    _, voters = voting(known, rehearsal.stage.group)
+    reason = without(known, voters) if voters else NOBODY
+    yield Permitted(VOTE, None, bool(voters), False, reason)
 
 
 def run(run: StageRun) -> None:
     """Score the vote, as `voting.score` does."""
-    from neulig_fl.study import voting
+    from neulig_fl.study.voting import score
 
-    voting.score(run)
+    score(run)

@@ -14,10 +14,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from neulig_fl.config.scenario import Model
+from neulig_fl.config.schema import MICRO_MODELS, PRETRAINED_WORDS, Model
 from neulig_fl.core.errors import CheckpointError, InputError
 from neulig_fl.models.checkpoints import Checkpoint, Entry
-from neulig_fl.models.families import Family, _lookalikes, _weights, open_clip, open_family
+from neulig_fl.models.families import (
+    Family,
+    _lookalikes,
+    _preprocessing,
+    _weights,
+    open_clip,
+    open_family,
+)
+from neulig_fl.models.families.micro import MicroFamily
 
 MODELS = ("micro-vit", "micro-rn", "tiny-vit")
 
@@ -55,6 +63,28 @@ def test_an_encoder_is_ready_to_answer(name: str) -> None:
     assert not any(module.training for module in encoder.modules())
     assert not any(p.requires_grad for p in encoder.parameters())
     assert {v.dtype for v in encoder.state_dict().values()} <= {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize("pretrained", PRETRAINED_WORDS)
+@pytest.mark.parametrize("name", MICRO_MODELS)
+def test_a_bundled_model_is_known_without_opening_it(name: str, pretrained: str) -> None:
+    """Without it `check` would foresee another model than the run has."""
+    model = Model(name=name, pretrained=pretrained)
+    known, opened = open_family(model, 4), open_clip.OpenClipFamily(model, 4)
+    assert isinstance(known, MicroFamily)
+    assert list(known.entries().items()) == list(opened.entries().items())
+    for fact in ("name", "image_size", "dim", "preprocessing", "resize", "activation"):
+        assert getattr(known, fact) == getattr(opened, fact), fact
+    assert known.weights_hash == opened.weights_hash
+
+
+def test_openclips_own_preprocessing_is_openclips() -> None:
+    """The numbers are written down, so that to name them does not load OpenCLIP."""
+    own = _preprocessing.OPENAI
+    assert (own["mean"], own["std"]) == (
+        library.OPENAI_DATASET_MEAN,
+        library.OPENAI_DATASET_STD,
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -107,7 +137,7 @@ def test_a_head_is_the_scaled_mean_of_its_prompts(own_cache: Path) -> None:
     family = _family("micro-vit")
     head = family.head(("cat", "dog", "emu"), ("a photo of a {}.", "{}"))
     assert head.shape == (3, family.dim)
-    model = open_clip.create("micro-vit", family._seed).eval()  # type: ignore[attr-defined]
+    model = open_clip.create("micro-vit", family._whole._seed).eval()  # type: ignore[attr-defined]
     tokens = open_clip.tokeniser("micro-vit")(["a photo of a dog.", "dog"])
     with torch.no_grad():
         mean = model.encode_text(tokens, normalize=True).mean(dim=0)
@@ -164,7 +194,7 @@ def test_an_unknown_tag_names_the_models_tags() -> None:
 
 def test_the_micro_models_are_as_small_as_promised() -> None:
     """Without it the quickstart would take longer than it says."""
-    for name in open_clip.MICRO_MODELS:
+    for name in MICRO_MODELS:
         assert sum(p.numel() for p in _family(name).encoder().parameters()) < 3_000_000
 
 
