@@ -191,16 +191,18 @@ def merge_growth() -> str:
     grown = 100.0 * (ratios[20, 16] / ratios[5, 16] - 1.0)
     some = next(iter(points.values()))
     return (
-        f"Times one forward pass of {of['settings']['model']}, for each query (random weights, "
-        f"{some['dtype']}, threads: {some['threads']}, medians of {some['rounds']} rounds):\n\n"
-        f"{table(['', *SIDES], body)}\n\n"
-        f"So superposition took from {figures.number(min(ratios.values()))} to "
-        f"{figures.number(max(ratios.values()))} forward passes of one model, and from 5 to 20 "
-        f"experts, at batch 16, {figures.number(grown, 0)} % more."
+        f"Time per query in multiples of one plain forward pass of {of['settings']['model']} "
+        f"(random weights, {some['dtype']}, threads: {some['threads']}, medians of "
+        f"{some['rounds']} rounds):\n\n"
+        f"{table(['', *SIDES.values()], body)}\n\n"
+        f"Batched merged inference took between {figures.number(min(ratios.values()))} and "
+        f"{figures.number(max(ratios.values()))} forward passes of one model. From 5 to 20 "
+        f"experts, at batch 16, its cost grew by {figures.number(grown, 0)} %."
     )
 
 
-SIDES = ("superposition", "ensemble")
+SIDES = {"batched": "batched merged inference", "ensemble": "ensemble"}
+"""The columns of that table: the method's key, and the page's name for it."""
 
 
 # ---------------------------------------------------------------- other pages
