@@ -200,7 +200,7 @@ def effective(each: Mapping[str, Any]) -> float:
 def table(head: str, rows: Sequence[tuple[str, list[dict[str, Any]]]]) -> Iterator[str]:
     """Lowest and highest coverage of each row's cells, and the highest rate of error."""
     names = [head, "cells", "coverage, gap 0", "coverage, gap 1 point"]
-    names += [f"of the cells in {LEAST:g} to {MOST:g} %", "false `equivalent`, at most"]
+    names += [f"cells within {LEAST:g} to {MOST:g} %", "false `equivalent`, at most"]
     yield f"| {' | '.join(names)} |"
     yield f"| :-- |{' --: |' * (len(names) - 1)}"
     for name, cells in rows:
@@ -224,10 +224,9 @@ def outside(cells: Sequence[dict[str, Any]]) -> Iterator[str]:
     high = [effective(each) for each in cells if each["coverage"] > MOST]
     wrong = max((each["equivalent"] or 0.0) for each in cells)
     yield (
-        f"Of {len(cells)} cells, {low} are covered in fewer than {LEAST:g} % of the cases and "
-        f"{len(high)} in more than {MOST:g} %; the latter have an effective number of discordant "
-        f"queries of {max(high, default=0):.0f} at most. False `equivalent` is at most "
-        f"{wrong:.1f} % anywhere."
+        f"Of {len(cells)} cells, {low} have a coverage below {LEAST:g} % and {len(high)} above "
+        f"{MOST:g} %; the latter have an effective number of discordant queries of at most "
+        f"{max(high, default=0):.0f}. The rate of false `equivalent` is at most {wrong:.1f} %."
     )
 
 

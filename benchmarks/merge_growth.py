@@ -29,7 +29,7 @@ from neulig_fl.core.files import replace_atomically, write_atomically
 from neulig_fl.study.bench import merge
 
 RESULTS = Path(__file__).with_name("results")
-METHODS = ("single", "ensemble", "superposition")
+METHODS = ("single", "ensemble", "batched")
 FEW, MANY, GOAL = 5, 20, 40
 """From the first to the second number of experts the cost grows by less than so many per cent."""
 
@@ -175,8 +175,8 @@ def growth(asked: argparse.Namespace, found: dict[Point, Found]) -> Iterator[str
         grown = 100.0 * (many / few - 1.0)
         verdict = "holds" if grown < GOAL else "FAILS"
         yield (
-            f"- {verdict}: from {FEW} to {MANY} experts superposition's ratio grows by less than "
-            f"{GOAL} % ({grown:.0f} %)"
+            f"- {verdict}: from {FEW} to {MANY} experts the ratio of batched merged inference "
+            f"grows by less than {GOAL} % ({grown:.0f} %)"
         )
 
 

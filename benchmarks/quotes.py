@@ -163,13 +163,16 @@ def task_vectors() -> str:
         return mean if of["sd"] is None else f"{mean} +- {figures.number(of['sd'], decimals)}"
 
     body = [
-        ["cosine of two task vectors, mean of all pairs", over("cosine_mean")],
-        ["cosine of two task vectors, largest of all pairs", over("cosine_largest")],
-        ["length of their mean, over that of one task vector", over("mean_length")],
-        ["length of task arithmetic's, lambda 0.3", over("task_arithmetic_length")],
-        ["length of TIES', density 0.2, lambda 1", over("ties_length")],
+        ["cosine similarity of two task vectors, mean over pairs", over("cosine_mean")],
+        ["cosine similarity of two task vectors, maximum over pairs", over("cosine_largest")],
+        ["norm of their mean", over("mean_length")],
         [
-            "of the places that TIES moves, those at which it keeps one client's number alone, %",
+            "norm of the merged task vector, task arithmetic, lambda 0.3",
+            over("task_arithmetic_length"),
+        ],
+        ["norm of the merged task vector, TIES, density 0.2, lambda 1", over("ties_length")],
+        [
+            "entries changed by TIES to which a single client contributes, %",
             over("ties_places_of_one", 0, 100.0),
         ],
     ]
@@ -191,16 +194,18 @@ def merge_growth() -> str:
     grown = 100.0 * (ratios[20, 16] / ratios[5, 16] - 1.0)
     some = next(iter(points.values()))
     return (
-        f"Times one forward pass of {of['settings']['model']}, for each query (random weights, "
-        f"{some['dtype']}, threads: {some['threads']}, medians of {some['rounds']} rounds):\n\n"
-        f"{table(['', *SIDES], body)}\n\n"
-        f"So superposition took from {figures.number(min(ratios.values()))} to "
-        f"{figures.number(max(ratios.values()))} forward passes of one model, and from 5 to 20 "
-        f"experts, at batch 16, {figures.number(grown, 0)} % more."
+        f"Time per query in multiples of one plain forward pass of {of['settings']['model']} "
+        f"(random weights, {some['dtype']}, threads: {some['threads']}, medians of "
+        f"{some['rounds']} rounds):\n\n"
+        f"{table(['', *SIDES.values()], body)}\n\n"
+        f"Batched merged inference took between {figures.number(min(ratios.values()))} and "
+        f"{figures.number(max(ratios.values()))} forward passes of one model. From 5 to 20 "
+        f"experts, at batch 16, its cost grew by {figures.number(grown, 0)} %."
     )
 
 
-SIDES = ("superposition", "ensemble")
+SIDES = {"batched": "batched merged inference", "ensemble": "ensemble"}
+"""The columns of that table: the method's key, and the page's name for it."""
 
 
 # ---------------------------------------------------------------- other pages
@@ -229,8 +234,8 @@ def distances() -> str:
     fresh = ends([each["fresh_to_start"] for each in found])
     return (
         f"The quickstart's five `micro-vit` experts ({_seeds(held('task-vectors.json'))}), "
-        f"fine-tuned from the bundled weights, are {among} from one another and {start} from those "
-        f"weights; a fresh initialisation is {fresh} from them."
+        f"fine-tuned from the bundled weights, have distances of {among} from one another and "
+        f"{start} from those weights; a fresh initialisation has distance {fresh} from them."
     )
 
 
@@ -253,8 +258,8 @@ def offset_sum() -> str:
         ]
         for each in found["bits"]
     ]
-    head = ["bits", *(f"named among {int(count):,}, %" for count in counts)]
-    head += ["largest error of xi*", "ensemble moves by", "merge moves by"]
+    head = ["bits", *(f"identified among {int(count):,}, %" for count in counts)]
+    head += ["largest error of xi*", "change of ensemble", "change of merge"]
     return table(head, body)
 
 
@@ -270,7 +275,7 @@ def pretraining_images() -> str:
     return (
         f"The {shown:,} images of {which} {batches:,} batches (seed {found['seed']}) against all "
         f"{images:,} images of {', '.join(f'`{name}`' for name in tasks)}: {also:,} have the same "
-        f"pixels. Within the pre-training, {shown - found['different_images']:,} came again."
+        f"pixels. {shown - found['different_images']:,} pre-training images are duplicates."
     )
 
 

@@ -20,7 +20,7 @@ LEAST = 90.0
 """Percent of a module's mutants that its tests notice at least."""
 
 HEAD = (
-    "| module | mutants | tried | equivalent | noticed | score, % |",
+    "| module | mutants | tried | equivalent | killed | score, % |",
     "| :-- | --: | --: | --: | --: | :-- |",
 )
 

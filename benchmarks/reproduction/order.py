@@ -13,7 +13,7 @@ SIMPLE = "simple-average"
 EXPECTED = ("task-arithmetic", "ties", "regmean", "adamerging")
 """Of these it is said whether they beat simple averaging."""
 
-APART, NOT_APART, TOO_FEW = "told apart", "not told apart", "too few seeds"
+SIGNIFICANT, NOT_SIGNIFICANT, TOO_FEW = "significant", "not significant", "too few seeds"
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ def ranked(methods: Sequence[Method]) -> list[Place]:
 
 
 def verdict(difference: Values) -> str:
-    """Whether two methods are told apart: the interval of their difference excludes 0.
+    """Whether a difference is significant: its interval excludes 0.
 
     Example:
         >>> verdict((1.0, 1.1, 0.9)), verdict((1.0, -1.0, 0.5)), verdict((1.0, 1.1))
-        ('told apart', 'not told apart', 'too few seeds')
+        ('significant', 'not significant', 'too few seeds')
     """
     ends = interval(difference)
     if ends is None:
         return TOO_FEW
-    return NOT_APART if ends[0] <= 0.0 <= ends[1] else APART
+    return NOT_SIGNIFICANT if ends[0] <= 0.0 <= ends[1] else SIGNIFICANT
 
 
 def simple_average(methods: Sequence[Method]) -> Method | None:
@@ -84,18 +84,18 @@ def _beats(method: Method, methods: Sequence[Method]) -> str:
     difference = over_simple(method, methods)
     found = spread_of(difference)
     if found is None:
-        return f"{method.label}: no difference to {SIMPLE} can be had."
+        return f"{method.label}: the difference to {SIMPLE} is not available."
     mean = found["mean"]
     said = f"{figures.signed(mean)} points"
-    side = "above" if mean > 0.0 else "below" if mean < 0.0 else "level with"
+    side = "above" if mean > 0.0 else "below" if mean < 0.0 else "equal to"
     ends = interval(difference)
     if ends is None:
         seeds = f"{len(difference)} seed" + ("s" if len(difference) > 1 else "")
         few = f"{seeds}: an interval needs {ENOUGH}"
         return f"{method.label} is {side} {SIMPLE}: {said} ({few})."
     said += f", interval {figures.interval(ends)}"
-    if verdict(difference) == NOT_APART:
-        return f"{method.label} is not told apart from {SIMPLE}: {said}."
+    if verdict(difference) == NOT_SIGNIFICANT:
+        return f"{method.label} does not differ significantly from {SIMPLE}: {said}."
     words = "beats" if mean > 0.0 else "does not beat"
     more = "" if mean > 0.0 else ", it is below"
     return f"{method.label} {words} {SIMPLE}{more}: {said}."

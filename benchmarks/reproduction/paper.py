@@ -142,7 +142,7 @@ class Beside:
             return figures.NULL
         ends = gap_interval(self.method)
         if ends and ends[0] <= 0.0 <= ends[1]:
-            return "ours not told from 0"
+            return "ours not significant"
         signs = [_sign(ours["mean"]), _sign(merge - ensemble)]
         return "same" if signs[0] == signs[1] else "different"
 

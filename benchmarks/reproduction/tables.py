@@ -123,7 +123,7 @@ def in_order(stage: StageOver) -> Iterator[str]:
     places = order.ranked(stage.methods)
     if not places:
         return
-    yield "#### Order of the methods by merge accuracy"
+    yield "#### Ranking of the methods by merge accuracy"
     body = []
     for at, place in enumerate(places, start=1):
         ahead = place.ahead
@@ -132,7 +132,15 @@ def in_order(stage: StageOver) -> Iterator[str]:
         cells += [shown(ahead, signed=True), figures.interval(interval(ahead))] if ahead else []
         cells += [figures.NULL] * (3 - len(cells))
         body.append([str(at), place.method.label, place.method.kind, verdict, *cells])
-    head = ["Place", "Method", "Kind", "From the next one", "Merge", "Minus the next", "95 % CI"]
+    head = [
+        "Place",
+        "Method",
+        "Kind",
+        "Difference to the next",
+        "Merge",
+        "Minus the next",
+        "95 % CI",
+    ]
     yield table(head, body, words=4)
     yield bullets(order.against_simple(stage.methods))
 

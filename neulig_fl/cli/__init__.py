@@ -31,19 +31,20 @@ from neulig_fl.cli import (
 from neulig_fl.cli.inspect import inspect
 
 HELP = """\
-Merge or ensemble your partners' models with one CoopVec, as a privacy study under Flower.
+Study model merging and ensembling between federated clients, and what each client releases for it.
 
-A [bold]scenario[/] (YAML) says who holds which expert and what each stage shares.
-A [bold]run[/] trains the experts, goes through the stages and writes a report: the accuracy of the
-merged model and of the ensemble, the gap between them, and what every party gave away.
+A [bold]scenario[/] (YAML) specifies the clients, their experts and what each stage shares.
+A [bold]run[/] trains the experts under Flower, executes the stages and writes a report: the
+accuracy of the merged model and of the ensemble, the gap between them, and every release of every
+client.
 
-[bold]Begin with[/]
-  neulig-fl init scenarios                    [dim]# copy the examples[/]
-  neulig-fl check scenarios/quickstart.yaml   [dim]# is it valid?[/]
-  neulig-fl plan scenarios/quickstart.yaml    [dim]# who would give what to whom?[/]
-  neulig-fl run scenarios/quickstart.yaml     [dim]# do it, and print the report[/]
+[bold]First steps[/]
+  neulig-fl init scenarios                    [dim]# copy the example scenarios[/]
+  neulig-fl check scenarios/quickstart.yaml   [dim]# validate a scenario[/]
+  neulig-fl plan scenarios/quickstart.yaml    [dim]# list what each client would release[/]
+  neulig-fl run scenarios/quickstart.yaml     [dim]# run it and print the report[/]
 
-Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+Exit codes: 0 success, 1 the run failed, 2 invalid input, 130 interrupted.
 """
 
 app = typer.Typer(
@@ -106,7 +107,8 @@ def _main(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
     debug: Annotated[  # noqa: ARG001 (`exits` looks for it, anywhere on the line)
-        bool, typer.Option("--debug", help="Show the traceback of an error; with any command.")
+        bool,
+        typer.Option("--debug", help="Show the traceback of an error; accepted by every command."),
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:

@@ -19,34 +19,34 @@ _PANEL = f"Options of bench {MERGE}"
 
 Model = Annotated[
     str | None,
-    typer.Option(help="A model's name.", show_default="micro-vit", rich_help_panel=_PANEL),
+    typer.Option(help="The model's name.", show_default="micro-vit", rich_help_panel=_PANEL),
 ]
 Pretrained = Annotated[
     str | None,
     typer.Option(
-        help="Its weights: bundled (micro models), an OpenCLIP tag, or a path.",
+        help="Its weights: bundled (micro models), an OpenCLIP tag, or a path to a checkpoint.",
         show_default="bundled",
         rich_help_panel=_PANEL,
     ),
 ]
 RandomWeights = Annotated[
     bool | None,
-    typer.Option("--random-weights", help="Random weights instead.", rich_help_panel=_PANEL),
+    typer.Option("--random-weights", help="Use random weights instead.", rich_help_panel=_PANEL),
 ]
 Experts = Annotated[
     int | None,
-    typer.Option(help="How many, 2 or more.", show_default="5", rich_help_panel=_PANEL),
+    typer.Option(help="Number of experts, 2 or more.", show_default="5", rich_help_panel=_PANEL),
 ]
 Batch = Annotated[
     int | None,
-    typer.Option(help="Samples in a batch.", show_default="16", rich_help_panel=_PANEL),
+    typer.Option(help="Batch size.", show_default="16", rich_help_panel=_PANEL),
 ]
 Methods = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME,...",
-        help="Only these, beside single: ensemble, superposition, stage, one-at-a-time, released, "
-        "vmap; may be given several times.",
+        help="Methods to compare with one model (`single`): ensemble, batched, stage, "
+        "one-at-a-time, released, vmap. Can be repeated.",
         show_default="all of them",
         rich_help_panel=_PANEL,
     ),
@@ -54,7 +54,10 @@ Methods = Annotated[
 Seed = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Of weights, experts and images.", show_default="0", rich_help_panel=_PANEL
+        min=0,
+        help="Seed of weights, experts and images.",
+        show_default="0",
+        rich_help_panel=_PANEL,
     ),
 ]
 Threads = Annotated[
@@ -68,11 +71,12 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[portland|engine|memory|merge|secure-aggregation|ties]...",
-            help="What to measure; all of it.",
+            help="Benchmarks to run; all of them if not given.",
         ),
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(min=1, help="Repetitions; each benchmark's own if not given.")
+        int | None,
+        typer.Option(min=1, help="Repetitions; each benchmark's own default if not given."),
     ] = None,
     as_json: AsJson = False,
     model: Model = None,
@@ -86,14 +90,14 @@ def bench(
 ) -> None:
     """Measure speed and memory on this machine.
 
-    [bold]portland[/]: samples a second of Portland's training on features as quickstart has them,
-    one thread. [bold]engine[/]: time of a small run under the local engine, relative to the same
-    calls made directly. [bold]memory[/]: how much the server grows while it takes parameters,
-    relative to one copy of each expert and one more. [bold]merge[/]: merging a network for every
-    sample, in every way there is, relative to one model's forward pass; `bench merge` by itself
-    takes any model and says all that it found. [bold]secure-aggregation[/]: a secure sum of five
-    clients, relative to a plain sum of the same vectors. [bold]ties[/]: TIES over five experts,
-    relative to torch.kthvalue over the same task vectors. Figures are medians of several
+    [bold]portland[/]: samples per second of Portland's training on features of the quickstart's
+    shape, on one thread. [bold]engine[/]: time of a small run under the local engine, relative to
+    the same calls made directly. [bold]memory[/]: growth of the server's memory while it receives
+    parameters, relative to one copy of each expert plus one. [bold]merge[/]: merging one network
+    per sample by each available method, relative to one model's forward pass; `bench merge` alone
+    accepts any model and prints all of its figures. [bold]secure-aggregation[/]: a secure sum of
+    five clients, relative to a plain sum of the same vectors. [bold]ties[/]: TIES over five
+    experts, relative to torch.kthvalue over the same task vectors. Figures are medians of several
     repetitions.
 
     [bold]Examples[/]

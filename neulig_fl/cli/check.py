@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 
 def check(
     scenarios: Annotated[
-        list[Path], typer.Argument(metavar="SCENARIO...", help="The scenarios' YAML files.")
+        list[Path], typer.Argument(metavar="SCENARIO...", help="Scenario files (YAML).")
     ],
     with_hash: Annotated[
         bool,
         typer.Option(
-            "--hash", help="Print each scenario's hash too, which a node's policy can approve."
+            "--hash",
+            help="Also print each scenario's hash, which a node's policy can list as approved.",
         ),
     ] = False,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
-    """Check scenarios: every key and value, what fits together, image folders, checkpoints.
+    """Validate scenarios: keys, values, their combinations, image folders and checkpoints.
 
     Every error names the file, line and column, the value, what is allowed and the nearest valid
-    name. Nothing is trained; data sets are opened, and each image that is not built in is decoded
-    once. What was taken is shown: images by class and split, and what was left out, by reason. The
-    exit code is 2 if any scenario is bad.
+    name. Nothing is trained. Data sets are opened, and each image that is not built in is decoded
+    once. The output lists the images used, by class and split, and the files left out, by reason.
+    The exit code is 2 if any scenario is invalid.
 
     [bold]Example[/]
       neulig-fl check scenarios/*.yaml

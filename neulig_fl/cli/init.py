@@ -12,13 +12,12 @@ from neulig_fl.cli.streams import echo
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where to copy them; made if need be.")
+        Path, typer.Argument(metavar="FOLDER", help="Destination folder; created if missing.")
     ],
 ) -> None:
     """Copy the scenarios that come with neulig-fl into a folder of your own.
 
-    What is there is never replaced: if a file of the same name says something else, nothing is
-    copied.
+    No file is overwritten: if a file of the same name has other content, nothing is copied.
 
     [bold]Examples[/]
       neulig-fl init scenarios

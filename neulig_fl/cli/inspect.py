@@ -28,25 +28,24 @@ SCALE = (
 def inspect(
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="CHECKPOINT...", help="Files of weights, or folders that hold them."
-        ),
+        typer.Argument(metavar="CHECKPOINT...", help="Weight files, or folders that contain them."),
     ],
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The model that they have to fit; any if not given."),
+        typer.Option(metavar="NAME", help="The model that they must fit; any if not given."),
     ] = None,
     prefix: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="With what the encoder's names begin, where there are several."
+            metavar="NAME", help="Prefix of the encoder's entry names, where there are several."
         ),
     ] = None,
 ) -> None:
-    """Say what checkpoints are: format, dtypes, which models they could be, faults, SHA-256.
+    """Inspect checkpoints: format, dtypes, matching models, defects, SHA-256.
 
-    With several, also whether they have the same names and shapes, so that they can be merged, and
-    how far apart they are. Nothing in a file is run. The exit code is 2 if one cannot be used.
+    For several checkpoints, also whether they have the same names and shapes, so that they can be
+    merged, and the distances between them. Nothing in a file is run. The exit code is 2 if one of
+    them cannot be used.
 
     [bold]Examples[/]
       neulig-fl inspect my-expert.safetensors

@@ -12,21 +12,22 @@ from neulig_fl.cli.streams import echo
 
 def keys(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="The folder of the keys; made if need be.")
+        Path, typer.Argument(metavar="FOLDER", help="The folder of the keys; created if missing.")
     ],
     rotate: Annotated[
         bool,
         typer.Option(
             "--rotate",
-            help="Make new keys, to which the old ones hand over: a pin of an old key still holds.",
+            help="Rotate the keys: the old key signs the new one; pins of the old key stay valid.",
         ),
     ] = False,
 ) -> None:
-    """Print a party's public key, which partners pin, and its fingerprint, to compare by voice.
+    """Print the public key of a client or server, for partners to pin, and its fingerprint.
 
-    Keys that are not there are made; only their owner can read them. A client's folder is `keys` in
-    its store, or what its node config's `keys` names; the server's is what `run --server-keys`
-    names. Only public keys are printed.
+    Missing keys are generated; only their owner can read them. A client's keys are in `keys` in its
+    store, or in the folder that `keys` in its node config names; the server's are in the folder
+    given as `run --server-keys`. Only public keys are printed. Compare fingerprints out of band,
+    for example by telephone.
 
     [bold]Examples[/]
       neulig-fl keys ~/neulig/keys

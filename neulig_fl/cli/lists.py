@@ -38,10 +38,10 @@ def tasks(
 ) -> None:
     """List the built-in tasks: classes, images, splits, accuracies, where the images come from.
 
-    Train A and B are the halves on which model-A and model-B are trained; the pool is public; the
-    figures are measured on evaluation images. An image keeps its place for a given seed. Accuracies
-    are those of the bundled models: the checkpoint as it is (zero-shot), and fine-tuned from it on
-    train A (expert).
+    `train-A` and `train-B` are the training images of the experts of groups A and B; the pool is
+    public; accuracies are measured on the evaluation images. The split of an image depends on the
+    seed and the image only. Accuracies are those of the bundled models: the checkpoint itself
+    (zero-shot), and fine-tuned from it on `train-A` (expert).
 
     [bold]Examples[/]
       neulig-fl tasks
@@ -159,15 +159,16 @@ def _how_measured(found: Sequence[ListedTask]) -> str:
 
 def models(
     every: Annotated[
-        bool, typer.Option("--all", help="Every OpenCLIP name with its tags, one model a line.")
+        bool,
+        typer.Option("--all", help="List every OpenCLIP model with its tags, one model per line."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the bundled models with their accuracies, and how to use any OpenCLIP model.
 
-    Visual entries are the numbers in the visual tower's state dict: what an expert has, and what a
-    release of `parameters` holds, at 4 bytes each. Accuracies are means over the built-in tasks,
-    which `neulig-fl tasks` has one by one.
+    Visual entries is the number of entries in the visual tower's state dict: the size of an expert,
+    and of a release of `parameters`, at 4 bytes per entry. Accuracies are means over the built-in
+    tasks; `neulig-fl tasks` lists them by task.
 
     [bold]Examples[/]
       neulig-fl models

@@ -32,15 +32,15 @@ In a scenario, names, or mappings:
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="A method: its rule, its options, where it is from.")
+        str | None, typer.Argument(help="A method, to print its rule, options and source.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the merge methods: what each needs released, its options, where it is from.
+    """List the merge methods: the records that each needs, its options and its source.
 
-    Sums: secure sums over the clients are enough. Of each client: every client's own record, which
-    a policy may keep in. Besides: what the merger must have itself: theta_0 (not there for experts
-    of diverse origin), or unlabelled queries (the public pool).
+    Sums: secure sums over the clients suffice. Of each client: every client's own record, which a
+    policy may withhold. Besides: what the server itself must have: theta_0 (which experts of
+    diverse origin lack), or unlabelled queries (from the public pool).
 
     [bold]Examples[/]
       neulig-fl methods

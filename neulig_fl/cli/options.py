@@ -9,15 +9,15 @@ import typer
 
 ScenarioFile = Annotated[
     Path,
-    typer.Argument(metavar="SCENARIO", help="The scenario's YAML file; `-`: the standard input."),
+    typer.Argument(metavar="SCENARIO", help="Scenario file (YAML); `-` reads standard input."),
 ]
 Settings = Annotated[
     list[str],
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Replace a value of the file, such as experts.epochs=2 or clients.0.task=digits; "
-        "may be given several times.",
+        help="Override a value of the file, such as experts.epochs=2 or clients.0.task=digits. "
+        "Can be repeated.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]

@@ -36,10 +36,11 @@ def plan(
     settings: Settings = [],  # noqa: B006 (typer copies it)
     as_json: AsJson = False,
 ) -> None:
-    r"""Say who would release what at each stage, and which results that permits.
+    r"""List what each client would release at each stage, and which results that permits.
 
-    Nothing is trained and no weight is read. Images that are not built in are decoded once:
-    hashes of their pixels decide the splits. Rows and bytes are those of the report of a run.
+    Nothing is trained and no weights are loaded. Images that are not built in are decoded once,
+    because hashes of their pixels determine the splits. Rows and bytes equal those in the report of
+    a run.
 
     [bold]Examples[/]
       neulig-fl plan scenarios/quickstart.yaml

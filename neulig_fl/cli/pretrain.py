@@ -22,10 +22,10 @@ NOTE_EVERY = 500
 def pretrain(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="micro-vit or micro-rn.")],
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first weights and of the images.")
+        int, typer.Option(min=0, help="Seed of the initial weights and of the images.")
     ] = 0,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps; the recipe's own if not given.")
+        int | None, typer.Option(min=1, help="Optimiser steps; the recipe's default if not given.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -36,10 +36,10 @@ def pretrain(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Pre-train a bundled micro model on drawn images, and write its weights.
+    """Pre-train a bundled micro model on synthetic images, and write its weights.
 
-    The same recipe gives the same file on the same machine, interrupted or not: after Ctrl-C the
-    same command goes on from the last saved step.
+    The same recipe gives the same file on the same machine, interrupted or not: after Ctrl-C, the
+    same command resumes from the last saved step.
 
     [bold]Examples[/]
       neulig-fl pretrain micro-vit

@@ -17,9 +17,9 @@ def report(
         typer.Argument(metavar="RUN_DIR", help="The folder of a run, or of one seed of it."),
     ],
 ) -> None:
-    """Print the report of an earlier run again; of several seeds, their summary.
+    """Print the report of an earlier run, or the summary of its seeds.
 
-    It is laid out for this terminal's width; report.md in the same folder holds every figure.
+    The output is fitted to the terminal's width; report.md in the same folder has every figure.
 
     [bold]Examples[/]
       neulig-fl report runs/quickstart/20250101-120000

@@ -36,8 +36,8 @@ def run(
     engine: Annotated[
         str,
         typer.Option(
-            help="`simulation`: Flower, with a process for each client at work; `local`: the same "
-            "apps one after the other in this process, easier to debug."
+            help="`simulation`: Flower's simulation engine, one process per active client; "
+            "`local`: the same apps sequentially in this process, easier to debug."
         ),
     ] = "simulation",
     out: Annotated[
@@ -48,40 +48,41 @@ def run(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The server's keys, which clients can pin (`neulig-fl keys FOLDER` prints them).",
-            show_default="fresh ones for this run, or those among the --stores",
+            help="Folder of the server's keys, which clients can pin (`neulig-fl keys FOLDER` "
+            "prints the public key).",
+            show_default="new keys for this run, or those in --stores",
         ),
     ] = None,
     stores: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The clients' stores, one each: keys, ledgers, released records. With the same "
-            "folder, limits hold over runs.",
-            show_default="fresh ones for this run",
+            help="Folder of the clients' stores: keys, ledgers, released records. With the same "
+            "folder, limits accumulate over runs.",
+            show_default="new stores for this run",
         ),
     ] = None,
     no_reference: Annotated[
         bool,
         typer.Option(
             "--no-reference",
-            help="Do not measure each expert's own accuracy, which only a simulation knows, and "
-            "exactly.",
+            help="Do not measure each expert's own accuracy, an exact figure that only a "
+            "simulation has.",
         ),
     ] = False,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     r"""Run a scenario and print its report.
 
-    Trained experts are kept in the cache (NEULIG_CACHE moves it): a second run trains nothing, and
-    an interrupted one goes on where it stopped.
+    Trained experts are cached (NEULIG_CACHE sets the folder): a second run trains none, and an
+    interrupted run trains only those that are missing.
 
     [bold]Examples[/]
       neulig-fl run scenarios/quickstart.yaml
       neulig-fl run my.yaml --engine local --out results --set experts.epochs=2 --set seed=8
 
-    The report lies in the run's folder: [bold]report.md[/] to read, [bold]report.json[/] for
-    programs. Exit codes: 0 done, 1 the run failed, 2 bad input, 130 interrupted.
+    The report is written to the run's folder as [bold]report.md[/] and [bold]report.json[/].
+    Exit codes: 0 success, 1 the run failed, 2 invalid input, 130 interrupted.
     """
     from neulig_fl.config.tasks import READ_FILES
     from neulig_fl.study.checking import open_scenario

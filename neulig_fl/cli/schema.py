@@ -11,13 +11,13 @@ from neulig_fl.cli.streams import echo_json
 
 def schema(
     report: Annotated[
-        bool, typer.Option("--report", help="The schema of report.json, not of scenarios.")
+        bool, typer.Option("--report", help="Print the schema of report.json instead.")
     ] = False,
 ) -> None:
     """Print the JSON Schema of scenarios, or of report.json.
 
-    With it an editor completes and checks a scenario while you write; VS Code's YAML extension,
-    for one, reads the comment below where it stands as the scenario's first line.
+    Editors use it to complete and validate scenarios; VS Code's YAML extension, for example, reads
+    the comment below if it is the first line of the scenario.
 
     [bold]Example[/]
       neulig-fl schema > scenario.schema.json

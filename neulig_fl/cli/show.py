@@ -25,22 +25,22 @@ IMAGE = 32
 
 def show(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="A built-in task, or one of the scenario's own.")
+        str, typer.Argument(metavar="TASK", help="A built-in task, or a task of the scenario.")
     ],
     scenario: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A scenario with tasks of your own, and its model."),
+        typer.Option(metavar="FILE", help="A scenario that defines the task and the model."),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Seed of the splits.", show_default="the scenario's, or 0"),
     ] = None,
-    per_class: Annotated[int, typer.Option(min=1, help="Samples of a class in a split.")] = 4,
+    per_class: Annotated[int, typer.Option(min=1, help="Samples per class and split.")] = 4,
     split: Annotated[
         list[str],
         typer.Option(
             metavar="[train-A|train-B|pool|evaluation]",
-            help="A split to show; may be given several times. All of them if not given.",
+            help="A split to show; can be repeated. All splits if not given.",
             show_default=False,
         ),
     ] = [],  # noqa: B006 (typer copies it)
@@ -49,13 +49,13 @@ def show(
         typer.Option(metavar="FILE.png", help="The file to write.", show_default="TASK.png"),
     ] = None,
     size: Annotated[
-        int, typer.Option(min=8, help="Most pixels of an image's side on the sheet.")
+        int, typer.Option(min=8, help="Maximum side of an image on the sheet, in pixels.")
     ] = 64,
 ) -> None:
-    """Write a contact sheet: samples of every class and split of a task, as a PNG.
+    """Write a contact sheet with samples of every class and split of a task, as a PNG file.
 
-    Images are as the model sees them, enlarged without smoothing. A task with many classes has
-    several pages: TASK.png, TASK-2.png and so on.
+    Images are shown as preprocessed for the model, enlarged without interpolation. A task with many
+    classes has several pages: TASK.png, TASK-2.png and so on.
 
     [bold]Examples[/]
       neulig-fl show digits

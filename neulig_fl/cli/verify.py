@@ -31,29 +31,29 @@ def verify(
         list[str],
         typer.Option(
             metavar="NAME=KEY|FILE",
-            help="The public key that a client, or `server`, must have had, such as "
-            "north=ed25519:...; or a YAML file of NAME: KEY, such as your copy of the scenario "
-            "with its `trust`. May be given several times.",
+            help="Pin the public key of a client or of `server`, such as north=ed25519:...; or a "
+            "YAML file of NAME: KEY, such as your copy of the scenario with its `trust`. Can be "
+            "repeated.",
         ),
     ] = [],  # noqa: B006 (typer copies it)
     stores: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The clients' stores, where the run had `--stores FOLDER`.",
+            help="Folder of the clients' stores, if the run used `--stores FOLDER`.",
             show_default="those in the run's folder",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a run: every chain, every signature, and that the report says what was signed.
+    """Verify a run: all hash chains and signatures, and that the report matches what was signed.
 
-    Each client signs an entry of its ledger for whatever it releases; the server keeps it as a
-    receipt, and at the end signs a manifest of the run: scenario, outcome, Portland, receipts and
-    the ends of the clients' ledgers. All of these, the clients' own ledgers where they are here,
-    and the report must agree. A key that nobody pinned, in the scenario or by --trust, proves only
-    that one party signed all of it. What was not checked is listed. The exit code is 1 if anything
-    does not hold, and the first of each file is named.
+    Each client signs a ledger entry for every release; the server keeps the entry as a receipt, and
+    at the end signs a manifest of the run: scenario, outcome, Portland, receipts and the last entry
+    of each client's ledger. All of these, the clients' own ledgers where available, and the report
+    must agree. A key that is pinned neither in the scenario nor by --trust proves only that one
+    party signed all of it. What was not checked is listed. The exit code is 1 if any check fails;
+    the first failure of each file is reported.
 
     [bold]Examples[/]
       neulig-fl verify runs/quickstart/20250101-120000

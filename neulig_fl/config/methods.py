@@ -29,8 +29,8 @@ class MethodEntry(Section):
     )
     tune: dict[str, tuple[Value, ...]] = Field(
         {},
-        description="Options to choose by accuracy on the labelled pool, each with the values to "
-        "try, such as {lambda: [0.1, 0.3, 1.0]}; of several options every combination is tried.",
+        description="Options to select by accuracy on the labelled pool, each with its candidate "
+        "values, such as {lambda: [0.1, 0.3, 1.0]}; all combinations are tried.",
     )
 
     @property

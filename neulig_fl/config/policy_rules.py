@@ -32,16 +32,15 @@ class AllowRule(Section):
 
     kind: Kind = Field(description="Kind of record.")
     queries: Several[QuerySet] | None = Field(
-        None, description="The only query sets that may be answered; null: any."
+        None, description="The allowed query sets; null: any."
     )
     fraction: Annotated[Number, Field(gt=0, le=1)] = Field(
         1.0,
-        description="Largest share of a query set that may be answered, or of a task vector's "
-        "numbers that may be kept.",
+        description="Maximum fraction of a query set, or of the entries of a trimmed task vector.",
     )
     protections: Several[Protection] | None = Field(
         None,
-        description="What has to be done to the record: one of these; null: anything, none too.",
+        description="The allowed protections of the record; null: any, including none.",
     )
 
 
@@ -50,46 +49,46 @@ class Limits(Section):
 
     max_rows: Count | None = Field(
         None,
-        description="Most rows of answers to queries, and of training inputs; every new release "
-        "counts, also of the same queries in another kind, fraction or protection. null: no limit.",
+        description="Maximum number of rows of outputs and of training inputs; every new release "
+        "counts, even of the same queries in another kind, fraction or protection. null: no limit.",
     )
     max_bytes: Count | None = Field(
-        None, description="Most bytes of all records, as they leave. null: no limit."
+        None, description="Maximum number of bytes of all records, as sent. null: no limit."
     )
     max_epsilon: Epsilon | None = Field(
         None,
-        description="Largest epsilon of all releases together, at max_delta; a record without "
-        "noise has none that is finite, so it is refused. null: no limit.",
+        description="Maximum epsilon of all releases together, at max_delta; a record without "
+        "noise has infinite epsilon, so it is refused. null: no limit.",
     )
     max_delta: Delta = Field(
         1e-5,
-        description="Largest delta that noise may be asked for; max_epsilon is judged at it, "
-        "whatever delta a stage says.",
+        description="Maximum delta of a noised record; max_epsilon is evaluated at it, whatever "
+        "delta a stage specifies.",
     )
     max_leverage: Annotated[Number, Field(gt=0, le=1)] = Field(
         0.5,
-        description="Largest leverage of a record within the sums that it goes into; at 1 the sums "
-        "give it away.",
+        description="Maximum leverage of a record within its secure sums; at 1 the sums determine "
+        "it.",
     )
     min_group_size: Annotated[Count, Field(ge=2)] | None = Field(
         None,
-        description="Fewest clients in a sum that a record goes into; by their weights, (sum of "
-        "|w|)^2 / sum of w^2, so that a client with little weight counts little. null: any.",
+        description="Minimum effective number of clients in a secure sum, (sum of |w|)^2 / sum of "
+        "w^2, so that a client with little weight counts little. null: any.",
     )
     max_sums: Count = Field(
         64,
-        description="Most sums of vectors of one expert that tell of one another: of the same "
-        "images' answers, and of its parameters; sums under the same weights count as well.",
+        description="Maximum number of secure sums of related vectors of one expert: outputs on "
+        "the same images, and parameters; sums with the same weights count too.",
     )
     max_runs: Count | None = Field(
         None,
-        description="Most runs that may begin for as long as the client's store lasts; each begins "
-        "with the first stage, and may bring other images by value. null: no limit.",
+        description="Maximum number of runs over the lifetime of the client's store; each begins "
+        "with the first stage, and may send other images by value. null: no limit.",
     )
     not_after: Moment | None = Field(
         None,
-        description="A date, through its end in UTC, or a date-time with its zone; afterwards "
-        "everything is refused. null: no end.",
+        description="A date (inclusive, in UTC), or a date-time with a time zone; afterwards every "
+        "request is refused. null: no end.",
     )
 
 
@@ -98,23 +97,24 @@ class Policy(Section):
 
     preset: Text | None = Field(
         None,
-        description="Rules that hold besides these: the name of a preset, or the path of a policy "
-        "file of your own.",
+        description="Additional rules: the name of a preset, or the path of a policy file.",
         examples=["outputs-only", "my-policy.yaml"],
     )
     allow: Annotated[tuple[AllowRule, ...], AfterValidator(unique)] | None = Field(
         None,
-        description="All that may leave, []: nothing. Left out: what the stages share.",
+        description="The records that may leave; []: none; null: what the stages share.",
     )
     never: tuple[Kind, ...] = Field((), description="Kinds of record that never leave the client.")
     only: tuple[Kind, ...] | None = Field(
-        None, description="The only kinds of record that may leave it; null: no such limit."
+        None, description="The only kinds of record that may leave the client; null: any."
     )
-    limits: Limits = Field(Limits(), description="How much may leave in all, and until when.")
+    limits: Limits = Field(
+        Limits(), description="Limits on all releases together, and an end date."
+    )
     scenarios: tuple[Digest, ...] | None = Field(
         None,
-        description="Hashes of the scenarios whose runs may begin, as `neulig-fl check --hash` "
-        "prints them; for a node's own policy file. null: any.",
+        description="Hashes of the allowed scenarios, as printed by `neulig-fl check --hash`; for "
+        "a node's own policy file. null: any.",
     )
 
 

@@ -70,18 +70,18 @@ class Preprocess(Section):
     """How images are prepared for the model; what is left out follows from its weights."""
 
     mean: Channels | None = Field(
-        None, description="Mean of red, green and blue, which is taken off; pixels are 0 to 1."
+        None, description="Mean per RGB channel, subtracted from pixel values in 0 to 1."
     )
     std: Deviations | None = Field(
-        None, description="Standard deviation of red, green and blue, by which the rest is divided."
+        None, description="Standard deviation per RGB channel, by which the difference is divided."
     )
     interpolation: Interpolation | None = Field(
-        None, description="Between pixels, where an image is resized."
+        None, description="Interpolation for resizing images."
     )
     resize_mode: ResizeMode | None = Field(
         None,
-        description="shortest: scale the short side and cut the middle; longest: scale the long "
-        "side and fill up with black; squash: scale both sides.",
+        description="shortest: scale the short side and crop the centre; longest: scale the long "
+        "side and pad with black; squash: scale both sides.",
     )
 
 
@@ -95,45 +95,43 @@ class Model(Section):
     )
     pretrained: Pretrained = Field(
         "bundled",
-        description="Weights to start from: bundled (micro models only), an OpenCLIP tag, the path "
-        "of a checkpoint, or none.",
+        description="Initial weights: bundled (micro models only), an OpenCLIP tag, the path of a "
+        "checkpoint, or none.",
         examples=list(PRETRAINED_WORDS),
     )
     prefix: str | None = Field(
         None,
-        description="With what the model's names begin, where the checkpoint of `pretrained` holds "
-        "several, such as student. null: it holds one.",
+        description="Prefix of the model's entry names if the checkpoint of `pretrained` contains "
+        "several models, such as student. null: it contains one.",
     )
     text_files: Text | None = Field(
         None,
-        description="Folder of the files of Hugging Face's text tower or tokeniser (SigLIP and "
-        "others), where they cannot be fetched. null: with the weights, or else fetched.",
+        description="Folder with the files of the Hugging Face text tower or tokeniser (SigLIP and "
+        "others), if they cannot be downloaded. null: the folder of the weights, else downloaded.",
     )
     preprocess: Preprocess = Field(
         Preprocess(),
-        description="How images are prepared, where the weights' tag, file name or config does not "
-        "say it.",
+        description="Preprocessing of images, if the weights' tag, file name or config does not "
+        "specify it.",
     )
 
 
 class Client(Section):
     """One party, which holds one expert per group."""
 
-    name: Slug = Field(description="Name of the client; no two clients share one.")
-    task: Text = Field(
-        description="What its expert is trained on: a built-in task, or one of `tasks`."
-    )
+    name: Slug = Field(description="Unique name of the client.")
+    task: Text = Field(description="The task of its expert: a built-in task, or one of `tasks`.")
     checkpoint: Checkpoints = Field(
         None,
-        description="Weights of an expert that the client already has: a path, or one per group "
-        "as {A: path, B: path}. null: the expert is trained.",
+        description="Weights of an existing expert: a path, or one per group as {A: path, B: "
+        "path}. null: the expert is trained.",
     )
     prefix: Prefixes = Field(
         None,
-        description="With what the names of the encoder begin, where `checkpoint` holds several, "
-        "such as student; or one per group. null: it holds one.",
+        description="Prefix of the encoder's entry names if `checkpoint` contains several "
+        "encoders, such as student; or one per group. null: it contains one.",
     )
-    policy: Policy = Field(Policy(), description="The client's own rules; they beat any stage.")
+    policy: Policy = Field(Policy(), description="The client's own policy; overrides any stage.")
 
     def brought(self, group: str) -> str | None:
         """Names the expert that the client brings for a group; None where it is trained."""
@@ -147,37 +145,38 @@ class Experts(Section):
 
     origin: Literal["shared", "diverse"] = Field(
         "shared",
-        description="shared: all start from the model's weights; diverse: each from its own fresh "
-        "initialisation.",
+        description="shared: all experts start from the model's weights; diverse: each from its "
+        "own random initialisation.",
     )
     groups: Annotated[Several[Group], AfterValidator(_in_order)] = Field(
         ("A",), description="Halves of the training data on which each client trains an expert."
     )
-    epochs: Count = Field(5, description="Passes over the training images.")
-    lr: Positive = Field(3e-4, description="Highest learning rate.")
-    batch_size: Count = Field(64, description="Images in a step.")
+    epochs: Count = Field(5, description="Epochs over the training images.")
+    lr: Positive = Field(3e-4, description="Peak learning rate.")
+    batch_size: Count = Field(64, description="Images per step.")
     weight_decay: NotNegative = Field(0.1, description="AdamW's decoupled weight decay.")
     warmup: Annotated[Number, Field(ge=0, le=1)] = Field(
-        0.1, description="Share of the steps in which the learning rate rises."
+        0.1, description="Fraction of the steps used for learning-rate warm-up."
     )
-    clip_norm: Positive = Field(1.0, description="Largest L2 norm of a step's gradient.")
+    clip_norm: Positive = Field(1.0, description="Maximum L2 norm of the gradient (clipping).")
 
 
 class Queries(Section):
     """How many inputs all experts answer, and how they travel."""
 
     pool: Count | None = Field(
-        None, description="Most queries per task of the public pool; null: all."
+        None, description="Maximum number of pool queries per task; null: all."
     )
     evaluation: Count | None = Field(
-        None, description="Most queries per task to measure accuracy on; null: all."
+        None, description="Maximum number of evaluation queries per task; null: all."
     )
     train: Count | None = Field(
-        None, description="Most queries per task from the clients' training data; null: all."
+        None, description="Maximum number of queries per client from its training data; null: all."
     )
     travel: Literal["reference", "value"] = Field(
         "reference",
-        description="reference: as indices into data that every party can load; value: as images.",
+        description="How queries are sent: reference, as indices into data that every client can "
+        "load; value, as images.",
     )
 
 
@@ -185,11 +184,11 @@ class PortlandOptions(Section):
     """How Portland is trained (Adam, the tasks in turn)."""
 
     outputs: Literal["features", "logits"] = Field(
-        "features", description="The experts' outputs that Portland reads and that are mixed."
+        "features", description="The experts' outputs that Portland reads and the ensemble mixes."
     )
     label_space: Literal["task", "union"] = Field(
         "task",
-        description="task: a query's task is known; union: all tasks' classes compete.",
+        description="task: a query's task is known; union: the classes of all tasks compete.",
     )
     objective: Literal["supervised", "semi"] = Field(
         "supervised",
@@ -198,11 +197,11 @@ class PortlandOptions(Section):
     )
     objective_on: Literal["ensemble", "merge", "both"] = Field(
         "ensemble",
-        description="Whose predictions the boosting term is computed on: the ensemble's (paper); "
-        "an extension of ours: merge, those of each query's merged model, or both, the mean of "
-        "the two terms.",
+        description="Predictions on which the boosting term is computed: the ensemble's (paper); "
+        "as an extension, merge: those of each query's merged model; both: the mean of the two "
+        "terms.",
     )
-    queries: QuerySet = Field("pool", description="The query set that Portland is trained on.")
+    queries: QuerySet = Field("pool", description="The query set on which Portland is trained.")
     alignment: Literal["paper", "code", "none"] = Field(
         "paper",
         description="Alignment term on the standardised offset sums: paper is Eq. 8, code is what "
@@ -210,9 +209,9 @@ class PortlandOptions(Section):
     )
     alpha: NotNegative = Field(1.0, description="Weight of the boosting term (Eq. 9).")
     beta: NotNegative = Field(0.01, description="Weight of the alignment term (Eq. 9).")
-    epochs: Count = Field(20, description="Passes over the queries.")
+    epochs: Count = Field(20, description="Epochs over the queries.")
     lr: Positive = Field(1e-3, description="Adam's learning rate.")
-    batch_size: Count = Field(128, description="Queries in a step.")
+    batch_size: Count = Field(128, description="Queries per step.")
 
 
 class MergingOptions(Section):
@@ -221,43 +220,45 @@ class MergingOptions(Section):
     method: Literal["batched", "one-at-a-time"] = Field(
         "batched",
         description="batched: many queries at once, each under its own merged parameters; "
-        "one-at-a-time: a merged network for each different CoopVec, which is slow and runs any "
-        "model.",
+        "one-at-a-time: one merged network for each distinct CoopVec, which is slow but supports "
+        "any model.",
     )
     tolerance: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0,
-        description="Above 0, near-equal CoopVecs are merged as one, their mean: faster, and no "
-        "longer exact. No entry of a CoopVec moves by more than this. Below 1; the report says "
-        "what it changed.",
+        description="Above 0, near-equal CoopVecs are merged as one, their mean: faster, but no "
+        "longer exact. No entry of a CoopVec changes by more than this. Below 1; the report states "
+        "the effect.",
     )
     checked: Count = Field(
         32,
-        description="Queries, drawn at random for each result, that are merged exactly as well "
-        "where tolerance is above 0, to see what it changed.",
+        description="If tolerance is above 0: number of queries, sampled at random for each "
+        "result, that are also merged exactly, to measure its effect.",
     )
     buffer_mib: Count = Field(
-        256, description="batched: most memory that mixed weights take at a time, in MiB."
+        256, description="batched: maximum memory for mixed weights at a time, in MiB."
     )
     stack_mib: Count | None = Field(
         None,
-        description="Most memory that a group's parameters take on the server, in MiB; more lie in "
-        "a file in the cache folder. Half of the machine's memory if not given.",
+        description="Maximum memory for a group's parameters on the server, in MiB; above it they "
+        "are memory-mapped from a file in the cache folder. null: half of the machine's memory.",
     )
 
 
 class Timeouts(Section):
     """How long the server waits for the clients, in seconds."""
 
-    hello: Positive = Field(180.0, description="Seconds until every client has said hello.")
-    prepare: Positive = Field(3600.0, description="Seconds for training or loading an expert.")
-    answer: Positive = Field(600.0, description="Seconds for one release.")
+    hello: Positive = Field(180.0, description="Seconds to wait for the clients' hello.")
+    prepare: Positive = Field(
+        3600.0, description="Seconds to wait for an expert to be trained or loaded."
+    )
+    answer: Positive = Field(600.0, description="Seconds to wait for a release.")
 
 
 class Resources(Section):
     """What a client and the server may use of the machine."""
 
-    client_cpus: Count = Field(1, description="CPU threads of a client.")
-    client_gpus: NotNegative = Field(0.0, description="Share of a GPU that a client gets.")
+    client_cpus: Count = Field(1, description="CPU threads per client.")
+    client_gpus: NotNegative = Field(0.0, description="Fraction of a GPU per client.")
     server_threads: Count = Field(1, description="CPU threads of the server.")
 
 
@@ -265,26 +266,26 @@ class Scenario(Section):
     """A study: which experts there are, what each stage shares, and what is measured."""
 
     name: Slug = Field(description="Name of the scenario.")
-    seed: Seed = Field(0, description="Seed of everything that is random for science's sake.")
+    seed: Seed = Field(0, description="Seed of all scientific randomness.")
     seeds: Several[Seed] | None = Field(
         None, description="Several seeds, one run each; instead of `seed`."
     )
-    model: Model = Field(Model(), description="Which encoder every expert is.")
+    model: Model = Field(Model(), description="The encoder of all experts.")
     tasks: dict[Slug, TaskOptions] = Field({}, description="Tasks of your own, by name.")
     clients: Annotated[tuple[Client, ...], Field(min_length=2)] = Field(
-        description="The parties, in this order."
+        description="The clients, in order."
     )
-    experts: Experts = Field(Experts(), description="How the experts are trained.")
-    queries: Queries = Field(Queries(), description="The inputs that all experts answer.")
-    portland: PortlandOptions = Field(PortlandOptions(), description="How Portland is trained.")
-    merging: MergingOptions = Field(MergingOptions(), description="How merged models are run.")
+    experts: Experts = Field(Experts(), description="Fine-tuning of the experts.")
+    queries: Queries = Field(Queries(), description="The inputs on which experts are evaluated.")
+    portland: PortlandOptions = Field(PortlandOptions(), description="Training of Portland.")
+    merging: MergingOptions = Field(MergingOptions(), description="Inference with merged models.")
     batch_norm: Literal["average", "re-estimate"] = Field(
         "average",
-        description="Merged running statistics of BatchNorm: averaged like parameters, or "
-        "estimated again on unlabelled pool queries.",
+        description="BatchNorm's running statistics in merged models: averaged like parameters, or "
+        "re-estimated on unlabelled pool queries.",
     )
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = Field(
-        description="What is shared and measured, in this order."
+        description="What is shared and measured, in order."
     )
     methods: tuple[Method, ...] = Field(
         (),
@@ -292,19 +293,19 @@ class Scenario(Section):
     )
     on_refusal: Literal["stop", "continue"] = Field(
         "stop",
-        description="When a client refuses or is missing: stop the run, or continue without it.",
+        description="If a client refuses or is missing: stop the run, or continue without it.",
     )
     trust: dict[Slug, PublicKey] = Field(
         {},
-        description="Public keys, by the client's name, or server: a client with another key is "
-        "not believed, a server with another key gets nothing. The others' keys are trusted as "
-        "they are first seen, but not in secure sums.",
+        description="Pinned public keys, by client name, or server: a client with another key is "
+        "rejected, a server with another key receives nothing. Other keys are trusted on first "
+        "use, but not in secure sums.",
     )
     secure_aggregation: SecureAggregationOptions = Field(
-        SecureAggregationOptions(), description="How secure sums are made."
+        SecureAggregationOptions(), description="Options of secure aggregation."
     )
-    timeouts: Timeouts = Field(Timeouts(), description="How long the server waits.")
-    resources: Resources = Field(Resources(), description="CPUs and GPUs of the parties.")
+    timeouts: Timeouts = Field(Timeouts(), description="Timeouts of the server.")
+    resources: Resources = Field(Resources(), description="CPUs and GPUs of server and clients.")
 
     @property
     def all_seeds(self) -> tuple[int, ...]:

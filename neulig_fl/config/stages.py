@@ -42,19 +42,19 @@ class Share(Section):
     kind: Kind = Field(description="Kind of record.")
     queries: Annotated[tuple[QuerySet, ...], AfterValidator(unique)] = Field(
         (),
-        description="Query sets that are answered. Outputs: pool and evaluation unless given; "
-        "inputs: train; offset-sum and parameters have none.",
+        description="Query sets of the record. Defaults: pool and evaluation for outputs, train "
+        "for inputs; offset-sum and parameters have none.",
     )
     fraction: Annotated[Number, Field(gt=0, le=1)] = Field(
         1.0,
-        description="Share of the queries that is answered; of a trimmed-task-vector, share of its "
-        "numbers that is kept, the largest ones.",
+        description="Fraction of the queries; for a trimmed-task-vector, fraction of its entries "
+        "that is kept, those of largest magnitude.",
     )
     protection: Protection = Field("none", description="What is done to a record before it leaves.")
     examples: Count | None = Field(
         None,
-        description="gram and fisher: training images that they are measured on, at most; 256 "
-        "unless given.",
+        description="gram and fisher: maximum number of training images on which they are "
+        "computed; null: 256.",
     )
     clip: Clip | None = Field(
         None,
@@ -95,14 +95,14 @@ class Share(Section):
 class Stage(Section):
     """A part of the scenario with its own share policy."""
 
-    name: Slug = Field(description="Name of the stage; no two stages share one.")
-    group: Group = Field("A", description="Whose experts take part: those of this half.")
-    share: tuple[Share, ...] = Field((), description="What every client is asked for.")
+    name: Slug = Field(description="Unique name of the stage.")
+    group: Group = Field("A", description="The group whose experts take part.")
+    share: tuple[Share, ...] = Field((), description="The records requested from every client.")
     run: Annotated[tuple[Step, ...], AfterValidator(unique)] = Field(
-        (), description="What the server then does, in this order."
+        (), description="The steps that the server then executes, in order."
     )
     granularity: Several[Granularity] = Field(
-        ("sample",), description="How finely `merge` mixes parameters; each gives a result."
+        ("sample",), description="Granularities of `merge`; each gives a result."
     )
 
 
@@ -111,11 +111,11 @@ class SecureAggregationOptions(Section):
 
     threshold: Count | None = Field(
         None,
-        description="Clients that must stay to the end of a sum: 3 or more, and more than half; "
-        "null: two thirds, rounded up. Below it nothing is summed.",
+        description="Minimum number of clients that must complete a sum: 3 or more, and more than "
+        "half; null: two thirds, rounded up. Below it there is no sum.",
     )
     clip: Clip = Field(
         64.0,
-        description="Largest absolute entry of a client's features, logits or parameters; a client "
-        "with a larger one takes no part. The grid is as fine as this allows.",
+        description="Maximum absolute value of an entry of a client's vector; a client that "
+        "exceeds it does not take part. It determines the resolution of the fixed-point grid.",
     )

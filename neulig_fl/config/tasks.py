@@ -30,59 +30,59 @@ class TaskOptions(Section):
     source: TaskSource = Field(description="Where the images come from.")
     dataset: Text | None = Field(
         None,
-        description="Which data set: a name of torchvision's, or one of the Hugging Face Hub. "
-        "For torchvision and huggingface.",
+        description="Name of the data set, in torchvision or on the Hugging Face Hub. For "
+        "torchvision and huggingface.",
     )
     subset: Text | None = Field(
         None,
-        description="Which kind of the data set: torchvision's EMNIST has digits (the default) "
-        "and letters; huggingface: the name of a configuration.",
+        description="Subset of the data set: torchvision's EMNIST has digits (the default) and "
+        "letters; huggingface: the name of a configuration.",
     )
     root: Text | None = Field(
         None,
-        description="Folder of the images. imagefolder: one folder per class. torchvision and "
-        "fashion: where torchvision finds its files; null: data in the cache folder. huggingface: "
-        "a data set on this machine, instead of dataset.",
+        description="Folder of the images. imagefolder: one subfolder per class. torchvision and "
+        "fashion: torchvision's root folder; null: data in the cache folder. huggingface: a local "
+        "data set, instead of dataset.",
     )
     download: Annotated[bool, Strict()] = Field(
         False,
-        description="Fetch the data set where its files are missing. For torchvision, fashion and "
+        description="Download the data set if its files are missing. For torchvision, fashion and "
         "huggingface.",
     )
     image: Text | None = Field(
-        None, description="huggingface: the column of the images; null: the only one there is."
+        None, description="huggingface: the image column; null: the only one."
     )
     label: Text | None = Field(
         None,
-        description="huggingface: the column of the classes; null: the only one of labels, or "
+        description="huggingface: the label column; null: the only class-label column, or else "
         "label.",
     )
     train_splits: Several[Text] | None = Field(
         None,
-        description="Parts that experts and the pool get: huggingface, splits; imagefolder, "
-        "folders of the root or of every class. null: train, or the only one.",
+        description="Splits for experts and the pool: huggingface, names of splits; imagefolder, "
+        "folders in the root or in every class. null: train, or the only split.",
     )
     test_splits: Annotated[tuple[Text, ...], AfterValidator(unique)] | None = Field(
         None,
-        description="Parts that are evaluated on, as for train_splits; []: none is set aside; "
-        "null: test, or else validation, where they are there.",
+        description="Splits for evaluation, as for train_splits; []: no test split is set aside; "
+        "null: test, or else validation, if present.",
     )
     exclude: Annotated[tuple[Text, ...], AfterValidator(unique)] | None = Field(
         None,
-        description="imagefolder: patterns such as '*_thumb.*' of names, or of paths from the "
-        "root, that are left out. Where it is given, files that look like thumbnails are no error.",
+        description="imagefolder: patterns such as '*_thumb.*' of names, or of paths relative to "
+        "the root, to leave out. If given, files that look like thumbnails are not an error.",
     )
     per_class: Count | None = Field(
         None,
-        description="Most images of a class, the first ones; where there is a test part, 0.8 of "
-        "them from the training part and 0.2 from the test part. null: all (fashion: 800).",
+        description="Maximum number of images per class, the first ones; if there is a test split, "
+        "0.8 of them from the training and 0.2 from the test split. null: all (fashion: 800).",
     )
     classes: Annotated[dict[Text, Text], Field(min_length=2)] | None = Field(
         None,
-        description="What the classes are called in prompts, by the names of their folders or "
-        "labels, all of them; in the order that labels get. null: the source's own.",
+        description="Class names in prompts, by folder name or label; must list all of them, in "
+        "the order of the label indices. null: the source's own.",
     )
     templates: Annotated[tuple[Template, ...], Field(min_length=1)] | None = Field(
         None,
-        description="Prompt templates; {} stands for the class name. null: the source's own.",
+        description="Prompt templates; {} is replaced by the class name. null: the source's own.",
     )

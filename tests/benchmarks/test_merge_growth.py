@@ -71,10 +71,7 @@ def test_a_sweep_goes_on_where_it_was_stopped(
         "| 3 | 2 |",
         "| 3 | 3 |",
     ]
-    assert (
-        "| experts | batch | single ms | superposition ms | ensemble ms | superposition ratio |"
-        in text
-    )
+    assert "| experts | batch | single ms | batched ms | ensemble ms | batched ratio |" in text
     assert (tmp_path / "merge-growth-tiny-vit.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -115,7 +112,7 @@ def test_a_point_is_measured_in_a_process_of_its_own(
     found = script.in_a_process(given, script.Point(2, 3))
     assert (found["model"], found["experts"], found["batch"]) == ("micro-vit", 2, 3)
     assert found["random_weights"] is False
-    assert set(found["ratios"]) == {"ensemble", "superposition"}
+    assert set(found["ratios"]) == {"ensemble", "batched"}
     with pytest.raises(RunError, match=r"2 experts, batch 3: .* failed with exit code 2"):
         script.in_a_process(asked(script, tmp_path), script.Point(2, 3))
     assert "error: --model tiny-vit: no such model" in capfd.readouterr().err

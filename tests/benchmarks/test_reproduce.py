@@ -338,7 +338,7 @@ def test_the_page_says_what_is_not_there(three: Tiny) -> None:
     assert set(list(row.values())[2:]) == {"-"}
     assert "- ties: not permitted: needs parameters of each client\n" in before
     assert "no merge accuracy: no parameters are merged in this stage\n" in before
-    assert "Order of the methods" not in before
+    assert "Ranking of the methods" not in before
     assert "Beside the paper's" not in before
     assert "- Not in this scenario: regmean, adamerging.\n" in three.page
 
@@ -517,18 +517,18 @@ def test_the_order_is_that_of_the_means(script: ModuleType, merge: list[list[flo
         reach = T * statistics.stdev(ahead) / math.sqrt(3)
         distance = abs(statistics.fmean(ahead)) - reach
         if abs(distance) > 1e-6:
-            words = "told apart" if distance > 0 else "not told apart"
+            words = "significant" if distance > 0 else "not significant"
             assert part("order").verdict(place.ahead) == words
         elif reach < 1e-6:
-            assert part("order").verdict(place.ahead) == "not told apart"
+            assert part("order").verdict(place.ahead) == "not significant"
     assert found[-1].ahead is None
 
 
 def test_what_floats_add_is_no_difference(script: ModuleType) -> None:
-    """If this fails, two methods with the same predictions are told apart."""
+    """If this fails, two methods with the same predictions differ significantly."""
     difference = part("over_seeds").minus((0.1 + 0.2,) * 3, (0.3,) * 3)
     assert difference == (0.0, 0.0, 0.0)
-    assert part("order").verdict(difference) == "not told apart"
+    assert part("order").verdict(difference) == "not significant"
 
 
 def test_a_method_without_merge_accuracy_has_no_place(script: ModuleType) -> None:
@@ -553,9 +553,9 @@ def test_who_beats_simple_averaging(script: ModuleType) -> None:
     )
     assert found == [
         "task-arithmetic beats simple-average: +2.00 points, interval [1.75, 2.25].",
-        "ties is not told apart from simple-average: +2.00 points, interval [-4.57, 8.57].",
+        "ties does not differ significantly from simple-average: +2.00 points, interval [-4.57, 8.57].",
         "regmean does not beat simple-average, it is below: -2.00 points, interval [-2.25, -1.75].",
-        "adamerging: no difference to simple-average can be had.",
+        "adamerging: the difference to simple-average is not available.",
     ]
     few = said([method("simple-average", (70.0,)), method("ties", (69.0,))])
     assert few == [
@@ -571,7 +571,7 @@ def test_signs_and_orders_beside_the_paper(script: ModuleType) -> None:
     for gaps, words in (
         ((-2.0, -2.1, -1.9), "same"),
         ((2.0, 2.1, 1.9), "different"),
-        ((-2.0, 2.1, -1.9), "ours not told from 0"),
+        ((-2.0, 2.1, -1.9), "ours not significant"),
     ):
         row = paper.Beside("A", average, method("ties", (70.0, 71.0, 72.0), gaps))
         assert row.signs == words

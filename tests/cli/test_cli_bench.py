@@ -35,20 +35,20 @@ def test_merge_by_itself_is_one_object(line: Line) -> None:
     found = json.loads(ended.out)
     assert (found["model"], found["experts"], found["batch"]) == ("tiny-vit", 2, 3)
     assert (found["rounds"], found["threads"], found["random_weights"]) == (2, 1, True)
-    assert found["ratio_to_single"] == found["superposition_ms"] / found["single_ms"]
+    assert found["ratio_to_single"] == found["batched_ms"] / found["single_ms"]
     assert found["max_relative_error"] < 1e-4
     assert "measuring tiny-vit: 24 of 24" in ended.err
 
 
 def test_merge_is_told_as_a_table(line: Line) -> None:
     """Without it a reader would have to read JSON."""
-    chosen = ("--methods", "superposition, one-at-a-time", "--methods", "released")
+    chosen = ("--methods", "batched, one-at-a-time", "--methods", "released")
     ended = line(*MERGE, "--batch", "6", "--repeats", "1", *chosen)
     assert ended.code == 0
     assert ended.out.startswith("tiny-vit (random weights, float32), 2 experts, batch 6, 1 thread;")
     assert "released procedure (4 of 6 samples)" in ended.out
     assert "Peak memory " in ended.out
-    assert "error of superposition against one at a time: " in ended.out
+    assert "inference against one at a time: relative error up to " in ended.out
     assert "vmap" not in ended.out
 
 

@@ -30,16 +30,16 @@ class Found:
     Args:
         single_ms: one model, the faster of a batch at once and one by one.
         ensemble_ms: every expert on the batch.
-        superposition_ms: the engine.
+        batched_ms: batched merged inference.
         one_at_a_time_ms: mixing and running one network after the other.
         vmap_ms: mixing all networks, then `torch.func.vmap`.
         released_ms: the released code's procedure, for every sample.
         stage_ms: a stage's whole evaluation.
         stage_ratio: that over (experts + 1) forward passes of one model.
-        ratio_to_single: `superposition_ms` over `single_ms`.
+        ratio_to_single: `batched_ms` over `single_ms`.
         ratios: every method's milliseconds over `single_ms`.
-        max_relative_error: of the engine against one at a time on the whole batch: largest
-            difference over largest value.
+        max_relative_error: of batched merged inference against one at a time on the whole batch:
+            largest difference over largest value.
         peak_rss_bytes: the process's largest resident set, with everything that was measured.
         model: its name.
         experts: how many.
@@ -53,7 +53,7 @@ class Found:
 
     single_ms: float
     ensemble_ms: float | None
-    superposition_ms: float | None
+    batched_ms: float | None
     one_at_a_time_ms: float | None
     vmap_ms: float | None
     released_ms: float | None
@@ -128,10 +128,10 @@ class Run:
         }
         if "stage" not in self.ms:
             found["stage_ratio"] = NOT_ASKED
-        if "superposition" not in self.ms:
+        if "batched" not in self.ms:
             found["ratio_to_single"] = NOT_ASKED
-        if "superposition" not in self.errors:
-            found["max_relative_error"] = f"superposition and {EXACT} were not both asked for"
+        if "batched" not in self.errors:
+            found["max_relative_error"] = f"batched and {EXACT} were not both asked for"
         return found
 
     def details(self) -> dict[str, Any]:
@@ -157,15 +157,15 @@ def figures(run: Run) -> Found:
     return Found(
         single_ms=ms["single"],
         ensemble_ms=ms.get("ensemble"),
-        superposition_ms=ms.get("superposition"),
+        batched_ms=ms.get("batched"),
         one_at_a_time_ms=ms.get(EXACT),
         vmap_ms=ms.get("vmap"),
         released_ms=ms.get("released"),
         stage_ms=stage,
         stage_ratio=None if stage is None else stage / ((experts + 1) * ms["single"]),
-        ratio_to_single=ratios.get("superposition"),
+        ratio_to_single=ratios.get("batched"),
         ratios=by_key(ratios),
-        max_relative_error=run.errors.get("superposition"),
+        max_relative_error=run.errors.get("batched"),
         peak_rss_bytes=peak_rss_bytes(),
         model=run.model.name,
         experts=experts,

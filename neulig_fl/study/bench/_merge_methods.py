@@ -28,13 +28,13 @@ RELEASED_SAMPLES = 4
 Call = Callable[[Subject, int], Tensor]
 
 
-def batched(subject: Subject, samples: int) -> Tensor:
+def plain_batch(subject: Subject, samples: int) -> Tensor:
     """One model on all samples at once, (samples, dim)."""
     found: Tensor = subject.encoder(subject.inputs[:samples])
     return found
 
 
-def one_by_one(subject: Subject, samples: int) -> Tensor:
+def plain_one_by_one(subject: Subject, samples: int) -> Tensor:
     """One model on a sample at a time, (samples, dim)."""
     return torch.cat([subject.encoder(each) for each in subject.inputs[:samples].split(1)])
 
@@ -44,8 +44,8 @@ def ensemble(subject: Subject, samples: int) -> Tensor:
     return expert_outputs(subject.encoder, subject.states, subject.inputs[:samples])
 
 
-def superposition(subject: Subject, samples: int) -> Tensor:
-    """The engine: each sample's own merged network, all at once, (samples, dim)."""
+def batched(subject: Subject, samples: int) -> Tensor:
+    """Batched merged inference: each sample under its own merged parameters, (samples, dim)."""
     coopvecs, inputs = subject.coopvecs[:samples], subject.inputs[:samples]
     return superposed(subject.encoder, subject.stack, coopvecs, inputs)
 
@@ -127,9 +127,9 @@ class Method:
 
 
 METHODS = {
-    "batched": Method(batched),
-    "one-by-one": Method(one_by_one),
-    "superposition": Method(superposition, merges=True),
+    "plain-batch": Method(plain_batch),
+    "plain-one-by-one": Method(plain_one_by_one),
+    "batched": Method(batched, merges=True),
     "ensemble": Method(ensemble),
     "stage": Method(stage),
     "one-at-a-time": Method(one_at_a_time, merges=True),
@@ -138,7 +138,7 @@ METHODS = {
 }
 """By name; in the order of the memory that they take, which is that of the first round."""
 
-SINGLE = ("batched", "one-by-one")
+SINGLE = ("plain-batch", "plain-one-by-one")
 """Two ways to run one model; the faster is what everything is compared with."""
 
 

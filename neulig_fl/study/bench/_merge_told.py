@@ -15,10 +15,10 @@ STAGE_GOAL = 1.35
 """A whole stage takes at most so many times (experts + 1) forward passes."""
 
 _TOLD = {
-    "batched": "one model, the batch at once",
-    "one-by-one": "one model, one by one",
+    "plain-batch": "plain forward pass, a batch at once",
+    "plain-one-by-one": "plain forward pass, one by one",
     "ensemble": "ensemble: every expert",
-    "superposition": "superposition",
+    "batched": "batched merged inference",
     "one-at-a-time": "one at a time",
     "vmap": "torch.func.vmap",
     "released": "released procedure",
@@ -64,7 +64,7 @@ def _below(found: Found) -> Iterator[str]:
     yield f"Peak memory {found.peak_rss_bytes / 2**20:,.0f} MiB, with all that was measured."
     if found.max_relative_error is not None:
         error = f"{found.max_relative_error:.1e}"
-        yield f"Largest relative error of superposition against one at a time: {error}."
+        yield f"Batched merged inference against one at a time: relative error up to {error}."
     if found.stage_ratio is not None:
         verdict = "met" if found.stage_ratio <= STAGE_GOAL else "NOT met"
         yield (

@@ -1,8 +1,8 @@
 """Merging a network for every sample: milliseconds a sample, beside one model's forward pass.
 
-In one run and in turn: one model, all experts (the ensemble's cost), the engine (`superposition`),
-a whole stage, and three other exact ways to merge. Experts differ from the model by random numbers,
-images are random: neither changes how long anything takes.
+In one run and in turn: one model's plain forward pass, all experts (the ensemble's cost), batched
+merged inference (`batched`), a whole stage, and three other exact ways to merge. The experts differ
+from the model by random numbers and the images are random: neither affects the timings.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ def compare(options: Options, rounds: int = REPEATS, progress: Progress = SILENT
 
 
 def as_measurement(found: Found) -> Measurement:
-    """The comparison as one figure: the engine beside the fastest other exact way to merge."""
+    """One figure: time of batched merged inference over that of the fastest other exact method."""
     rounds, exact = found.details["rounds_ms"], found.max_relative_error
-    others = [underscored(n) for n, m in METHODS.items() if m.merges and n != "superposition"]
+    others = [underscored(n) for n, m in METHODS.items() if m.merges and n != "batched"]
     fastest = [min(each) for each in zip(*(rounds[n] for n in others if n in rounds), strict=True)]
-    values = [own / other for own, other in zip(rounds["superposition"], fastest, strict=True)]
+    values = [own / other for own, other in zip(rounds["batched"], fastest, strict=True)]
     figure = statistics.median(values)
     error = {} if exact is None else {"largest relative error": exact}
     return Measurement(

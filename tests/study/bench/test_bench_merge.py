@@ -24,7 +24,7 @@ from neulig_fl.study.bench._merge_subject import Perturbed, Subject, make
 
 TINY = merge.Options(model="tiny-vit", random_weights=True, experts=3, batch=3)
 KEYS = [
-    *("single_ms", "ensemble_ms", "superposition_ms", "one_at_a_time_ms", "vmap_ms"),
+    *("single_ms", "ensemble_ms", "batched_ms", "one_at_a_time_ms", "vmap_ms"),
     *("released_ms", "stage_ms", "stage_ratio", "ratio_to_single", "ratios"),
     *("max_relative_error", "peak_rss_bytes", "model", "experts", "batch", "threads", "rounds"),
     *("dtype", "random_weights", "details"),
@@ -109,12 +109,12 @@ def test_other_ways_have_experts_in_their_usual_order(subject: Subject) -> None:
 
 
 def test_the_engine_does_not_need_experts_twice() -> None:
-    """Without it the peak memory after superposition would be that of the other ways."""
+    """Without it the peak after batched merged inference would be that of the other ways."""
     subject = made()
-    for name in ("batched", "one-by-one", "superposition"):
+    for name in ("plain-batch", "plain-one-by-one", "batched"):
         METHODS[name].call(subject, 3)
     assert "plain" not in vars(subject)
-    assert list(METHODS)[:3] == ["batched", "one-by-one", "superposition"]
+    assert list(METHODS)[:3] == ["plain-batch", "plain-one-by-one", "batched"]
 
 
 def test_every_sample_has_a_coopvec_of_its_own(subject: Subject) -> None:
@@ -140,8 +140,8 @@ def test_every_way_to_merge_gives_the_merged_networks_outputs(name: str, subject
 def test_one_model_and_the_ensemble_are_what_they_are_called(subject: Subject) -> None:
     """Without it everything would be relative to something else than a forward pass."""
     plain = subject.encoder(subject.inputs)
-    assert close(METHODS["batched"].call(subject, 3), plain)
-    assert close(METHODS["one-by-one"].call(subject, 3), plain)
+    assert close(METHODS["plain-batch"].call(subject, 3), plain)
+    assert close(METHODS["plain-one-by-one"].call(subject, 3), plain)
     for index, one_hot in enumerate(torch.eye(3)):
         expert = network(subject, one_hot)(subject.inputs)
         assert close(METHODS["ensemble"].call(subject, 3)[:, index], expert)
@@ -212,7 +212,7 @@ def test_where_vmap_cannot_run_a_model_that_is_said() -> None:
     subject = made()
     subject.encoder.register_forward_hook(lambda layer, given, out: out if out.sum() > 0 else -out)
     calls = {
-        "plain": lambda: METHODS["batched"].call(subject, 3),
+        "plain": lambda: METHODS["plain-batch"].call(subject, 3),
         "vmap": lambda: METHODS["vmap"].call(subject, 3),
     }
     timed = interleaved(calls, 2, lambda: None, frozenset({"vmap"}))
@@ -228,10 +228,10 @@ def test_where_vmap_cannot_run_a_model_that_is_said() -> None:
 def run(**failed: str) -> Run:
     """Made-up times: milliseconds in three rounds, of three samples or fewer."""
     ms = {
-        "batched": [6.0, 9.0, 90.0],
-        "one-by-one": [12.0, 3.0, 6.0],
+        "plain-batch": [6.0, 9.0, 90.0],
+        "plain-one-by-one": [12.0, 3.0, 6.0],
         "ensemble": [30.0, 27.0, 33.0],
-        "superposition": [9.0, 12.0, 60.0],
+        "batched": [9.0, 12.0, 60.0],
         "stage": [48.0, 48.0, 0.0],
         "one-at-a-time": [30.0, 30.0, 30.0],
         "released": [20.0, 40.0, 20.0],
@@ -239,7 +239,7 @@ def run(**failed: str) -> Run:
     }
     names = [name for name in ms if name not in failed]
     exact = torch.tensor([[1.0], [-4.0], [2.0]])
-    off = {"superposition": 0.004, "vmap": 0.0, "released": 0.0, "one-at-a-time": 0.0}
+    off = {"batched": 0.004, "vmap": 0.0, "released": 0.0, "one-at-a-time": 0.0}
     results = {name: exact + off[name] for name in names if name in off}
     results["released"] = results["released"][:1] if "released" in results else exact[:1]
     seconds = {name: [each / 1000 for each in ms[name]] for name in names}
@@ -251,12 +251,12 @@ def run(**failed: str) -> Run:
 def test_figures_are_medians_over_rounds_a_sample() -> None:
     """Without it one slow round, or a batch that was cut, would decide what is reported."""
     found = figures(run())
-    assert found.details["batched_ms"] == pytest.approx(3.0)
-    assert found.single_ms == found.details["one_by_one_ms"] == pytest.approx(2.0)
+    assert found.details["plain_batch_ms"] == pytest.approx(3.0)
+    assert found.single_ms == found.details["plain_one_by_one_ms"] == pytest.approx(2.0)
     assert found.ensemble_ms == pytest.approx(10.0)
-    assert found.superposition_ms == pytest.approx(4.0)
+    assert found.batched_ms == pytest.approx(4.0)
     assert found.released_ms == pytest.approx(20.0)
-    assert found.ratio_to_single == found.ratios["superposition"] == pytest.approx(2.0)
+    assert found.ratio_to_single == found.ratios["batched"] == pytest.approx(2.0)
     assert found.ratios["one_at_a_time"] == pytest.approx(5.0)
     assert found.stage_ms == pytest.approx(16.0)
     assert found.stage_ratio == pytest.approx(16.0 / (4 * 2.0))
@@ -264,7 +264,7 @@ def test_figures_are_medians_over_rounds_a_sample() -> None:
     assert found.details["max_relative_errors"]["released"] == 0.0
     assert found.details["samples"]["released"] == 1
     assert found.details["reasons"] == {}
-    assert found.details["rounds_ms"]["superposition"] == pytest.approx([3.0, 4.0, 20.0])
+    assert found.details["rounds_ms"]["batched"] == pytest.approx([3.0, 4.0, 20.0])
 
 
 def test_the_engine_beside_the_fastest_other_way() -> None:
@@ -297,9 +297,9 @@ def test_the_table_has_every_method_and_what_it_was_run_on() -> None:
     text = said(figures(run()))
     assert "tiny-vit (random weights, float32), 3 experts, batch 3, 1 thread" in text
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "one model, one by one 2.00 1.00" in lines
+    assert "plain forward pass, one by one 2.00 1.00" in lines
     assert "released procedure (1 of 3 samples) 20.00 10.00" in lines
-    assert "error of superposition against one at a time: 1.0e-03." in text
+    assert "inference against one at a time: relative error up to 1.0e-03." in text
     assert "A whole stage takes 2.00 times 4 forward passes (goal: 1.35 at most; NOT met)" in text
     assert all(len(line) <= 40 for line in said(figures(run()), width=40).splitlines())
 
@@ -326,16 +326,14 @@ def test_a_comparison_has_exactly_these_keys(subject: Subject) -> None:
 
 def test_a_choice_of_methods() -> None:
     """Without it a sweep over many experts would wait for methods that nobody asked for."""
-    found = merge.compare(replace(TINY, methods=("superposition",)), 1)
-    assert set(found.details["rounds_ms"]) == {"batched", "one_by_one", "superposition"}
+    found = merge.compare(replace(TINY, methods=("batched",)), 1)
+    assert set(found.details["rounds_ms"]) == {"plain_batch", "plain_one_by_one", "batched"}
     assert found.ratio_to_single is not None
     assert found.max_relative_error is None
     reasons = found.details["reasons"]
-    assert (
-        reasons["max_relative_error"] == "superposition and one-at-a-time were not both asked for"
-    )
+    assert reasons["max_relative_error"] == "batched and one-at-a-time were not both asked for"
     assert reasons["stage_ratio"] == reasons["vmap_ms"] == "not asked for"
-    assert "No max_relative_error: superposition and one-at-a-time" in said(found, 200)
+    assert "No max_relative_error: batched and one-at-a-time" in said(found, 200)
     assert "vmap" not in said(found)
 
 
