@@ -52,6 +52,7 @@ from neulig_fl.study.bench import secure_aggregation
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "privacy-costs.md"
 MARK = "measured"
+PLAIN = {"none": "plain"}  # the protection's name in the tables
 TASKS = ("digits", "mnist5k", "glyphs", "signs", "textures")
 NOISE: Mapping[str, Any] = {"clip": 1.0, "noise_multiplier": 1.0, "delta": 1e-5}
 SAID: Mapping[str, Mapping[str, Any]] = {"gaussian": NOISE}
@@ -129,22 +130,18 @@ class Metered:
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:  # noqa: ARG002
         """As `Transport.ask`; a refusal or a failure ends the measurement."""
-        for each in asks:
-            yield self._answer(each)
-
-    def _answer(self, ask: Ask) -> Answer:
-        scenario = self.setting.scenario
-        start = time.thread_time()
-        store, book = self.root / ask.client, self.root / address_book.FILE
-        known = book if book.exists() else None
-        party = ClientHandler(scenario, scenario.seed, ask.client, store, address_book=known)
-        party.__dict__["setting"] = self.setting
-        body, payload = party.answer(ask.action, ask.body, ask.payload)
-        self.meter.seconds += time.thread_time() - start
-        self.meter.messages += 2
-        self.meter.payload += len(payload)
-        self.meter.other += _size(ask.body) + len(ask.payload) + _size(body)
-        return Answer(ask.client, ask.action, "ok", None, body, payload)
+        scenario, book = self.setting.scenario, self.root / address_book.FILE
+        for ask in asks:
+            start = time.thread_time()
+            store, known = self.root / ask.client, book if book.exists() else None
+            party = ClientHandler(scenario, scenario.seed, ask.client, store, address_book=known)
+            party.__dict__["setting"] = self.setting
+            body, payload = party.answer(ask.action, ask.body, ask.payload)
+            self.meter.seconds += time.thread_time() - start
+            self.meter.messages += 2
+            self.meter.payload += len(payload)
+            self.meter.other += _size(ask.body) + len(ask.payload) + _size(body)
+            yield Answer(ask.client, ask.action, "ok", None, body, payload)
 
 
 def _size(body: Mapping[str, Any]) -> int:
@@ -169,8 +166,7 @@ def shared(setting: Setting, kind: str, queries: str | None) -> Cost:
         parties.meter = Meter()
         start = time.thread_time()
         if stage.share[0].protection in SUMS:
-            found = parts(setting, queries)
-            SumRounds(collector, stage, [], []).summed(kind, queries, found)
+            SumRounds(collector, stage, [], []).summed(kind, queries, parts(setting, queries))
         else:
             collector.collect(stage)
         seconds = time.thread_time() - start
@@ -179,8 +175,8 @@ def shared(setting: Setting, kind: str, queries: str | None) -> Cost:
 
 def parts(setting: Setting, queries: str | None) -> list[Part]:
     """A mean over all clients: of the parameters, or of the answers to each task's queries."""
-    names = [client.name for client in setting.scenario.clients]
-    weights = dict.fromkeys(names, 1.0 / len(names))
+    clients = setting.scenario.clients
+    weights = {client.name: 1.0 / len(clients) for client in clients}
     return [Part(task, weights) for task in (setting.tasks if queries else (None,))]
 
 
@@ -212,13 +208,11 @@ def with_stage(setting: Setting, kind: str, queries: str | None, protection: str
 
 def protections() -> list[str]:
     """Every protection, `none` first."""
-    return sorted(
-        variants.names("neulig_fl.records.protections"), key=lambda name: (name != "none", name)
-    )
+    names = variants.names("neulig_fl.records.protections")
+    return sorted(names, key=lambda name: (name != "none", name))
 
 
 # ---------------------------------------------------------------- a vector through a protection
-
 
 Speed = tuple[float, float]
 """Seconds of one vector: the client's, to protect it; the server's, to have it or its part of a
@@ -227,17 +221,17 @@ sum."""
 
 def plain(vector: Vector) -> Speed:
     """The vector becomes bytes; the server copies them into its own memory."""
-    payload: list[bytes] = []
-    client = _seconds(lambda: payload.append(vector.tobytes()))
-    return client, _seconds(lambda: np.frombuffer(payload[0], np.float32).copy())
+    payload = vector.tobytes()
+    client = _seconds(vector.tobytes)
+    return client, _seconds(lambda: np.frombuffer(payload, np.float32).copy())
 
 
 def sealed(vector: Vector) -> Speed:
     """The same, encrypted to the server, and opened there."""
     server, payload = Identity.new(), vector.tobytes()
-    came: list[bytes] = []
-    client = _seconds(lambda: came.append(seal(payload, server.agreement, b"costs")))
-    opened = _seconds(lambda: open_sealed(came[0], server.agreement_key, b"costs"))
+    received = seal(payload, server.agreement, b"costs")
+    client = _seconds(lambda: seal(payload, server.agreement, b"costs"))
+    opened = _seconds(lambda: open_sealed(received, server.agreement_key, b"costs"))
     copied, taken = plain(vector)
     return copied + client, taken + opened
 
@@ -291,9 +285,8 @@ def tables(asked: argparse.Namespace) -> str:
 def machine(asked: argparse.Namespace) -> str:
     """What was measured on."""
     return (
-        f"{asked.clients} clients, one thread of {os.cpu_count()} "
-        f"CPUs, torch {version('torch')}, cryptography {version('cryptography')}, the least of "
-        f"{asked.repeats} rounds."
+        f"{asked.clients} clients, one thread of {os.cpu_count()} CPUs, torch {version('torch')}, "
+        f"cryptography {version('cryptography')}, the least of {asked.repeats} rounds."
     )
 
 
@@ -316,20 +309,16 @@ def _of_record(
     yield f"| :-- | {' | '.join('--:' for _ in COLUMNS)} |"
     least = {name: _least(seen) for name, seen in costs.items()}
     for name, cost in least.items():
-        base = least["none"]
+        base, shown = least["none"], PLAIN.get(name, name)
         seconds = (cost.client + cost.server) / (base.client + base.server)
         sizes = f"{cost.payload:,.0f} | {cost.bytes:,.0f} | {cost.bytes / base.bytes:.3f}"
         times = f"{cost.client:.3f} | {cost.server:.3f} | {seconds:.2f}"
-        yield f"| {_name(name)} | {cost.rounds:g} | {cost.messages:g} | {sizes} | {times} |"
+        yield f"| {shown} | {cost.rounds:g} | {cost.messages:g} | {sizes} | {times} |"
 
 
 def _least(costs: Sequence[Cost]) -> Cost:
     """Counts are the same in all rounds, but for a byte or two; other work adds to seconds."""
     return Cost(**{name: min(getattr(cost, name) for cost in costs) for name in vars(costs[0])})
-
-
-def _name(protection: str) -> str:
-    return "plain" if protection == "none" else protection
 
 
 def _alone(asked: argparse.Namespace) -> Iterator[str]:
@@ -348,7 +337,7 @@ def _alone(asked: argparse.Namespace) -> Iterator[str]:
         sides = np.maximum(each, 1e-9)  # a clock that did not move
         both, base = sum(sides), sum(spent["none"])
         rates = " | ".join(f"{size / took:,.0f}" for took in (*sides, both))
-        yield f"| {_name(name)} | {rates} | {both / max(base, 1e-9):.1f} |"
+        yield f"| {PLAIN.get(name, name)} | {rates} | {both / max(base, 1e-9):.1f} |"
 
 
 def replaced(page: str, measured: str, mark: str = MARK) -> str:

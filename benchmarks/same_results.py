@@ -41,8 +41,15 @@ def main() -> int:
     parser.add_argument("scenarios", nargs="*", help=f"default: {', '.join(SCENARIOS)}")
     asked = parser.parse_args()
     kept = json.loads(asked.file.read_text(encoding="utf-8")) if asked.file.exists() else {}
+    names = asked.scenarios or list(SCENARIOS)
+    missing = [name for name in names if name not in kept]
+    if missing and asked.action == "compare":
+        parser.error(
+            f"{asked.file} has no results of {', '.join(missing)}; keep them first, with the "
+            f"Python of the earlier commit: same_results.py keep {asked.file} {' '.join(missing)}"
+        )
     different = 0
-    for name in asked.scenarios or SCENARIOS:
+    for name in names:
         now = said(name)
         if asked.action == "keep":
             kept[name] = now

@@ -22,17 +22,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 from neulig_fl.core.errors import InputError
 
-MOST_MULTIPLIER = 1e9
-"""Where the search for a noise multiplier gives up."""
-
-MULTIPLIERS = (1e-100, MOST_MULTIPLIER)
-"""Between which a noise multiplier can be accounted for."""
+MULTIPLIERS = (1e-100, 1e9)
+"""Between which a noise multiplier can be accounted for, and is searched for."""
 
 PRECISION = 1e-6
 """Share by which a multiplier that was searched for may be larger than it has to be."""
+
+Pairs = tuple[tuple[float, int], ...]
+"""Noise multipliers, each with how often it was used."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ def spent(charges: Sequence[Charge], delta: float) -> Spent:
     bare = tuple(dict.fromkeys(c.name for c in charges if c.noise_multiplier is None))
     if bare:
         return Spent(math.inf, delta, bare)
-    pairs = tuple((c.noise_multiplier, c.count) for c in charges if c.noise_multiplier)
-    return Spent(_epsilon(pairs, delta), delta)
+    return Spent(_epsilon(_pairs(charges), delta), delta)
 
 
 def noise_multiplier_for(
@@ -136,19 +136,26 @@ def noise_multiplier_for(
     """
     _require_target(epsilon, delta, releases, before)
 
-    def costs(multiplier: float) -> float:
-        return spent([*before, Charge("further", multiplier, releases)], delta).epsilon
+    # Imported here: it brings scipy, which takes seconds.
+    from dp_accounting import ExplicitBracketInterval, calibrate_dp_mechanism
+    from dp_accounting.rdp import RdpAccountant
 
-    high = 1.0
-    while costs(high) > epsilon:
-        high *= 2.0
-        if high > MOST_MULTIPLIER:
-            raise _spent_already(epsilon, delta, before)
-    low = 0.0 if high == 1.0 else high / 2.0
-    while high - low > PRECISION * high:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if costs(middle) <= epsilon else (middle, high)
-    return high
+    pairs = _pairs(before)
+    least, most = (math.log(end) for end in MULTIPLIERS)
+    try:
+        # Over the logarithm, so that the tolerance is a share of the multiplier. What the library
+        # gives back is a point whose epsilon it has computed, and which is not above the target.
+        found = calibrate_dp_mechanism(
+            lambda: RdpAccountant(_orders()),
+            lambda logarithm: _together((*pairs, (math.exp(logarithm), releases))),
+            epsilon,
+            delta,
+            ExplicitBracketInterval(least, most),
+            tol=PRECISION / 2.0,
+        )
+    except ValueError:
+        raise _spent_already(epsilon, delta, before) from None
+    return math.exp(found)
 
 
 def sigma_for(
@@ -246,15 +253,20 @@ def _orders() -> tuple[float, ...]:
     return tuple(1.0 + 10.0 ** (k / 60.0 - 1.9) for k in range(475))
 
 
+def _pairs(charges: Sequence[Charge]) -> Pairs:
+    return tuple((c.noise_multiplier, c.count) for c in charges if c.noise_multiplier)
+
+
+def _together(pairs: Pairs) -> Any:
+    """The releases as one event of the library."""
+    from dp_accounting import ComposedDpEvent, GaussianDpEvent, SelfComposedDpEvent
+
+    return ComposedDpEvent([SelfComposedDpEvent(GaussianDpEvent(m), n) for m, n in pairs])
+
+
 @lru_cache(maxsize=4096)
-def _epsilon(pairs: tuple[tuple[float, int], ...], delta: float) -> float:
+def _epsilon(pairs: Pairs, delta: float) -> float:
     # Imported here: it brings scipy.stats and scipy.signal, which take seconds.
-    from dp_accounting import GaussianDpEvent
     from dp_accounting.rdp import RdpAccountant
 
-    if not pairs:
-        return 0.0
-    accountant = RdpAccountant(_orders())
-    for multiplier, count in pairs:
-        accountant.compose(GaussianDpEvent(multiplier), count)
-    return float(accountant.get_epsilon(delta))
+    return float(RdpAccountant(_orders()).compose(_together(pairs)).get_epsilon(delta))

@@ -183,6 +183,30 @@ def test_the_multiplier_found_keeps_to_epsilon_and_is_the_least(
     assert spent([*before, less], delta).epsilon > target
 
 
+def bisected(target: float, delta: float, releases: int) -> float:
+    """The search in its obvious form: the least multiplier, to 1e-6 of itself, that is enough."""
+    low, high = 1e-9, 1e9
+    while high / low > 1.0 + 1e-6:
+        middle = math.sqrt(low * high)
+        enough = epsilon((middle, releases), delta=delta) <= target
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+@pytest.mark.parametrize("target", [1e-3, 1.0, 8.0, 1e6])
+@pytest.mark.parametrize("delta", [1e-100, 1e-5, 0.3])
+@pytest.mark.parametrize("releases", [1, 1000])
+def test_the_librarys_search_finds_what_bisection_finds(
+    target: float, delta: float, releases: int
+) -> None:
+    """Without it a version of the library that gives too little noise would be used."""
+    slow = bisected(target, delta, releases)
+    found = noise_multiplier_for(target, delta, releases)
+    assert epsilon((found, releases), delta=delta) <= target
+    # Both are up to 1e-6 too large; two machines may differ by 1e-5 (records/entry_check.py).
+    assert found == pytest.approx(slow, rel=2e-6)
+
+
 def test_sigma_for_gives_every_release_the_same_multiplier() -> None:
     """Without it one of two stages would be noised more than the other for no reason."""
     planned = [sensitivity(1.0, 300), sensitivity(0.5, 1)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 from neulig_fl.client import gate
 from neulig_fl.client.address_book import Pins
@@ -97,8 +97,7 @@ class Summing:
             experts={self.side.client.name: tag},
         )
         sum_gate.join(self.side, held, asked.clients, vector)
-        self._keep(held)
-        return {"message": sent.hex(), "history": said.to_body()}, b""
+        return self._kept(held, sent, history=said.to_body())
 
     def _images(self, holdings: SumHoldings) -> dict[str, str]:
         """Names of each task's set of images; its members are on the disk on return."""
@@ -115,8 +114,7 @@ class Summing:
         rows, tag = held.asked.rows(holdings.rows_by_task), held.experts[self.side.client.name]
         vector = Weighed(4 * state.terms.entries, rows, tag)
         sum_gate.join(self.side, held, [*state.said], vector)
-        self._keep(held)
-        return {"message": sent.hex()}, b""
+        return self._kept(held, sent)
 
     def _mask(self, held: SumInProgress, message: bytes) -> Reply:
         holdings = self.holdings(held.asked.request)
@@ -133,15 +131,18 @@ class Summing:
         with sum_gate.refusing(self.side, held.asked):
             state, sent = secagg.confirm(held.state, message, sign)
         sum_gate.witness(self.side, held, _survivors(state))
-        self._keep(replace(held, state=state))
-        return {"message": sent.hex()}, b""
+        return self._kept(replace(held, state=state), sent)
 
     def _reveal(self, held: SumInProgress, message: bytes) -> Reply:
         sum_gate.admit(self.side, held.asked)
         with sum_gate.refusing(self.side, held.asked):
             state, sent = secagg.reveal(held.state, message, keys.verifier(_known(held)))
-        self._keep(replace(held, state=state))
-        return {"message": sent.hex()}, b""
+        return self._kept(replace(held, state=state), sent)
+
+    def _kept(self, held: SumInProgress, sent: bytes, **more: object) -> Reply:
+        """The reply, once the state that goes with it is on the disk."""
+        self.side.store.keep_sum(held.to_bytes())
+        return {"message": sent.hex(), **more}, b""
 
     # ------------------------------------------------------------ what came
 
@@ -150,12 +151,12 @@ class Summing:
         said = body.get("sum")
         request = said.get("request") if isinstance(said, dict) else None
         if set(body) != FIRST or not isinstance(request, dict) or self.side.store.run is None:
-            self._refuse_unread("the message is none of a secure sum")
+            gate.refuse(self.side, "the message is none of a secure sum")
         gate.understood(self.side, request)
         try:
             return SumRequest.from_body(said)
         except InputError as error:
-            self._refuse_unread(error.public_reason or "the message is none of a secure sum")
+            gate.refuse(self.side, error.public_reason or "the message is none of a secure sum")
 
     def _uninvited(self, asked: SumRequest) -> str | None:
         return None if self.side.client.name in asked.clients else "it is not invited to this sum"
@@ -166,11 +167,11 @@ class Summing:
         number, message = body.get("round"), _bytes(body.get("message"))
         known = body.get("step") in STEPS and set(body) == LATER | extra
         if not known or not isinstance(number, str) or message is None:
-            self._refuse_unread("the message is none of a secure sum")
+            gate.refuse(self.side, "the message is none of a secure sum")
         kept = self.side.store.kept_sum()
         held = None if kept is None else SumInProgress.from_bytes(kept)
         if held is None or (held.run, held.asked.round) != (self.side.store.run, number):
-            self._refuse_unread("no such round of a secure sum is in progress")
+            gate.refuse(self.side, "no such round of a secure sum is in progress")
         return held, message
 
     def _terms(self, asked: SumRequest, holdings: SumHoldings) -> Terms:
@@ -192,12 +193,6 @@ class Summing:
         except InputError as error:
             reason = error.public_reason or "the clients' keys are wrong"
             gate.refuse(self.side, reason, asked.request)
-
-    def _keep(self, held: SumInProgress) -> None:
-        self.side.store.keep_sum(held.to_bytes())
-
-    def _refuse_unread(self, reason: str) -> NoReturn:
-        gate.refuse(self.side, reason)
 
 
 def _bytes(text: object) -> bytes | None:

@@ -16,11 +16,13 @@ from neulig_fl.config.values import Count, Positive
 from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods._given import Answers, Queries, Score
+from neulig_fl.models.families import device
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Rate = Annotated[Positive, Field(description="Learning rate of Adam.")]
+Steps = Annotated[Count, Field(description="Steps of the optimiser.")]
 BatchSize = Annotated[Count, Field(description="Queries of each task in a step.")]
 
 
@@ -69,6 +71,65 @@ class Search:
                 schedule.step()
             self.on_step(step + 1, self.steps)
 
+    def on_queries(
+        self,
+        model: Callable[[Tensor], Tensor],
+        queries: Sequence[Queries],
+        parameters: Iterable[Tensor],
+    ) -> None:
+        """Minimise a model's entropy: the sum over the tasks of the mean entropy of a batch.
+
+        Args:
+            model: features of inputs; the batches of all tasks go through it at once.
+            queries: of every task.
+            parameters: of the model, to be changed in place.
+
+        Raises:
+            InputError: a task has no queries.
+            RunError: the entropy is not finite.
+        """
+        _require([(q.task, len(q.inputs)) for q in queries])
+
+        def loss(step: int) -> Tensor:
+            batches = [q.inputs[self.rows(step, len(q.inputs))] for q in queries]
+            features = model(torch.cat(batches).to(device())).float().cpu()
+            parts = features.split([len(batch) for batch in batches])
+            return _summed([q.logits for q in queries], parts)
+
+        self.minimise(loss, parameters)
+
+    def on_answers(
+        self,
+        mixed: Callable[[Answers, slice], Tensor],
+        pool: Sequence[Answers],
+        evaluation: Sequence[Answers],
+        parameters: Iterable[Tensor],
+    ) -> list[Tensor]:
+        """Minimise the entropy of mixed outputs, as `on_queries` does, then mix others.
+
+        Args:
+            mixed: some of a task's answers, mixed.
+            pool: the answers on which it is minimised, of every task.
+            evaluation: the answers to mix with what was learnt.
+            parameters: of the mixing, to be changed in place.
+
+        Returns:
+            (queries, dim) for every task.
+
+        Raises:
+            InputError: a task has no queries.
+            RunError: the entropy is not finite.
+        """
+        _require([(answers.task, len(answers.outputs)) for answers in pool])
+
+        def loss(step: int) -> Tensor:
+            parts = [mixed(each, self.rows(step, len(each.outputs))) for each in pool]
+            return _summed([each.logits for each in pool], parts)
+
+        self.minimise(loss, parameters)
+        with torch.no_grad():
+            return [mixed(answers, slice(None)) for answers in evaluation]
+
     def rows(self, step: int, count: int) -> slice:
         """Which of a task's queries a step reads.
 
@@ -93,51 +154,6 @@ def entropy(logits: Tensor) -> Tensor:
     """
     log_p = logits.log_softmax(dim=1)
     return -(log_p.exp() * log_p).sum(dim=1).mean()
-
-
-def entropy_of_queries(
-    features: Callable[[Tensor], Tensor], queries: Sequence[Queries], search: Search
-) -> Callable[[int], Tensor]:
-    """The loss of a model: the sum over the tasks of the mean entropy of a batch.
-
-    Args:
-        features: of inputs; the batches of all tasks go through the model at once.
-        queries: of every task.
-        search: says which of them a step reads.
-
-    Raises:
-        InputError: a task has no queries.
-    """
-    _require([(q.task, len(q.inputs)) for q in queries])
-
-    def loss(step: int) -> Tensor:
-        batches = [q.inputs[search.rows(step, len(q.inputs))] for q in queries]
-        parts = features(torch.cat(batches)).split([len(batch) for batch in batches])
-        return _summed([q.logits for q in queries], parts)
-
-    return loss
-
-
-def entropy_of_answers(
-    mixed: Callable[[Answers, slice], Tensor], pool: Sequence[Answers], search: Search
-) -> Callable[[int], Tensor]:
-    """The loss of mixed outputs: the sum over the tasks of the mean entropy of a batch.
-
-    Args:
-        mixed: some of a task's answers, mixed.
-        pool: the answers of every task.
-        search: says which of them a step reads.
-
-    Raises:
-        InputError: a task has no queries.
-    """
-    _require([(answers.task, len(answers.outputs)) for answers in pool])
-
-    def loss(step: int) -> Tensor:
-        parts = [mixed(each, search.rows(step, len(each.outputs))) for each in pool]
-        return _summed([each.logits for each in pool], parts)
-
-    return loss
 
 
 def _summed(scores: Sequence[Score], outputs: Sequence[Tensor]) -> Tensor:

@@ -11,14 +11,7 @@ from pydantic import Field
 from neulig_fl.config.values import Number
 from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Answers, Entries, Given, Needs
-from neulig_fl.merging.methods._entropy import (
-    BatchSize,
-    Rate,
-    Search,
-    entropy_of_answers,
-    entropy_of_queries,
-)
-from neulig_fl.merging.methods._options import Steps
+from neulig_fl.merging.methods._entropy import BatchSize, Rate, Search, Steps
 from neulig_fl.merging.methods._variances import least_variance
 from neulig_fl.models.families import device
 
@@ -110,14 +103,12 @@ def ensemble(
     search = Search(steps, lr, batch_size)
     weights = torch.full((pool[0].outputs.shape[1],), lambda_, requires_grad=True)
 
-    def mixed(answers: Answers, rows: slice = slice(None)) -> Tensor:
+    def mixed(answers: Answers, rows: slice) -> Tensor:
         base = answers.base[rows]
         moved = answers.outputs[rows] - base[:, None]
         return base + torch.einsum("qtd,t->qd", moved, weights.clamp(0, 1))
 
-    search.minimise(entropy_of_answers(mixed, pool, search), [weights])
-    with torch.no_grad():
-        return [mixed(answers) for answers in evaluation]
+    return search.on_answers(mixed, pool, evaluation, [weights])
 
 
 def extension(entries: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -177,12 +168,12 @@ def _learn(weights: Tensor, given: Given, vectors: _TaskVectors, search: Search)
     network = given.network().to(device())
     weights.requires_grad_()
 
-    def features(inputs: Tensor) -> Tensor:
+    def model(inputs: Tensor) -> Tensor:
         with BatchNormByHand():
-            found: Tensor = torch.func.functional_call(
-                network, vectors.merged(weights), (inputs.to(device()),)
+            features: Tensor = torch.func.functional_call(
+                network, vectors.merged(weights), (inputs,)
             )
-        return found.float().cpu()
+        return features
 
-    search.minimise(entropy_of_queries(features, given.queries(), search), [weights])
+    search.on_queries(model, given.queries(), [weights])
     weights.requires_grad_(False)

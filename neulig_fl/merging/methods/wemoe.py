@@ -12,14 +12,7 @@ from neulig_fl.config.values import Number
 from neulig_fl.core.errors import InputError
 from neulig_fl.core.lazy import torch
 from neulig_fl.merging.methods import Answers, Given, Needs
-from neulig_fl.merging.methods._entropy import (
-    BatchSize,
-    Rate,
-    Search,
-    entropy_of_answers,
-    entropy_of_queries,
-)
-from neulig_fl.merging.methods._options import Steps
+from neulig_fl.merging.methods._entropy import BatchSize, Rate, Search, Steps
 from neulig_fl.merging.running_statistics import is_statistic
 from neulig_fl.models.families import device
 
@@ -90,12 +83,7 @@ def model(
     routers = [_route(network, given, block, lambda_) for block in routed]
     network.to(device())
     parameters = [p.requires_grad_() for router in routers for p in router.parameters()]
-
-    def features(inputs: Tensor) -> Tensor:
-        found: Tensor = network(inputs.to(device()))
-        return found.float().cpu()
-
-    search.minimise(entropy_of_queries(features, given.queries(), search), parameters)
+    search.on_queries(network, given.queries(), parameters)
     return network.cpu().eval().requires_grad_(False)
 
 
@@ -129,14 +117,12 @@ def ensemble(
     weight = torch.zeros(experts, dim, requires_grad=True)
     bias = torch.full((experts,), lambda_, requires_grad=True)
 
-    def mixed(answers: Answers, rows: slice = slice(None)) -> Tensor:
+    def mixed(answers: Answers, rows: slice) -> Tensor:
         outputs, base = answers.outputs[rows], answers.base[rows]
         routed = outputs.mean(dim=1) @ weight.T + bias
         return base + torch.einsum("qtd,qt->qd", outputs - base[:, None], routed)
 
-    search.minimise(entropy_of_answers(mixed, pool, search), [weight, bias])
-    with torch.no_grad():
-        return [mixed(answers) for answers in evaluation]
+    return search.on_answers(mixed, pool, evaluation, [weight, bias])
 
 
 def extension(entries: Mapping[str, tuple[int, ...]]) -> str | None:

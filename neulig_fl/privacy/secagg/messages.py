@@ -8,7 +8,6 @@
     reveal     Reveal              -
 
 The last two steps are in `unmasking`. A message starts with its kind and the digest of the terms.
-`read` raises ValueError, with nothing of the bytes in it, for whatever `to_bytes` did not write.
 """
 
 from __future__ import annotations
@@ -16,20 +15,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
+from neulig_fl.privacy.secagg import wire
 from neulig_fl.privacy.secagg.shares import SEALED_BYTES
-from neulig_fl.privacy.secagg.wire import (
-    DIGEST_BYTES,
-    KEY_BYTES,
-    Reader,
-    body,
-    head,
-    in_order,
-    pack_blob,
-    pack_count,
-    pack_name,
-    read_signature,
-)
+from neulig_fl.privacy.secagg.wire import DIGEST_BYTES, KEY, NAME, SIGNATURE, Message, fixed, head
 
 Sign = Callable[[bytes], bytes]
 """A client's long-term key: bytes in, signature out."""
@@ -38,7 +28,7 @@ Verify = Callable[[str, bytes, bytes], bool]
 
 
 @dataclass(frozen=True)
-class Advert:
+class Advert(Message):
     """A client's public keys for one sum.
 
     Args:
@@ -49,6 +39,9 @@ class Advert:
         signature: by the client's long-term key; empty where nobody signs.
     """
 
+    KIND = b"a"
+    FIELDS = (NAME, KEY, KEY, fixed(DIGEST_BYTES), SIGNATURE)
+
     client: str
     sealing_key: bytes
     mask_key: bytes
@@ -56,31 +49,20 @@ class Advert:
     signature: bytes = b""
 
     def signed(self, terms: bytes) -> bytes:
-        """What the signature is of."""
-        keys = self.sealing_key + self.mask_key
-        return head(b"a", terms) + pack_name(self.client) + keys + self.said
-
-    def to_bytes(self, terms: bytes) -> bytes:
-        """The message under the terms with this digest."""
-        return self.signed(terms) + pack_blob(self.signature)
-
-    @classmethod
-    def read(cls, data: bytes, terms: bytes) -> Advert:
-        """The message in some bytes."""
-        reader = body(data, b"a", terms)
-        name, sealing, mask = reader.name(), reader.take(KEY_BYTES), reader.take(KEY_BYTES)
-        advert = cls(name, sealing, mask, reader.take(DIGEST_BYTES), read_signature(reader))
-        reader.end()
-        return advert
+        """What the signature, the last field, is of."""
+        return head(self.KIND, terms) + b"".join(self.packed(terms)[:-1])
 
 
 @dataclass(frozen=True)
-class Roster:
+class Roster(Message):
     """Everyone's public keys, the same bytes for all.
 
     Args:
         adverts: sorted by client.
     """
+
+    KIND = b"r"
+    FIELDS = (wire.messages(Advert),)
 
     adverts: tuple[Advert, ...]
 
@@ -92,22 +74,14 @@ class Roster:
     def __getitem__(self, client: str) -> Advert:
         return next(advert for advert in self.adverts if advert.client == client)
 
-    def to_bytes(self, terms: bytes) -> bytes:
-        """The message under the terms with this digest."""
-        adverts = b"".join(pack_blob(advert.to_bytes(terms)) for advert in self.adverts)
-        return head(b"r", terms) + pack_count(len(self.adverts)) + adverts
-
     def digest(self, terms: bytes) -> bytes:
         """SHA-256 of the message."""
         return hashlib.sha256(self.to_bytes(terms)).digest()
 
     @classmethod
-    def read(cls, data: bytes, terms: bytes) -> Roster:
+    def read(cls, data: bytes, terms: bytes) -> Self:
         """The message in some bytes; no key may stand in it twice."""
-        reader = body(data, b"r", terms)
-        roster = cls(tuple(Advert.read(reader.blob(), terms) for _ in range(reader.count())))
-        reader.end()
-        in_order(roster.clients)
+        roster = super().read(data, terms)
         keys = [key for a in roster.adverts for key in (a.sealing_key, a.mask_key)]
         if len(set(keys)) < len(keys):
             raise ValueError("two of its keys are the same")
@@ -116,20 +90,11 @@ class Roster:
 
 Sealed = tuple[tuple[str, bytes], ...]
 """Sealed pairs of shares, each with the name of its recipient, or of its sender."""
-
-
-def _pack_sealed(sealed: Sealed) -> bytes:
-    return pack_count(len(sealed)) + b"".join(pack_name(name) + data for name, data in sealed)
-
-
-def _sealed(reader: Reader) -> Sealed:
-    found = tuple((reader.name(), reader.take(SEALED_BYTES)) for _ in range(reader.count()))
-    in_order([name for name, _ in found])
-    return found
+SEALED = wire.rows(NAME, fixed(SEALED_BYTES))
 
 
 @dataclass(frozen=True)
-class Shares:
+class Shares(Message):
     """A client's shares for all others, each sealed for its recipient.
 
     Args:
@@ -138,25 +103,16 @@ class Shares:
         sealed: by recipient.
     """
 
+    KIND = b"s"
+    FIELDS = (NAME, KEY, SEALED)
+
     client: str
     check: bytes = field(repr=False)
     sealed: Sealed = field(repr=False)
 
-    def to_bytes(self, terms: bytes) -> bytes:
-        """The message under the terms with this digest."""
-        return head(b"s", terms) + pack_name(self.client) + self.check + _pack_sealed(self.sealed)
-
-    @classmethod
-    def read(cls, data: bytes, terms: bytes) -> Shares:
-        """The message in some bytes."""
-        reader = body(data, b"s", terms)
-        shares = cls(reader.name(), reader.take(KEY_BYTES), _sealed(reader))
-        reader.end()
-        return shares
-
 
 @dataclass(frozen=True)
-class Delivery:
+class Delivery(Message):
     """What the others sealed for one client.
 
     Args:
@@ -164,17 +120,8 @@ class Delivery:
         sealed: by sender.
     """
 
+    KIND = b"d"
+    FIELDS = (NAME, SEALED)
+
     client: str
     sealed: Sealed = field(repr=False)
-
-    def to_bytes(self, terms: bytes) -> bytes:
-        """The message under the terms with this digest."""
-        return head(b"d", terms) + pack_name(self.client) + _pack_sealed(self.sealed)
-
-    @classmethod
-    def read(cls, data: bytes, terms: bytes) -> Delivery:
-        """The message in some bytes."""
-        reader = body(data, b"d", terms)
-        delivery = cls(reader.name(), _sealed(reader))
-        reader.end()
-        return delivery

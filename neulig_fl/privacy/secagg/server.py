@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -23,6 +24,9 @@ from neulig_fl.privacy.secagg.recovery import masks_left
 from neulig_fl.privacy.secagg.running_sum import Payload, RunningSum
 from neulig_fl.privacy.secagg.terms import Terms
 from neulig_fl.privacy.secagg.unmasking import MASK, SELF, Confirmation, Outcome, Request, Reveal
+
+Sent = TypeVar("Sent", Advert, Shares, Confirmation, Reveal)
+"""What a client sends."""
 
 
 class Phase(IntEnum):
@@ -89,8 +93,7 @@ class Server:
         """
         self._expect(client, Phase.ADVERTS, self._adverts)
         with _reading(client):
-            advert = Advert.read(payload, self._terms.digest)
-            _require_name(advert.client, client)
+            advert = self._sent(Advert, client, payload)
             self._check_signature(client, advert.signed(self._terms.digest), advert.signature)
         self._adverts[client] = advert
 
@@ -115,8 +118,7 @@ class Server:
         """
         self._expect(client, Phase.SHARES, self._shares)
         with _reading(client):
-            sent = Shares.read(payload, self._terms.digest)
-            _require_name(sent.client, client)
+            sent = self._sent(Shares, client, payload)
             if [n for n, _ in sent.sealed] != [n for n in self._roster.clients if n != client]:
                 raise ValueError("it does not hold one share for each other client")
         self._shares[client] = sent
@@ -193,8 +195,7 @@ class Server:
         self._expect(client, Phase.CONFIRMATIONS, self._words)
         digest = self._terms.digest
         with _reading(client):
-            word = Confirmation.read(payload, digest)
-            _require_name(word.client, client)
+            word = self._sent(Confirmation, client, payload)
             signed = self._outcome.signed(digest, self._roster.digest(digest))
             self._check_signature(client, signed, word.signature)
         self._words[client] = word
@@ -223,8 +224,7 @@ class Server:
         kinds = dict.fromkeys(self._outcome.survivors, SELF)
         kinds |= dict.fromkeys(self._outcome.dropped, MASK)
         with _reading(client):
-            reveal = Reveal.read(payload, self._terms.digest)
-            _require_name(reveal.client, client)
+            reveal = self._sent(Reveal, client, payload)
             if [(name, kind) for name, kind, _ in reveal.shares] != sorted(kinds.items()):
                 raise ValueError("it does not hold one share of the right kind for each client")
         self._reveals[client] = reveal
@@ -291,6 +291,13 @@ class Server:
             )
         self._phase = Phase(phase + 1)
 
+    def _sent(self, kind: type[Sent], client: str, payload: bytes) -> Sent:
+        """A message of this round and of this client, or ValueError."""
+        sent = kind.read(payload, self._terms.digest)
+        if sent.client != client:
+            raise ValueError(f"it says that it is of {sent.client}")
+        return sent
+
     def _check_signature(self, client: str, signed: bytes, signature: bytes) -> None:
         if self._verify is not None and not self._verify(client, signed, signature):
             raise ValueError("its signature is wrong")
@@ -302,11 +309,6 @@ def _reading(client: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise _bad(client, str(error)) from None
-
-
-def _require_name(said: str, client: str) -> None:
-    if said != client:
-        raise ValueError(f"it says that it is of {said}")
 
 
 def _bad(client: str, problem: str) -> BadReply:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from neulig_fl.privacy.secagg import wire
 from neulig_fl.privacy.secagg.shares import SHARE_BYTES
-from neulig_fl.privacy.secagg.wire import (
-    body,
-    head,
-    in_order,
-    pack_blob,
-    pack_count,
-    pack_name,
-    pack_names,
-    read_signature,
-)
+from neulig_fl.privacy.secagg.wire import BYTE, NAME, NAMES, SIGNATURE, Message, fixed, head
 
 SELF, MASK = 0, 1
 """Of which seed a revealed share is."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Message):
     """Whose vectors are in the sum, and who dropped out after sending shares.
 
     Args:
@@ -29,29 +21,19 @@ class Outcome:
         dropped: sorted names.
     """
 
+    KIND = b"o"
+    FIELDS = (NAMES, NAMES)
+
     survivors: tuple[str, ...]
     dropped: tuple[str, ...]
 
-    def to_bytes(self, terms: bytes) -> bytes:
-        """The message under the terms with this digest."""
-        return head(b"o", terms) + pack_names(self.survivors) + pack_names(self.dropped)
-
     def signed(self, terms: bytes, roster: bytes) -> bytes:
         """What a survivor signs."""
-        names = pack_names(self.survivors) + pack_names(self.dropped)
-        return head(b"w", terms) + roster + names
-
-    @classmethod
-    def read(cls, data: bytes, terms: bytes) -> Outcome:
-        """The message in some bytes."""
-        reader = body(data, b"o", terms)
-        outcome = cls(reader.names(), reader.names())
-        reader.end()
-        return outcome
+        return head(b"w", terms) + roster + b"".join(self.packed(terms))
 
 
 @dataclass(frozen=True)
-class Confirmation:
+class Confirmation(Message):
     """A survivor's word for the outcome.
 
     Args:
@@ -59,24 +41,15 @@ class Confirmation:
         signature: by its long-term key; empty where nobody signs.
     """
 
+    KIND = b"c"
+    FIELDS = (NAME, SIGNATURE)
+
     client: str
     signature: bytes
 
-    def to_bytes(self, terms: bytes) -> bytes:
-        """The message under the terms with this digest."""
-        return head(b"c", terms) + pack_name(self.client) + pack_blob(self.signature)
-
-    @classmethod
-    def read(cls, data: bytes, terms: bytes) -> Confirmation:
-        """The message in some bytes."""
-        reader = body(data, b"c", terms)
-        confirmation = cls(reader.name(), read_signature(reader))
-        reader.end()
-        return confirmation
-
 
 @dataclass(frozen=True)
-class Request:
+class Request(Message):
     """Asks the survivors for their shares: the outcome, and who confirmed it.
 
     Args:
@@ -84,28 +57,15 @@ class Request:
         confirmations: sorted by client.
     """
 
+    KIND = b"q"
+    FIELDS = (wire.message(Outcome), wire.messages(Confirmation))
+
     outcome: Outcome
     confirmations: tuple[Confirmation, ...]
 
-    def to_bytes(self, terms: bytes) -> bytes:
-        """The message under the terms with this digest."""
-        words = b"".join(pack_blob(each.to_bytes(terms)) for each in self.confirmations)
-        outcome = pack_blob(self.outcome.to_bytes(terms))
-        return head(b"q", terms) + outcome + pack_count(len(self.confirmations)) + words
-
-    @classmethod
-    def read(cls, data: bytes, terms: bytes) -> Request:
-        """The message in some bytes."""
-        reader = body(data, b"q", terms)
-        outcome = Outcome.read(reader.blob(), terms)
-        words = tuple(Confirmation.read(reader.blob(), terms) for _ in range(reader.count()))
-        reader.end()
-        in_order([each.client for each in words])
-        return cls(outcome, words)
-
 
 @dataclass(frozen=True)
-class Reveal:
+class Reveal(Message):
     """A survivor's shares: of each survivor's self seed, and of each dropped client's mask seed.
 
     Args:
@@ -113,23 +73,8 @@ class Reveal:
         shares: by whose seed it is, SELF or MASK, 16 bytes; sorted, one for each client.
     """
 
+    KIND = b"v"
+    FIELDS = (NAME, wire.rows(NAME, BYTE, fixed(SHARE_BYTES)))
+
     client: str
     shares: tuple[tuple[str, int, bytes], ...] = field(repr=False)
-
-    def to_bytes(self, terms: bytes) -> bytes:
-        """The message under the terms with this digest."""
-        shares = b"".join(pack_name(n) + bytes([kind]) + share for n, kind, share in self.shares)
-        count = pack_count(len(self.shares))
-        return head(b"v", terms) + pack_name(self.client) + count + shares
-
-    @classmethod
-    def read(cls, data: bytes, terms: bytes) -> Reveal:
-        """The message in some bytes."""
-        reader = body(data, b"v", terms)
-        client, count = reader.name(), reader.count()
-        shares = tuple(
-            (reader.name(), reader.take(1)[0], reader.take(SHARE_BYTES)) for _ in range(count)
-        )
-        reader.end()
-        in_order([name for name, _, _ in shares])
-        return cls(client, shares)

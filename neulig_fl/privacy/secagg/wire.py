@@ -1,12 +1,16 @@
-"""Bytes on the wire: names, lists and blobs with explicit lengths, and a reader that checks them.
+"""Bytes on the wire: fields with explicit lengths, and messages made of them.
 
-A reader raises ValueError with a plain text and nothing of the bytes themselves; who reads says
-whose message it was.
+A message says which fields it has, in their order, and is written and read by that. Whatever reads
+raises ValueError with a plain text and nothing of the bytes themselves; the caller says whose
+message it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter, itemgetter
+from typing import Any, ClassVar, NamedTuple, Self
 
 DIGEST_BYTES = 32
 KEY_BYTES = 32
@@ -119,3 +123,90 @@ def read_signature(reader: Reader) -> bytes:
     if len(signature) > _MOST_SIGNATURE:
         raise ValueError(f"a signature in it has {len(signature)} bytes, over {_MOST_SIGNATURE}")
     return signature
+
+
+class Field(NamedTuple):
+    """How a value is written and read; the digest of the terms is for messages within messages.
+
+    Args:
+        pack: value and digest in, bytes out.
+        read: reader and digest in, value out.
+    """
+
+    pack: Callable[[Any, bytes], bytes]
+    read: Callable[[Reader, bytes], Any]
+
+
+def fixed(size: int) -> Field:
+    """So many bytes."""
+    return Field(lambda data, _: data, lambda reader, _: reader.take(size))
+
+
+def _listed(one: Field, name: Callable[[Any], str]) -> Field:
+    """A count, then as many values, sorted by a name that each has for itself."""
+
+    def pack(values: tuple[Any, ...], terms: bytes) -> bytes:
+        return pack_count(len(values)) + b"".join(one.pack(each, terms) for each in values)
+
+    def read(reader: Reader, terms: bytes) -> tuple[Any, ...]:
+        values = tuple(one.read(reader, terms) for _ in range(reader.count()))
+        in_order([name(each) for each in values])
+        return values
+
+    return Field(pack, read)
+
+
+def rows(*columns: Field) -> Field:
+    """A list of tuples, each of which starts with its name."""
+
+    def pack(row: tuple[Any, ...], terms: bytes) -> bytes:
+        return b"".join(how.pack(each, terms) for how, each in zip(columns, row, strict=True))
+
+    one = Field(pack, lambda reader, terms: tuple(how.read(reader, terms) for how in columns))
+    return _listed(one, itemgetter(0))
+
+
+def message(kind: type[Message]) -> Field:
+    """A whole message, its length before it."""
+    return Field(
+        lambda made, terms: pack_blob(made.to_bytes(terms)),
+        lambda reader, terms: kind.read(reader.blob(), terms),
+    )
+
+
+def messages(kind: type[Message]) -> Field:
+    """A list of whole messages, each of another client."""
+    return _listed(message(kind), attrgetter("client"))
+
+
+NAME = Field(lambda name, _: pack_name(name), lambda reader, _: reader.name())
+NAMES = Field(lambda names, _: pack_names(names), lambda reader, _: reader.names())
+BYTE = Field(lambda number, _: bytes([number]), lambda reader, _: reader.take(1)[0])
+KEY = fixed(KEY_BYTES)
+SIGNATURE = Field(lambda data, _: pack_blob(data), lambda r, _: read_signature(r))
+
+
+@dataclass(frozen=True)
+class Message:
+    """What all messages share: each is a dataclass with one entry of FIELDS for each field."""
+
+    KIND: ClassVar[bytes]
+    """One byte, which no other message has."""
+    FIELDS: ClassVar[tuple[Field, ...]]
+
+    def packed(self, terms: bytes) -> list[bytes]:
+        """The bytes of each field."""
+        values = [getattr(self, own.name) for own in fields(self)]
+        return [how.pack(each, terms) for how, each in zip(self.FIELDS, values, strict=True)]
+
+    def to_bytes(self, terms: bytes) -> bytes:
+        """The message under the terms with this digest."""
+        return head(self.KIND, terms) + b"".join(self.packed(terms))
+
+    @classmethod
+    def read(cls, data: bytes, terms: bytes) -> Self:
+        """The message in some bytes."""
+        reader = body(data, cls.KIND, terms)
+        made = cls(*(how.read(reader, terms) for how in cls.FIELDS))
+        reader.end()
+        return made

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neulig_fl.config.scenario import Model
 from neulig_fl.merging import methods
-from neulig_fl.merging.methods import Given, Needs, Queries, StateDicts
+from neulig_fl.merging.methods import Answers, Given, Needs, Queries, StateDicts
 from neulig_fl.merging.methods._units import Bundle, Units, reordered, units_of
 from neulig_fl.models.families import open_family
 
@@ -35,6 +35,15 @@ def resnet(layers: Sequence[int] = (1, 2, 1, 1), width: int = 4, size: int = 32)
 def bundled(name: str) -> Maker:
     """Makes a bundled model's encoder, at theta_0."""
     return lambda: open_family(Model(name=name), 0).encoder()
+
+
+CASES = {
+    "vit": (vit(width=32), 16),
+    "resnet": (resnet(width=8), 32),
+    "micro-vit": (bundled("micro-vit"), 32),
+    "micro-rn": (bundled("micro-rn"), 32),
+}
+"""Makers, each with the side of its inputs."""
 
 
 def lively(make: Maker, seed: int, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -139,6 +148,23 @@ def outputs(make: Maker, model: State, inputs: Tensor) -> Tensor:
     network = make().eval().requires_grad_(False).to(inputs.dtype)
     network.load_state_dict(model)
     return network(inputs)
+
+
+def worst(make: Maker, model: State, want: State, size: int, count: int) -> float:
+    """The largest difference of two models' outputs on so many inputs, over the largest output."""
+    queries = inputs(count, size)
+    answer = outputs(make, want, queries)
+    difference = outputs(make, model, queries) - answer
+    return float(difference.abs().max() / answer.abs().max())
+
+
+def answers(seed: int, size: int, experts: int = 3) -> Answers:
+    """A task's outputs, 4 numbers each, with 5 classes."""
+    generator = torch.Generator().manual_seed(seed)
+    outputs = torch.randn(size, experts, 4, generator=generator)
+    base = torch.randn(size, 4, generator=generator)
+    columns = torch.randn(4, 5, generator=generator)
+    return Answers(f"t{seed}", outputs, base, lambda mixed: mixed @ columns.to(mixed.dtype))
 
 
 def inputs(count: int, size: int, seed: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:

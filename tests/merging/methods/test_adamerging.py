@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from encoders import answers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -297,15 +298,6 @@ def test_steps_are_adams_along_half_a_cosine(steps: int, annealed: bool) -> None
 
 
 # ---------------------------------------------------------------- ensemble
-
-
-def answers(seed: int, size: int, experts: int = 3) -> Answers:
-    """A task's outputs, 4 numbers each, with 5 classes."""
-    generator = torch.Generator().manual_seed(seed)
-    outputs = torch.randn(size, experts, 4, generator=generator)
-    base = torch.randn(size, 4, generator=generator)
-    columns = torch.randn(4, 5, generator=generator)
-    return Answers(f"t{seed}", outputs, base, lambda mixed: mixed @ columns.to(mixed.dtype))
 
 
 @pytest.mark.parametrize("first", [0.3, 0.97])

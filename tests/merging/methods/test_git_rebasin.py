@@ -13,43 +13,28 @@ from neulig_fl.core.errors import InputError
 from neulig_fl.merging.methods import Given, git_rebasin, merged
 from neulig_fl.merging.methods._units import Units
 
-CASES = {
-    "vit": (encoders.vit(width=32), 16),
-    "resnet": (encoders.resnet(width=8), 32),
-    "micro-vit": (encoders.bundled("micro-vit"), 32),
-    "micro-rn": (encoders.bundled("micro-rn"), 32),
-}
 
-
-def _worst(make: encoders.Maker, model: encoders.State, want: encoders.State, size: int) -> float:
-    """The largest difference of two models' outputs, over the largest output."""
-    queries = encoders.inputs(8, size)
-    answer = encoders.outputs(make, want, queries)
-    difference = encoders.outputs(make, model, queries) - answer
-    return float(difference.abs().max() / answer.abs().max())
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", encoders.CASES)
 def test_an_expert_and_its_permutation_give_the_expert(name: str) -> None:
     """A matching that does not find the permutation would average units that are not the same."""
-    make, size = CASES[name]
+    make, size = encoders.CASES[name]
     found = encoders.units(make)
     model = encoders.state(encoders.lively(make, 7))
     other = encoders.permuted(found, model, encoders.shuffled(found, 8))
     source = encoders.source(make, model, other)
-    assert _worst(make, encoders.by_rule("git-rebasin", source), model, size) <= 1e-5
-    assert _worst(make, merged("simple-average", source), model, size) > 0.1
+    assert encoders.worst(make, encoders.by_rule("git-rebasin", source), model, size, 8) <= 1e-5
+    assert encoders.worst(make, merged("simple-average", source), model, size, 8) > 0.1
 
 
 def test_three_permutations_of_an_expert_give_the_expert() -> None:
     """With more than two experts, each has to be matched to the others, and not only once."""
-    make, size = CASES["vit"]
+    make, size = encoders.CASES["vit"]
     found = encoders.units(make)
     model = encoders.state(encoders.lively(make, 7))
     others = [encoders.permuted(found, model, encoders.shuffled(found, s)) for s in (8, 9)]
     source = encoders.source(make, model, *others)
-    assert _worst(make, merged("git-rebasin", source), model, size) <= 1e-5
-    assert _worst(make, merged("simple-average", source), model, size) > 0.1
+    assert encoders.worst(make, merged("git-rebasin", source), model, size, 8) <= 1e-5
+    assert encoders.worst(make, merged("simple-average", source), model, size, 8) > 0.1
 
 
 def _slow_product(found: Units, wanted: encoders.State, moving: encoders.State) -> float:
@@ -140,7 +125,7 @@ def test_three_experts_are_matched_as_the_slow_merge_many_does() -> None:
 
 def test_running_statistics_are_permuted_and_match_nothing() -> None:
     """Large running variances would decide the matching; left in place, they would be others' units'."""
-    make = CASES["resnet"][0]
+    make = encoders.CASES["resnet"][0]
     found = encoders.units(make)
     model = encoders.state(encoders.lively(make, 7))
     other = encoders.permuted(found, model, encoders.shuffled(found, 8))
@@ -180,7 +165,7 @@ def test_the_seed_alone_decides_what_is_random() -> None:
 
 def test_the_experts_are_not_changed() -> None:
     """A merge in place would spoil what the next method of the same run is given."""
-    make = CASES["resnet"][0]
+    make = encoders.CASES["resnet"][0]
     models = {str(seed): encoders.state(encoders.lively(make, seed)) for seed in (1, 2, 3)}
     source = encoders.Kept(models, architecture=make)
     encoders.by_rule("git-rebasin", source)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import three_matrices as model
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from neulig_fl.core.errors import InputError
-from neulig_fl.merging.methods import StateDicts, merged
+from neulig_fl.merging.methods import merged
 
 
 def whitened(columns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,19 +49,6 @@ def joined(taus: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return found @ r @ s
 
 
-def slow(source: StateDicts, matrices: list[str], weight: float) -> dict[str, Any]:
-    """The paper's formula, float64; all but these matrices are averaged."""
-    found: dict[str, Any] = {}
-    assert source.checkpoint is not None
-    for name, start in source.checkpoint.items():
-        taus = [model.array(m[name]) - model.array(start) for m in source.models.values()]
-        change = sum(taus[1:], taus[0]) / len(taus)
-        if name in matrices:
-            change = together(taus)
-        found[name] = model.array(start) + weight * change
-    return found
-
-
 @pytest.mark.parametrize(
     ("shapes", "matrices", "count", "weight"),
     [
@@ -82,7 +67,7 @@ def test_tsv_merge_is_the_papers(
     """
     source = model.source(shapes, count)
     found = merged("tsv-m", source, **{"lambda": weight})
-    assert model.close(found, slow(source, matrices, weight))
+    assert model.close(found, model.slow(source, matrices, weight, together))
 
 
 def test_tasks_that_do_not_meet_are_added_up() -> None:

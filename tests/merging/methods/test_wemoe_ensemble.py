@@ -6,19 +6,11 @@ import math
 
 import pytest
 import torch
+from encoders import answers
 from torch import Tensor, nn
 
 from neulig_fl.core.errors import InputError
 from neulig_fl.merging.methods import Answers, wemoe
-
-
-def answers(seed: int, size: int) -> Answers:
-    """A task's outputs, 4 numbers each of 3 experts, with 5 classes."""
-    generator = torch.Generator().manual_seed(seed)
-    outputs = torch.randn(size, 3, 4, generator=generator)
-    base = torch.randn(size, 4, generator=generator)
-    columns = torch.randn(4, 5, generator=generator)
-    return Answers(f"t{seed}", outputs, base, lambda mixed: mixed @ columns.to(mixed.dtype))
 
 
 def test_the_ensemble_is_routed_by_the_mean_output() -> None:

@@ -16,13 +16,6 @@ from neulig_fl.core.errors import InputError
 from neulig_fl.merging.methods import Given, Queries, merged, zipit
 from neulig_fl.merging.methods._alike import correlations
 
-CASES = {
-    "vit": (encoders.vit(width=32), 16),
-    "resnet": (encoders.resnet(width=8), 32),
-    "micro-vit": (encoders.bundled("micro-vit"), 32),
-    "micro-rn": (encoders.bundled("micro-rn"), 32),
-}
-
 
 def _expert(make: encoders.Maker, size: int, seed: int) -> encoders.State:
     """An expert whose units all vary over random queries."""
@@ -30,44 +23,37 @@ def _expert(make: encoders.Maker, size: int, seed: int) -> encoders.State:
     return encoders.state(encoders.calibrated(encoders.lively(make, seed), queries))
 
 
-def _worst(make: encoders.Maker, model: encoders.State, want: encoders.State, size: int) -> float:
-    queries = encoders.inputs(64, size)
-    answer = encoders.outputs(make, want, queries)
-    difference = encoders.outputs(make, model, queries) - answer
-    return float(difference.abs().max() / answer.abs().max())
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", encoders.CASES)
 def test_an_expert_and_its_permutation_give_the_expert(name: str) -> None:
     """Units that answer every query alike have to be merged with one another."""
-    make, size = CASES[name]
+    make, size = encoders.CASES[name]
     found = encoders.units(make)
     model = _expert(make, size, 7)
     other = encoders.permuted(found, model, encoders.shuffled(found, 8))
     source = encoders.source(make, model, other, inputs=encoders.inputs(64, size))
-    assert _worst(make, merged("zipit", source), model, size) <= 1e-5
-    assert _worst(make, merged("simple-average", source), model, size) > 0.1
+    assert encoders.worst(make, merged("zipit", source), model, size, 64) <= 1e-5
+    assert encoders.worst(make, merged("simple-average", source), model, size, 64) > 0.1
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 def test_three_permutations_of_an_expert_give_the_expert(name: str) -> None:
     """With alpha 1 a merged unit takes in its third copy; the average of all three is that unit."""
-    make, size = CASES[name]
+    make, size = encoders.CASES[name]
     found = encoders.units(make)
     model = _expert(make, size, 7)
     others = [encoders.permuted(found, model, encoders.shuffled(found, s)) for s in (8, 9)]
     source = encoders.source(make, model, *others, inputs=encoders.inputs(64, size))
-    assert _worst(make, merged("zipit", source, alpha=1.0), model, size) <= 1e-5
-    assert _worst(make, merged("simple-average", source), model, size) > 0.1
+    assert encoders.worst(make, merged("zipit", source, alpha=1.0), model, size, 64) <= 1e-5
+    assert encoders.worst(make, merged("simple-average", source), model, size, 64) > 0.1
 
 
 def test_three_copies_and_a_small_alpha_do_not_give_the_expert() -> None:
     """`AGREES = False` would be said without a reason."""
-    make, size = CASES["vit"]
+    make, size = encoders.CASES["vit"]
     model = _expert(make, size, 7)
     source = encoders.source(make, model, model, model, inputs=encoders.inputs(64, size))
     assert not zipit.AGREES
-    assert _worst(make, merged("zipit", source), model, size) > 0.01
+    assert encoders.worst(make, merged("zipit", source), model, size, 64) > 0.01
 
 
 SLOW = {
@@ -188,7 +174,7 @@ def test_merged_entries_are_products_of_matrices(name: str, count: int) -> None:
 
 def test_units_that_never_vary_correlate_with_none() -> None:
     """A dead unit's correlation is 0 over 0; NaN would be taken for the greatest of all."""
-    make, size = CASES["vit"]
+    make, size = encoders.CASES["vit"]
     model = _expert(make, size, 7)
     model["transformer.resblocks.0.mlp.c_fc.weight"][3] = 0.0
     source = encoders.source(make, model, model, inputs=encoders.inputs(20, size))
@@ -209,7 +195,7 @@ def test_more_experts_than_it_can_tell_apart_are_refused() -> None:
 
 def test_one_query_is_too_few() -> None:
     """Correlations over one image's places would be taken for those of a data set."""
-    make, size = CASES["vit"]
+    make, size = encoders.CASES["vit"]
     model = _expert(make, size, 7)
     source = encoders.source(make, model, model, inputs=encoders.inputs(1, size))
     with pytest.raises(InputError, match=r"zipit correlates units over queries.*\(got 1\)"):
@@ -218,7 +204,7 @@ def test_one_query_is_too_few() -> None:
 
 def test_the_experts_are_not_changed() -> None:
     """A merge in place would spoil what the next method of the same run is given."""
-    make, size = CASES["resnet"]
+    make, size = encoders.CASES["resnet"]
     models = {str(seed): _expert(make, size, seed) for seed in (1, 2)}
     pool = [Queries("task", encoders.inputs(8, size), lambda features: features)]
     source = encoders.Kept(models, architecture=make, pool=pool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -75,6 +75,22 @@ def vectors(source: StateDicts, factor: float = 1.0) -> list[State]:
 def array(value: Tensor) -> NDArray[np.float64]:
     """In float64, as a NumPy array."""
     return value.double().numpy()
+
+
+def slow(
+    source: StateDicts,
+    matrices: Sequence[str],
+    weight: float,
+    rule: Callable[[list[NDArray[np.float64]]], NDArray[np.float64]],
+) -> dict[str, NDArray[np.float64]]:
+    """theta_0 + weight x the rule's matrix of all task vectors, float64; the rest is averaged."""
+    found = {}
+    assert source.checkpoint is not None
+    for name, start in source.checkpoint.items():
+        taus = [array(m[name]) - array(start) for m in source.models.values()]
+        change = rule(taus) if name in matrices else sum(taus[1:], taus[0]) / len(taus)
+        found[name] = array(start) + weight * change
+    return found
 
 
 def close(first: Mapping[str, Tensor], second: Mapping[str, object], atol: float = 1e-5) -> bool:
