@@ -1,31 +1,30 @@
-"""report.json as a contract: built, checked against its schema and against itself, read, written.
+"""report.json as a contract: built, checked against its models, read, written.
 
-The JSON Schema says which keys there are and what type and range each value has. `validate` also
-checks what a schema cannot say: that no number is NaN, and that figures which depend on one another
-agree.
+The models (`parts/`) say which keys there are, what type and range each value has, and which
+figures must agree. They write the JSON Schema, which says of it what a schema can.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib import resources
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonschema import Draft202012Validator
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core.core_schema import TaggedUnionSchema
 
 from neulig_fl.core import strict_json
 from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.core.files import PRIVATE, write_atomically
+from neulig_fl.report import faults
+from neulig_fl.report.parts.run import RunReport
+from neulig_fl.report.parts.seeds import Summary
 
 SCHEMA_VERSION = 1
 FILE_NAME = "report.json"
-_SHOWN = 20  # most faults named in one error
-_TOLERANCE = 1e-6  # percentage points between a printed difference and the difference itself
 
 
 def build(**parts: Any) -> dict[str, Any]:
@@ -46,45 +45,42 @@ def build(**parts: Any) -> dict[str, Any]:
     return report
 
 
-@cache
-def _schema_text() -> str:
-    return (resources.files(__package__) / "report.schema.json").read_text(encoding="utf-8")
-
-
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of report.json; summary.json is its `$defs/summary`."""
-    loaded: dict[str, Any] = json.loads(_schema_text())
-    return loaded
+    _, written = models_json_schema(
+        [(RunReport, "validation"), (Summary, "validation")], schema_generator=_Schema
+    )
+    parts = written["$defs"]
+    return {
+        "$schema": _Schema.schema_dialect,
+        "$id": f"urn:neulig-fl:report:{SCHEMA_VERSION}",
+        **parts.pop("run_report"),
+        "$defs": parts,
+    }
+
+
+class _Schema(GenerateJsonSchema):
+    """Names in `$defs` are spelt as the report's keys are; a key is its own title."""
+
+    def normalize_name(self, name: str) -> str:
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", super().normalize_name(name)).lower()
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+    def tagged_union_schema(self, schema: TaggedUnionSchema) -> JsonSchemaValue:
+        written = super().tagged_union_schema(schema)
+        written.pop("discriminator", None)  # a keyword of OpenAPI, not of JSON Schema
+        return written
 
 
 def validate(report: Mapping[str, Any]) -> None:
-    """Check a report against the schema and against itself.
+    """Check a report against its models, which also hold it against itself.
 
     Raises:
         RunError: one line for each fault (the first 20), each with the place and the value.
     """
-    faults = schema_faults(report, schema())
-    if not faults:  # only a report of the right shape can be checked for contradictions
-        faults = list(_contradictions(report))
-    if faults:
-        raise RunError(_told(FILE_NAME, faults))
-
-
-def schema_faults(data: Any, against: Mapping[str, Any]) -> list[str]:
-    """What in `data` does not fit a JSON Schema: `place: what is wrong`, sorted by place."""
-    found = sorted(
-        Draft202012Validator(against).iter_errors(data), key=lambda error: error.json_path
-    )
-    return [
-        *_not_finite(data, ""),
-        *(f"{e.json_path[2:] or 'top'}: {_cut(e.message)}" for e in found),
-    ]
-
-
-def raise_faults(name: str, faults: Sequence[str]) -> None:
-    """Raise RunError for the faults of a file called `name`, if there are any."""
-    if faults:
-        raise RunError(_told(name, faults))
+    faults.require(FILE_NAME, RunReport, report)
 
 
 def to_json(report: Mapping[str, Any]) -> str:
@@ -143,93 +139,6 @@ def _where_else(run: Path) -> str:
     return "name the folder that `neulig-fl run` printed"
 
 
-def _contradictions(report: Mapping[str, Any]) -> Iterator[str]:
-    """Figures that do not agree with one another."""
-    names = [stage["name"] for stage in report["stages"]]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"stages: {name!r} stands there {names.count(name)} times; a stage's name is unique"
-    for at, stage in enumerate(report["stages"]):
-        for place, result in enumerate(stage["results"]):
-            yield from _result_faults(result, f"stages[{at}].results[{place}]")
-        for place, comparison in enumerate(stage["comparisons"]):
-            yield from _order(comparison["ci95"], f"stages[{at}].comparisons[{place}].ci95")
-    for at, coopvec_map in enumerate(report["coopvec_maps"]):
-        yield from _map_faults(coopvec_map, f"coopvec_maps[{at}]")
-
-
-def _result_faults(result: Mapping[str, Any], place: str) -> Iterator[str]:
-    if result["status"] != "ok":
-        return
-    yield from _grouping_faults(result["grouping"], f"{place}.grouping")
-    for at, task in enumerate(result["tasks"]):
-        yield from _gap_faults(task, "gap", f"{place}.tasks[{at}]")
-    average = result["average"]
-    yield from _gap_faults(average, "gap_of_means", f"{place}.average")
-    for key in ("merge_accuracy", "ensemble_accuracy"):
-        values = [task[key] for task in result["tasks"]]
-        mean = None if None in values else math.fsum(values) / len(values)
-        if not _same(average[key], mean):
-            yield f"{place}.average.{key}: {average[key]} is not the tasks' mean, {mean}"
-    if average["equivalence"] is not None:
-        yield from _order(average["equivalence"]["ci90"], f"{place}.average.equivalence.ci90")
-
-
-def _grouping_faults(grouping: Mapping[str, Any] | None, place: str) -> Iterator[str]:
-    for key, whole in (
-        ("networks", "queries"), ("checked", "queries"), ("changed_predictions", "checked"),
-    ):  # fmt: skip
-        if grouping is not None and grouping[key] > grouping[whole]:
-            yield f"{place}.{key}: {grouping[key]} is more than {whole}, {grouping[whole]}"
-
-
-def _gap_faults(figures: Mapping[str, Any], key: str, place: str) -> Iterator[str]:
-    merge, ensemble = figures["merge_accuracy"], figures["ensemble_accuracy"]
-    expected = None if merge is None or ensemble is None else merge - ensemble
-    if not _same(figures[key], expected):
-        yield f"{place}.{key}: {figures[key]} is not merge minus ensemble accuracy, {expected}"
-    if figures[f"{key}_ci95"] is not None:
-        yield from _order(figures[f"{key}_ci95"], f"{place}.{key}_ci95")
-
-
-def _map_faults(coopvec_map: Mapping[str, Any], place: str) -> Iterator[str]:
-    shape = (len(coopvec_map["tasks"]), len(coopvec_map["experts"]))
-    values, histograms = coopvec_map["values"], coopvec_map["histograms"]
-    if len(values) != shape[0] or any(len(row) != shape[1] for row in values):
-        yield f"{place}.values: not {shape[0]} tasks x {shape[1]} experts"
-    elif any(abs(math.fsum(row) - 1.0) > 1e-3 for row in values):
-        yield f"{place}.values: a row does not sum to 1"
-    if len(coopvec_map["raw_sums"]) != shape[0]:
-        yield f"{place}.raw_sums: {len(coopvec_map['raw_sums'])} values for {shape[0]} tasks"
-    if histograms is not None:
-        counts, bins = histograms["counts"], histograms["bins"]
-        whole = len(counts) == shape[0] and all(len(row) == shape[1] for row in counts)
-        if not whole or any(len(entry) != bins for row in counts for entry in row):
-            expected = f"{shape[0]} tasks x {shape[1]} experts x {bins} bins"
-            yield f"{place}.histograms.counts: not {expected}"
-
-
-def _same(value: float | None, expected: float | None) -> bool:
-    if value is None or expected is None:
-        return value is expected
-    return abs(value - expected) <= _TOLERANCE
-
-
-def _order(interval: Sequence[float], place: str) -> Iterator[str]:
-    if interval[0] > interval[1]:
-        yield f"{place}: [{interval[0]}, {interval[1]}] has its ends swapped"
-
-
-def _not_finite(data: Any, place: str) -> Iterator[str]:
-    if isinstance(data, float) and not math.isfinite(data):
-        yield f"{place}: {data} is not a finite number; a figure that cannot be had is null"
-    elif isinstance(data, Mapping):
-        for key, value in data.items():
-            yield from _not_finite(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(data, list | tuple):
-        for at, value in enumerate(data):
-            yield from _not_finite(value, f"{place}[{at}]")
-
-
 def _plain(value: Any) -> Any:
     """The same value in the types that JSON has."""
     if isinstance(value, Mapping):
@@ -239,13 +148,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _told(name: str, faults: Sequence[str]) -> str:
-    more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
-    lines = "\n".join(f"  {fault}" for fault in [*faults[:_SHOWN], *more])
-    return f"{name} is not what its contract says:\n{lines}"
-
-
-def _cut(message: str) -> str:
-    return message if len(message) <= 200 else f"{message[:120]} ... {message[-75:]}"

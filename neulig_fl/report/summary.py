@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neulig_fl.report import contract, figures, rows, terminal
+from neulig_fl.report import faults, figures, rows, terminal
+from neulig_fl.report.parts.seeds import Summary
 
 FILE_NAME = "summary.json"
 FIGURES = ("merge_accuracy", "ensemble_accuracy", "gap_of_means")
@@ -17,14 +18,12 @@ _HEADS = {"merge_accuracy": "Merge", "ensemble_accuracy": "Ens.", "gap_of_means"
 
 
 def validate(summary: Mapping[str, Any]) -> None:
-    """Check a summary against `$defs/summary` of the report's schema.
+    """Check a summary against its model.
 
     Raises:
-        RunError: one line for each fault.
+        RunError: one line for each fault (the first 20), each with the place and the value.
     """
-    schema = contract.schema()
-    against = {"$ref": "#/$defs/summary", "$defs": schema["$defs"]}
-    contract.raise_faults(FILE_NAME, contract.schema_faults(summary, against))
+    faults.require(FILE_NAME, Summary, summary)
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:

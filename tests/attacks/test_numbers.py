@@ -193,8 +193,8 @@ def test_a_report_with_an_impossible_number_has_no_summary(
 
 def test_a_report_holds_what_an_account_holds() -> None:
     """Without it an honest account could be one that its report cannot hold."""
-    spender = contract.schema()["$defs"]["spender"]["properties"]["experts"]["items"]["properties"]
-    noise, _ = spender["noise"]["items"]["prefixItems"]
+    account = contract.schema()["$defs"]["account"]["properties"]
+    noise, _ = account["noise"]["items"]["prefixItems"]
     assert (noise["minimum"], noise["maximum"]) == accountant.MULTIPLIERS
     assert not receipts.entry_problem(
         {"event": "release", "index": 0, "time": 1.0, "kind": "features", "protection": "gaussian",

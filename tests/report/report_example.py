@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -282,7 +284,12 @@ def portland() -> dict[str, Any]:
 
 
 def example(seed: int = 7) -> dict[str, Any]:
-    """The whole report, as its parts are written to report.json."""
+    """The whole report, as its parts are written to report.json; the caller may change it."""
+    return copy.deepcopy(_example(seed))
+
+
+@cache  # its intervals are roots of equations, which take most of a second
+def _example(seed: int) -> dict[str, Any]:
     experts = [
         {
             "client": client,
@@ -326,3 +333,51 @@ def example(seed: int = 7) -> dict[str, Any]:
         },
         "ledger": {"entries": 24, "head": "cd" * 32, "verified": True},
     }
+
+
+def noised(seed: int = 7) -> dict[str, Any]:
+    """A short report with what `example` has not: noise that was paid for, keys, settings."""
+    report = example(seed)
+    del report["stages"][2:], report["portland"]["trajectory"][2:]
+    for stage in report["stages"]:
+        del stage["comparisons"][1:], stage["releases"][5:]
+    release = report["stages"][0]["releases"][4]
+    release |= {"protection": "gaussian", "epsilon": 3.5, "delta": 1e-5}
+    report["stages"][1]["results"][-1] |= {
+        "method": "ties",
+        "granularity": None,
+        "variant": "lambda tuned",
+        "settings": {
+            "needs": "parameters of each client, theta_0",
+            "options": {"density": 0.2, "lambda": 1.0},
+            "tried": [{"options": {"lambda": 0.3}, "pool_accuracy": 71.25}],
+            "extension": "its convolutions are merged too",
+        },
+    }
+    account = {
+        "expert": "e1",
+        "delta": 1e-5,
+        "adjacency": "replace one client's model",
+        "noise": [[2.0, 3]],
+        "unprotected": ["parameters"],
+        "runs": ["ef" * 16],
+        "earlier_runs": 1,
+    }
+    spender = {
+        "client": "north",
+        "epsilon": "inf",
+        "unprotected": ["parameters"],
+        "earlier_runs": 1,
+        "runs": ["ef" * 16],
+        "experts": [account],
+    }
+    report["privacy"] = {
+        "epsilon": "inf",
+        "delta": 1e-5,
+        "adjacency": "replace one client's model",
+        "clients": [spender],
+        "stages": [{"stage": "ensembling", "epsilon": 3.5, "so_far": "inf"}],
+    }
+    key = "ed25519:" + "k" * 43
+    report["ledger"] |= {"run": "ab" * 16, "trust": {"north": {"key": key, "pinned": True}}}
+    return report

@@ -6,18 +6,25 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator
-from report_example import GROUPED, example
+from jsonschema import Draft202012Validator, validators
+from pydantic import ValidationError
+from report_example import GROUPED, example, noised
 
 from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.report import contract
+from neulig_fl.report.parts.run import RunReport
+from neulig_fl.report.parts.values import CONTRADICTION
 
 Place = tuple[str | int, ...]
+STRICT = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+STRICTLY = validators.extend(Draft202012Validator, type_checker=STRICT)
+"""As the models have it; JSON Schema alone calls 1.0 an integer."""
 
 
 def places(data: Any, at: Place = ()) -> Iterator[Place]:
@@ -39,33 +46,47 @@ def reach(data: Any, at: Place) -> Any:
 
 WITH_MERGE = ("stages", 1)  # the first stage has nulls where this one has figures
 GROUPING = (*WITH_MERGE, "results", GROUPED, "grouping")  # the first result has none
-OBJECTS = (
-    [GROUPING]
-    + [at for at in places(example()) if at[:2] != ("stages", 0)]
-    + [(*WITH_MERGE, *at) for at in places(example()["stages"][1])]
-)
+MISSING = (*WITH_MERGE, "results", 8)  # a result that there is not
+NOISED = ("stages", 0, "releases", 4)
+FREE = ("seconds", "trust", "options")  # whose keys are not ours to say
+OBJECTS = [
+    at
+    for at in (
+        *(at for at in places(noised()) if at[:2] != ("stages", 0)),
+        *((*WITH_MERGE, *at) for at in places(noised()["stages"][1])),
+        *((*MISSING, *at) for at in places(reach(noised(), MISSING))),
+        GROUPING,
+        NOISED,
+    )
+    if not {"options"} & {*at}
+]
+OPTIONAL = ("run", "trust")  # of a ledger: no client said hello
 REQUIRED = [
     (*at, key)
     for at in OBJECTS
-    for key in reach(example(), at)
-    if at != ("seconds",) or key == "total"
+    for key in reach(noised(), at)
+    if at[-1:] not in [(name,) for name in FREE] or key == "total"
+    if at != ("ledger",) or key not in OPTIONAL
 ]
 
 
 def test_schema_is_one() -> None:
     """Without it the published schema itself could be invalid and accept everything."""
     Draft202012Validator.check_schema(contract.schema())
+    assert STRICTLY(contract.schema()).is_valid(example())
+    assert STRICTLY(contract.schema()).is_valid(noised())
 
 
 def test_example() -> None:
     """Without it a good report could be refused."""
     contract.validate(example())
+    contract.validate(noised())
 
 
 @pytest.mark.parametrize("at", REQUIRED, ids=lambda at: ".".join(map(str, at)))
 def test_missing_key(at: Place) -> None:
     """Without it a reader of report.json could meet a key that is not there."""
-    report = example()
+    report = noised()
     del reach(report, at[:-1])[at[-1]]
     with pytest.raises(RunError, match=f"'{at[-1]}' is a required property"):
         contract.validate(report)
@@ -73,14 +94,146 @@ def test_missing_key(at: Place) -> None:
 
 @pytest.mark.parametrize(
     "at",
-    [at for at in OBJECTS if at != ("seconds",)],
+    [at for at in OBJECTS if at[-1:] not in [(name,) for name in FREE]],
     ids=lambda at: ".".join(map(str, at)) or "top",
 )
 def test_extra_key(at: Place) -> None:
     """Without it a misspelt or private key could slip into report.json."""
-    report = example()
+    report = noised()
     reach(report, at)["extra"] = 1
     with pytest.raises(RunError, match="'extra' was unexpected"):
+        contract.validate(report)
+
+
+def leaves(data: Any, at: Place = ()) -> Iterator[Place]:
+    """Where each value is, one of each kind; whatever an option holds is not ours to say."""
+    if at:
+        yield at
+    if isinstance(data, dict) and at[-1:] != ("options",):
+        for key, value in data.items():
+            yield from leaves(value, (*at, key))
+    elif isinstance(data, list) and data:
+        yield from leaves(data[0], (*at, 0))
+
+
+LEAVES = list(
+    dict.fromkeys(
+        (*start, *at)
+        for start in ((), WITH_MERGE, GROUPING, MISSING, NOISED)
+        for at in leaves(reach(noised(), start))
+    )
+)
+NULLABLE = {
+    *("reference.reason", "portland", "portland.trajectory.alignment", "ledger.head"),
+    *("portland.trajectory.accuracy", "portland.trajectory.effective_experts"),
+    *("reference.experts.n_train", "coopvec_maps.histograms"),
+    *(f"privacy.{key}" for key in ("epsilon", "delta", "adjacency", "clients.epsilon")),
+    *(f"privacy.clients.experts.{key}" for key in ("expert", "delta", "adjacency")),
+    *("privacy.stages.epsilon", "privacy.stages.so_far"),
+    *(f"stages.releases.{key}" for key in ("queries", "epsilon", "delta", "adjacency")),
+    *(
+        f"stages.{rows}.{key}"
+        for rows in ("results", "comparisons")
+        for key in ("granularity", "variant")
+    ),
+    *(f"stages.results.{key}" for key in ("reason", "seconds", "peak_rss_bytes", "bytes")),
+    *("stages.results.grouping", "stages.results.settings", "stages.results.settings.extension"),
+    *(
+        f"stages.results.{of}.{key}_accuracy"
+        for of in ("tasks", "average")
+        for key in ("merge", "ensemble")
+    ),
+    *(f"stages.results.tasks.{key}" for key in ("gap", "gap_ci95", "agreement")),
+    *(f"stages.results.tasks.{key}" for key in ("effective_experts", "interior", "reason")),
+    *(f"stages.results.average.{key}" for key in ("gap_of_means", "gap_of_means_ci95")),
+    *(f"stages.results.average.{key}" for key in ("mean_absolute_gap", "equivalence")),
+}
+
+
+def dotted(at: Place) -> str:
+    """The keys of a place."""
+    return ".".join(step for step in at if isinstance(step, str))
+
+
+UNBOUNDED = {"seed", "alpha", "beta", "loss", "boosting", "alignment"}
+AT_MOST_100 = ("accuracy", "gap", "gap_of_means", "ci95", "ci90", "difference", "interior")
+ANY_TEXT = ("runs", "expert")  # in a ledger's own words
+
+
+def wrong(at: Place) -> Iterator[Any]:
+    """What can never stand where a value of `noised` stands."""
+    value, key = reach(noised(), at), dotted(at).rpartition(".")[2]
+    numbers = [True, math.nan, math.inf, -math.inf, str(value), [1.0], {}]
+    match value:
+        case bool():
+            yield from (0, 1, "true", [], {})
+        case int():
+            yield from (*numbers, value + 0.5, float(value))
+        case float():
+            yield from numbers
+        case str():
+            yield from (-5, True, ["x"], {})  # an epsilon can be 5
+            if key not in ANY_TEXT:
+                yield ""
+        case list():
+            yield from ({}, "x", 1, [[None]], [True])
+        case dict():
+            yield from ([], "x", 1, [value])
+        case None:
+            yield from (True, [], {})
+    if type(value) in (int, float):
+        yield from () if key in UNBOUNDED else (-1e12,)
+        yield from (1000.0,) if key.endswith(AT_MOST_100) else ()
+    if value is not None and dotted(at) not in NULLABLE:
+        yield None
+
+
+@cache
+def schema_of(key: str) -> Draft202012Validator:
+    """The published schema of one part of a report."""
+    schema = contract.schema()
+    return STRICTLY({**schema["properties"][key], "$defs": schema["$defs"]})
+
+
+def faults(report: dict[str, Any]) -> set[str]:
+    """Types of what is wrong with a report; none where it is right."""
+    try:
+        RunReport.model_validate(report)
+    except ValidationError as error:
+        return {found["type"] for found in error.errors()}
+    return set()
+
+
+@pytest.mark.parametrize("at", LEAVES, ids=lambda at: ".".join(map(str, at)))
+def test_a_wrong_value_is_refused_and_the_schema_says_the_same(at: Place) -> None:
+    """Without it a value that no reader expects could be published, or the schema promise less."""
+    report = noised()
+    for value in wrong(at):
+        reach(report, at[:-1])[at[-1]] = value
+        found = faults(report)
+        assert found, value
+        if found - {CONTRADICTION, "finite_number"}:  # of these no schema speaks
+            assert not schema_of(at[0]).is_valid(report[at[0]]), value
+
+
+@pytest.mark.parametrize(
+    "at",
+    [at for at in LEAVES if dotted(at) in NULLABLE and isinstance(at[-1], str)],
+    ids=lambda at: ".".join(map(str, at)),
+)
+def test_a_figure_that_cannot_be_had_is_null(at: Place) -> None:
+    """Without it a run could not end because one of its figures does not exist."""
+    report = noised()
+    reach(report, at[:-1])[at[-1]] = None
+    of_missing = at == (*MISSING, "reason")  # where there is no result, its reason is needed
+    assert faults(report) - {CONTRADICTION} == ({"string_type"} if of_missing else set())
+
+
+def test_whole_numbers() -> None:
+    """Without it a count could be written as 5.0 in one report and as 5 in another."""
+    report = noised()
+    report["peak_rss_bytes"] = 5.0
+    with pytest.raises(RunError, match=r"peak_rss_bytes: 5\.0 is not of type 'integer'"):
         contract.validate(report)
 
 
@@ -126,6 +279,19 @@ BROKEN: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (
         lambda r: reach(r, GROUPING).update(changed_predictions=33),
         "changed_predictions: 33 is more than checked, 32",
+    ),
+    (
+        lambda r: r["coopvec_maps"][0]["histograms"]["counts"][0].pop(),
+        r"counts: not 4 tasks x 4 experts x 5 bins",
+    ),
+    (lambda r: r.update(schema_version=True), "schema_version: 1 was expected, not True"),
+    (
+        lambda r: r["stages"][0].update(audits=[{"a": [math.nan]}]),
+        r"audits\[0\]\.a\[0\]: nan is not",
+    ),
+    (
+        lambda r: _result(r, 0, average=reach(r, (*WITH_MERGE, "results", 1, "average"))),
+        r"average\.ensemble_accuracy: 8",
     ),
     (lambda r: r["stages"][0].update(name="merging"), "'merging' stands there 2 times"),
     (lambda r: r["stages"][0]["releases"][0].update(epsilon="none"), "'none' does not match"),

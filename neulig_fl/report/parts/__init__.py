@@ -1,0 +1,1 @@
+"""The parts of report.json and summary.json: strict models, which write the JSON Schema."""
