@@ -13,22 +13,20 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field
-from types import ModuleType
 from typing import Any, NoReturn, Protocol
 
 from neulig_fl.client.server_identity import Recipient
 from neulig_fl.client.store import ClientStore, Released, Wrap
 from neulig_fl.config.scenario import Client, Scenario
 from neulig_fl.config.values import AGAINST_START
-from neulig_fl.core import variants
 from neulig_fl.core.errors import ClientRefused, InputError, RunError, plain
 from neulig_fl.ledger import chain
 from neulig_fl.privacy.keys import PublicIdentity
-from neulig_fl.records import decisions, kinds, policy_layers
+from neulig_fl.records import decisions, kinds, policy_layers, protections
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Holdings, Request
 from neulig_fl.records.policy_layers import Layer
-from neulig_fl.records.protections import Case, Stated, Way
+from neulig_fl.records.protections import Case, Protection, Way
 
 LONGEST_REASON = 300
 """Characters of a refusal's reason, which may quote what was asked."""
@@ -239,7 +237,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
     with store.exclusive():  # two messages at once must not both pass a limit with room for one
         admit(side, request, holdings.fault)
         share = kinds.share_of(side.scenario, request)
-        guard = variants.load("neulig_fl.records.protections", request.protection)
+        guard = protections.load(request.protection)
         rows, sizes = holdings.rows, holdings.sizes
         bound = kinds.binding(request, rows, sizes, client=side.client.name, run=store.run or "")
         way = Way(bound, side.server.agreement)
@@ -249,11 +247,11 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         fields = kinds.layout(request.kind, rows, sizes, request.fraction)
         treatment = [request.protection, guard.settings(share, share.kind)]
         fingerprint = store.fingerprint(request.kind, fields, treatment, holdings.record_hash)
-        size = kinds.byte_count(request.kind, rows, sizes, request.fraction) + guard.OVERHEAD
+        size = kinds.byte_count(request.kind, rows, sizes, request.fraction) + guard.overhead
         found, wrap = store.find(fingerprint), _wrapping(guard, way, size)
         expert, data = store.tag("expert", holdings.expert), store.tag("data", holdings.data_hash)
         case = Case(request.kind, rows, share, holdings.start)
-        stated: Stated = guard.stated(case)
+        stated = guard.stated(case)
         said = fact(side, request, expert=expert, data=data, **stated.facts)
         reason = other_images(side, request, said)
         if found is not None and reason is None:
@@ -269,14 +267,14 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         return store.keep(fingerprint, payload, rows, said, wrap)
 
 
-def _wrapping(guard: ModuleType, way: Way, size: int) -> Wrap:
+def _wrapping(guard: Protection[Any], way: Way, size: int) -> Wrap:
     """What makes the bytes that leave; as many as the limits were asked about, or none."""
 
     def wrap(payload: bytes) -> bytes:
-        sent: bytes = guard.wrapped(payload, way)
+        sent = guard.wrapped(payload, way)
         if len(sent) != size:
             problem = f"a protected record has {len(sent)} bytes instead of {size}"
-            raise RunError(f"{guard.__name__}: {problem}", public_reason=problem)
+            raise RunError(f"{type(guard).__name__}: {problem}", public_reason=problem)
         return sent
 
     return wrap

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from neulig_fl.config.policy_rules import AllowRule, Policy, is_policy_file
 from neulig_fl.config.problems import Problem, problems_of, report, shown
 from neulig_fl.config.schema import exists, place
-from neulig_fl.config.values import DIVISIBLE_KINDS, OUTPUT_KINDS
+from neulig_fl.config.values import DIVISIBLE_KINDS, NOISELESS, OUTPUT_KINDS
 from neulig_fl.config.yaml_source import read as read_yaml
 from neulig_fl.core.errors import ScenarioError, nearest
 
@@ -112,11 +112,11 @@ def _without_noise(policy: Policy) -> Iterator[Problem]:
     guards = [rule.protections for rule in policy.allow or ()]
     if policy.limits.max_epsilon is None or not guards or None in guards:
         return
-    if not any("gaussian" in guard for guard in guards if guard):
+    if not any(set(guard) - set(NOISELESS) for guard in guards if guard):
         yield Problem(
             ("limits", "max_epsilon"),
-            "only gaussian gives an epsilon, and no rule of allow has that protection; add it, or "
-            "leave this out",
+            f"{', '.join(NOISELESS)} give no epsilon that is finite, and no rule of allow has "
+            "another protection; add one that adds noise, such as gaussian, or leave this out",
         )
 
 

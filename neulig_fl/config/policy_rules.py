@@ -18,7 +18,7 @@ from neulig_fl.config.values import (
     Kind,
     Moment,
     Number,
-    Protection,
+    ProtectionName,
     QuerySet,
     Section,
     Several,
@@ -39,7 +39,7 @@ class AllowRule(Section):
         description="Largest share of a query set that may be answered, or of a task vector's "
         "numbers that may be kept.",
     )
-    protections: Several[Protection] | None = Field(
+    protections: Several[ProtectionName] | None = Field(
         None,
         description="What has to be done to the record: one of these; null: anything, none too.",
     )

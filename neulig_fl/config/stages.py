@@ -6,17 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from neulig_fl.config.protection import Protection
 from neulig_fl.config.values import (
     MEASURED_KINDS,
     OUTPUT_KINDS,
     Clip,
     Count,
-    Delta,
-    Epsilon,
     Kind,
-    NoiseMultiplier,
     Number,
-    Protection,
     QuerySet,
     Section,
     Several,
@@ -31,9 +28,6 @@ Granularity = Literal["sample", "batch-first", "task", "global"]
 
 EXAMPLES = 256
 """Training images that a statistic is measured on (RegMean, Fisher merging), unless given."""
-
-NOISE_KEYS = ("clip", "epsilon", "noise_multiplier", "delta")
-"""Keys of a share that say how much noise it asks for."""
 
 
 class Share(Section):
@@ -50,29 +44,16 @@ class Share(Section):
         description="Share of the queries that is answered; of a trimmed-task-vector, share of its "
         "numbers that is kept, the largest ones.",
     )
-    protection: Protection = Field("none", description="What is done to a record before it leaves.")
+    protection: Protection = Field(
+        Protection("none"),
+        description="What is done to a record before it leaves: a name, or a mapping of it to its "
+        "options.",
+        json_schema_extra={"default": "none"},
+    )
     examples: Count | None = Field(
         None,
         description="gram and fisher: training images that they are measured on, at most; 256 "
         "unless given.",
-    )
-    clip: Clip | None = Field(
-        None,
-        description="gaussian: C, the largest L2 norm of a row of outputs, or of the task vector; "
-        "longer ones are scaled down to it.",
-    )
-    epsilon: Epsilon | None = Field(
-        None,
-        description="gaussian: what the records of this entry come to together, over all its query "
-        "sets; the noise is chosen for it. Instead of noise_multiplier.",
-    )
-    noise_multiplier: NoiseMultiplier | None = Field(
-        None,
-        description="gaussian: standard deviation of the noise over the sensitivity, which is "
-        "2 C sqrt(rows). Instead of epsilon.",
-    )
-    delta: Delta | None = Field(
-        None, description="gaussian: the probability for which epsilon may not hold."
     )
 
     @property

@@ -61,8 +61,8 @@ OUTPUT_KINDS = frozenset({"features", "logits", "probabilities", "top-k", "label
 SUMS = frozenset({"secure-aggregation"})
 """Protections under which a record leaves as a part of sums only."""
 
-NOISED = "gaussian"
-"""The protection that adds noise."""
+NOISELESS = ("none", "sealed", *SUMS)
+"""Protections that add no noise; of any other, noise is believed if its own file says so."""
 
 WHOLE_MODEL_KINDS = ("parameters", "task-vector")
 """Kinds that give the model away: theta_0 is public, so its difference to it is the model."""
@@ -203,7 +203,7 @@ Delta = Annotated[Number, Field(ge=1e-100, lt=1)]
 clip and multiplier leaves the range of a float32."""
 Several = Annotated[tuple[Item, ...], Field(min_length=1), AfterValidator(unique)]
 Step = Annotated[str, Variant("neulig_fl.study.steps")]
-Protection = Annotated[str, Variant("neulig_fl.records.protections")]
+ProtectionName = Annotated[str, Variant("neulig_fl.records.protections")]
 TaskSource = Annotated[str, Variant("neulig_fl.data.sources")]
 MethodName = Annotated[str, Variant("neulig_fl.merging.methods")]
 Pretrained = Annotated[Text, BeforeValidator(_null_is_none, json_schema_input_type=Text | None)]

@@ -140,7 +140,7 @@ def share_of(scenario: Scenario, request: Request) -> Share | None:
         for stage in scenario.stages
         if stage.name == request.stage
         for share in stage.share
-        if (share.kind, share.protection) == wanted and answers(share, request.queries)
+        if (share.kind, share.protection.name) == wanted and answers(share, request.queries)
     )
     return next(found, None)
 

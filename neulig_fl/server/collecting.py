@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from neulig_fl.config.scenario import Scenario, Stage
 from neulig_fl.config.values import MEASURED_KINDS, MODEL_KINDS, TRIMMED
-from neulig_fl.core import variants
 from neulig_fl.core.errors import (
     BadReply,
     ClientFailed,
@@ -30,7 +29,7 @@ from neulig_fl.ledger.receipts import Receipts
 from neulig_fl.merging import trimming
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records import entry_check, kinds, release_plan
+from neulig_fl.records import entry_check, kinds, protections, release_plan
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.protections import Way
 from neulig_fl.records.release_plan import Planned
@@ -278,12 +277,11 @@ class Collector:
         request, run = item.request, self.book.run
         sizes = self.knowledge.setting.sizes
         way = Way(kinds.binding(request, rows, sizes, client=item.client, run=run))
-        guard = variants.load("neulig_fl.records.protections", request.protection)
+        guard = protections.load(request.protection)
         try:
-            opened: bytes | memoryview = guard.opened(payload, way, self.identity, self._seen)
+            return guard.opened(payload, way, self.identity, self._seen)
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
-        return opened
 
     def _signed(self, item: Planned, facts: dict[str, Any], entry: Any, who: str) -> Entry:
         """The client's own signed entry, which must say what was asked and what came."""

@@ -68,7 +68,7 @@ def _records(stage: Stage, sums: bool) -> frozenset[Record]:
     return frozenset(
         (stage.group, share.kind, query)
         for share in stage.share
-        if (share.protection in SUMS) == sums
+        if (share.protection.name in SUMS) == sums
         for query in (None, *share.queries)
     )
 

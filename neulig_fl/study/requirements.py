@@ -97,11 +97,11 @@ def _wrong_threshold(threshold: int, clients: int) -> str | None:
 
 
 def _wrong_sum(share: Share, clients: int) -> Iterator[tuple[str, str]]:
-    if share.protection not in SUMS:
+    if share.protection.name not in SUMS:
         return
     from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS  # slow to import
 
-    guard = shown(share.protection)
+    guard = shown(share.protection.name)
     if share.kind not in SUMMED_KINDS:
         what = f"cannot be summed (got {shown(share.kind)} with protection {guard})"
         yield "kind", f"{what}; allowed: {', '.join(SUMMED_KINDS)}"

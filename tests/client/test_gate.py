@@ -35,10 +35,18 @@ from neulig_fl.privacy.sealing import Seen
 from neulig_fl.records import budgets, decisions
 from neulig_fl.records import kinds as record_kinds
 from neulig_fl.records import policy_layers as policy
-from neulig_fl.records.budgets import Claims
 from neulig_fl.records.kinds import KINDS, OUTPUT_KINDS, PER_QUERY, Dimensions, Request
 from neulig_fl.records.policy_layers import Layer
-from neulig_fl.records.protections import Case, Stated, Way, none, sealed
+from neulig_fl.records.protections import (
+    Case,
+    Claims,
+    NoOptions,
+    Protection,
+    Stated,
+    Way,
+    none,
+    sealed,
+)
 from neulig_fl.runtime.engines import local
 from neulig_fl.runtime.node_config import client_config
 from neulig_fl.verification import whole_run
@@ -453,7 +461,7 @@ def test_a_protection_is_told_what_leaves_and_on_which_way(
         return payload
 
     for name, spy in (("stated", told), ("treated", treated), ("wrapped", wrapped)):
-        monkeypatch.setattr(none, name, spy)
+        monkeypatch.setattr(none.PROTECTION, name, spy)
     scenario, server = _scenario([PAIR]), Recipient(Identity.new().public)
     store, holdings = ClientStore(tmp_path, RUN), Holdings()
     request = Request("two", "B", "features", "pool", 0.5)
@@ -476,18 +484,24 @@ def test_a_sealed_record_opens_for_the_server_that_asked_alone(tmp_path: Path) -
     found = _ask(scenario, request, store, Holdings(), server=Recipient(key.public))
     way = Way(record_kinds.binding(request, ROWS, SIZES, client="ada", run=RUN), key.agreement)
     plain = np.ones((ROWS, SIZES.dim), "<f4").tobytes()
-    assert sealed.opened(found.payload, way, key, Seen()) == plain
-    assert found.entry["bytes"] == len(found.payload) == len(plain) + sealed.OVERHEAD
+    assert sealed.PROTECTION.opened(found.payload, way, key, Seen()) == plain
+    assert found.entry["bytes"] == len(found.payload) == len(plain) + sealed.PROTECTION.overhead
     with pytest.raises(BadReply):
-        sealed.opened(found.payload, way, Identity.new(), Seen())
+        sealed.PROTECTION.opened(found.payload, way, Identity.new(), Seen())
 
 
 def test_what_a_protection_adds_counts_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a protected record could be larger than what the limit was asked about."""
-    monkeypatch.setattr(none, "wrapped", lambda payload, way: payload + bytes(16))
-    monkeypatch.setattr(none, "OVERHEAD", 16)
+
+    class Longer(Protection[NoOptions]):
+        overhead = 16
+
+        def wrapped(self, payload: bytes, way: Way) -> bytes:  # noqa: ARG002
+            return payload + bytes(16)
+
+    monkeypatch.setattr(none, "PROTECTION", Longer(NoOptions))
     size = record_kinds.byte_count("features", ROWS, SIZES)
     store, scenario = ClientStore(tmp_path), _scenario([PAIR], {"limits": {"max_bytes": size + 15}})
     with pytest.raises(ClientRefused, match=f"limit max_bytes {size + 15}"):
@@ -500,7 +514,7 @@ def test_more_bytes_than_were_charged_do_not_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a protection that adds what it does not say would pass a limit unseen."""
-    monkeypatch.setattr(none, "wrapped", lambda payload, way: payload + bytes(1))
+    monkeypatch.setattr(none.PROTECTION, "wrapped", lambda payload, way: payload + bytes(1))
     store = ClientStore(tmp_path)
     with pytest.raises(RunError, match="a protected record has 17 bytes instead of 16"):
         _ask(_scenario([PAIR]), Request("two", "B", "features", "pool"), store, Holdings())
@@ -530,7 +544,7 @@ def test_what_a_protection_claims_is_held_against_the_limits(
 ) -> None:
     """Without it a sum could single a client out, or a budget be overdrawn."""
     facts = {"epsilon": 0.5}
-    monkeypatch.setattr(none, "stated", lambda case: Stated(claims, facts))
+    monkeypatch.setattr(none.PROTECTION, "stated", lambda case: Stated(claims, facts))
     scenario, store = _scenario([PAIR], {"limits": rules}), ClientStore(tmp_path)
     request = Request("two", "B", "features", "pool")
     if allowed:

@@ -51,7 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gaussian": NOISE,
     "secure-aggregation": {},
 }
-"""What a share says beside its protection; every protection is here."""
+"""Options of every protection."""
 
 PROTECTIONS = variants.names("neulig_fl.records.protections")
 ON_ITS_WAY = frozenset({"sealed", "secure-aggregation"})
@@ -60,7 +60,7 @@ ON_ITS_WAY = frozenset({"sealed", "secure-aggregation"})
 
 def scenario(protection: str) -> dict[str, Any]:
     """Features and parameters under one protection; sums cannot train a Portland."""
-    said = {"protection": protection, **SETTINGS[protection]}
+    said = {"protection": {protection: SETTINGS[protection]}}
     pool, evaluation = (
         {"kind": "features", "queries": [queries], **said} for queries in ("pool", "evaluation")
     )

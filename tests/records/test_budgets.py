@@ -15,7 +15,8 @@ from neulig_fl.config.scenario import KINDS, Limits
 from neulig_fl.privacy import accountant
 from neulig_fl.privacy.accountant import Charge
 from neulig_fl.records import budgets
-from neulig_fl.records.budgets import COUNTED_ROWS, Candidate, Claims
+from neulig_fl.records.budgets import COUNTED_ROWS, Candidate
+from neulig_fl.records.protections import Claims
 
 
 def _left(kind: str = "features", rows: int = 10, size: int = 40, **more: Any) -> dict[str, Any]:

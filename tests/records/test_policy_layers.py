@@ -392,7 +392,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
         ("limits: {not_after: 2027-02-30}\n", "limits.not_after: no such date or time .* a date (2027-03-31)"),
         ("limits: {not_after: 2027-03-31T18:00:00}\n", "limits.not_after: not in the form .* with its zone"),
         ("limits: {not_after: 9999-12-31}\n", "limits.not_after: no such date"),
-        ("allow: [{kind: labels, protections: [none]}]\nlimits: {max_epsilon: 1}\n", "2:23: limits.max_epsilon: only gaussian gives an epsilon"),
+        ("allow: [{kind: labels, protections: [none]}]\nlimits: {max_epsilon: 1}\n", "2:23: limits.max_epsilon: none, sealed, secure-aggregation give no epsilon that is finite"),
     ],
 )  # fmt: skip
 def test_a_wrong_policy_file_gets_one_located_error(text: str, wrong: str, tmp_path: Path) -> None:

@@ -105,9 +105,9 @@ class SumRounds:
         stage = self._stage
         for share in stage.share:
             fits = share.kind == kind and queries in (share.queries or (None,))
-            if fits and share.protection in SUMS:
+            if fits and share.protection.name in SUMS:
                 return Request(
-                    stage.name, stage.group, kind, queries, share.fraction, share.protection
+                    stage.name, stage.group, kind, queries, share.fraction, share.protection.name
                 )
         on = f" on {queries} queries" if queries else ""
         raise NotAvailable(f"stage {stage.name!r} shares no secure sums of {kind}{on}")
