@@ -43,7 +43,8 @@ class New:
         text: what is in it.
         scenario: what it changes in the scenario.
         told: words that a command has to say, by command line.
-        row: the method of a row that the report has to have.
+        row: the method of a row that the report has to have; None where it has no rows.
+        released: records that the report has to have: stage, kind and query set.
         wrong: what `check` has to say of the first share when it is changed, by the change.
     """
 
@@ -51,7 +52,8 @@ class New:
     text: str
     scenario: dict[str, Any]
     told: dict[tuple[str, ...], str] = field(default_factory=dict)
-    row: str = "neulig"
+    row: str | None = "neulig"
+    released: list[tuple[str, str, str]] = field(default_factory=list)
     wrong: dict[str, str] = field(default_factory=dict)
 
 
@@ -116,6 +118,7 @@ def source(options):
     names, templates = ("dark", "light"), options.templates or ("a {} photo.",)
     return drawn("greys", "two greys", names, templates, _draw, count=400, version="1")
 '''
+NOISE = {"gaussian": {"clip": 1.0, "epsilon": 8.0, "delta": 1e-5}}
 PROTECTION = '''
 """Rounding: every number to a multiple of a step."""
 
@@ -153,6 +156,29 @@ class Rounding(Protection[RoundingOptions]):
 
 
 PROTECTION = Rounding(RoundingOptions)
+'''
+KIND = '''
+"""Confidence: how likely the expert holds the most likely class of each query."""
+
+from __future__ import annotations
+
+from neulig_fl.records.kinds import Output
+from neulig_fl.records.kinds.probabilities import softmax
+
+
+class Confidence(Output):
+    """The largest probability."""
+
+    noisable = True
+
+    def layout(self, rows, sizes, fraction):
+        return [("confidence", "<f4", (rows, 1))]
+
+    def made_of(self, holdings):
+        return {"confidence": softmax(holdings).max(axis=1, keepdims=True)}
+
+
+KIND = Confidence()
 '''
 
 VARIANTS = {
@@ -203,6 +229,33 @@ VARIANTS = {
             "protection: {rounding: {step: 1}}\nkind: logits\n": "features alone are rounded",
         },
     ),
+    "a kind of record": New(
+        "records/kinds/confidence.py",
+        KIND,
+        {
+            "portland": {"epochs": 1, "alignment": "none"},
+            "clients": [
+                {"name": "ada", "task": "digits", "policy": {"allow": [{"kind": "confidence"}]}},
+                {"name": "bob", "task": "shapes"},
+            ],
+            "on_refusal": "continue",
+            "stages": [
+                {"name": "sealed", "share": [{"kind": "confidence", "protection": "sealed"}]},
+                {
+                    "name": "noised",
+                    "share": [{"kind": "confidence", "fraction": 0.5, "protection": NOISE}],
+                },
+            ],
+        },
+        {("schema",): '"confidence"', ("plan", "new.yaml"): "confidence"},
+        row=None,
+        released=[("sealed", "confidence", "pool"), ("noised", "confidence", "evaluation")],
+        wrong={
+            "queries: []\n": "confidence answers queries (got []); name a query set",
+            "protection: secure-aggregation\n": 'cannot be summed (got "confidence"',
+            "examples: 5\n": "only gram and fisher are measured on examples",
+        },
+    ),
 }
 
 
@@ -248,7 +301,15 @@ def test_one_new_file_and_nothing_else(what: str, copied: Path, tmp_path: Path) 
             (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(broken))
             assert words in told("check", "wrong.yaml", code=2), change
         told("run", "new.yaml", "--engine", "local", "--out", "run")
+        told("verify", "run")
     finally:
         place.unlink()
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
-    assert new.row in [row["method"] for row in report["stages"][0]["results"]]
+    rows = [row["method"] for row in report["stages"][0]["results"]]
+    assert new.row in rows or (new.row is None and rows == [])
+    came = {
+        (stage["name"], each["kind"], each["queries"])
+        for stage in report["stages"]
+        for each in stage["releases"]
+    }
+    assert came >= set(new.released)

@@ -18,11 +18,10 @@ from typing import Any, NoReturn, Protocol
 from neulig_fl.client.server_identity import Recipient
 from neulig_fl.client.store import ClientStore, Released, Wrap
 from neulig_fl.config.scenario import Client, Scenario
-from neulig_fl.config.values import AGAINST_START
 from neulig_fl.core.errors import ClientRefused, InputError, RunError, plain
 from neulig_fl.ledger import chain
 from neulig_fl.privacy.keys import PublicIdentity
-from neulig_fl.records import decisions, kinds, policy_layers, protections
+from neulig_fl.records import decisions, kinds, payloads, policy_layers, protections
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Holdings, Request
 from neulig_fl.records.policy_layers import Layer
@@ -239,7 +238,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         share = kinds.share_of(side.scenario, request)
         guard = protections.load(request.protection)
         rows, sizes = holdings.rows, holdings.sizes
-        bound = kinds.binding(request, rows, sizes, client=side.client.name, run=store.run or "")
+        bound = payloads.binding(request, rows, sizes, client=side.client.name, run=store.run or "")
         way = Way(bound, side.server.agreement)
         problem = "no stage shares it" if share is None else guard.problem(way)
         if share is None or problem is not None:
@@ -256,14 +255,14 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         reason = other_images(side, request, said)
         if found is not None and reason is None:
             return store.receipted(found, said, wrap)
-        counted = rows if request.kind in kinds.PER_QUERY else None
+        counted = rows if kinds.load(request.kind).per_query else None
         asked = Candidate(expert, request.kind, request.protection, counted, size, stated.claims)
         reason = reason or policy_layers.over_limit(side.layers, store.entries(), asked)
         if reason is not None:
             refuse(side, reason, request, expert=expert, data=data)
         who = f"client {side.client.name!r}, {request.kind}"
         arrays = guard.treated(kinds.build(request.kind, holdings), case)
-        payload = kinds.pack(arrays, fields, who)
+        payload = payloads.pack(arrays, fields, who)
         return store.keep(fingerprint, payload, rows, said, wrap)
 
 
@@ -289,18 +288,19 @@ def other_images(side: Side, request: Request, said: Mapping[str, Any]) -> str |
     against the same one, or several would add up to the whole.
     """
     left = (e for e in side.store.entries() if e["event"] in (chain.RELEASE, chain.REPEAT))
-    if request.kind in (*kinds.MEASURED, *AGAINST_START):
-        what = "measured on other images" if request.kind in kinds.MEASURED else "of another start"
+    kind = kinds.load(request.kind)
+    if kind.measured or kind.against_start:
+        what = "measured on other images" if kind.measured else "of another start"
         told = f"{request.kind} was {what} before"
         before = [e for e in left if (e["kind"], e["expert"]) == (request.kind, said["expert"])]
     elif decisions.by_value(side.scenario, request):
         told = f"other images than before came as queries {request.queries}"
         same = ("run", "expert", "group", "queries", "fraction")
-        asked = {**said, "run": side.store.run}
+        asked, outputs = {**said, "run": side.store.run}, kinds.those(lambda each: each.output)
         before = [
             entry
             for entry in left
-            if entry["kind"] in kinds.OUTPUT_KINDS and all(entry[key] == asked[key] for key in same)
+            if entry["kind"] in outputs and all(entry[key] == asked[key] for key in same)
         ]
     else:
         return None

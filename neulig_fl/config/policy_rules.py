@@ -15,7 +15,7 @@ from neulig_fl.config.values import (
     Delta,
     Digest,
     Epsilon,
-    Kind,
+    KindName,
     Moment,
     Number,
     ProtectionName,
@@ -30,7 +30,7 @@ from neulig_fl.config.values import (
 class AllowRule(Section):
     """One kind of record that may leave, and how."""
 
-    kind: Kind = Field(description="Kind of record.")
+    kind: KindName = Field(description="Kind of record.")
     queries: Several[QuerySet] | None = Field(
         None, description="The only query sets that may be answered; null: any."
     )
@@ -106,8 +106,10 @@ class Policy(Section):
         None,
         description="All that may leave, []: nothing. Left out: what the stages share.",
     )
-    never: tuple[Kind, ...] = Field((), description="Kinds of record that never leave the client.")
-    only: tuple[Kind, ...] | None = Field(
+    never: tuple[KindName, ...] = Field(
+        (), description="Kinds of record that never leave the client."
+    )
+    only: tuple[KindName, ...] | None = Field(
         None, description="The only kinds of record that may leave it; null: no such limit."
     )
     limits: Limits = Field(Limits(), description="How much may leave in all, and until when.")

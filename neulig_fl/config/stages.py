@@ -8,11 +8,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from neulig_fl.config.protection import Protection
 from neulig_fl.config.values import (
-    MEASURED_KINDS,
-    OUTPUT_KINDS,
+    WITHOUT_QUERIES,
     Clip,
     Count,
-    Kind,
+    KindName,
     Number,
     QuerySet,
     Section,
@@ -33,7 +32,7 @@ EXAMPLES = 256
 class Share(Section):
     """One kind of record that a stage asks every client for."""
 
-    kind: Kind = Field(description="Kind of record.")
+    kind: KindName = Field(description="Kind of record.")
     queries: Annotated[tuple[QuerySet, ...], AfterValidator(unique)] = Field(
         (),
         description="Query sets that are answered. Outputs: pool and evaluation unless given; "
@@ -56,21 +55,15 @@ class Share(Section):
         "unless given.",
     )
 
-    @property
-    def measured_on(self) -> int | None:
-        """Training images that a statistic is measured on; None for kinds that are none."""
-        return (self.examples or EXAMPLES) if self.kind in MEASURED_KINDS else None
-
     @model_validator(mode="before")
     @classmethod
     def _default_queries(cls, data: Any) -> Any:
         if not isinstance(data, dict) or "queries" in data:
             return data
         kind = data.get("kind")
-        default = ["train"] if kind == "inputs" else []
-        if isinstance(kind, str) and kind in OUTPUT_KINDS:
-            default = ["pool", "evaluation"]
-        return {**data, "queries": default}
+        default = ["train"] if kind == "inputs" else ["pool", "evaluation"]
+        none = isinstance(kind, str) and kind in WITHOUT_QUERIES
+        return {**data, "queries": [] if none else default}
 
 
 class Stage(Section):

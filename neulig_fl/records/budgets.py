@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from neulig_fl.config.policy_rules import Limits, Policy
-from neulig_fl.config.values import OUTPUT_KINDS, SUMS, end_of
+from neulig_fl.config.values import SUMS, end_of
 from neulig_fl.ledger.chain import Entry
 from neulig_fl.ledger.expert_account import charges
 from neulig_fl.privacy import accountant
 from neulig_fl.privacy.leverage import ROUNDING
+from neulig_fl.records import kinds
 from neulig_fl.records.protections import Claims
 
-COUNTED_ROWS = frozenset({"inputs", *OUTPUT_KINDS})
-"""Kinds whose rows `max_rows` counts: answers to queries, and training inputs."""
+
+def counted_rows() -> tuple[str, ...]:
+    """Kinds whose rows `max_rows` counts: answers to queries, and training inputs."""
+    return kinds.those(lambda kind: kind.per_query)
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,11 @@ _Check = Callable[[Limits, Sequence[Entry], Candidate], str | None]
 
 
 def _rows(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
-    if limits.max_rows is None or candidate.kind not in COUNTED_ROWS:
+    counted = counted_rows()
+    if limits.max_rows is None or candidate.kind not in counted:
         return None
     of_expert = _of_expert(spent, candidate)
-    left = sum(int(entry["rows"]) for entry in of_expert if entry["kind"] in COUNTED_ROWS)
+    left = sum(int(entry["rows"]) for entry in of_expert if entry["kind"] in counted)
     return _over("max_rows", limits.max_rows, left, candidate.rows)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neulig_fl.config.scenario import Client, Scenario, Stage
-from neulig_fl.config.values import DIVISIBLE_KINDS
 from neulig_fl.privacy import accountant
 from neulig_fl.records import budgets, kinds, policy_layers, protections
 from neulig_fl.records.kinds import Request
@@ -29,7 +28,7 @@ def refusal(scenario: Scenario, client: Client, request: Request) -> str | None:
     Returns:
         One line that names the rule.
     """
-    if request.kind not in kinds.KINDS:
+    if request.kind not in kinds.names():
         return f"kind {request.kind!r} is not known"
     own = policy_layers.refusal(policy_layers.of_client(client.name, client.policy), request)
     if own is not None:
@@ -59,7 +58,7 @@ def too_likely(scenario: Scenario, layers: Sequence[Layer], request: Request) ->
 def by_value(scenario: Scenario, request: Request) -> bool:
     """Whether the server sends the images; those of `train` queries are other clients'."""
     sent = scenario.queries.travel == "value" or request.queries == "train"
-    return sent and request.kind in kinds.OUTPUT_KINDS
+    return sent and kinds.load(request.kind).output
 
 
 def _stage_refusal(stage: Stage, request: Request, exact: bool) -> str | None:
@@ -83,7 +82,7 @@ def _stage_refusal(stage: Stage, request: Request, exact: bool) -> str | None:
     if request.protection not in {s.protection.name for s in fitting}:
         allowed = ", ".join(dict.fromkeys(s.protection.name for s in fitting))
         return f"{where} shares {request.kind} with protection {allowed}, not {request.protection}"
-    if request.kind not in DIVISIBLE_KINDS and request.fraction != 1:
+    if request.fraction != 1 and not kinds.load(request.kind).divisible:
         return f"{request.kind} leaves whole or not at all, not a fraction of {request.fraction}"
     shared = {s.fraction for s in fitting if s.protection.name == request.protection}
     most = max(shared)

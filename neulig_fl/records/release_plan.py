@@ -22,13 +22,6 @@ from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Request
 from neulig_fl.records.protections import NOTHING_STATED, Case, Claims, Stated
 
-ORDER = (
-    "inputs", "offset-sum", "features", "logits", "probabilities", "top-k", "labels",
-    "trimmed-task-vector", "parameters", "task-vector", "gram", "fisher",
-)  # fmt: skip
-"""The order in which a stage asks: answers to `train` queries need their inputs first, and a whole
-model takes the place of a part."""
-
 
 @dataclass(frozen=True)
 class Planned:
@@ -76,7 +69,7 @@ class Setting:
 
     def rows(self, request: Request, client: str) -> int:
         """Rows of the record that a request asks one client for."""
-        if request.kind not in kinds.PER_QUERY:
+        if not kinds.load(request.kind).per_query:
             return 1
         own = request.kind == "inputs"
         return sum(b.rows for b in self.blocks(request) if not own or b.owner == client)
@@ -115,7 +108,7 @@ def stage_requests(scenario: Scenario, stage: Stage) -> list[Request]:
 
 def _asked(stage: Stage) -> list[tuple[Request, Share]]:
     """Requests, each with what the stage says of it; sums are asked for by the steps."""
-    shares = sorted(stage.share, key=lambda s: ORDER.index(s.kind))
+    shares = sorted(stage.share, key=lambda s: kinds.names().index(s.kind))
     return [
         (Request(stage.name, stage.group, s.kind, queries, s.fraction, s.protection.name), s)
         for s in shares
@@ -191,7 +184,7 @@ class _Forecast:
     def _entry(self, client: Client, request: Request) -> Entry:
         """What the ledger would say; of `train`, the queries whose owners would give them."""
         rows = self.setting.rows(request, client.name)
-        if request.queries == "train" and request.kind in kinds.OUTPUT_KINDS:
+        if request.queries == "train" and kinds.load(request.kind).output:
             given = self._givers(request.group)
             rows = sum(b.rows for b in self.setting.blocks(request) if b.owner in given)
         return {
@@ -222,7 +215,7 @@ class _Forecast:
 
 
 def _over_limit(client: Client, book: Sequence[Entry], entry: Entry, claims: Claims) -> str | None:
-    counted = entry["rows"] if entry["kind"] in kinds.PER_QUERY else None
+    counted = entry["rows"] if kinds.load(entry["kind"]).per_query else None
     candidate = Candidate(
         entry["expert"], entry["kind"], entry["protection"], counted, entry["bytes"], claims
     )

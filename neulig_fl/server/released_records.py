@@ -16,21 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neulig_fl.config.values import TRIMMED
+from neulig_fl.config.values import MIXED_KINDS, MODEL_KINDS, TRIMMED
 from neulig_fl.core.cache_folder import cache_dir
 from neulig_fl.data.query_sets import Block, blocks, class_columns
 from neulig_fl.merging import trimming
 from neulig_fl.merging.inference import ExpertStack, mapped
 from neulig_fl.models.outputs import classify, encode
-from neulig_fl.records.kinds import (
-    MEASURED,
-    MIXED_KINDS,
-    MODEL_KINDS,
-    OUTPUT_KINDS,
-    Arrays,
-    Request,
-    moved,
-)
+from neulig_fl.records import kinds
+from neulig_fl.records.kinds import Arrays, Request
+from neulig_fl.records.kinds.task_vector import moved
 from neulig_fl.records.release_plan import Setting
 
 Key = tuple[str, str, str | None]
@@ -97,13 +91,13 @@ class ReleasedRecords:
             before, less = self._models.get((request.group, client), (key, 0))
             self.bytes[before] -= less
             self._models[(request.group, client)] = (key, size)
-        if request.kind in OUTPUT_KINDS:
+        if kinds.load(request.kind).output:
             self._answered(key, client, request, arrays)
         elif request.kind == "offset-sum":
             self.sums.setdefault(request.group, {})[client] = float(arrays["sum"][0])
         elif request.kind == "inputs":
             self.inputs.setdefault(request.group, {})[client] = arrays
-        elif request.kind in MEASURED:
+        elif kinds.load(request.kind).measured:
             kept: Arrays = {name: np.array(array) for name, array in arrays.items()}
             self.statistics.setdefault(key, {})[client] = kept
         elif request.kind in ("task-vector", TRIMMED):

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from neulig_fl.core import variants
 from neulig_fl.core.progress import Progress
-from neulig_fl.records import release_plan
-from neulig_fl.records.kinds import MEASURED, OUTPUT_KINDS, Request
+from neulig_fl.records import kinds, release_plan
+from neulig_fl.records.kinds import Request
 from neulig_fl.records.release_plan import Planned, Setting
 from neulig_fl.records.secagg.plan import SumPlan
 from neulig_fl.server.released_records import Questions, ReleasedRecords
@@ -39,7 +39,7 @@ class BlankRecords(ReleasedRecords):
     def grant(self, client: str, request: Request) -> None:
         """Remember that a client would give a record."""
         key = (request.group, request.kind, request.queries)
-        if request.kind in OUTPUT_KINDS:
+        if kinds.load(request.kind).output:
             if request.fraction > self.fractions.get(key, 0.0):
                 self.outputs[key], self.answers[key] = {}, {}
             self.fractions[key] = request.fraction
@@ -47,7 +47,7 @@ class BlankRecords(ReleasedRecords):
             self.answers.setdefault(key, {})[client] = {}
         elif request.kind == "offset-sum":
             self.sums.setdefault(request.group, {})[client] = 0.0
-        elif request.kind in MEASURED:
+        elif kinds.load(request.kind).measured:
             self.statistics.setdefault(key, {})[client] = {}
         elif request.kind == "inputs":
             self.fractions[key] = request.fraction
@@ -101,7 +101,8 @@ def _known(knowledge: BlankRecords, group: str) -> dict[str, tuple[str, ...]]:
             found[f"{kind} of {queries}"] = list(given)
     for name, kind in knowledge.models.get(group, {}).items():
         found[kind] = [*found.get(kind, ()), name]
-    found |= {kind: knowledge.giving(group, kind) for kind in MEASURED}
+    measured = kinds.those(lambda kind: kind.measured)
+    found |= {kind: knowledge.giving(group, kind) for kind in measured}
     return {
         what: tuple(name for name in knowledge.clients if name in given)
         for what, given in found.items()
@@ -130,7 +131,7 @@ def _collect(knowledge: BlankRecords, outlook: StageOutlook) -> None:
 def _with_true_rows(knowledge: BlankRecords, item: Planned) -> Planned:
     """Outputs on `train` queries answer the inputs that were released, not all that there are."""
     request = item.request
-    if request.queries != "train" or request.kind not in OUTPUT_KINDS:
+    if request.queries != "train" or not kinds.load(request.kind).output:
         return item
     fraction = knowledge.fractions.get((request.group, "inputs", "train"), 1.0)
     rows = sum(block.rows for block in knowledge.blocks(request.group, "train", fraction))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from neulig_fl.config.schema import PortlandOptions, Scenario
 from neulig_fl.config.stages import Stage
-from neulig_fl.config.values import KINDS, MIXED_KINDS, MODEL_KINDS, OUTPUT_KINDS, SUMS
+from neulig_fl.config.values import MIXED_KINDS, MODEL_KINDS, SUMS
+from neulig_fl.records import kinds
 
 Record = tuple[str, str, str | None]
 """Group, kind, query set."""
@@ -89,9 +90,9 @@ def single_outputs(known: Known, queries: str) -> Iterator[Missing]:
 
 def why_not_mixed(known: Known, queries: str) -> str:
     """Labels and the like say which class wins, not what to mix."""
-    instead = [k for k in KINDS if k in OUTPUT_KINDS - MIXED_KINDS]
+    instead = [k for k in kinds.those(lambda kind: kind.output) if k not in MIXED_KINDS]
     there = [kind for kind in instead if known.has(kind, queries)]
-    mixed = " or ".join(kind for kind in KINDS if kind in MIXED_KINDS)
+    mixed = " or ".join(kind for kind in kinds.names() if kind in MIXED_KINDS)
     alone = f"; with {', '.join(there)} alone it is not possible: only {mixed} can be mixed"
     return alone if there else ""
 

@@ -8,14 +8,12 @@ from neulig_fl.config.problems import Problem, shown
 from neulig_fl.config.schema import Scenario
 from neulig_fl.config.stages import Share
 from neulig_fl.config.values import (
-    DIVISIBLE_KINDS,
-    MEASURED_KINDS,
     MODEL_KINDS,
-    OUTPUT_KINDS,
     TRIMMED,
+    WITHOUT_QUERIES,
 )
 from neulig_fl.privacy import accountant
-from neulig_fl.records import protections
+from neulig_fl.records import kinds, protections
 from neulig_fl.records.protections import Placed
 
 
@@ -43,13 +41,15 @@ def wrong_examples(scenario: Scenario) -> Iterator[Problem]:
     for i, stage in enumerate(scenario.stages):
         for j, share in enumerate(stage.share):
             steps, got = ("stages", i, "share", j, "examples"), f"(got {shown(share.examples)}"
-            if share.measured_on is None:
+            measured_on = kinds.examples(share)
+            if measured_on is None:
                 if share.examples is not None:
-                    what = f"only {' and '.join(MEASURED_KINDS)} are measured on examples {got})"
+                    measured = " and ".join(kinds.those(lambda kind: kind.measured))
+                    what = f"only {measured} are measured on examples {got})"
                     yield Problem(steps, f"{what}; leave it out")
                 continue
-            before = first.setdefault(share.kind, share.measured_on)
-            if share.measured_on != before:
+            before = first.setdefault(share.kind, measured_on)
+            if measured_on != before:
                 what = f"another number than before {got}, not {before})"
                 yield Problem(steps, f"{what}; the difference of two tells of a few images alone")
 
@@ -96,7 +96,7 @@ def _wrong_fraction(share: Share) -> str | None:
     if share.kind == TRIMMED:
         whole = f"keeps all of the task vector {got}; give a smaller fraction, or share task-vector"
         return whole if share.fraction == 1 else None
-    if share.fraction == 1 or share.kind in DIVISIBLE_KINDS:
+    if share.fraction == 1 or kinds.load(share.kind).divisible:
         return None
     what = f"{share.kind} leaves whole or not at all {got}; leave fraction out"
     return f"{what}, or share {TRIMMED}" if share.kind in MODEL_KINDS else what
@@ -104,9 +104,10 @@ def _wrong_fraction(share: Share) -> str | None:
 
 def _wrong_queries(share: Share) -> str | None:
     got = f"(got {shown(share.queries)})"
-    if share.kind in OUTPUT_KINDS:
+    if kinds.load(share.kind).output:
         return None if share.queries else f"{share.kind} answers queries {got}; name a query set"
     if share.kind == "inputs":
         held = share.queries == ("train",)
         return None if held else f"a client holds the inputs of train only {got}; write [train]"
-    return f"{share.kind} answers no queries {got}; leave queries out" if share.queries else None
+    otherwise = "leave queries out" if share.kind in WITHOUT_QUERIES else "write queries: []"
+    return f"{share.kind} answers no queries {got}; {otherwise}" if share.queries else None

@@ -26,16 +26,15 @@ from neulig_fl.client.store import ClientStore, Released
 from neulig_fl.config import policy_files
 from neulig_fl.config.policy_files import PRESETS
 from neulig_fl.config.scenario import QUERY_SETS, Policy, Scenario
-from neulig_fl.config.values import DIVISIBLE_KINDS
 from neulig_fl.core.errors import BadReply, ClientRefused, RunError
 from neulig_fl.ledger import chain
 from neulig_fl.privacy.accountant import Charge
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records import budgets, decisions
+from neulig_fl.records import budgets, decisions, payloads
 from neulig_fl.records import kinds as record_kinds
 from neulig_fl.records import policy_layers as policy
-from neulig_fl.records.kinds import KINDS, OUTPUT_KINDS, PER_QUERY, Dimensions, Request
+from neulig_fl.records.kinds import Dimensions, Request
 from neulig_fl.records.policy_layers import Layer
 from neulig_fl.records.protections import (
     Case,
@@ -56,6 +55,10 @@ SIZES = Dimensions(dim=2, classes=3, image_size=2, entries={"w": (2,)})
 ROWS = 2
 RUN = "c" * 32
 MODEL = ("parameters", "task-vector", "trimmed-task-vector")
+KINDS = record_kinds.names()
+OUTPUT_KINDS = record_kinds.those(lambda kind: kind.output)
+PER_QUERY = record_kinds.those(lambda kind: kind.per_query)
+DIVISIBLE_KINDS = record_kinds.those(lambda kind: kind.divisible)
 TELLING = {kind: (kind, *MODEL) for kind in (*MODEL, "gram", "fisher")}
 """Kinds that tell the model, and which rules keep each of them in."""
 
@@ -470,7 +473,7 @@ def test_a_protection_is_told_what_leaves_and_on_which_way(
     assert cases == [stated, stated]
     assert (stated.kind, stated.rows, stated.share) == ("features", ROWS, share)
     assert stated.start == holdings.start
-    bound = record_kinds.binding(request, ROWS, SIZES, client="ada", run=RUN)
+    bound = payloads.binding(request, ROWS, SIZES, client="ada", run=RUN)
     assert ways == [Way(bound, server.agreement)]
 
 
@@ -482,7 +485,7 @@ def test_a_sealed_record_opens_for_the_server_that_asked_alone(tmp_path: Path) -
     with pytest.raises(ClientRefused, match="no server has begun this run here"):
         _ask(scenario, request, store, Holdings(), server=Recipient())
     found = _ask(scenario, request, store, Holdings(), server=Recipient(key.public))
-    way = Way(record_kinds.binding(request, ROWS, SIZES, client="ada", run=RUN), key.agreement)
+    way = Way(payloads.binding(request, ROWS, SIZES, client="ada", run=RUN), key.agreement)
     plain = np.ones((ROWS, SIZES.dim), "<f4").tobytes()
     assert sealed.PROTECTION.opened(found.payload, way, key, Seen()) == plain
     assert found.entry["bytes"] == len(found.payload) == len(plain) + sealed.PROTECTION.overhead
@@ -855,7 +858,7 @@ def _played(scene: Any, preset: str | None) -> list[bool]:
         most = policies.get("limits", {})
         for group in "AB":
             mine = [e for e in charged if e["group"] == group]
-            rows = sum(e["rows"] for e in mine if e["kind"] in budgets.COUNTED_ROWS)
+            rows = sum(e["rows"] for e in mine if e["kind"] in budgets.counted_rows())
             assert rows <= most.get("max_rows", 999)
             assert sum(e["bytes"] for e in mine) <= most.get("max_bytes", 9999)
     return granted

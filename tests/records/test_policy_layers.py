@@ -12,10 +12,10 @@ import yaml
 
 from neulig_fl.config import policy_files
 from neulig_fl.config.policy_files import PRESETS, presets, read
-from neulig_fl.config.scenario import KINDS, OUTPUT_KINDS, QUERY_SETS, Limits, Policy
+from neulig_fl.config.scenario import QUERY_SETS, Limits, Policy
 from neulig_fl.config.yaml_source import parse
 from neulig_fl.core.errors import ScenarioError
-from neulig_fl.records import policy_layers
+from neulig_fl.records import kinds, policy_layers
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.policy_layers import Layer
@@ -23,9 +23,10 @@ from neulig_fl.study.checking import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = ("pool", "evaluation")
+OUTPUT_KINDS = kinds.those(lambda kind: kind.output)
 EVERYTHING = [
     Request("s", "A", kind, queries, protection=guard)
-    for kind in KINDS
+    for kind in kinds.names()
     for queries in (
         QUERY_SETS if kind in OUTPUT_KINDS else ("train",) if kind == "inputs" else (None,)
     )

@@ -24,7 +24,7 @@ from neulig_fl.privacy import accountant
 from neulig_fl.privacy.accountant import Charge
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import OVERHEAD
-from neulig_fl.records import kinds
+from neulig_fl.records.kinds.task_vector import moved
 from neulig_fl.records.protections import Case, Stated, gaussian, none
 from neulig_fl.records.release_plan import stage_plan, stage_requests
 from neulig_fl.records.signed_requests import signed
@@ -445,6 +445,6 @@ def test_a_noised_task_vector_is_clipped_as_parameters_are(
 def test_a_running_variance_of_a_noised_task_vector_is_none_below_zero() -> None:
     """Without it a merged BatchNorm would take the root of a negative number."""
     start = {name: np.zeros(3, np.float32) for name in ("bn.running_var", "w")}
-    whole = kinds.moved(start, {name: np.full(3, -1.0, np.float32) for name in start})
+    whole = moved(start, {name: np.full(3, -1.0, np.float32) for name in start})
     assert whole["bn.running_var"].tolist() == [0.0] * 3
     assert whole["w"].tolist() == [-1.0] * 3

@@ -18,12 +18,12 @@ from neulig_fl.config.values import Section
 from neulig_fl.config.yaml_source import Steps
 from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError
+from neulig_fl.records.kinds import Arrays
 
 if TYPE_CHECKING:  # numpy and cryptography are slow to import, and `check` needs neither
     from neulig_fl.privacy.accountant import Charge
     from neulig_fl.privacy.keys import Identity
     from neulig_fl.privacy.sealing import Seen
-    from neulig_fl.records.kinds import Arrays
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from neulig_fl.config.problems import Problem, shown
 from neulig_fl.config.scenario import Scenario, Share
 from neulig_fl.config.values import (
     MODEL_KINDS,
-    NOISED_KINDS,
     Clip,
     Delta,
     Epsilon,
@@ -29,12 +28,12 @@ from neulig_fl.config.values import (
 from neulig_fl.core.errors import InputError
 from neulig_fl.privacy import accountant
 from neulig_fl.privacy.accountant import Charge
+from neulig_fl.records import kinds
+from neulig_fl.records.kinds import Arrays
 from neulig_fl.records.protections import Case, Claims, Placed, Protection, Stated
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from neulig_fl.records.kinds import Arrays
 
 ADJACENCY = "replace one client's model"
 
@@ -81,10 +80,9 @@ class Gaussian(Protection[GaussianOptions]):
 
     def _faults(self, scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, ...], str]]:
         options = ("protection", share.protection.name)
-        if share.kind not in NOISED_KINDS:
-            allowed = ", ".join(NOISED_KINDS)
+        if not kinds.load(share.kind).noisable:
             what = f"no noise can be added to it (got {shown(share.kind)})"
-            yield ("kind",), f"{what}; allowed: {allowed}"
+            yield ("kind",), f"{what}; allowed: {_noisable()}"
         if share.kind in MODEL_KINDS and scenario.experts.origin == "diverse":
             yield (
                 ("protection",),
@@ -110,9 +108,9 @@ class Gaussian(Protection[GaussianOptions]):
         Raises:
             InputError: the share does not say enough, or is of a kind without rows of numbers.
         """
-        if kind not in NOISED_KINDS:
+        if not kinds.load(kind).noisable:
             raise InputError(
-                f"protection gaussian of {kind}; allowed: {', '.join(NOISED_KINDS)}",
+                f"protection gaussian of {kind}; allowed: {_noisable()}",
                 public_reason=f"no noise can be added to {kind}",
             )
         given = self.given(share)
@@ -161,6 +159,10 @@ class Gaussian(Protection[GaussianOptions]):
         }
 
 
+def _noisable() -> str:
+    return ", ".join(kinds.those(lambda kind: kind.noisable))
+
+
 def _multiplier(given: GaussianOptions, share: Share) -> float:
     """The least noise with which all records of a share keep to its epsilon."""
     if given.epsilon is None:
@@ -193,7 +195,7 @@ def _vector(arrays: Arrays, clip: float, sigma: float) -> Arrays:
 
 def _parameters(arrays: Arrays, case: Case, clip: float, sigma: float) -> Arrays:
     """theta_0 + the noised task vector."""
-    from neulig_fl.records import kinds  # as above
+    from neulig_fl.records.kinds.task_vector import difference, moved
 
     if case.start is None:
         raise InputError(
@@ -201,7 +203,7 @@ def _parameters(arrays: Arrays, case: Case, clip: float, sigma: float) -> Arrays
             public_reason="there is no public checkpoint to take the parameters' difference from",
         )
     start = case.start()
-    return kinds.moved(start, _vector(kinds.difference(arrays, start), clip, sigma))
+    return moved(start, _vector(difference(arrays, start), clip, sigma))
 
 
 PROTECTION = Gaussian(GaussianOptions)

@@ -20,7 +20,7 @@ from neulig_fl.privacy.secagg import colluders
 from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS
 from neulig_fl.records import decisions, kinds, policy_layers
 from neulig_fl.records.budgets import Candidate
-from neulig_fl.records.kinds import PER_QUERY, Request
+from neulig_fl.records.kinds import Request
 from neulig_fl.records.protections import Claims
 from neulig_fl.records.release_plan import Setting
 from neulig_fl.records.secagg import history, requests
@@ -154,7 +154,7 @@ class SumPlan:
             claims, told = sums.claims(), sums.refusal(layers)
             if told is not None:
                 return told
-        counted = asked.rows if request.kind in PER_QUERY else None
+        counted = asked.rows if kinds.load(request.kind).per_query else None
         candidate = Candidate(
             expert, request.kind, request.protection, counted, asked.bytes, claims
         )

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neulig_fl.config.scenario import Scenario, Share
-from neulig_fl.config.values import NOISED_KINDS, NOISELESS, SUMS
+from neulig_fl.config.values import NOISELESS, SUMS
 from neulig_fl.core import variants
 from neulig_fl.core.errors import ClientRefused, InputError
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records import kinds
+from neulig_fl.records import kinds, payloads
 from neulig_fl.records.kinds import Dimensions
 from neulig_fl.records.protections import Case, Protection, Way, load
 
@@ -28,7 +28,7 @@ SERVER = Identity.new()
 SIZES = Dimensions(dim=4, classes=3, image_size=2, entries={"w": (2, 3), "b": (3,)})
 
 
-KINDS = [kind for kind in kinds.KINDS if kind in NOISED_KINDS]
+KINDS = kinds.those(lambda kind: kind.noisable)
 """Kinds that every protection can treat."""
 
 
@@ -118,14 +118,14 @@ def test_what_is_wrapped_can_be_opened_again(name: str, payload: bytes, bound: b
 @pytest.mark.parametrize("kind", KINDS)
 def test_treated_arrays_are_still_a_record_of_their_kind(name: str, kind: str) -> None:
     """Without it the server would refuse what a protection made of a record."""
-    rows = 5 if kind in kinds.PER_QUERY else 1
+    rows = 5 if kinds.load(kind).per_query else 1
     fields = kinds.layout(kind, rows, SIZES)
     rng = np.random.default_rng(0)
     arrays = {each: rng.normal(size=shape).astype(dtype) for each, dtype, shape in fields}
     before = {each: array.copy() for each, array in arrays.items()}
     case = Case(kind, rows, _share(name, kind), start=lambda: arrays)
     sent = load(name).treated(arrays, case)
-    assert len(kinds.pack(sent, fields, "a test")) == kinds.byte_count(kind, rows, SIZES)
+    assert len(payloads.pack(sent, fields, "a test")) == kinds.byte_count(kind, rows, SIZES)
     assert all(np.array_equal(arrays[each], before[each]) for each in before)
 
 
