@@ -55,8 +55,8 @@ MARK = "measured"
 PLAIN = {"none": "plain"}  # the protection's name in the tables
 TASKS = ("digits", "mnist5k", "glyphs", "signs", "textures")
 NOISE: Mapping[str, Any] = {"clip": 1.0, "noise_multiplier": 1.0, "delta": 1e-5}
-SAID: Mapping[str, Mapping[str, Any]] = {"gaussian": NOISE}
-"""What a share says beside its protection."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"gaussian": NOISE}
+"""Of protections that have some."""
 
 RECORDS = (("features", "evaluation"), ("parameters", None))
 COLUMNS = (
@@ -165,7 +165,7 @@ def shared(setting: Setting, kind: str, queries: str | None) -> Cost:
         collector.meet()
         parties.meter = Meter()
         start = time.thread_time()
-        if stage.share[0].protection in SUMS:
+        if stage.share[0].protection.name in SUMS:
             SumRounds(collector, stage, [], []).summed(kind, queries, parts(setting, queries))
         else:
             collector.collect(stage)
@@ -198,10 +198,9 @@ def scenario(asked: argparse.Namespace, checkpoint: Path) -> dict[str, Any]:
 
 def with_stage(setting: Setting, kind: str, queries: str | None, protection: str) -> Setting:
     """The same setting with one stage, which shares one record under one protection."""
-    asked = {"queries": [queries] if queries else [], **SAID.get(protection, {})}
-    stage = Stage.model_validate(
-        {"name": "only", "share": [{"kind": kind, "protection": protection, **asked}]}
-    )
+    guard = {protection: OPTIONS.get(protection)}
+    asked = {"kind": kind, "queries": [queries] if queries else [], "protection": guard}
+    stage = Stage.model_validate({"name": "only", "share": [asked]})
     said = setting.scenario.model_copy(update={"stages": (stage,)})
     return replace(setting, scenario=said)
 

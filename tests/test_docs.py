@@ -39,13 +39,15 @@ from neulig_fl.cli import exits, methods
 from neulig_fl.config import methods as scenario_methods
 from neulig_fl.config import policy_rules, stages, tasks
 from neulig_fl.config import schema as scenario_schema
-from neulig_fl.config.scenario import Model, json_schema
+from neulig_fl.config.scenario import Model
 from neulig_fl.config.values import MOMENT
 from neulig_fl.config.yaml_source import parse, read
 from neulig_fl.core import errors
 from neulig_fl.merging import methods as merge_methods
 from neulig_fl.models.families import open_family
+from neulig_fl.records.protections import gaussian
 from neulig_fl.study.checking import load
+from neulig_fl.study.scenario_schema import json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
@@ -80,6 +82,7 @@ ANCHORS = {
     "MergingOptions": "merging",
     "Stage": "stages",
     "Share": "stages-share",
+    "GaussianOptions": "stages-share-protection-gaussian",
     "MethodEntry": "methods",
     "SecureAggregationOptions": "secure_aggregation",
     "Timeouts": "timeouts",
@@ -335,7 +338,7 @@ def drawing_of_rooms() -> str:
 def table(name: str, section: dict[str, Any]) -> str:
     """One section's keys as a Markdown table."""
     lines = ["| key | value | default | meaning |", "| :-- | :-- | :-- | :-- |"]
-    pages = (scenario_schema, stages, tasks, scenario_methods, policy_rules)
+    pages = (scenario_schema, stages, tasks, scenario_methods, policy_rules, gaussian)
     model = next(getattr(page, name) for page in pages if hasattr(page, name))
     for key, about in section["properties"].items():
         default = "needed" if key in section.get("required", []) else _default(name, key, about)
@@ -373,6 +376,9 @@ def _value(about: dict[str, Any]) -> str:
     if kind == "object" and "patternProperties" in about:
         (inner,) = about["patternProperties"].values()
         return f"mapping of names, {_value(inner)}"
+    if kind == "object" and "properties" in about:  # a protection's options
+        links = ((name, each) for name, each in about["properties"].items() if "$ref" in each)
+        return ", ".join(f"`{name}: {{options}}`, {_value(each)}" for name, each in links)
     if kind == "object" and "propertyNames" not in about:
         several = "array" in str(about["additionalProperties"].get("type"))
         return f"mapping of options to {'lists of values' if several else 'values'}"

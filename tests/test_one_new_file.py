@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -42,14 +43,18 @@ class New:
         text: what is in it.
         scenario: what it changes in the scenario.
         told: words that a command has to say, by command line.
-        row: the method of a row that the report has to have.
+        row: the method of a row that the report has to have; None where it has no rows.
+        released: records that the report has to have: stage, kind and query set.
+        wrong: what `check` has to say of the first share when it is changed, by the change.
     """
 
     file: str
     text: str
     scenario: dict[str, Any]
     told: dict[tuple[str, ...], str] = field(default_factory=dict)
-    row: str = "neulig"
+    row: str | None = "neulig"
+    released: list[tuple[str, str, str]] = field(default_factory=list)
+    wrong: dict[str, str] = field(default_factory=dict)
 
 
 STEP = '''
@@ -113,6 +118,68 @@ def source(options):
     names, templates = ("dark", "light"), options.templates or ("a {} photo.",)
     return drawn("greys", "two greys", names, templates, _draw, count=400, version="1")
 '''
+NOISE = {"gaussian": {"clip": 1.0, "epsilon": 8.0, "delta": 1e-5}}
+PROTECTION = '''
+"""Rounding: every number to a multiple of a step."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from neulig_fl.config.problems import Problem
+from neulig_fl.config.values import Positive, Section
+from neulig_fl.records.protections import Protection
+
+
+class RoundingOptions(Section):
+    """How coarse numbers become."""
+
+    step: Positive = Field(description="Numbers are multiples of it.")
+
+
+class Rounding(Protection[RoundingOptions]):
+    """Numbers on a grid."""
+
+    example = {"step": 0.5}
+
+    def problems(self, scenario, shares):
+        for steps, share in shares:
+            if share.kind != "features":
+                yield Problem((*steps, "kind"), "features alone are rounded")
+
+    def settings(self, share, kind):
+        return {"step": self.given(share).step}
+
+    def treated(self, arrays, case):
+        step = self.given(case.share).step
+        return {name: (rows / step).round() * step for name, rows in arrays.items()}
+
+
+PROTECTION = Rounding(RoundingOptions)
+'''
+KIND = '''
+"""Confidence: how likely the expert holds the most likely class of each query."""
+
+from __future__ import annotations
+
+from neulig_fl.records.kinds import Output
+from neulig_fl.records.kinds.probabilities import softmax
+
+
+class Confidence(Output):
+    """The largest probability."""
+
+    noisable = True
+
+    def layout(self, rows, sizes, fraction):
+        return [("confidence", "<f4", (rows, 1))]
+
+    def made_of(self, holdings):
+        return {"confidence": softmax(holdings).max(axis=1, keepdims=True)}
+
+
+KIND = Confidence()
+'''
 
 VARIANTS = {
     "a step": New(
@@ -139,6 +206,56 @@ VARIANTS = {
         {"clients": [{"name": "ada", "task": "digits"}, {"name": "bob", "task": "greys"}]},
         {("tasks",): "greys", ("plan", "new.yaml"): "bob"},
     ),
+    "a protection": New(
+        "records/protections/rounding.py",
+        PROTECTION,
+        {
+            "stages": [
+                {
+                    **SCENARIO["stages"][0],
+                    "share": [
+                        {"kind": "features", "protection": {"rounding": {"step": 0.25}}},
+                        {"kind": "parameters"},
+                    ],
+                }
+            ]
+        },
+        {("schema",): "Numbers are multiples of it.", ("plan", "new.yaml"): "rounding"},
+        wrong={
+            "protection: rounding\n": "rounding needs step (got no options); such as "
+            "{rounding: {step: 0.5}}",
+            "protection: {rounding: {stp: 1}}\n": "did you mean step?",
+            "protection: {rounding: {step: -1}}\n": "allowed: a number, above 0",
+            "protection: {rounding: {step: 1}}\nkind: logits\n": "features alone are rounded",
+        },
+    ),
+    "a kind of record": New(
+        "records/kinds/confidence.py",
+        KIND,
+        {
+            "portland": {"epochs": 1, "alignment": "none"},
+            "clients": [
+                {"name": "ada", "task": "digits", "policy": {"allow": [{"kind": "confidence"}]}},
+                {"name": "bob", "task": "shapes"},
+            ],
+            "on_refusal": "continue",
+            "stages": [
+                {"name": "sealed", "share": [{"kind": "confidence", "protection": "sealed"}]},
+                {
+                    "name": "noised",
+                    "share": [{"kind": "confidence", "fraction": 0.5, "protection": NOISE}],
+                },
+            ],
+        },
+        {("schema",): '"confidence"', ("plan", "new.yaml"): "confidence"},
+        row=None,
+        released=[("sealed", "confidence", "pool"), ("noised", "confidence", "evaluation")],
+        wrong={
+            "queries: []\n": "confidence answers queries (got []); name a query set",
+            "protection: secure-aggregation\n": 'cannot be summed (got "confidence"',
+            "examples: 5\n": "only gram and fisher are measured on examples",
+        },
+    ),
 }
 
 
@@ -159,9 +276,10 @@ def test_one_new_file_and_nothing_else(what: str, copied: Path, tmp_path: Path) 
     new = VARIANTS[what]
     place = copied / "neulig_fl" / new.file
     place.write_text(new.text.lstrip(), encoding="utf-8")
-    (tmp_path / "new.yaml").write_text(yaml.safe_dump({**SCENARIO, **new.scenario}))
+    said = {**SCENARIO, **new.scenario}
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(said))
 
-    def told(*command: str) -> str:
+    def told(*command: str, code: int = 0) -> str:
         ended = subprocess.run(
             [sys.executable, "-m", "neulig_fl", *command],
             cwd=tmp_path,
@@ -170,15 +288,28 @@ def test_one_new_file_and_nothing_else(what: str, copied: Path, tmp_path: Path) 
             text=True,
             check=False,
         )
-        assert ended.returncode == 0, ended.stderr + ended.stdout
-        return ended.stdout
+        assert ended.returncode == code, ended.stderr + ended.stdout
+        return ended.stdout + ended.stderr
 
     try:
         told("check", "new.yaml")
         for command, words in new.told.items():
             assert words in told(*command), command
+        for change, words in new.wrong.items():
+            broken = copy.deepcopy(said)
+            broken["stages"][0]["share"][0] |= yaml.safe_load(change)
+            (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(broken))
+            assert words in told("check", "wrong.yaml", code=2), change
         told("run", "new.yaml", "--engine", "local", "--out", "run")
+        told("verify", "run")
     finally:
         place.unlink()
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
-    assert new.row in [row["method"] for row in report["stages"][0]["results"]]
+    rows = [row["method"] for row in report["stages"][0]["results"]]
+    assert new.row in rows or (new.row is None and rows == [])
+    came = {
+        (stage["name"], each["kind"], each["queries"])
+        for stage in report["stages"]
+        for each in stage["releases"]
+    }
+    assert came >= set(new.released)

@@ -36,13 +36,17 @@ APP, PARTY, GATE, EDGE = (
     "neulig_fl.runtime.flower_messages",
 )
 STORE, RECORDS = "neulig_fl.client.store", "neulig_fl.records.kinds"
+PAYLOADS = "neulig_fl.records.payloads"
 SUMMING, SUM_GATE = "neulig_fl.client.secagg.protocol", "neulig_fl.client.secagg.gate"
 GATES = (GATE, SUM_GATE)
 HOLDINGS = "neulig_fl.client.holdings"
 DOORS = (APP, PARTY, HOLDINGS, SUMMING, *GATES)
 
-MAKES = {"build", "pack"}
-"""What in `records.kinds` makes a record or its bytes."""
+MAKES = {RECORDS: "build", PAYLOADS: "pack"}
+"""What makes a record, and its bytes."""
+
+MADE = "made_of"
+"""What a kind's own file makes a record with; `build` alone calls it."""
 
 KEEPS = {"keep", "find", "receipted", "charge"}
 """What in a client's store writes or reads released bytes."""
@@ -202,7 +206,9 @@ def faults(root: Path) -> list[str]:
         *(line for name in mine for line in _ways_out(name, trees[name])),
         *(line for name in DOORS for line in _at_run_time(name, trees[name])),
     ]
-    assert {*DOORS, EDGE, STORE, RECORDS} <= set(mine), "the walk misses the client's side"
+    assert {*DOORS, EDGE, STORE, RECORDS, PAYLOADS} <= set(mine), (
+        "the walk misses the client's side"
+    )
     return found
 
 
@@ -224,14 +230,19 @@ def _attributes(tree: ast.Module, names: set[str]) -> Iterator[tuple[int, str, s
 
 def _records_and_store(name: str, tree: ast.Module) -> Iterator[str]:
     bound = dict(_imported(tree))
-    if name not in (*GATES, RECORDS):
-        yield from (
-            f"{name} takes {m} from records.kinds" for m in MAKES if f"{RECORDS}.{m}" in bound
-        )
-        modules = {bound.get(RECORDS, "kinds"), "kinds", RECORDS}
-        for line, text, owner in _attributes(tree, MAKES):
+    for module, makes in MAKES.items():
+        if name in (*GATES, module):
+            continue
+        short = module.rpartition(".")[2]
+        if f"{module}.{makes}" in bound:
+            yield f"{name} takes {makes} from records.{short}"
+        modules = {bound.get(module, short), short, module}
+        for line, text, owner in _attributes(tree, {makes}):
             if owner in modules:
                 yield f"{name}:{line} makes a record: {text}"
+    if name != RECORDS:
+        for line, text, _ in _attributes(tree, {MADE}):
+            yield f"{name}:{line} makes a record: {text}"
     opened = STORE in bound or f"{STORE}.ClientStore" in bound
     if name != SUMMING and not opened:
         return
@@ -447,8 +458,17 @@ PLANTED = {
         "answer says ({}, (self.root",
     ),
     "records packed by the party": (
-        "neulig_fl/client/handler.py", IMPORTS, IMPORTS + "from neulig_fl.records.kinds import pack\n",
-        "neulig_fl.client.handler takes pack from records.kinds",
+        "neulig_fl/client/handler.py", IMPORTS, IMPORTS + "from neulig_fl.records.payloads import pack\n",
+        "neulig_fl.client.handler takes pack from records.payloads",
+    ),
+    "a record made by its kind's own file": (
+        "neulig_fl/client/handler.py", "        request = gate.understood",
+        "        kinds.load('parameters').made_of(self.holdings)\n        request = gate.understood",
+        "makes a record: kinds.load('parameters').made_of",
+    ),
+    "a kind that makes another's record": (
+        "neulig_fl/records/kinds/logits.py", "return holdings.logits()",
+        "return PROBABILITIES.made_of(holdings)", "makes a record: PROBABILITIES.made_of",
     ),
     "stored bytes without asking": (
         "neulig_fl/client/handler.py", "        request = gate.understood",

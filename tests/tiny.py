@@ -42,6 +42,14 @@ SEED = 3
 """The seed of every scenario made here; `pytest --training-seed` takes another."""
 
 
+def noised(share: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """The same share under protection gaussian, with these options instead; None leaves one out."""
+    before = share.get("protection")
+    known = {**(before["gaussian"] if isinstance(before, dict) else {}), **options}
+    given = {key: value for key, value in known.items() if value is not None}
+    return {**share, "protection": {"gaussian": given}}
+
+
 def register_model() -> None:
     """Make OpenCLIP know `tiny-vit`, which is built in 3 ms; other processes do not know it."""
     open_clip.add_model_config(Path(__file__).with_name("tiny_models"))

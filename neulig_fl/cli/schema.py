@@ -28,7 +28,7 @@ def schema(
 
         found = contract.schema()
     else:
-        from neulig_fl.config.scenario import json_schema
+        from neulig_fl.study.scenario_schema import json_schema
 
         found = json_schema()
     echo_json(found, indent=2)

@@ -92,7 +92,7 @@ def introduce(scenario: Scenario, stores: Path, file: Path) -> Path | None:
     Returns:
         `file`; None where no stage shares anything within sums.
     """
-    if not any(share.protection in SUMS for stage in scenario.stages for share in stage.share):
+    if not any(share.protection.name in SUMS for stage in scenario.stages for share in stage.share):
         return None
     found = {}
     for client in scenario.clients:

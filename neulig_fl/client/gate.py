@@ -13,22 +13,19 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field
-from types import ModuleType
 from typing import Any, NoReturn, Protocol
 
 from neulig_fl.client.server_identity import Recipient
 from neulig_fl.client.store import ClientStore, Released, Wrap
 from neulig_fl.config.scenario import Client, Scenario
-from neulig_fl.config.values import AGAINST_START
-from neulig_fl.core import variants
 from neulig_fl.core.errors import ClientRefused, InputError, RunError, plain
 from neulig_fl.ledger import chain
 from neulig_fl.privacy.keys import PublicIdentity
-from neulig_fl.records import decisions, kinds, policy_layers
+from neulig_fl.records import decisions, kinds, payloads, policy_layers, protections
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Holdings, Request
 from neulig_fl.records.policy_layers import Layer
-from neulig_fl.records.protections import Case, Stated, Way
+from neulig_fl.records.protections import Case, Protection, Way
 
 LONGEST_REASON = 300
 """Characters of a refusal's reason, which may quote what was asked."""
@@ -239,9 +236,9 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
     with store.exclusive():  # two messages at once must not both pass a limit with room for one
         admit(side, request, holdings.fault)
         share = kinds.share_of(side.scenario, request)
-        guard = variants.load("neulig_fl.records.protections", request.protection)
+        guard = protections.load(request.protection)
         rows, sizes = holdings.rows, holdings.sizes
-        bound = kinds.binding(request, rows, sizes, client=side.client.name, run=store.run or "")
+        bound = payloads.binding(request, rows, sizes, client=side.client.name, run=store.run or "")
         way = Way(bound, side.server.agreement)
         problem = "no stage shares it" if share is None else guard.problem(way)
         if share is None or problem is not None:
@@ -249,34 +246,34 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         fields = kinds.layout(request.kind, rows, sizes, request.fraction)
         treatment = [request.protection, guard.settings(share, share.kind)]
         fingerprint = store.fingerprint(request.kind, fields, treatment, holdings.record_hash)
-        size = kinds.byte_count(request.kind, rows, sizes, request.fraction) + guard.OVERHEAD
+        size = kinds.byte_count(request.kind, rows, sizes, request.fraction) + guard.overhead
         found, wrap = store.find(fingerprint), _wrapping(guard, way, size)
         expert, data = store.tag("expert", holdings.expert), store.tag("data", holdings.data_hash)
         case = Case(request.kind, rows, share, holdings.start)
-        stated: Stated = guard.stated(case)
+        stated = guard.stated(case)
         said = fact(side, request, expert=expert, data=data, **stated.facts)
         reason = other_images(side, request, said)
         if found is not None and reason is None:
             return store.receipted(found, said, wrap)
-        counted = rows if request.kind in kinds.PER_QUERY else None
+        counted = rows if kinds.load(request.kind).per_query else None
         asked = Candidate(expert, request.kind, request.protection, counted, size, stated.claims)
         reason = reason or policy_layers.over_limit(side.layers, store.entries(), asked)
         if reason is not None:
             refuse(side, reason, request, expert=expert, data=data)
         who = f"client {side.client.name!r}, {request.kind}"
         arrays = guard.treated(kinds.build(request.kind, holdings), case)
-        payload = kinds.pack(arrays, fields, who)
+        payload = payloads.pack(arrays, fields, who)
         return store.keep(fingerprint, payload, rows, said, wrap)
 
 
-def _wrapping(guard: ModuleType, way: Way, size: int) -> Wrap:
+def _wrapping(guard: Protection[Any], way: Way, size: int) -> Wrap:
     """What makes the bytes that leave; as many as the limits were asked about, or none."""
 
     def wrap(payload: bytes) -> bytes:
-        sent: bytes = guard.wrapped(payload, way)
+        sent = guard.wrapped(payload, way)
         if len(sent) != size:
             problem = f"a protected record has {len(sent)} bytes instead of {size}"
-            raise RunError(f"{guard.__name__}: {problem}", public_reason=problem)
+            raise RunError(f"{type(guard).__name__}: {problem}", public_reason=problem)
         return sent
 
     return wrap
@@ -291,18 +288,19 @@ def other_images(side: Side, request: Request, said: Mapping[str, Any]) -> str |
     against the same one, or several would add up to the whole.
     """
     left = (e for e in side.store.entries() if e["event"] in (chain.RELEASE, chain.REPEAT))
-    if request.kind in (*kinds.MEASURED, *AGAINST_START):
-        what = "measured on other images" if request.kind in kinds.MEASURED else "of another start"
+    kind = kinds.load(request.kind)
+    if kind.measured or kind.against_start:
+        what = "measured on other images" if kind.measured else "of another start"
         told = f"{request.kind} was {what} before"
         before = [e for e in left if (e["kind"], e["expert"]) == (request.kind, said["expert"])]
     elif decisions.by_value(side.scenario, request):
         told = f"other images than before came as queries {request.queries}"
         same = ("run", "expert", "group", "queries", "fraction")
-        asked = {**said, "run": side.store.run}
+        asked, outputs = {**said, "run": side.store.run}, kinds.those(lambda each: each.output)
         before = [
             entry
             for entry in left
-            if entry["kind"] in kinds.OUTPUT_KINDS and all(entry[key] == asked[key] for key in same)
+            if entry["kind"] in outputs and all(entry[key] == asked[key] for key in same)
         ]
     else:
         return None

@@ -22,6 +22,7 @@ from neulig_fl.client.secagg.state import SumInProgress
 from neulig_fl.client.server_identity import Recipient, Servers
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Client, Scenario
+from neulig_fl.config.values import SERVER
 from neulig_fl.core import versions
 from neulig_fl.core.errors import NeuligError, RunError
 from neulig_fl.core.files import PRIVATE, write_atomically
@@ -29,9 +30,6 @@ from neulig_fl.ledger.closing import closing
 from neulig_fl.ledger.handshake import client_hello
 from neulig_fl.ledger.key_store import private_folder
 from neulig_fl.records import policy_layers
-from neulig_fl.records.kinds import (
-    SERVER,
-)
 from neulig_fl.records.release_plan import Setting, open_setting
 
 REFERENCE_FILE = "reference.json"

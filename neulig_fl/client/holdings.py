@@ -15,20 +15,13 @@ from torch import nn
 
 from neulig_fl.client import experts
 from neulig_fl.config.scenario import Client, Scenario
-from neulig_fl.config.values import MEASURED_KINDS
 from neulig_fl.data.query_sets import Block, blocks
 from neulig_fl.merging import fisher, gram, trimming
 from neulig_fl.models import checkpoints, outputs
-from neulig_fl.records import offset_sum
+from neulig_fl.records import kinds, offset_sum
 from neulig_fl.records.identity import Basis, data_hash
-from neulig_fl.records.kinds import (
-    OUTPUT_KINDS,
-    Arrays,
-    Dimensions,
-    Request,
-    difference,
-    share_of,
-)
+from neulig_fl.records.kinds import Arrays, Dimensions, Request, share_of
+from neulig_fl.records.kinds.task_vector import difference
 from neulig_fl.records.release_plan import Setting
 from neulig_fl.records.secagg.requests import image_ids
 
@@ -99,10 +92,9 @@ class ClientHoldings:
         where the queries travel by reference.
         """
         asked, came = self._request, len(self._payload)
-        training = asked.queries == "train" and asked.kind in OUTPUT_KINDS
-        by_value = training or (
-            asked.kind in OUTPUT_KINDS and self._party.scenario.queries.travel == "value"
-        )
+        output = kinds.load(asked.kind).output
+        training = output and asked.queries == "train"
+        by_value = training or (output and self._party.scenario.queries.travel == "value")
         if not by_value:
             return "the scenario's queries travel by reference" if came else None
         allowed = sum(block.rows for block in self._blocks) * 3 * self._size**2
@@ -146,7 +138,7 @@ class ClientHoldings:
     @cached_property
     def data_hash(self) -> str:
         """Identifies the expert and the images that it is asked about, whatever they are called."""
-        measured = self._request.kind in MEASURED_KINDS
+        measured = kinds.load(self._request.kind).measured
         asked = [self._measured_on] if measured else self._blocks
         return data_hash(self._party.setting, self.expert, self._request.kind, asked, self._payload)
 
@@ -246,7 +238,7 @@ class ClientHoldings:
         """The training images that statistics are measured on."""
         party, asked = self._party, self._request
         share = share_of(party.scenario, asked)
-        most = share.measured_on if share else None
+        most = kinds.examples(share) if share else None
         task = party.setting.tasks[party.client.task]
         return Block(task, task.indices(f"train-{asked.group}", most))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from neulig_fl.config.policy_rules import Policy
 from neulig_fl.config.scenario import Scenario
-from neulig_fl.config.values import NOISED, SERVER, SUMS
+from neulig_fl.config.values import NOISELESS, SERVER, SUMS
 
 CLIENT_CODE = (
     "Policies and protections are kept by neulig-fl's own client code, which arrives with the run: "
@@ -48,14 +48,14 @@ def of(scenario: Scenario) -> list[str]:
     Returns:
         Sentences of `ALL`, in their order.
     """
-    used = {share.protection for stage in scenario.stages for share in stage.share} - {"none"}
+    used = {share.protection.name for stage in scenario.stages for share in stage.share} - {"none"}
     ruled = any(client.policy != Policy() for client in scenario.clients)
     if not used and not ruled:
         return []
     found = [CLIENT_CODE, ONE_USER]
     if SERVER not in scenario.trust:
         found.append(FIRST_SERVER)
-    if ruled or NOISED in used or used & SUMS:
+    if ruled or used - set(NOISELESS) or used & SUMS:
         found.append(ONE_STORE)
     if used & SUMS:
         found.append(LEVERAGE)

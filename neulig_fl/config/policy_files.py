@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from neulig_fl.config.policy_rules import AllowRule, Policy, is_policy_file
 from neulig_fl.config.problems import Problem, problems_of, report, shown
 from neulig_fl.config.schema import exists, place
-from neulig_fl.config.values import DIVISIBLE_KINDS, OUTPUT_KINDS
+from neulig_fl.config.values import NOISELESS, TRIMMED, WITHOUT_QUERIES
 from neulig_fl.config.yaml_source import read as read_yaml
 from neulig_fl.core.errors import ScenarioError, nearest
 
@@ -101,10 +101,10 @@ def _against(rule: AllowRule, policy: Policy) -> Iterator[tuple[str, str]]:
         yield "kind", f"{kind} is allowed here and left out of only; add it there or remove this"
     if kind == "inputs" and set(rule.queries or ()) - {"train"}:
         yield "queries", f"a client holds the inputs of train only {got}; write [train]"
-    elif kind not in ("inputs", *OUTPUT_KINDS):
+    elif kind in WITHOUT_QUERIES:
         if rule.queries is not None:
             yield "queries", f"{kind} answers no queries {got}; leave queries out"
-        if "fraction" in rule.model_fields_set and kind not in DIVISIBLE_KINDS:
+        if "fraction" in rule.model_fields_set and kind != TRIMMED:
             yield "fraction", f"{kind} leaves whole or not at all; leave fraction out"
 
 
@@ -112,11 +112,11 @@ def _without_noise(policy: Policy) -> Iterator[Problem]:
     guards = [rule.protections for rule in policy.allow or ()]
     if policy.limits.max_epsilon is None or not guards or None in guards:
         return
-    if not any("gaussian" in guard for guard in guards if guard):
+    if not any(set(guard) - set(NOISELESS) for guard in guards if guard):
         yield Problem(
             ("limits", "max_epsilon"),
-            "only gaussian gives an epsilon, and no rule of allow has that protection; add it, or "
-            "leave this out",
+            f"{', '.join(NOISELESS)} give no epsilon that is finite, and no rule of allow has "
+            "another protection; add one that adds noise, such as gaussian, or leave this out",
         )
 
 

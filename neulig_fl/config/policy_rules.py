@@ -15,10 +15,10 @@ from neulig_fl.config.values import (
     Delta,
     Digest,
     Epsilon,
-    Kind,
+    KindName,
     Moment,
     Number,
-    Protection,
+    ProtectionName,
     QuerySet,
     Section,
     Several,
@@ -30,7 +30,7 @@ from neulig_fl.config.values import (
 class AllowRule(Section):
     """One kind of record that may leave, and how."""
 
-    kind: Kind = Field(description="Kind of record.")
+    kind: KindName = Field(description="Kind of record.")
     queries: Several[QuerySet] | None = Field(
         None, description="The allowed query sets; null: any."
     )
@@ -38,7 +38,7 @@ class AllowRule(Section):
         1.0,
         description="Maximum fraction of a query set, or of the entries of a trimmed task vector.",
     )
-    protections: Several[Protection] | None = Field(
+    protections: Several[ProtectionName] | None = Field(
         None,
         description="The allowed protections of the record; null: any, including none.",
     )
@@ -104,8 +104,10 @@ class Policy(Section):
         None,
         description="The records that may leave; []: none; null: what the stages share.",
     )
-    never: tuple[Kind, ...] = Field((), description="Kinds of record that never leave the client.")
-    only: tuple[Kind, ...] | None = Field(
+    never: tuple[KindName, ...] = Field(
+        (), description="Kinds of record that never leave the client."
+    )
+    only: tuple[KindName, ...] | None = Field(
         None, description="The only kinds of record that may leave the client; null: any."
     )
     limits: Limits = Field(

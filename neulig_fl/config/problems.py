@@ -45,6 +45,7 @@ _WHAT = {
     "literal_error": "unknown value",
     "variant": "unknown value",
     "repeated": "names the same thing twice",
+    "one_name": "not one name, alone or with its options",
     "moment": "no such date or time",
     "too_short": "too few entries",
     "finite_number": "not a finite number",
@@ -115,6 +116,18 @@ def problems_of(error: ValidationError, schema: _Schema, source: Source) -> list
     told = [_problem(each, schema) for each in found[:_MOST_TOLD]]
     rest = (Problem(_steps(each), _what(each)) for each in found[_MOST_TOLD:])
     return [*told, *rest]
+
+
+def problems_within(error: ValidationError, schema: _Schema, steps: Steps) -> list[Problem]:
+    """Translate pydantic's findings about a part that was validated by itself.
+
+    Args:
+        error: what the validation of the part raised.
+        schema: JSON Schema of the part.
+        steps: where the part stands in the scenario.
+    """
+    found = [_problem(each, schema) for each in error.errors(include_url=False)[:_MOST_TOLD]]
+    return [Problem((*steps, *each.steps), each.text, each.key) for each in found]
 
 
 def _only_follows(error: ErrorDetails) -> bool:

@@ -27,16 +27,14 @@ from neulig_fl.config.schema import (
 )
 from neulig_fl.config.stages import Share, Stage
 from neulig_fl.config.tasks import OPEN_SOURCES, TaskOptions
-from neulig_fl.config.values import KINDS, OUTPUT_KINDS, QUERY_SETS
+from neulig_fl.config.values import QUERY_SETS
 from neulig_fl.config.yaml_source import Source, Steps, is_standard_input, read, scalar
 from neulig_fl.core.errors import ScenarioError
 from neulig_fl.core.files import PRIVATE, write_atomically
 
 __all__ = [
-    "KINDS",
     "MICRO_MODELS",
     "OPEN_SOURCES",
-    "OUTPUT_KINDS",
     "PRETRAINED_WORDS",
     "QUERY_SETS",
     "Client",

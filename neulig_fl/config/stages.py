@@ -6,17 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from neulig_fl.config.protection import Protection
 from neulig_fl.config.values import (
-    MEASURED_KINDS,
-    OUTPUT_KINDS,
+    WITHOUT_QUERIES,
     Clip,
     Count,
-    Delta,
-    Epsilon,
-    Kind,
-    NoiseMultiplier,
+    KindName,
     Number,
-    Protection,
     QuerySet,
     Section,
     Several,
@@ -32,14 +28,11 @@ Granularity = Literal["sample", "batch-first", "task", "global"]
 EXAMPLES = 256
 """Training images that a statistic is measured on (RegMean, Fisher merging), unless given."""
 
-NOISE_KEYS = ("clip", "epsilon", "noise_multiplier", "delta")
-"""Keys of a share that say how much noise it asks for."""
-
 
 class Share(Section):
     """One kind of record that a stage asks every client for."""
 
-    kind: Kind = Field(description="Kind of record.")
+    kind: KindName = Field(description="Kind of record.")
     queries: Annotated[tuple[QuerySet, ...], AfterValidator(unique)] = Field(
         (),
         description="Query sets of the record. Defaults: pool and evaluation for outputs, train "
@@ -50,35 +43,17 @@ class Share(Section):
         description="Fraction of the queries; for a trimmed-task-vector, fraction of its entries "
         "that is kept, those of largest magnitude.",
     )
-    protection: Protection = Field("none", description="What is done to a record before it leaves.")
+    protection: Protection = Field(
+        Protection("none"),
+        description="What is done to a record before it leaves: a name, or a mapping of it to its "
+        "options.",
+        json_schema_extra={"default": "none"},
+    )
     examples: Count | None = Field(
         None,
         description="gram and fisher: maximum number of training images on which they are "
         "computed; null: 256.",
     )
-    clip: Clip | None = Field(
-        None,
-        description="gaussian: C, the largest L2 norm of a row of outputs, or of the task vector; "
-        "longer ones are scaled down to it.",
-    )
-    epsilon: Epsilon | None = Field(
-        None,
-        description="gaussian: what the records of this entry come to together, over all its query "
-        "sets; the noise is chosen for it. Instead of noise_multiplier.",
-    )
-    noise_multiplier: NoiseMultiplier | None = Field(
-        None,
-        description="gaussian: standard deviation of the noise over the sensitivity, which is "
-        "2 C sqrt(rows). Instead of epsilon.",
-    )
-    delta: Delta | None = Field(
-        None, description="gaussian: the probability for which epsilon may not hold."
-    )
-
-    @property
-    def measured_on(self) -> int | None:
-        """Training images that a statistic is measured on; None for kinds that are none."""
-        return (self.examples or EXAMPLES) if self.kind in MEASURED_KINDS else None
 
     @model_validator(mode="before")
     @classmethod
@@ -86,10 +61,9 @@ class Share(Section):
         if not isinstance(data, dict) or "queries" in data:
             return data
         kind = data.get("kind")
-        default = ["train"] if kind == "inputs" else []
-        if isinstance(kind, str) and kind in OUTPUT_KINDS:
-            default = ["pool", "evaluation"]
-        return {**data, "queries": default}
+        default = ["train"] if kind == "inputs" else ["pool", "evaluation"]
+        none = isinstance(kind, str) and kind in WITHOUT_QUERIES
+        return {**data, "queries": [] if none else default}
 
 
 class Stage(Section):

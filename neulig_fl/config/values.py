@@ -35,34 +35,28 @@ MOMENT = (
     r"(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2}))?$"
 )
 
-Kind = Literal[
-    "inputs",
-    "offset-sum",
-    "features",
-    "logits",
-    "probabilities",
-    "top-k",
-    "labels",
-    "parameters",
-    "task-vector",
-    "trimmed-task-vector",
-    "gram",
-    "fisher",
-]
 ResizeMode = Literal["shortest", "longest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 QuerySet = Literal["pool", "evaluation", "train"]
 
-KINDS: tuple[str, ...] = get_args(Kind)
 QUERY_SETS: tuple[str, ...] = get_args(QuerySet)
-OUTPUT_KINDS = frozenset({"features", "logits", "probabilities", "top-k", "labels"})
-"""Kinds that answer queries."""
+WITHOUT_QUERIES = frozenset(
+    {
+        "offset-sum",
+        "parameters",
+        "task-vector",
+        "trimmed-task-vector",
+        "gram",
+        "fisher",
+    }
+)
+"""Kinds that are told of a model, and answer no queries; what another kind is, its file says."""
 
 SUMS = frozenset({"secure-aggregation"})
 """Protections under which a record leaves as a part of sums only."""
 
-NOISED = "gaussian"
-"""The protection that adds noise."""
+NOISELESS = ("none", "sealed", *SUMS)
+"""Protections that add no noise; of any other, noise is believed if its own file says so."""
 
 WHOLE_MODEL_KINDS = ("parameters", "task-vector")
 """Kinds that give the model away: theta_0 is public, so its difference to it is the model."""
@@ -73,32 +67,11 @@ TRIMMED = "trimmed-task-vector"
 MODEL_KINDS = (*WHOLE_MODEL_KINDS, TRIMMED)
 """Kinds of which a model can be made; who keeps one of them in keeps the others in."""
 
-DIVISIBLE_KINDS = frozenset({"inputs", *OUTPUT_KINDS, TRIMMED})
-"""Kinds of which a fraction can leave: of the queries, or of the numbers of a task vector."""
-
-AGAINST_START = ("offset-sum", "task-vector", "trimmed-task-vector")
-"""Kinds that tell of a model by its difference to theta_0."""
-
-MEASURED_KINDS = ("gram", "fisher")
-"""Statistics for merge methods, which a client measures with its model on its own training images.
-
-The model follows from each of them: W = moment / Gram matrix, theta = moment / Fisher information.
-"""
-
-NOISED_KINDS = ("features", "logits", "probabilities", *WHOLE_MODEL_KINDS)
-"""What noise can be added to: rows of numbers, and a model's difference to its checkpoint."""
-
 SERVER = "server"
 """What the server is called where clients' names stand."""
 
 MIXED_KINDS = frozenset({"features", "logits"})
 """Outputs that Portland reads and that are mixed."""
-
-VOTED_KINDS = ("labels", "top-k", "probabilities")
-"""Outputs that name the most likely class; `vote` takes the first of them that it finds."""
-
-SUMMED_KINDS = ("features", "logits", "parameters", *MEASURED_KINDS)
-"""Kinds that can leave within secure sums."""
 
 Item = TypeVar("Item")
 
@@ -203,7 +176,8 @@ Delta = Annotated[Number, Field(ge=1e-100, lt=1)]
 clip and multiplier leaves the range of a float32."""
 Several = Annotated[tuple[Item, ...], Field(min_length=1), AfterValidator(unique)]
 Step = Annotated[str, Variant("neulig_fl.study.steps")]
-Protection = Annotated[str, Variant("neulig_fl.records.protections")]
+KindName = Annotated[str, Variant("neulig_fl.records.kinds")]
+ProtectionName = Annotated[str, Variant("neulig_fl.records.protections")]
 TaskSource = Annotated[str, Variant("neulig_fl.data.sources")]
 MethodName = Annotated[str, Variant("neulig_fl.merging.methods")]
 Pretrained = Annotated[Text, BeforeValidator(_null_is_none, json_schema_input_type=Text | None)]

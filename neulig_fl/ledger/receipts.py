@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from neulig_fl.config.values import NOISED, SERVER
+from neulig_fl.config.values import NOISELESS, SERVER
 from neulig_fl.core.errors import BadReply, InputError
 from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.ledger import chain, expert_account, handshake, manifest
@@ -203,8 +203,9 @@ def _noise_problem(entry: Entry) -> str | None:
         return f"{told}; allowed: a number from {least:g} to {most:g}"
     if not (_number(delta) and 0 < delta < 1):
         return f"claims noise for a delta of {str(delta)[:40]!r}; allowed: above 0 and below 1"
-    if entry.get("protection") != NOISED:
-        return f"claims noise under protection {str(entry.get('protection'))[:40]!r}"
+    protection = entry.get("protection")
+    if not isinstance(protection, str) or protection in NOISELESS:
+        return f"claims noise under protection {str(protection)[:40]!r}"
     return None
 
 

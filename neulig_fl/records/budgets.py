@@ -9,39 +9,22 @@ says is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from neulig_fl.config.policy_rules import Limits, Policy
-from neulig_fl.config.values import OUTPUT_KINDS, SUMS, end_of
+from neulig_fl.config.values import SUMS, end_of
 from neulig_fl.ledger.chain import Entry
 from neulig_fl.ledger.expert_account import charges
 from neulig_fl.privacy import accountant
-from neulig_fl.privacy.accountant import Charge
 from neulig_fl.privacy.leverage import ROUNDING
+from neulig_fl.records import kinds
+from neulig_fl.records.protections import Claims
 
-COUNTED_ROWS = frozenset({"inputs", *OUTPUT_KINDS})
-"""Kinds whose rows `max_rows` counts: answers to queries, and training inputs."""
 
-
-@dataclass(frozen=True)
-class Claims:
-    """What its protection says of a release; None where it says nothing.
-
-    Args:
-        charge: what its noise costs; None where it has none.
-        delta: the probability for which its noise's epsilon may not hold.
-        leverage: the record's largest leverage in the sums that it goes into, in [0, 1].
-        group_size: clients with equal weights that would hide one another as well, in the smallest
-            of these sums.
-        sums: of the expert's vectors that tell of one another, this record's among them.
-    """
-
-    charge: Charge | None = None
-    delta: float | None = None
-    leverage: float | None = None
-    group_size: int | None = None
-    sums: int | None = None
+def counted_rows() -> tuple[str, ...]:
+    """Kinds whose rows `max_rows` counts: answers to queries, and training inputs."""
+    return kinds.those(lambda kind: kind.per_query)
 
 
 @dataclass(frozen=True)
@@ -62,7 +45,7 @@ class Candidate:
     protection: str
     rows: int | None = None
     bytes: int | None = None
-    claims: Claims = Claims()
+    claims: Claims = field(default_factory=Claims)
 
 
 def refusal(limits: Limits, entries: Sequence[Entry], candidate: Candidate) -> str | None:
@@ -103,10 +86,11 @@ _Check = Callable[[Limits, Sequence[Entry], Candidate], str | None]
 
 
 def _rows(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
-    if limits.max_rows is None or candidate.kind not in COUNTED_ROWS:
+    counted = counted_rows()
+    if limits.max_rows is None or candidate.kind not in counted:
         return None
     of_expert = _of_expert(spent, candidate)
-    left = sum(int(entry["rows"]) for entry in of_expert if entry["kind"] in COUNTED_ROWS)
+    left = sum(int(entry["rows"]) for entry in of_expert if entry["kind"] in counted)
     return _over("max_rows", limits.max_rows, left, candidate.rows)
 
 

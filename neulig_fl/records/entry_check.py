@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from neulig_fl.config.scenario import Scenario
-from neulig_fl.config.values import NOISED
-from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError
 from neulig_fl.ledger import expert_account
 from neulig_fl.ledger.chain import Entry, Fault
 from neulig_fl.ledger.handshake import RUN
-from neulig_fl.records import kinds
+from neulig_fl.records import kinds, protections
 from neulig_fl.records.kinds import Request
 
 _CLOSE = 1e-5
@@ -39,14 +37,11 @@ def problem(scenario: Scenario, entry: Entry) -> str | None:
     share = kinds.share_of(scenario, request)
     if share is None:
         return _unshared(scenario, request)
-    if request.protection != NOISED:
-        return None
-    guard = variants.load("neulig_fl.records.protections", request.protection)
     try:
-        wanted = {**guard.settings(share, request.kind), "delta": share.delta}
+        wanted = protections.load(request.protection).signed(share, request.kind)
     except InputError as error:
         return f"claims noise, and stage {request.stage!r} says none that can be: {error}"
-    for name, value in {**wanted, "adjacency": guard.ADJACENCY}.items():
+    for name, value in wanted.items():
         if not _same(entry.get(name), value):
             told = str(entry.get(name))[:60]
             return f"says {name} {told}, and stage {request.stage!r} asks for {value}"
@@ -71,7 +66,7 @@ def fault(scenario: Scenario, own: Sequence[Entry], run: object) -> Fault | None
 
 def _unshared(scenario: Scenario, request: Request) -> str:
     shared = dict.fromkeys(
-        share.protection
+        share.protection.name
         for stage in scenario.stages
         if stage.name == request.stage
         for share in stage.share

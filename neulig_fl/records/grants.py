@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from neulig_fl.config.scenario import Scenario
-from neulig_fl.config.values import MODEL_KINDS, OUTPUT_KINDS
+from neulig_fl.config.values import MODEL_KINDS
+from neulig_fl.records import kinds
 
 if TYPE_CHECKING:
     from neulig_fl.data.query_sets import Block
@@ -59,7 +60,7 @@ class Grants:
             fraction: share of the query set, where it answers one.
         """
         group, kind, queries = key
-        if kind in OUTPUT_KINDS and fraction > self.fractions.get(key, 0.0):
+        if kinds.load(kind).output and fraction > self.fractions.get(key, 0.0):
             self._givers.pop(key, None)
         if queries is not None:
             self.fractions[key] = fraction

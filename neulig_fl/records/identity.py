@@ -10,11 +10,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neulig_fl.config.values import AGAINST_START, MEASURED_KINDS
 from neulig_fl.data.query_sets import Block
 from neulig_fl.data.sources import Task
 from neulig_fl.ledger.chain import canonical
-from neulig_fl.records.kinds import OUTPUT_KINDS
+from neulig_fl.records import kinds
 from neulig_fl.records.release_plan import Setting
 
 
@@ -32,7 +31,7 @@ def data_hash(
     """
     parts = [expert, setting.family.preprocessing.key]
     parts += [] if len(payload) else [block.images for block in asked]
-    parts += [_start(setting)] if kind in AGAINST_START else []
+    parts += [_start(setting)] if kinds.load(kind).against_start else []
     digest = hashlib.sha256(canonical(parts).encode())
     digest.update(payload)
     return digest.hexdigest()
@@ -61,13 +60,14 @@ class Basis:
 
     def _besides(self, setting: Setting) -> Iterator[str]:
         """What they follow from besides the expert and the queries' images."""
+        kind = kinds.load(self.kind)
         if self.kind == "inputs":
             yield from (canonical(block.labels().tolist()) for block in self.asked)
-        elif self.kind in OUTPUT_KINDS - {"features"}:
+        elif kind.of_heads:
             yield from (_head(setting, task) for task in setting.tasks.values())
-        elif self.kind in MEASURED_KINDS:
+        elif kind.measured:
             yield _head(setting, self.own)
-        elif self.kind != "features":  # what is told of a model is told against theta_0
+        elif not kind.output:  # what is told of a model is told against theta_0
             yield _start(setting)
 
 

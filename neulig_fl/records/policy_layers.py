@@ -16,10 +16,10 @@ from typing import Protocol
 from neulig_fl.config.policy_files import preset_path, read
 from neulig_fl.config.policy_rules import AllowRule, Policy, is_policy_file
 from neulig_fl.config.schema import Client
-from neulig_fl.config.values import MEASURED_KINDS, MODEL_KINDS
+from neulig_fl.config.values import MODEL_KINDS
 from neulig_fl.core.errors import NeuligError, ScenarioError
 from neulig_fl.ledger.chain import Entry
-from neulig_fl.records import budgets
+from neulig_fl.records import budgets, kinds
 from neulig_fl.records.budgets import Candidate
 
 NODE = "this node's own policy"
@@ -167,7 +167,7 @@ def over_limit(
 
 
 def _forbidden(policy: Policy, asked: Asked) -> str | None:
-    telling = asked.kind in (*MODEL_KINDS, *MEASURED_KINDS)
+    telling = asked.kind in (*MODEL_KINDS, *kinds.those(lambda kind: kind.measured))
     same = dict.fromkeys((asked.kind, *MODEL_KINDS)) if telling else (asked.kind,)
     for kind in same:  # whoever keeps the parameters keeps what they follow from
         if kind in policy.never:

@@ -12,24 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from neulig_fl.config.scenario import Client, Scenario, Share, Stage
-from neulig_fl.config.stages import NOISE_KEYS
-from neulig_fl.config.values import MODEL_KINDS, NOISED, SUMS, WHOLE_MODEL_KINDS
-from neulig_fl.core import variants
+from neulig_fl.config.values import MODEL_KINDS, SUMS, WHOLE_MODEL_KINDS
 from neulig_fl.data.query_sets import Block, blocks, class_count, open_tasks
 from neulig_fl.data.sources import Task
 from neulig_fl.ledger.chain import RELEASE, Entry
 from neulig_fl.models.families import Family, open_family
-from neulig_fl.records import decisions, kinds, policy_layers
-from neulig_fl.records.budgets import Candidate, Claims
+from neulig_fl.records import decisions, kinds, policy_layers, protections
+from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Request
-from neulig_fl.records.protections import NOTHING_STATED, Case, Stated
-
-ORDER = (
-    "inputs", "offset-sum", "features", "logits", "probabilities", "top-k", "labels",
-    "trimmed-task-vector", "parameters", "task-vector", "gram", "fisher",
-)  # fmt: skip
-"""The order in which a stage asks: answers to `train` queries need their inputs first, and a whole
-model takes the place of a part."""
+from neulig_fl.records.protections import NOTHING_STATED, Case, Claims, Stated
 
 
 @dataclass(frozen=True)
@@ -78,17 +69,15 @@ class Setting:
 
     def rows(self, request: Request, client: str) -> int:
         """Rows of the record that a request asks one client for."""
-        if request.kind not in kinds.PER_QUERY:
+        if not kinds.load(request.kind).per_query:
             return 1
         own = request.kind == "inputs"
         return sum(b.rows for b in self.blocks(request) if not own or b.owner == client)
 
     def byte_count(self, request: Request, rows: int) -> int:
         """Bytes of a record as it leaves."""
-        guard = variants.load("neulig_fl.records.protections", request.protection)
-        overhead: int = guard.OVERHEAD
         size = kinds.byte_count(request.kind, rows, self.sizes, request.fraction)
-        return size + overhead
+        return size + protections.load(request.protection).overhead
 
     def blocks(self, request: Request) -> list[Block]:
         """The queries that a request is about."""
@@ -119,11 +108,11 @@ def stage_requests(scenario: Scenario, stage: Stage) -> list[Request]:
 
 def _asked(stage: Stage) -> list[tuple[Request, Share]]:
     """Requests, each with what the stage says of it; sums are asked for by the steps."""
-    shares = sorted(stage.share, key=lambda s: ORDER.index(s.kind))
+    shares = sorted(stage.share, key=lambda s: kinds.names().index(s.kind))
     return [
-        (Request(stage.name, stage.group, s.kind, queries, s.fraction, s.protection), s)
+        (Request(stage.name, stage.group, s.kind, queries, s.fraction, s.protection.name), s)
         for s in shares
-        if s.protection not in SUMS
+        if s.protection.name not in SUMS
         for queries in (s.queries or (None,))
     ]
 
@@ -143,15 +132,13 @@ def _covers(known: Request, known_share: Share, request: Request, share: Share) 
     same = (known.group, known.kind, known.queries) == (
         request.group, request.kind, request.queries
     )  # fmt: skip
-    if known.protection == NOISED:
-        return same and known.same_data(request) and _noise(known_share) == _noise(share)
+    guard = protections.load(known.protection)
+    if guard.noised:
+        same_noise = known.same_data(request) and guard.given(known_share) == guard.given(share)
+        return same and same_noise
     if known.kind in WHOLE_MODEL_KINDS and request.kind in MODEL_KINDS:
         return known.group == request.group
     return same and known.fraction >= request.fraction
-
-
-def _noise(share: Share) -> tuple[float | None, ...]:
-    return tuple(getattr(share, key) for key in NOISE_KEYS)
 
 
 def stage_plan(setting: Setting, stage: Stage) -> Iterator[Planned]:
@@ -197,7 +184,7 @@ class _Forecast:
     def _entry(self, client: Client, request: Request) -> Entry:
         """What the ledger would say; of `train`, the queries whose owners would give them."""
         rows = self.setting.rows(request, client.name)
-        if request.queries == "train" and request.kind in kinds.OUTPUT_KINDS:
+        if request.queries == "train" and kinds.load(request.kind).output:
             given = self._givers(request.group)
             rows = sum(b.rows for b in self.setting.blocks(request) if b.owner in given)
         return {
@@ -215,9 +202,7 @@ class _Forecast:
         share = kinds.share_of(self.setting.scenario, request)
         if share is None:
             return NOTHING_STATED
-        guard = variants.load("neulig_fl.records.protections", request.protection)
-        stated: Stated = guard.stated(Case(request.kind, rows, share))
-        return stated
+        return protections.load(request.protection).stated(Case(request.kind, rows, share))
 
     def _givers(self, group: str) -> set[str]:
         """Clients whose training inputs would be known."""
@@ -230,7 +215,7 @@ class _Forecast:
 
 
 def _over_limit(client: Client, book: Sequence[Entry], entry: Entry, claims: Claims) -> str | None:
-    counted = entry["rows"] if entry["kind"] in kinds.PER_QUERY else None
+    counted = entry["rows"] if kinds.load(entry["kind"]).per_query else None
     candidate = Candidate(
         entry["expert"], entry["kind"], entry["protection"], counted, entry["bytes"], claims
     )

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neulig_fl.config.scenario import Scenario, Stage
-from neulig_fl.config.values import MEASURED_KINDS, MODEL_KINDS, TRIMMED
-from neulig_fl.core import variants
+from neulig_fl.config.values import MODEL_KINDS, SERVER
 from neulig_fl.core.errors import (
     BadReply,
     ClientFailed,
@@ -27,19 +26,15 @@ from neulig_fl.ledger import closing
 from neulig_fl.ledger.chain import Entry
 from neulig_fl.ledger.opening import OPENING, Opening
 from neulig_fl.ledger.receipts import Receipts
-from neulig_fl.merging import trimming
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records import entry_check, kinds, release_plan
+from neulig_fl.records import entry_check, kinds, payloads, protections, release_plan
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.protections import Way
 from neulig_fl.records.release_plan import Planned
 from neulig_fl.records.signed_requests import SignedTransport
 from neulig_fl.records.transport import Answer, Ask, Transport
 from neulig_fl.server.released_records import ReleasedRecords
-
-LARGE = (*MODEL_KINDS, *MEASURED_KINDS)
-"""Kinds that are asked for one client after the other, so that one copy of one is held."""
 
 ERRORS: dict[str, type[RunError]] = {
     "refused": ClientRefused,
@@ -74,7 +69,7 @@ class Collector:
     _seen: Seen = field(init=False, default_factory=Seen, repr=False)
 
     def __post_init__(self) -> None:
-        pins = {name: key for name, key in self.trust.items() if name != kinds.SERVER}
+        pins = {name: key for name, key in self.trust.items() if name != SERVER}
         self.book = Receipts(pins)
 
     @cached_property
@@ -203,7 +198,8 @@ class Collector:
         label = f"{stage.name}: {request.kind} {request.queries or ''}".strip()
         bar = self.progress.task(label, len(planned))
         payload = self.queries_by_value(request)
-        unknown = request.queries == "train" and request.kind in kinds.OUTPUT_KINDS and not payload
+        output = kinds.load(request.kind).output
+        unknown = request.queries == "train" and output and not payload
         outcome: dict[str, dict[str, Any]] = {}
         asks = []
         for item in planned:
@@ -216,7 +212,7 @@ class Collector:
                 outcome[item.client] = self._refusal(item, left_out)
                 bar.advance()
         try:
-            for answer in self._answers(asks, one_by_one=request.kind in LARGE):
+            for answer in self._answers(asks, one_by_one=_is_large(request.kind)):
                 bar.advance()
                 item = next(p for p in planned if p.client == answer.client)
                 outcome[answer.client] = self._refusal(item, "it ended the run")
@@ -257,11 +253,10 @@ class Collector:
             raise BadReply(f"{who}: {error}") from error
         payload = self._opened(item, rows, answer.payload, who)
         fields = kinds.layout(request.kind, rows, setting.sizes, request.fraction)
-        arrays = kinds.unpack(payload, fields, who)
+        arrays = payloads.unpack(payload, fields, who)
         if request.kind == "inputs":
             self._check_labels(item.client, np.asarray(arrays["labels"], np.int64), who)
-        self._check_classes(request.kind, arrays, who)
-        wrong = trimming.problem(arrays, setting.sizes.entries) if request.kind == TRIMMED else None
+        wrong = kinds.load(request.kind).problem(arrays, setting.sizes)
         if wrong is not None:
             raise BadReply(f"{who}: {wrong}")
         entry = self._signed(item, facts, answer.body.get("entry"), who)
@@ -277,13 +272,12 @@ class Collector:
         """The record in a payload, as its protection gives it back."""
         request, run = item.request, self.book.run
         sizes = self.knowledge.setting.sizes
-        way = Way(kinds.binding(request, rows, sizes, client=item.client, run=run))
-        guard = variants.load("neulig_fl.records.protections", request.protection)
+        way = Way(payloads.binding(request, rows, sizes, client=item.client, run=run))
+        guard = protections.load(request.protection)
         try:
-            opened: bytes | memoryview = guard.opened(payload, way, self.identity, self._seen)
+            return guard.opened(payload, way, self.identity, self._seen)
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
-        return opened
 
     def _signed(self, item: Planned, facts: dict[str, Any], entry: Any, who: str) -> Entry:
         """The client's own signed entry, which must say what was asked and what came."""
@@ -295,7 +289,7 @@ class Collector:
     def _rows(self, item: Planned) -> int:
         """Rows that a reply must have; of `train`, the queries whose owners gave them."""
         request = item.request
-        if request.queries != "train" or request.kind not in kinds.OUTPUT_KINDS:
+        if request.queries != "train" or not kinds.load(request.kind).output:
             return item.rows
         given = self.knowledge.questions_at(request.group, request.queries, request.fraction)
         return sum(len(q.labels) for q in given)
@@ -308,21 +302,9 @@ class Collector:
         if wrong:
             raise BadReply(f"{who}: {wrong} labels are not among the {classes} classes of {task!r}")
 
-    def _check_classes(self, kind: str, arrays: kinds.Arrays, who: str) -> None:
-        """Answers that name classes name classes of the scenario's tasks."""
-        name = {"labels": "labels", "top-k": "classes"}.get(kind)
-        if name is None:
-            return
-        named, classes = np.asarray(arrays[name], np.int64), self.knowledge.setting.sizes.classes
-        wrong = int(((named < 0) | (named >= classes)).sum())
-        if wrong:
-            raise BadReply(
-                f"{who}: {wrong} {name} are not among the {classes} classes of all tasks"
-            )
-
     def queries_by_value(self, request: Request) -> bytes:
         """The queries' images when they travel by value; training inputs always do."""
-        if request.kind not in kinds.OUTPUT_KINDS or request.queries is None:
+        if not kinds.load(request.kind).output or request.queries is None:
             return b""
         if request.queries != "train" and self._scenario.queries.travel == "reference":
             return b""
@@ -353,6 +335,11 @@ class Collector:
         asked = {"stage": request.stage, "group": request.group, "queries": request.queries}
         client = None if "reason" in record else item.client
         self.book.add({**asked, **record}, client)
+
+
+def _is_large(kind: str) -> bool:
+    """Whether a kind is asked for one client after the other, so that one copy of one is held."""
+    return kind in MODEL_KINDS or kinds.load(kind).measured
 
 
 def received(answer: Answer, rows: int) -> dict[str, Any]:

@@ -16,22 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neulig_fl.config.values import TRIMMED
+from neulig_fl.config.values import MIXED_KINDS, MODEL_KINDS, TRIMMED
 from neulig_fl.core.cache_folder import cache_dir
 from neulig_fl.data.query_sets import Block, class_columns
 from neulig_fl.merging import trimming
 from neulig_fl.merging.inference import ExpertStack, mapped
 from neulig_fl.models.outputs import classify, encode
+from neulig_fl.records import kinds
 from neulig_fl.records.grants import Grants, Key
-from neulig_fl.records.kinds import (
-    MEASURED,
-    MIXED_KINDS,
-    MODEL_KINDS,
-    OUTPUT_KINDS,
-    Arrays,
-    Request,
-    moved,
-)
+from neulig_fl.records.kinds import Arrays, Request
+from neulig_fl.records.kinds.task_vector import moved
 from neulig_fl.records.release_plan import Setting
 
 
@@ -96,13 +90,13 @@ class ReleasedRecords(Grants):
         if request.kind in MIXED_KINDS:
             rows = torch.from_numpy(np.array(arrays[request.kind]))
             self.outputs.setdefault(key, {})[client] = rows
-        elif request.kind in OUTPUT_KINDS:
+        elif kinds.load(request.kind).output:
             self.answers.setdefault(key, {})[client] = _copied(arrays)
         elif request.kind == "offset-sum":
             self.sums.setdefault(request.group, {})[client] = float(arrays["sum"][0])
         elif request.kind == "inputs":
             self.inputs.setdefault(request.group, {})[client] = arrays
-        elif request.kind in MEASURED:
+        elif kinds.load(request.kind).measured:
             self.statistics.setdefault(key, {})[client] = _copied(arrays)
         elif request.kind in ("task-vector", TRIMMED):
             shapes, start = self.setting.family.entries(), self.setting.family.encoder()

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from neulig_fl.config.values import OUTPUT_KINDS
 from neulig_fl.core import variants
-from neulig_fl.records import release_plan
+from neulig_fl.records import kinds, release_plan
 from neulig_fl.records.grants import Grants, Key
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.release_plan import Planned, Setting
@@ -77,7 +76,7 @@ def _key(request: Request) -> Key:
 def _with_true_rows(setting: Setting, known: Grants, item: Planned) -> Planned:
     """Outputs on `train` queries answer the inputs that were released, not all that there are."""
     request = item.request
-    if request.queries != "train" or request.kind not in OUTPUT_KINDS:
+    if request.queries != "train" or not kinds.load(request.kind).output:
         return item
     fraction = known.fractions.get((request.group, "inputs", "train"), 1.0)
     rows = sum(block.rows for block in known.blocks(request.group, "train", fraction))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neulig_fl.config.values import MODEL_KINDS
 from neulig_fl.merging.inference.layout import laid_out
 from neulig_fl.merging.methods import Needs, Queries
-from neulig_fl.records.kinds import MEASURED
+from neulig_fl.records import kinds
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study.method_requirements import Reach
 from neulig_fl.study.mixture import model_parts
@@ -53,7 +53,7 @@ class RunSource:
 
     def arrays(self, kind: str) -> Mapping[str, tuple[int, ...]]:
         """Name and shape of every array in a record of that kind."""
-        return MEASURED[kind].layout(self.entries) if kind in MEASURED else self.entries
+        return kinds.shapes(kind, self.entries)
 
     def own(self, kind: str, name: str) -> Tensor:
         """One array of every client's record, (experts, *shape); of parameters a view."""

@@ -166,7 +166,7 @@ class MixtureInputs:
         """The entry of the stage under which a sum can be asked for."""
         for share in self.stage.share:
             asked = share.kind == kind and queries in (share.queries or (None,))
-            if asked and share.protection in SUMS:
+            if asked and share.protection.name in SUMS:
                 return share
         return None
 
@@ -178,7 +178,10 @@ def sum_notes(scenario: Scenario) -> list[str]:
         scenario: every stage that shares something within sums has a sentence.
     """
     shared = [
-        (stage.name, ", ".join(dict.fromkeys(s.kind for s in stage.share if s.protection in SUMS)))
+        (
+            stage.name,
+            ", ".join(dict.fromkeys(s.kind for s in stage.share if s.protection.name in SUMS)),
+        )
         for stage in scenario.stages
     ]
     found = [

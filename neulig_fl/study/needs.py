@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from neulig_fl.config.schema import PortlandOptions, Scenario
 from neulig_fl.config.stages import Share, Stage
-from neulig_fl.config.values import KINDS, MIXED_KINDS, OUTPUT_KINDS, SUMS, VOTED_KINDS
+from neulig_fl.config.values import MIXED_KINDS, SUMS
+from neulig_fl.records import kinds
 from neulig_fl.records.grants import Grants, Key
 from neulig_fl.study.mixture_inputs import MixtureInputs
 
@@ -63,7 +64,7 @@ def known_by_stage(scenario: Scenario) -> Iterator[Known]:
         known, summed = Grants(scenario), set()
         for earlier in scenario.stages[:number]:
             for share, key in _records(earlier):
-                if share.protection in SUMS:
+                if share.protection.name in SUMS:
                     summed.add(key)
                     continue
                 for client in known.clients:
@@ -77,7 +78,7 @@ def _records(stage: Stage) -> Iterator[tuple[Share, Key]]:
     Queries of a kind that answers none are an error of their own; here they change nothing.
     """
     for share in stage.share:
-        answers = share.kind == "inputs" or share.kind in OUTPUT_KINDS
+        answers = kinds.load(share.kind).per_query
         for queries in share.queries if answers else (None,):
             yield share, (stage.group, share.kind, queries)
 
@@ -94,8 +95,9 @@ def voting(known: Grants, group: str) -> tuple[str, tuple[str, ...]]:
     That of most clients; of equal ones `labels` before `top-k` before `probabilities`, which name
     the same class.
     """
-    given = {kind: known.giving(group, kind, "evaluation") for kind in VOTED_KINDS}
-    kind = max(VOTED_KINDS, key=lambda each: len(given[each]))
+    voted = kinds.naming_classes()
+    given = {kind: known.giving(group, kind, "evaluation") for kind in voted}
+    kind = max(voted, key=lambda each: len(given[each]))
     return kind, given[kind]
 
 
@@ -115,9 +117,9 @@ def single_outputs(known: Known, queries: str) -> Iterator[Missing]:
 
 def why_not_mixed(known: Known, queries: str) -> str:
     """Labels and the like say which class wins, not what to mix."""
-    instead = [k for k in KINDS if k in OUTPUT_KINDS - MIXED_KINDS]
+    instead = [k for k in kinds.those(lambda kind: kind.output) if k not in MIXED_KINDS]
     there = [kind for kind in instead if known.has(kind, queries)]
-    mixed = " or ".join(kind for kind in KINDS if kind in MIXED_KINDS)
+    mixed = " or ".join(kind for kind in kinds.names() if kind in MIXED_KINDS)
     alone = f"; with {', '.join(there)} alone it is not possible: only {mixed} can be mixed"
     return alone if there else ""
 

@@ -9,12 +9,12 @@ from neulig_fl.config.schema import Scenario
 from neulig_fl.config.stages import Share
 from neulig_fl.config.values import (
     MODEL_KINDS,
-    SUMMED_KINDS,
     SUMS,
 )
 from neulig_fl.core import variants
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.merging.method_needs import Needs
+from neulig_fl.records import kinds
 from neulig_fl.study.method_requirements import Reach
 from neulig_fl.study.needs import Known, known_by_stage
 
@@ -54,10 +54,10 @@ def unmet_methods(scenario: Scenario) -> Iterator[Problem]:
 
 def _why(needs: Needs) -> str:
     """What to do where the stages share the right kinds in the wrong way."""
-    kinds = " and ".join((*needs.each, *needs.sums))
+    wanted = " and ".join((*needs.each, *needs.sums))
     if needs.each:
-        return f"share {kinds} with another protection than secure-aggregation, and run merge then"
-    return f"share {kinds} in one stage that runs merge, or before it"
+        return f"share {wanted} with another protection than secure-aggregation, and run merge then"
+    return f"share {wanted} in one stage that runs merge, or before it"
 
 
 def _can_be_had(needs: Needs, known: Known) -> bool:
@@ -102,14 +102,15 @@ def _wrong_threshold(threshold: int, clients: int) -> str | None:
 
 
 def _wrong_sum(share: Share, clients: int) -> Iterator[tuple[str, str]]:
-    if share.protection not in SUMS:
+    if share.protection.name not in SUMS:
         return
     from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS  # slow to import
 
-    guard = shown(share.protection)
-    if share.kind not in SUMMED_KINDS:
+    guard = shown(share.protection.name)
+    if not kinds.load(share.kind).summed:
         what = f"cannot be summed (got {shown(share.kind)} with protection {guard})"
-        yield "kind", f"{what}; allowed: {', '.join(SUMMED_KINDS)}"
+        allowed = ", ".join(kinds.those(lambda kind: kind.summed))
+        yield "kind", f"{what}; allowed: {allowed}"
     if clients < LEAST_CLIENTS:
         what = f"a sum of fewer than {LEAST_CLIENTS} clients hides none from the others"
         instead = "add clients, or take another protection"

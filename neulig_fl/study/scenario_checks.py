@@ -33,8 +33,9 @@ from neulig_fl.study.method_checks import wrong_methods
 from neulig_fl.study.requirements import unmet, unmet_methods, wrong_sums
 from neulig_fl.study.share_checks import (
     without_start,
+    wrong_budgets,
     wrong_examples,
-    wrong_noise,
+    wrong_protections,
     wrong_shares,
 )
 
@@ -52,8 +53,9 @@ def problems_between(scenario: Scenario, base: Path) -> list[Problem]:
         base: folder that relative paths start from.
     """
     apart = (
-        _names, _trust, _seeds, _resources, _tasks, wrong_shares, wrong_examples, wrong_noise,
-        without_start, wrong_sums, _stages, _portland, unmet, wrong_methods, unmet_methods,
+        _names, _trust, _seeds, _resources, _tasks, wrong_shares, wrong_examples,
+        wrong_protections, wrong_budgets, without_start, wrong_sums, _stages, _portland, unmet,
+        wrong_methods, unmet_methods,
     )  # fmt: skip
     on_disk = (_task_options, _checkpoints, _policies, _weights)
     return [

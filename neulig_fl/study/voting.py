@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.data.sources import Task
 from neulig_fl.metrics.evaluation import TaskScore
-from neulig_fl.records.kinds import Arrays
+from neulig_fl.records import kinds
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study.baseline_rows import Row, StageRun, close
 from neulig_fl.study.needs import NOBODY, VOTE, voting
@@ -47,7 +46,8 @@ def _scores(run: StageRun, kind: str, voters: tuple[str, ...]) -> list[TaskScore
     knowledge, group = run.knowledge, run.stage.group
     place = (group, kind, "evaluation")
     questions = knowledge.questions_at(group, "evaluation", knowledge.fractions[place])
-    named = torch.stack([_most_likely(knowledge.answers[place][name]) for name in voters], dim=1)
+    answers, most_likely = knowledge.answers[place], kinds.load(kind).most_likely
+    named = torch.stack([torch.tensor(most_likely(answers[name])) for name in voters], dim=1)
     return [
         TaskScore(
             question.task,
@@ -61,17 +61,6 @@ def _scores(run: StageRun, kind: str, voters: tuple[str, ...]) -> list[TaskScore
             questions, named.split([len(q.labels) for q in questions]), strict=True
         )
     ]
-
-
-def _most_likely(answer: Arrays) -> Tensor:
-    """The class that each row of an answer holds most likely, int64 of shape (queries,)."""
-    if "labels" in answer:
-        found = np.asarray(answer["labels"], dtype=np.int64)
-    elif "classes" in answer:  # top-k has the most likely class first
-        found = np.asarray(answer["classes"], dtype=np.int64)[:, 0]
-    else:
-        found = np.asarray(answer["probabilities"]).argmax(axis=1)
-    return torch.from_numpy(found.copy())
 
 
 def _competing(knowledge: ReleasedRecords, task: str, votes: Tensor) -> tuple[Tensor, int]:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
+from neulig_fl.config.protection import Protection
 from neulig_fl.config.scenario import Limits, Policy, Scenario
 from neulig_fl.core.errors import BadReply, ClientRefused, InputError
 from neulig_fl.ledger import chain, expert_account, privacy_cost
@@ -26,8 +27,9 @@ from neulig_fl.records.secagg.requests import Part, SumRequest
 from neulig_fl.study import runs
 from neulig_fl.verification import whole_run
 
-NOISE: dict[str, Any] = {"protection": "gaussian", "clip": 1.0, "delta": 1e-5, "epsilon": 4.0}
-POOL = {"kind": "features", "queries": ["pool"], **NOISE}
+POOL = tiny.noised(
+    {"kind": "features", "queries": ["pool"]}, clip=1.0, delta=1e-5, epsilon=4.0
+)  # fmt: skip
 ASKED = {
     "stage": "one", "group": "A", "kind": "features", "queries": "pool", "protection": "gaussian",
 }  # fmt: skip
@@ -215,7 +217,9 @@ def test_a_request_is_never_read_twice() -> None:
 def _unchecked(scenario: Scenario, **noise: Any) -> Scenario:
     """A scenario as a hostile author hands it out: no check has looked at its noise."""
     stage = scenario.stages[0]
-    share = stage.share[0].model_copy(update=noise)
+    before = stage.share[0]
+    options = {**before.protection.options, **noise}
+    share = before.model_copy(update={"protection": Protection("gaussian", options)})
     return scenario.model_copy(update={"stages": (stage.model_copy(update={"share": (share,)}),)})
 
 
@@ -241,7 +245,7 @@ def test_a_delta_that_promises_nothing_is_refused(
     rules: dict[str, Any], delta: float, told: str, data: Path, tmp_path: Path
 ) -> None:
     """Attack: at delta 0.99 next to no noise costs epsilon 0, so no budget ever ends."""
-    stages = [{"name": "one", "share": [{**POOL, "epsilon": None, "noise_multiplier": 0.01}]}]
+    stages = [{"name": "one", "share": [tiny.noised(POOL, epsilon=None, noise_multiplier=0.01)]}]
     honest = tiny.scenario(tmp_path, data, stages=stages)
     clients = tuple(
         each.model_copy(update={"policy": Policy(limits=Limits(**rules))})
@@ -256,7 +260,7 @@ def test_a_delta_that_promises_nothing_is_refused(
 
 def test_a_nodes_own_delta_counts_whatever_the_scenario_says(data: Path, tmp_path: Path) -> None:
     """Attack: the scenario's author writes the client's policy there too, and allows any delta."""
-    share = {**POOL, "delta": 0.1}
+    share = tiny.noised(POOL, delta=0.1)
     clients = _with_limits(data, max_delta=0.2)
     scenario = tiny.scenario(
         tmp_path, data, clients=clients, stages=[{"name": "one", "share": [share]}]
@@ -275,7 +279,7 @@ def test_a_budget_is_judged_at_the_policys_delta(
     most: str, fits: bool, data: Path, tmp_path: Path
 ) -> None:
     """Attack: the same noise looks cheaper at a larger delta, and the stage's author chose it."""
-    share = {**POOL, "epsilon": None, "noise_multiplier": 4.06, "delta": float(most)}
+    share = tiny.noised(POOL, epsilon=None, noise_multiplier=4.06, delta=float(most))
     scenario = tiny.scenario(tmp_path, data, stages=[{"name": "one", "share": [share]}])
     own = tmp_path / "node.yaml"
     own.write_text(f"limits: {{max_epsilon: 1.0, max_delta: {most}}}\n")
@@ -289,8 +293,8 @@ def test_a_budget_is_judged_at_the_policys_delta(
 
 def test_kept_noise_is_not_handed_out_under_a_larger_delta(data: Path, tmp_path: Path) -> None:
     """Attack: what is stored is asked for again at delta 0.9, so that its entry says epsilon 0."""
-    noise = {"epsilon": None, "noise_multiplier": 2.0}
-    scenario = tiny.scenario(tmp_path, data, stages=[{"name": "one", "share": [{**POOL, **noise}]}])
+    noised = tiny.noised(POOL, epsilon=None, noise_multiplier=2.0)
+    scenario = tiny.scenario(tmp_path, data, stages=[{"name": "one", "share": [noised]}])
     party = _party(scenario, tmp_path / "ada")
     first, again = _answers(party, ASKED, ASKED)
     assert first == again
@@ -308,7 +312,7 @@ def test_kept_noise_is_not_handed_out_under_a_larger_delta(data: Path, tmp_path:
 def test_another_name_of_an_expert_is_no_fresh_budget(how: str, data: Path, tmp_path: Path) -> None:
     """Attack: the same weights under another prefix or recipe get fresh noise, again and again."""
     clients, changes = _with_limits(data, max_epsilon=1.0), [{}, {}]
-    share = {**POOL, "epsilon": None, "noise_multiplier": 4.06}
+    share = tiny.noised(POOL, epsilon=None, noise_multiplier=4.06)
     if how == "prefix":
         state = (
             open_setting(tiny.scenario(tmp_path / "look", data), 3).family.encoder().state_dict()
@@ -361,7 +365,7 @@ def test_the_report_counts_what_left_without_noise_in_an_earlier_run(
     """Attack: the server has the bare features of yesterday; today's report says epsilon 1."""
     bare = {"kind": "features", "queries": ["pool"]}
     assert _collected(tmp_path, data, bare)["epsilon"] is None
-    found = _collected(tmp_path, data, {**POOL, "epsilon": 1.0})
+    found = _collected(tmp_path, data, tiny.noised(POOL, epsilon=1.0))
     assert found["epsilon"] == "inf"
     assert [c["unprotected"] for c in found["clients"]] == [["features"]] * 3
     assert [c["earlier_runs"] for c in found["clients"]] == [1, 1, 1]
@@ -369,8 +373,8 @@ def test_the_report_counts_what_left_without_noise_in_an_earlier_run(
 
 def test_the_report_adds_up_over_runs(data: Path, tmp_path: Path) -> None:
     """Attack: one query set a run, so that each report tells of its own share alone."""
-    assert _collected(tmp_path, data, {**POOL, "epsilon": 1.0})["epsilon"] == _cost(1.0)
-    other = {**POOL, "queries": ["evaluation"], "epsilon": 1.3}
+    assert _collected(tmp_path, data, tiny.noised(POOL, epsilon=1.0))["epsilon"] == _cost(1.0)
+    other = tiny.noised({**POOL, "queries": ["evaluation"]}, epsilon=1.3)
     found = _collected(tmp_path, data, other)
     assert found["epsilon"] == _cost(1.0, 1.3)
     assert found["stages"][0] == {"stage": "one", "epsilon": _cost(1.3), "so_far": _cost(1.0, 1.3)}
@@ -427,7 +431,7 @@ def test_an_account_that_the_whole_ledger_does_not_bear_out_does_not_verify(
 
 def test_limits_hold_over_runs_with_stores_that_outlive_them(data: Path, tmp_path: Path) -> None:
     """Attack: start the scenario again and again: each run has a fresh budget."""
-    noise = {**POOL, "epsilon": None, "noise_multiplier": 4.06}
+    noise = tiny.noised(POOL, epsilon=None, noise_multiplier=4.06)
     clients = _with_limits(data, max_epsilon=1.0, max_rows=20)
     said: dict[str, Any] = {"clients": clients, "on_refusal": "continue"}
     said["portland"] = {"epochs": 2, "alignment": "none"}

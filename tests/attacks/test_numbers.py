@@ -26,12 +26,11 @@ from neulig_fl.report import contract
 from neulig_fl.study import runs
 from neulig_fl.verification import whole_run
 
-NOISE: dict[str, Any] = {"protection": "gaussian", "clip": 1.0, "delta": 1e-5}
-POOL: dict[str, Any] = {"kind": "features", "queries": ["pool"], **NOISE}
+POOL = tiny.noised({"kind": "features", "queries": ["pool"]}, clip=1.0, delta=1e-5)
 SAID: dict[str, Any] = {
     "clients": [{"name": "ada", "task": "first"}, {"name": "bob", "task": "second"}],
     "portland": {"epochs": 1, "batch_size": 4, "alignment": "none"},
-    "stages": [{"name": "one", "share": [{**POOL, "noise_multiplier": 2.0}]}],
+    "stages": [{"name": "one", "share": [tiny.noised(POOL, noise_multiplier=2.0)]}],
 }
 MILLION = "at least 1e-06, at most 1000000.0"
 BEYOND = [
@@ -51,8 +50,11 @@ def test_noise_that_cannot_be_calculated_is_refused_where_it_stands(
 ) -> None:
     """The attacker, a scenario's author, would end clients with an error that no policy foresees."""
     one = {} if key in ("epsilon", "noise_multiplier") else {"epsilon": 1.0}
-    stages = [{"name": "one", "share": [{**POOL, **one, key: value}]}]
-    told = f": stages.0.share.0.{key}: out of range (got {value}); allowed: a number, {allowed}"
+    stages = [{"name": "one", "share": [tiny.noised(POOL, **{**one, key: value})]}]
+    told = (
+        f": stages.0.share.0.protection.gaussian.{key}: out of range (got {value}); allowed: "
+        f"a number, {allowed}"
+    )
     with pytest.raises(ScenarioError, match=rf"scenario.yaml:\d+:\d+{re.escape(told)}"):
         tiny.scenario(tmp_path, data, stages=stages)
 
@@ -76,7 +78,8 @@ def test_limits_that_cannot_be_judged_are_refused(
 
 
 def _ends(key: str) -> tuple[float, float]:
-    rules = Share.model_json_schema()["properties"][key]["anyOf"][0]
+    about = gaussian.GaussianOptions.model_json_schema()["properties"][key]
+    rules = about["anyOf"][0] if "anyOf" in about else about
     return rules["minimum"], rules.get("maximum", math.nextafter(1.0, 0.0))
 
 
@@ -88,12 +91,13 @@ def test_all_noise_that_a_scenario_can_ask_for_can_be_made(
     multiplier: float, clip: float, delta: float
 ) -> None:
     """Without it the range would be a promise that the calculation does not keep."""
-    share = Share(**{**POOL, "noise_multiplier": multiplier, "clip": clip, "delta": delta})
+    noise = {"noise_multiplier": multiplier, "clip": clip, "delta": delta}
+    share = Share.model_validate(tiny.noised(POOL, **noise))
     rows = np.full((3, 4), clip, np.float32)
     case = Case("features", 3, share)
-    sent = gaussian.treated({"features": rows}, case)["features"]
+    sent = gaussian.PROTECTION.treated({"features": rows}, case)["features"]
     assert np.isfinite(np.square(sent)).all()
-    assert math.isfinite(gaussian.stated(case).facts["epsilon"])
+    assert math.isfinite(gaussian.PROTECTION.stated(case).facts["epsilon"])
     entry = {"event": "release", "expert": "e", "kind": "features", "noise_multiplier": multiplier}
     found = expert_account.account([], {**entry, "delta": delta, "adjacency": "one model"})
     assert found is not None
@@ -107,8 +111,9 @@ def test_every_epsilon_has_its_noise(epsilon: float, delta: float) -> None:
     """Without it an epsilon that `check` allows would end the run."""
     least, most = _ends("noise_multiplier")
     queries = values.QUERY_SETS
-    share = Share(**{**POOL, "queries": queries, "epsilon": epsilon, "delta": delta})
-    assert least <= gaussian.settings(share, "features")["noise_multiplier"] <= most
+    said = tiny.noised({**POOL, "queries": queries}, epsilon=epsilon, delta=delta)
+    share = Share.model_validate(said)
+    assert least <= gaussian.PROTECTION.settings(share, "features")["noise_multiplier"] <= most
 
 
 def test_a_policys_delta_is_a_stages_delta() -> None:
@@ -130,7 +135,7 @@ def test_noise_that_no_account_can_hold_is_a_wrong_reply(
 ) -> None:
     """The attacker, a client, would end the server with an error of arithmetic, and the run."""
     facts = {"noise_multiplier": noise, "delta": 1e-5, "epsilon": 0.0, "adjacency": "x"}
-    monkeypatch.setattr(gaussian, "stated", lambda case: Stated(facts=facts))
+    monkeypatch.setattr(gaussian.PROTECTION, "stated", lambda case: Stated(facts=facts))
     monkeypatch.setattr(expert_account, "account", lambda entries, entry: None)
     collector = tiny.collector(tmp_path, data, **SAID)
     stage = collector.knowledge.setting.scenario.stages[0]

@@ -19,14 +19,15 @@ from neulig_fl.privacy.keys import Identity
 from neulig_fl.study import runs
 from neulig_fl.verification.whole_run import verify
 
-FEATURES: dict[str, Any] = {
-    "kind": "features", "queries": ["pool"], "protection": "gaussian", "clip": 1.0, "delta": 1e-5
-}  # fmt: skip
+FEATURES = tiny.noised({"kind": "features", "queries": ["pool"]}, clip=1.0, delta=1e-5)
 SAID: dict[str, Any] = {
     "clients": [{"name": "ada", "task": "first"}, {"name": "bob", "task": "second"}],
     "on_refusal": "continue",
     "stages": [
-        {"name": "one", "share": [{"kind": "offset-sum"}, {**FEATURES, "noise_multiplier": 2.0}]}
+        {
+            "name": "one",
+            "share": [{"kind": "offset-sum"}, tiny.noised(FEATURES, noise_multiplier=2.0)],
+        }
     ],
 }
 
@@ -61,24 +62,28 @@ def test_an_honest_run_holds(honest: Path) -> None:
     assert "protection and noise of each entry: what scenario.json asks for" in found.checked
 
 
+def _other(**options: Any) -> dict[str, Any]:
+    return tiny.noised(SAID["stages"][0]["share"][1], **options)
+
+
 NO_SHARE: dict[str, Any] = {"kind": "labels", "queries": ["pool"]}
 SCENARIOS: dict[str, tuple[int, dict[str, Any], str]] = {
     "twice the noise": (
-        1, {"noise_multiplier": 4.0}, "says noise_multiplier 2.0, and stage 'one' asks for 4.0"
+        1, _other(noise_multiplier=4.0), "says noise_multiplier 2.0, and stage 'one' asks for 4.0"
     ),
     "a little more noise": (
-        1, {"noise_multiplier": 2.001}, "says noise_multiplier 2.0, and stage 'one' asks for 2.001"
+        1, _other(noise_multiplier=2.001), "says noise_multiplier 2.0, and stage 'one' asks for 2.001"
     ),
     "less noise": (
-        1, {"noise_multiplier": 1.0}, "says noise_multiplier 2.0, and stage 'one' asks for 1.0"
+        1, _other(noise_multiplier=1.0), "says noise_multiplier 2.0, and stage 'one' asks for 1.0"
     ),
     "a smaller epsilon": (
-        1, {"noise_multiplier": None, "epsilon": 0.5},
+        1, _other(noise_multiplier=None, epsilon=0.5),
         "says noise_multiplier 2.0, and stage 'one' asks for 7.",
     ),
-    "a larger clip": (1, {"clip": 2.0}, "says clip 1.0, and stage 'one' asks for 2.0"),
-    "a smaller delta": (1, {"delta": 1e-7}, "says delta 1e-05, and stage 'one' asks for 1e-07"),
-    "noise that cannot be": (1, {"clip": None}, "claims noise, and stage 'one' says none that can"),
+    "a larger clip": (1, _other(clip=2.0), "says clip 1.0, and stage 'one' asks for 2.0"),
+    "a smaller delta": (1, _other(delta=1e-7), "says delta 1e-05, and stage 'one' asks for 1e-07"),
+    "noise that cannot be": (1, _other(clip=None), "claims noise, and stage 'one' says none that can"),
     "no noise at all": (
         1, {"protection": "none"}, "says protection gaussian of features of pool, and stage 'one' "
         "asks for none",

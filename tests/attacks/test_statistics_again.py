@@ -12,7 +12,7 @@ from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.core.errors import ClientRefused
 from neulig_fl.merging import gram
-from neulig_fl.records import kinds
+from neulig_fl.records import kinds, payloads
 
 
 def _party(folder: Path, data: Path, kind: str, examples: int) -> ClientHandler:
@@ -47,7 +47,7 @@ def test_the_difference_would_be_one_images(data: Path, tmp_path: Path) -> None:
         party = _party(tmp_path / str(count), data, "gram", count)
         asked = {"stage": "all", "group": "A", "kind": "gram"}
         _, payload = tiny.say(party, "release", asked)
-        found.append(kinds.unpack(payload, kinds.layout("gram", 1, party.setting.sizes), "gram"))
+        found.append(payloads.unpack(payload, kinds.layout("gram", 1, party.setting.sizes), "gram"))
     (name, *_) = [each for each in found[0] if each.startswith(gram.GRAM)]
     more, less = (np.asarray(each[name], np.float64) for each in found)
     one = 5 * more - 4 * less  # gram.measured gives means over images

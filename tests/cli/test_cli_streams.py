@@ -101,12 +101,12 @@ def test_a_librarys_log_is_not_on_the_terminal(
 ) -> None:
     """Without it a library's logger would print the traceback that we keep for the log."""
     code = (
-        "import logging, sys; from neulig_fl import cli; from neulig_fl.config import scenario\n"
+        "import logging, sys; from neulig_fl import cli; from neulig_fl.study import scenario_schema\n"
         "def fails(*_):\n"
         "    try: 1 / 0\n"
         "    except ZeroDivisionError: logging.exception('of a library')\n"
         "    return {}\n"
-        "scenario.json_schema = fails\n"
+        "scenario_schema.json_schema = fails\n"
         "cli.main(sys.argv[1:])"
     )
     for arguments, seen in ((["schema"], False), (["schema", "--debug"], True)):

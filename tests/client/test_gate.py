@@ -26,19 +26,26 @@ from neulig_fl.client.store import ClientStore, Released
 from neulig_fl.config import policy_files
 from neulig_fl.config.policy_files import PRESETS
 from neulig_fl.config.scenario import QUERY_SETS, Policy, Scenario
-from neulig_fl.config.values import DIVISIBLE_KINDS
 from neulig_fl.core.errors import BadReply, ClientRefused, RunError
 from neulig_fl.ledger import chain
 from neulig_fl.privacy.accountant import Charge
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records import budgets, decisions
+from neulig_fl.records import budgets, decisions, payloads
 from neulig_fl.records import kinds as record_kinds
 from neulig_fl.records import policy_layers as policy
-from neulig_fl.records.budgets import Claims
-from neulig_fl.records.kinds import KINDS, OUTPUT_KINDS, PER_QUERY, Dimensions, Request
+from neulig_fl.records.kinds import Dimensions, Request
 from neulig_fl.records.policy_layers import Layer
-from neulig_fl.records.protections import Case, Stated, Way, none, sealed
+from neulig_fl.records.protections import (
+    Case,
+    Claims,
+    NoOptions,
+    Protection,
+    Stated,
+    Way,
+    none,
+    sealed,
+)
 from neulig_fl.runtime.engines import local
 from neulig_fl.runtime.node_config import client_config
 from neulig_fl.verification import whole_run
@@ -48,6 +55,10 @@ SIZES = Dimensions(dim=2, classes=3, image_size=2, entries={"w": (2,)})
 ROWS = 2
 RUN = "c" * 32
 MODEL = ("parameters", "task-vector", "trimmed-task-vector")
+KINDS = record_kinds.names()
+OUTPUT_KINDS = record_kinds.those(lambda kind: kind.output)
+PER_QUERY = record_kinds.those(lambda kind: kind.per_query)
+DIVISIBLE_KINDS = record_kinds.those(lambda kind: kind.divisible)
 TELLING = {kind: (kind, *MODEL) for kind in (*MODEL, "gram", "fisher")}
 """Kinds that tell the model, and which rules keep each of them in."""
 
@@ -453,7 +464,7 @@ def test_a_protection_is_told_what_leaves_and_on_which_way(
         return payload
 
     for name, spy in (("stated", told), ("treated", treated), ("wrapped", wrapped)):
-        monkeypatch.setattr(none, name, spy)
+        monkeypatch.setattr(none.PROTECTION, name, spy)
     scenario, server = _scenario([PAIR]), Recipient(Identity.new().public)
     store, holdings = ClientStore(tmp_path, RUN), Holdings()
     request = Request("two", "B", "features", "pool", 0.5)
@@ -462,7 +473,7 @@ def test_a_protection_is_told_what_leaves_and_on_which_way(
     assert cases == [stated, stated]
     assert (stated.kind, stated.rows, stated.share) == ("features", ROWS, share)
     assert stated.start == holdings.start
-    bound = record_kinds.binding(request, ROWS, SIZES, client="ada", run=RUN)
+    bound = payloads.binding(request, ROWS, SIZES, client="ada", run=RUN)
     assert ways == [Way(bound, server.agreement)]
 
 
@@ -474,20 +485,26 @@ def test_a_sealed_record_opens_for_the_server_that_asked_alone(tmp_path: Path) -
     with pytest.raises(ClientRefused, match="no server has begun this run here"):
         _ask(scenario, request, store, Holdings(), server=Recipient())
     found = _ask(scenario, request, store, Holdings(), server=Recipient(key.public))
-    way = Way(record_kinds.binding(request, ROWS, SIZES, client="ada", run=RUN), key.agreement)
+    way = Way(payloads.binding(request, ROWS, SIZES, client="ada", run=RUN), key.agreement)
     plain = np.ones((ROWS, SIZES.dim), "<f4").tobytes()
-    assert sealed.opened(found.payload, way, key, Seen()) == plain
-    assert found.entry["bytes"] == len(found.payload) == len(plain) + sealed.OVERHEAD
+    assert sealed.PROTECTION.opened(found.payload, way, key, Seen()) == plain
+    assert found.entry["bytes"] == len(found.payload) == len(plain) + sealed.PROTECTION.overhead
     with pytest.raises(BadReply):
-        sealed.opened(found.payload, way, Identity.new(), Seen())
+        sealed.PROTECTION.opened(found.payload, way, Identity.new(), Seen())
 
 
 def test_what_a_protection_adds_counts_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a protected record could be larger than what the limit was asked about."""
-    monkeypatch.setattr(none, "wrapped", lambda payload, way: payload + bytes(16))
-    monkeypatch.setattr(none, "OVERHEAD", 16)
+
+    class Longer(Protection[NoOptions]):
+        overhead = 16
+
+        def wrapped(self, payload: bytes, way: Way) -> bytes:  # noqa: ARG002
+            return payload + bytes(16)
+
+    monkeypatch.setattr(none, "PROTECTION", Longer(NoOptions))
     size = record_kinds.byte_count("features", ROWS, SIZES)
     store, scenario = ClientStore(tmp_path), _scenario([PAIR], {"limits": {"max_bytes": size + 15}})
     with pytest.raises(ClientRefused, match=f"limit max_bytes {size + 15}"):
@@ -500,7 +517,7 @@ def test_more_bytes_than_were_charged_do_not_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a protection that adds what it does not say would pass a limit unseen."""
-    monkeypatch.setattr(none, "wrapped", lambda payload, way: payload + bytes(1))
+    monkeypatch.setattr(none.PROTECTION, "wrapped", lambda payload, way: payload + bytes(1))
     store = ClientStore(tmp_path)
     with pytest.raises(RunError, match="a protected record has 17 bytes instead of 16"):
         _ask(_scenario([PAIR]), Request("two", "B", "features", "pool"), store, Holdings())
@@ -530,7 +547,7 @@ def test_what_a_protection_claims_is_held_against_the_limits(
 ) -> None:
     """Without it a sum could single a client out, or a budget be overdrawn."""
     facts = {"epsilon": 0.5}
-    monkeypatch.setattr(none, "stated", lambda case: Stated(claims, facts))
+    monkeypatch.setattr(none.PROTECTION, "stated", lambda case: Stated(claims, facts))
     scenario, store = _scenario([PAIR], {"limits": rules}), ClientStore(tmp_path)
     request = Request("two", "B", "features", "pool")
     if allowed:
@@ -841,7 +858,7 @@ def _played(scene: Any, preset: str | None) -> list[bool]:
         most = policies.get("limits", {})
         for group in "AB":
             mine = [e for e in charged if e["group"] == group]
-            rows = sum(e["rows"] for e in mine if e["kind"] in budgets.COUNTED_ROWS)
+            rows = sum(e["rows"] for e in mine if e["kind"] in budgets.counted_rows())
             assert rows <= most.get("max_rows", 999)
             assert sum(e["bytes"] for e in mine) <= most.get("max_bytes", 9999)
     return granted

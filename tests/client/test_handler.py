@@ -24,7 +24,7 @@ from neulig_fl.core.errors import BadReply, ClientRefused, NeuligError, RunError
 from neulig_fl.ledger import chain, handshake, key_store
 from neulig_fl.ledger.opening import OPENING, Opening
 from neulig_fl.models import outputs
-from neulig_fl.records import kinds
+from neulig_fl.records import kinds, payloads
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.offset_sum import entry_sum
 
@@ -55,7 +55,7 @@ def _ask(
     body = asdict(Request("all", "A", kind, queries, **more))
     reply, released = tiny.say(party, "release", body, payload)
     fields = kinds.layout(kind, reply["rows"], party.setting.sizes)
-    return reply, kinds.unpack(released, fields, party.name)
+    return reply, payloads.unpack(released, fields, party.name)
 
 
 def _images(party: ClientHandler, name: str) -> np.ndarray:

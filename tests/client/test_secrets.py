@@ -32,14 +32,13 @@ from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.secagg.state import SumInProgress
 from neulig_fl.client.store import Released
 from neulig_fl.config.scenario import load_resolved
-from neulig_fl.config.values import SUMS
+from neulig_fl.config.values import SERVER, SUMS
 from neulig_fl.core import variants
 from neulig_fl.core.errors import NeuligError
 from neulig_fl.ledger.handshake import RUN
 from neulig_fl.privacy import discrete_gaussian, sealing
 from neulig_fl.privacy.keys import Identity, encoded
 from neulig_fl.privacy.secagg import shares
-from neulig_fl.records.kinds import SERVER
 from neulig_fl.report import Report
 from neulig_fl.runtime.engines import _local_grid
 from neulig_fl.study import runs
@@ -51,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gaussian": NOISE,
     "secure-aggregation": {},
 }
-"""What a share says beside its protection; every protection is here."""
+"""Options of every protection."""
 
 PROTECTIONS = variants.names("neulig_fl.records.protections")
 ON_ITS_WAY = frozenset({"sealed", "secure-aggregation"})
@@ -60,7 +59,7 @@ ON_ITS_WAY = frozenset({"sealed", "secure-aggregation"})
 
 def scenario(protection: str) -> dict[str, Any]:
     """Features and parameters under one protection; sums cannot train a Portland."""
-    said = {"protection": protection, **SETTINGS[protection]}
+    said = {"protection": {protection: SETTINGS[protection]}}
     pool, evaluation = (
         {"kind": "features", "queries": [queries], **said} for queries in ("pool", "evaluation")
     )

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from neulig_fl.config.protection import Protection
 from neulig_fl.config.scenario import Scenario, dump, json_schema, load_resolved
 from neulig_fl.core import variants
 from neulig_fl.core.errors import ScenarioError
@@ -186,7 +187,7 @@ def test_a_short_scenario_gets_every_default(tmp_path: Path) -> None:
     assert scenario.merging.tolerance == 0.0, "merging is exact unless the user says otherwise"
     assert scenario.stages[0].share[0].queries == ("pool", "evaluation")
     assert scenario.stages[0].share[1].queries == ()
-    assert scenario.stages[0].share[0].protection == "none"
+    assert scenario.stages[0].share[0].protection == Protection("none")
     assert scenario.all_seeds == (0,)
 
 
@@ -348,7 +349,7 @@ def test_the_schema_lists_the_variants_that_are_there() -> None:
     assert run["enum"] == variants.names("neulig_fl.study.steps")
     method = definitions["MergingOptions"]["properties"]["method"]
     assert tuple(method["enum"]) == network.METHODS
-    protection = definitions["Share"]["properties"]["protection"]
+    protection, _ = definitions["Share"]["properties"]["protection"]["anyOf"]
     assert protection["enum"] == variants.names("neulig_fl.records.protections")
     source = definitions["TaskOptions"]["properties"]["source"]
     assert source["enum"] == variants.names("neulig_fl.data.sources")

@@ -19,7 +19,7 @@ from neulig_fl.config.scenario import Scenario
 from neulig_fl.core.errors import BadReply, ClientRefused
 from neulig_fl.merging import trimming
 from neulig_fl.merging.methods import Given, ties
-from neulig_fl.records import kinds
+from neulig_fl.records import kinds, payloads
 from neulig_fl.records.kinds import Arrays
 from neulig_fl.records.release_plan import open_setting, stage_requests
 from neulig_fl.server.collecting import Collector
@@ -56,7 +56,7 @@ def _ask(scenario: Scenario, folder: Path, **asked: Any) -> Arrays:
     body = {"stage": "s0", "group": "A", "kind": KIND, **asked}
     _, payload = tiny.say(party, "release", body, b"")
     fields = kinds.layout(body["kind"], 1, party.setting.sizes, body.get("fraction", 1.0))
-    return kinds.unpack(payload, fields, "ada")
+    return payloads.unpack(payload, fields, "ada")
 
 
 # ---------------------------------------------------------------- the record
@@ -96,7 +96,7 @@ def test_what_is_not_finite_is_kept_and_then_refused(bad: float) -> None:
     vector: Arrays = {"w": np.array([1.0, bad, 3.0, 4.0], np.float32)}
     fields = trimming.layout({"w": (4,)}, 0.25)
     with pytest.raises(BadReply, match="values holds 1 values that are not finite"):
-        kinds.pack(trimming.trimmed(vector, 0.25), fields, "ada")
+        payloads.pack(trimming.trimmed(vector, 0.25), fields, "ada")
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neulig_fl.config.scenario import KINDS, Limits
+from neulig_fl.config.scenario import Limits
 from neulig_fl.privacy import accountant
 from neulig_fl.privacy.accountant import Charge
-from neulig_fl.records import budgets
-from neulig_fl.records.budgets import COUNTED_ROWS, Candidate, Claims
+from neulig_fl.records import budgets, kinds
+from neulig_fl.records.budgets import Candidate, counted_rows
+from neulig_fl.records.protections import Claims
 
 
 def _left(kind: str = "features", rows: int = 10, size: int = 40, **more: Any) -> dict[str, Any]:
@@ -81,12 +82,12 @@ def test_an_entry_that_names_no_expert_counts_for_every_one() -> None:
     assert budgets.refusal(Limits(max_rows=14), [old], _record())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds.names())
 def test_which_kinds_have_rows(kind: str) -> None:
     """Without it parameters would count as an answer, or labels as none."""
     models = ("parameters", "task-vector", "trimmed-task-vector")
     counted = kind not in ("offset-sum", *models, "gram", "fisher")
-    assert (kind in COUNTED_ROWS) == counted
+    assert (kind in counted_rows()) == counted
     refused = budgets.refusal(Limits(max_rows=4), [], _record(kind)) is not None
     assert refused == counted
 
@@ -255,7 +256,7 @@ RECORDS = st.lists(
     st.builds(
         Candidate,
         expert=st.sampled_from("ef"),
-        kind=st.sampled_from(KINDS),
+        kind=st.sampled_from(kinds.names()),
         protection=st.just("none"),
         rows=st.integers(1, 9),
         bytes=st.integers(1, 99),
@@ -273,9 +274,9 @@ def test_no_sequence_exceeds_a_limit_and_none_is_stopped_early(
     rules = Limits(max_rows=most_rows, max_bytes=most_bytes)
     entries: list[dict[str, Any]] = []
     for record in asked:
-        size, counted = record.bytes or 0, record.kind in COUNTED_ROWS
+        size, counted = record.bytes or 0, record.kind in counted_rows()
         mine = [e for e in entries if e["expert"] == record.expert]
-        rows = sum(e["rows"] for e in mine if e["kind"] in COUNTED_ROWS) + (record.rows or 0)
+        rows = sum(e["rows"] for e in mine if e["kind"] in counted_rows()) + (record.rows or 0)
         fits = (
             (rows <= most_rows or not counted)
             and sum(e["bytes"] for e in mine) + size <= most_bytes

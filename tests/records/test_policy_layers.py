@@ -12,10 +12,10 @@ import yaml
 
 from neulig_fl.config import policy_files
 from neulig_fl.config.policy_files import PRESETS, presets, read
-from neulig_fl.config.scenario import KINDS, OUTPUT_KINDS, QUERY_SETS, Limits, Policy
+from neulig_fl.config.scenario import QUERY_SETS, Limits, Policy
 from neulig_fl.config.yaml_source import parse
 from neulig_fl.core.errors import ScenarioError
-from neulig_fl.records import policy_layers
+from neulig_fl.records import kinds, policy_layers
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.policy_layers import Layer
@@ -23,9 +23,10 @@ from neulig_fl.study.checking import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = ("pool", "evaluation")
+OUTPUT_KINDS = kinds.those(lambda kind: kind.output)
 EVERYTHING = [
     Request("s", "A", kind, queries, protection=guard)
-    for kind in KINDS
+    for kind in kinds.names()
     for queries in (
         QUERY_SETS if kind in OUTPUT_KINDS else ("train",) if kind == "inputs" else (None,)
     )
@@ -392,7 +393,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
         ("limits: {not_after: 2027-02-30}\n", "limits.not_after: no such date or time .* a date (2027-03-31)"),
         ("limits: {not_after: 2027-03-31T18:00:00}\n", "limits.not_after: not in the form .* with its zone"),
         ("limits: {not_after: 9999-12-31}\n", "limits.not_after: no such date"),
-        ("allow: [{kind: labels, protections: [none]}]\nlimits: {max_epsilon: 1}\n", "2:23: limits.max_epsilon: only gaussian gives an epsilon"),
+        ("allow: [{kind: labels, protections: [none]}]\nlimits: {max_epsilon: 1}\n", "2:23: limits.max_epsilon: none, sealed, secure-aggregation give no epsilon that is finite"),
     ],
 )  # fmt: skip
 def test_a_wrong_policy_file_gets_one_located_error(text: str, wrong: str, tmp_path: Path) -> None:

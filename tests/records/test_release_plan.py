@@ -13,7 +13,7 @@ import tiny
 from neulig_fl.data.sources import imagefolder
 from neulig_fl.models import checkpoints
 from neulig_fl.models.families import open_clip
-from neulig_fl.records import release_plan
+from neulig_fl.records import kinds
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.release_plan import Planned, open_setting, stage_plan, stage_requests
 
@@ -179,9 +179,7 @@ def test_inputs_come_before_the_answers_to_them(data: Path, tmp_path: Path) -> N
     shares += [{"kind": "features", "queries": ["train"]}, {"kind": "inputs"}]
     (found,) = _requests(tmp_path, data, shares)
     assert [r.kind for r in found] == ["inputs", "offset-sum", "features", "parameters"]
-    assert [k for k in release_plan.ORDER if k in {r.kind for r in found}] == [
-        r.kind for r in found
-    ]
+    assert [k for k in kinds.names() if k in {r.kind for r in found}] == [r.kind for r in found]
 
 
 def test_planning_reads_no_image_and_no_weights(

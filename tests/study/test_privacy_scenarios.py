@@ -70,7 +70,7 @@ def run(
 def protections(file: Path) -> frozenset[str]:
     """Every protection that a scenario asks for."""
     stages = load(file).stages
-    return frozenset(share.protection for stage in stages for share in stage.share)
+    return frozenset(share.protection.name for stage in stages for share in stage.share)
 
 
 def covering() -> list[Path]:
@@ -113,7 +113,7 @@ def test_plan_tells_what_leaves_whom(file: Path, capsys: pytest.CaptureFixture[s
         assert f"Stage {stage.name} (group {stage.group})" in text
         for share in stage.share:
             assert share.kind in text
-            assert share.protection == "none" or share.protection in text
+            assert share.protection.name == "none" or share.protection.name in text
 
 
 @pytest.fixture(scope="module")

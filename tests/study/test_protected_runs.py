@@ -24,7 +24,7 @@ from neulig_fl.privacy import accountant
 from neulig_fl.privacy.accountant import Charge
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import OVERHEAD
-from neulig_fl.records import kinds
+from neulig_fl.records.kinds.task_vector import moved
 from neulig_fl.records.protections import Case, Stated, gaussian, none
 from neulig_fl.records.release_plan import stage_plan, stage_requests
 from neulig_fl.records.signed_requests import signed
@@ -37,7 +37,6 @@ SEALED = [
     {"kind": "offset-sum", "protection": "sealed"},
     {"kind": "features", "queries": ["pool", "evaluation"], "protection": "sealed"},
 ]
-NOISE: dict[str, Any] = {"protection": "gaussian", "clip": 1.0, "delta": 1e-5}
 NO_ALIGNMENT = {"epochs": 2, "batch_size": 4, "alignment": "none"}
 
 
@@ -46,7 +45,8 @@ def _stage(name: str, *share: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def _noised(**noise: Any) -> dict[str, Any]:
-    return {"kind": "features", "queries": ["pool", "evaluation"], **NOISE, **noise}
+    share = {"kind": "features", "queries": ["pool", "evaluation"]}
+    return tiny.noised(share, clip=1.0, delta=1e-5, **noise)
 
 
 def _collected(collector: Collector, number: int = 0) -> tuple[list[Any], list[Any]]:
@@ -321,7 +321,7 @@ def test_noise_that_was_not_asked_for_is_not_believed(
 ) -> None:
     """Without it a client could claim an epsilon that its noise does not give."""
     share = _noised(epsilon=4.0) if how == "less noise" else tiny.OUTPUTS[1]
-    honest = gaussian.settings
+    honest = gaussian.PROTECTION.settings
 
     def less(share: Share, kind: str) -> dict[str, Any]:
         return {**honest(share, kind), "noise_multiplier": 0.1}
@@ -336,9 +336,9 @@ def test_noise_that_was_not_asked_for_is_not_believed(
     def asked(asks: Any, timeout: float) -> Any:
         with monkeypatch.context() as patch:
             if how == "less noise":
-                patch.setattr(gaussian, "settings", less)
+                patch.setattr(gaussian.PROTECTION, "settings", less)
             else:
-                patch.setattr(none, "stated", claimed)
+                patch.setattr(none.PROTECTION, "stated", claimed)
             answers = list(original(asks, timeout))
         return iter(answers)
 
@@ -386,7 +386,11 @@ def test_noised_parameters_can_be_merged(data: Path, tmp_path: Path) -> None:
     """Without it the noise on parameters would be named in a scenario and end the run."""
     stages = [
         _stage("one", *tiny.OUTPUTS, run=["train-portland"]),
-        _stage("two", {"kind": "parameters", **NOISE, "epsilon": 1e6}, run=["merge"]),
+        _stage(
+            "two",
+            tiny.noised({"kind": "parameters"}, clip=1.0, delta=1e-5, epsilon=1e6),
+            run=["merge"],
+        ),
     ]
     report = tiny.run(tmp_path, data, stages=stages)
     rows = [r for r in tiny.results(report)[1] if r["method"] == "simple-average"]
@@ -425,7 +429,7 @@ def test_a_noised_task_vector_is_clipped_as_parameters_are(
     kind: str, data: Path, tmp_path: Path
 ) -> None:
     """Without it the sensitivity of one of the two kinds would be another than is stated."""
-    share = {"kind": kind, **NOISE, "clip": 0.01, "noise_multiplier": 1e-6}
+    share = tiny.noised({"kind": kind}, clip=0.01, delta=1e-5, noise_multiplier=1e-6)
     collector = tiny.collector(tmp_path, data, stages=[_stage("one", share)])
     releases, _ = _collected(collector)
     assert {r["protection"] for r in releases} == {"gaussian"}
@@ -441,6 +445,6 @@ def test_a_noised_task_vector_is_clipped_as_parameters_are(
 def test_a_running_variance_of_a_noised_task_vector_is_none_below_zero() -> None:
     """Without it a merged BatchNorm would take the root of a negative number."""
     start = {name: np.zeros(3, np.float32) for name in ("bn.running_var", "w")}
-    whole = kinds.moved(start, {name: np.full(3, -1.0, np.float32) for name in start})
+    whole = moved(start, {name: np.full(3, -1.0, np.float32) for name in start})
     assert whole["bn.running_var"].tolist() == [0.0] * 3
     assert whole["w"].tolist() == [-1.0] * 3

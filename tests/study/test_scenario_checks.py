@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from neulig_fl.config.schema import Scenario
-from neulig_fl.config.values import KINDS, SUMMED_KINDS
 from neulig_fl.core.errors import InputError
 from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS, Terms
+from neulig_fl.records import kinds
 from neulig_fl.study.scenario_checks import problems_between
 
 OUTPUTS = {
@@ -336,7 +336,7 @@ def test_one_kind_may_be_shared_both_ways() -> None:
     assert summing(outputs, sums, single) == summing(outputs, single, sums) == []
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(SUMMED_KINDS)))
+@pytest.mark.parametrize("kind", kinds.those(lambda kind: not kind.summed))
 def test_what_cannot_be_summed_is_said(kind: str) -> None:
     """A stage would share labels within sums, and no step could ask for them."""
     share = {"kind": kind, "fraction": 0.5, **SUMS}

@@ -13,7 +13,7 @@ from neulig_fl.client import experts
 from neulig_fl.client.handler import ClientHandler
 from neulig_fl.core.errors import ClientRefused
 from neulig_fl.merging import fisher, gram
-from neulig_fl.records import kinds
+from neulig_fl.records import kinds, payloads
 from neulig_fl.records.kinds import Arrays
 
 STAGES = [
@@ -37,7 +37,7 @@ def _asked(party: ClientHandler, kind: str) -> tuple[dict[str, Any], Arrays]:
     body = {"stage": "all", "group": "A", "kind": kind}
     reply, payload = tiny.say(party, "release", body, b"")
     fields = kinds.layout(kind, 1, party.setting.sizes)
-    return reply, kinds.unpack(payload, fields, kind)
+    return reply, payloads.unpack(payload, fields, kind)
 
 
 def _images(party: ClientHandler, count: int, split: str = "train-A") -> Any:

@@ -121,7 +121,7 @@ def join(
         with refusing(side, asked):
             sums = _sums(side, held, present, vector.expert)
         claims = sums.claims()
-        counted = vector.rows if request.kind in kinds.PER_QUERY else None
+        counted = vector.rows if kinds.load(request.kind).per_query else None
         candidate = Candidate(
             vector.expert, request.kind, request.protection, counted, vector.size, claims
         )

@@ -6,38 +6,48 @@ is. The server reads all of it. How it is done stands in `neulig_fl.privacy.seal
 
 from __future__ import annotations
 
-from neulig_fl.privacy import sealing
-from neulig_fl.privacy.keys import Identity
-from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records.protections import Way
-from neulig_fl.records.protections.none import settings, stated, treated
+from typing import TYPE_CHECKING
 
-OVERHEAD = sealing.OVERHEAD
+from neulig_fl.records.protections import NoOptions, Protection, Way
 
-
-def problem(way: Way) -> str | None:
-    """Without a recipient's key nothing can be sealed."""
-    if way.recipient is not None:
-        return None
-    return "the server did not say its key in this run, so nothing can be sealed to it"
+if TYPE_CHECKING:
+    from neulig_fl.privacy.keys import Identity
+    from neulig_fl.privacy.sealing import Seen
 
 
-def wrapped(payload: bytes, way: Way) -> bytes:
-    """The payload sealed to its recipient.
+class Sealed(Protection[NoOptions]):
+    """Sealing to one recipient."""
 
-    Raises:
-        InputError: the recipient's key is none, or the payload is too large.
-    """
-    return sealing.seal(payload, way.recipient or "", way.binding)
+    @property
+    def overhead(self) -> int:
+        """Of a sealed payload: magic, version, key, tag."""
+        from neulig_fl.privacy import sealing  # slow to import
+
+        return sealing.OVERHEAD
+
+    def problem(self, way: Way) -> str | None:
+        """Without a recipient's key nothing can be sealed."""
+        if way.recipient is not None:
+            return None
+        return "the server did not say its key in this run, so nothing can be sealed to it"
+
+    def wrapped(self, payload: bytes, way: Way) -> bytes:
+        """The payload sealed to its recipient.
+
+        Raises:
+            InputError: the recipient's key is none, or the payload is too large.
+        """
+        from neulig_fl.privacy import sealing  # as above
+
+        return sealing.seal(payload, way.recipient or "", way.binding)
+
+    def opened(self, payload: bytes | memoryview, way: Way, key: Identity, seen: Seen) -> bytes:
+        """What was sealed, once.
+
+        Raises:
+            BadReply: it was changed, sealed for somebody or something else, or opened before.
+        """
+        return seen.open(payload, key.agreement_key, way.binding)
 
 
-def opened(payload: bytes | memoryview, way: Way, key: Identity, seen: Seen) -> bytes:
-    """What was sealed, once.
-
-    Raises:
-        BadReply: it was changed, sealed for somebody or something else, or opened before.
-    """
-    return seen.open(payload, key.agreement_key, way.binding)
-
-
-__all__ = ["OVERHEAD", "opened", "problem", "settings", "stated", "treated", "wrapped"]
+PROTECTION = Sealed(NoOptions)

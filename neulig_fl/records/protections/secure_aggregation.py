@@ -7,40 +7,40 @@ it is refused.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from neulig_fl.core.errors import ClientRefused
-from neulig_fl.privacy.keys import Identity
-from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records.protections import Way
-from neulig_fl.records.protections.none import settings, stated, treated
+from neulig_fl.records.protections import NoOptions, Protection, Way
 
-OVERHEAD = 0
+if TYPE_CHECKING:
+    from neulig_fl.privacy.keys import Identity
+    from neulig_fl.privacy.sealing import Seen
 
 ALONE = "with protection secure-aggregation it is released within sums only"
 
 
-def problem(way: Way) -> str:  # noqa: ARG001
-    """On no way can it leave alone."""
-    return ALONE
+class SecureAggregation(Protection[NoOptions]):
+    """A record that no way leads out of the client by itself."""
+
+    def problem(self, way: Way) -> str:
+        """On no way can it leave alone."""
+        return ALONE
+
+    def wrapped(self, payload: bytes, way: Way) -> NoReturn:
+        """Nothing.
+
+        Raises:
+            ClientRefused: always.
+        """
+        raise ClientRefused(f"{ALONE}; ask for a sum of it", public_reason=ALONE)
+
+    def opened(self, payload: bytes | memoryview, way: Way, key: Identity, seen: Seen) -> NoReturn:
+        """Nothing.
+
+        Raises:
+            ClientRefused: always.
+        """
+        raise ClientRefused(f"{ALONE}; ask for a sum of it", public_reason=ALONE)
 
 
-def wrapped(payload: bytes, way: Way) -> NoReturn:  # noqa: ARG001
-    """Nothing.
-
-    Raises:
-        ClientRefused: always.
-    """
-    raise ClientRefused(f"{ALONE}; ask for a sum of it", public_reason=ALONE)
-
-
-def opened(payload: bytes | memoryview, way: Way, key: Identity, seen: Seen) -> NoReturn:  # noqa: ARG001
-    """Nothing.
-
-    Raises:
-        ClientRefused: always.
-    """
-    raise ClientRefused(f"{ALONE}; ask for a sum of it", public_reason=ALONE)
-
-
-__all__ = ["OVERHEAD", "opened", "problem", "settings", "stated", "treated", "wrapped"]
+PROTECTION = SecureAggregation(NoOptions)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from neulig_fl.privacy import leverage
 from neulig_fl.privacy.leverage import Overlap, WeightedSum
 from neulig_fl.records import policy_layers
-from neulig_fl.records.budgets import Claims
 from neulig_fl.records.policy_layers import Layer
+from neulig_fl.records.protections import Claims
 from neulig_fl.records.secagg import guard
 from neulig_fl.records.secagg.history import Event, called, rows, settled
 

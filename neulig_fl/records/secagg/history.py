@@ -12,12 +12,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
-from neulig_fl.config.values import MEASURED_KINDS, WHOLE_MODEL_KINDS
+from neulig_fl.config.values import WHOLE_MODEL_KINDS
 from neulig_fl.ledger.chain import OUTCOME, RELEASE, Entry, canonical
 from neulig_fl.privacy import leverage
 from neulig_fl.privacy.leverage import WeightedSum
+from neulig_fl.records import kinds
 
 Event = Mapping[str, Any]
 """`{event: left, round, expert, sums}` or `{event: outcome, round, survivors}`."""
@@ -27,8 +29,11 @@ LEFT = "left"
 ALONE = "alone "
 """What the round of a model begins with that left in no sum; a hash follows."""
 
-TELLING = (*WHOLE_MODEL_KINDS, *MEASURED_KINDS)
-"""Kinds of which a single record gives a model away."""
+
+@cache
+def telling() -> tuple[str, ...]:
+    """Kinds of which a single record gives a model away."""
+    return (*WHOLE_MODEL_KINDS, *kinds.those(lambda kind: kind.measured))
 
 
 def is_alone(event: Event) -> bool:
@@ -75,7 +80,7 @@ def events(entries: Iterable[Entry], own: str = "") -> list[Event]:
 
 
 def _tells_alone(entry: Entry) -> bool:
-    return entry.get("kind") in TELLING and entry.get("noise_multiplier") is None
+    return entry.get("kind") in telling() and entry.get("noise_multiplier") is None
 
 
 def _alone(entry: Entry, own: str) -> list[Event]:

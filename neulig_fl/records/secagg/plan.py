@@ -19,8 +19,9 @@ from neulig_fl.privacy.leverage import MODEL, OUTPUTS, WeightedSum, predicted
 from neulig_fl.privacy.secagg import colluders
 from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS
 from neulig_fl.records import decisions, kinds, policy_layers
-from neulig_fl.records.budgets import Candidate, Claims
-from neulig_fl.records.kinds import PER_QUERY, Request
+from neulig_fl.records.budgets import Candidate
+from neulig_fl.records.kinds import Request
+from neulig_fl.records.protections import Claims
 from neulig_fl.records.release_plan import Setting
 from neulig_fl.records.secagg import history, requests
 from neulig_fl.records.secagg.accounts import Sums
@@ -153,7 +154,7 @@ class SumPlan:
             claims, told = sums.claims(), sums.refusal(layers)
             if told is not None:
                 return told
-        counted = asked.rows if request.kind in PER_QUERY else None
+        counted = asked.rows if kinds.load(request.kind).per_query else None
         candidate = Candidate(
             expert, request.kind, request.protection, counted, asked.bytes, claims
         )
@@ -240,10 +241,10 @@ class _Asked:
     def request(self) -> Request:
         """As the stage shares it."""
         kind, queries = self.record
-        shares = (s for s in self.stage.share if s.kind == kind and s.protection in SUMS)
+        shares = (s for s in self.stage.share if s.kind == kind and s.protection.name in SUMS)
         share = next(s for s in shares if queries in (s.queries or (None,)))
         return Request(
-            self.stage.name, self.stage.group, kind, queries, share.fraction, share.protection
+            self.stage.name, self.stage.group, kind, queries, share.fraction, share.protection.name
         )
 
     @cached_property

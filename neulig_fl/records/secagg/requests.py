@@ -18,7 +18,7 @@ from typing import Any
 
 from neulig_fl.config.scenario import Scenario
 from neulig_fl.config.stages import SecureAggregationOptions
-from neulig_fl.config.values import SUMMED_KINDS, SUMS
+from neulig_fl.config.values import SUMS
 from neulig_fl.core.errors import InputError
 from neulig_fl.data.query_sets import Block, task_names
 from neulig_fl.ledger.chain import canonical
@@ -28,7 +28,7 @@ from neulig_fl.privacy.secagg import Terms, default_threshold
 from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS
 from neulig_fl.records import kinds
 from neulig_fl.records.image_sets import ANY, named
-from neulig_fl.records.kinds import PER_QUERY, Dimensions, Field, Request
+from neulig_fl.records.kinds import Dimensions, Field, Request
 
 PUBLIC_QUERIES = ("pool", "evaluation")
 """Query sets whose answers can be summed: of `train`, each task has several owners."""
@@ -151,10 +151,11 @@ class SumRequest:
     def problem(self, scenario: Scenario) -> str | None:
         """What is wrong with it, whoever asks; None when nothing is."""
         request, known = self.request, [client.name for client in scenario.clients]
-        if request.protection not in SUMS or request.kind not in SUMMED_KINDS:
-            allowed = ", ".join(SUMMED_KINDS)
+        summed = kinds.those(lambda kind: kind.summed)
+        if request.protection not in SUMS or request.kind not in summed:
+            allowed = ", ".join(summed)
             return f"{request.kind} with protection {request.protection} is not summed; {allowed}"
-        if request.kind in PER_QUERY and request.queries not in PUBLIC_QUERIES:
+        if kinds.load(request.kind).per_query and request.queries not in PUBLIC_QUERIES:
             return f"answers to {request.queries} queries are not summed"
         strange = [name for name in self.clients if name not in known]
         if strange:
@@ -169,7 +170,7 @@ class SumRequest:
         )
 
     def _wrong_tasks(self, scenario: Scenario) -> str | None:
-        allowed = task_names(scenario) if self.request.kind in PER_QUERY else [None]
+        allowed = task_names(scenario) if kinds.load(self.request.kind).per_query else [None]
         wrong = [part.task for part in self.parts if part.task not in allowed]
         return f"task {wrong[0]!r} is not one that {self.request.kind} are of" if wrong else None
 
@@ -225,7 +226,7 @@ class SumRequest:
         Args:
             rows_by_task: queries of each task in the query set.
         """
-        if self.request.kind not in PER_QUERY:
+        if not kinds.load(self.request.kind).per_query:
             return 1
         return sum(rows_by_task[part.task or ""] for part in self.parts)
 

@@ -15,8 +15,8 @@ from neulig_fl.config.values import SUMS
 from neulig_fl.core.errors import ClientRefused, InputError, NotAvailable
 from neulig_fl.ledger.chain import canonical
 from neulig_fl.privacy.secagg import Terms
-from neulig_fl.records import release_plan
-from neulig_fl.records.kinds import PER_QUERY, Request
+from neulig_fl.records import kinds, release_plan
+from neulig_fl.records.kinds import Request
 from neulig_fl.records.secagg.requests import Part, SumRequest, image_names, new_round
 from neulig_fl.records.secagg.vectors import divided
 from neulig_fl.server.collecting import Collector
@@ -105,9 +105,9 @@ class SumRounds:
         stage = self._stage
         for share in stage.share:
             fits = share.kind == kind and queries in (share.queries or (None,))
-            if fits and share.protection in SUMS:
+            if fits and share.protection.name in SUMS:
                 return Request(
-                    stage.name, stage.group, kind, queries, share.fraction, share.protection
+                    stage.name, stage.group, kind, queries, share.fraction, share.protection.name
                 )
         on = f" on {queries} queries" if queries else ""
         raise NotAvailable(f"stage {stage.name!r} shares no secure sums of {kind}{on}")
@@ -121,7 +121,7 @@ class SumRounds:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         self._require(asked, f" ({reasons})" if reasons else "")
         by_task, images = {}, {}
-        if whole.request.kind in PER_QUERY:
+        if kinds.load(whole.request.kind).per_query:
             blocks = setting.blocks(whole.request)
             by_task = {block.task.name: block.rows for block in blocks}
             images = image_names(setting.scenario, blocks)

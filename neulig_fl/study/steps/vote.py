@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from neulig_fl.config.values import VOTED_KINDS
+from neulig_fl.records import kinds
 from neulig_fl.study.needs import NOBODY, VOTE, Known, Missing, voting
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ def needs_portland(known: Known) -> bool:  # noqa: ARG001
 
 def needs(known: Known) -> Iterator[Missing]:
     """Answers that name classes."""
-    if not any(known.has(kind, "evaluation") for kind in VOTED_KINDS):
-        allowed = " or ".join(VOTED_KINDS[1:])
-        yield f"{{kind: {VOTED_KINDS[0]}, queries: [evaluation]}}", f", or {allowed} instead"
+    first, *others = kinds.naming_classes()
+    if not any(known.has(kind, "evaluation") for kind in (first, *others)):
+        allowed = " or ".join(others)
+        yield f"{{kind: {first}, queries: [evaluation]}}", f", or {allowed} instead"
 
 
 def rehearse(rehearsal: Rehearsal) -> Iterator[Permitted]:
