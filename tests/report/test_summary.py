@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from report_example import example, refused
 from rich.cells import cell_len
 from rich.console import Console
 
 from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.metrics.intervals import spread
-from neulig_fl.report import summary
+from neulig_fl.report import contract, summary
 from neulig_fl.study import over_seeds
 
 
@@ -91,6 +92,26 @@ def test_contract(key: str) -> None:
     del built[key]
     with pytest.raises(RunError, match=f"summary.json is not.*\n.*'{key}' is a required property"):
         summary.validate(built)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seeds": [7, 7, 9]}, r"seeds: \[7, 7, 9\] has non-unique elements"),
+        ({"seeds": []}, r"seeds: \[\] should be non-empty"),
+        ({"seeds": [7, True, 9]}, r"seeds\[1\]: True is not of type 'integer'"),
+        ({"schema_version": 2}, "schema_version: 1 was expected, not 2"),
+    ],
+)
+def test_the_schema_says_the_same(change: dict[str, Any], told: str) -> None:
+    """Without it a program that checks summaries by the published schema would take wrong ones."""
+    schema = contract.schema()
+    check = Draft202012Validator({"$ref": "#/$defs/summary", "$defs": schema["$defs"]})
+    built = over_seeds.build(three())
+    assert check.is_valid(built)
+    assert not check.is_valid(built | change)
+    with pytest.raises(RunError, match=told):
+        summary.validate(built | change)
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
