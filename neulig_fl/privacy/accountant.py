@@ -158,40 +158,6 @@ def noise_multiplier_for(
     return math.exp(found)
 
 
-def sigma_for(
-    epsilon: float,
-    delta: float,
-    sensitivities: Sequence[float],
-    before: Sequence[Charge] = (),
-) -> tuple[float, ...]:
-    """Standard deviations with which planned releases keep to an epsilon together.
-
-    All get the same noise multiplier m: sigma_i = m * sensitivity_i.
-
-    Args:
-        epsilon: for everything together, in nats.
-        delta: as for `spent`.
-        sensitivities: L2, of every planned release (`clipping.sensitivity`).
-        before: what was charged already.
-
-    Returns:
-        One sigma for each, in the values' own unit.
-
-    Raises:
-        InputError: as for `noise_multiplier_for`, or a sensitivity that is not above 0.
-
-    Example:
-        >>> [round(sigma, 1) for sigma in sigma_for(1.0, 1e-5, [2.0, 20.0])]
-        [11.4, 114.4]
-    """
-    for value in sensitivities:
-        if not (math.isfinite(value) and value > 0.0):
-            raise InputError(f"sensitivity is {value}; allowed: a number above 0")
-    multiplier = noise_multiplier_for(epsilon, delta, len(sensitivities), before)
-    # One step up: sigma / sensitivity must not be rounded below the multiplier.
-    return tuple(math.nextafter(multiplier * value, math.inf) for value in sensitivities)
-
-
 def require_delta(delta: float) -> float:
     """The delta, if it is above 0 and below 1.
 

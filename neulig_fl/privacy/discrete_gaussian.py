@@ -97,7 +97,7 @@ def noised(rows: Floats, *, clip: float, sigma: float, step: float | None = None
 
 
 def noised_together(
-    arrays: Mapping[str, Floats], *, clip: float, sigma: float, step: float | None = None
+    arrays: Mapping[str, Floats], *, clip: float, sigma: float
 ) -> dict[str, Floats]:
     """Several arrays that are one vector, such as a task vector: clipped together, then noised.
 
@@ -107,7 +107,6 @@ def noised_together(
         arrays: any shapes, float32 or float64, by name.
         clip: C, the largest L2 norm of all arrays together.
         sigma: as for `noised`.
-        step: as for `noised`.
 
     Returns:
         The same names in the same order, shapes and dtypes; values on the grid.
@@ -116,7 +115,7 @@ def noised_together(
         InputError: as for `noised`.
         BadReply: as for `noised`; the message does not say which array.
     """
-    step = _checked(arrays.values(), clip, sigma, step)
+    step = _checked(arrays.values(), clip, sigma, None)
     factor = joint_factor(list(arrays.values()), clip)
     return {
         name: _on_noisy_grid(array.reshape(1, -1), factor, sigma, step).reshape(array.shape)

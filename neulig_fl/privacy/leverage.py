@@ -291,14 +291,11 @@ def known(sums: Sequence[WeightedSum], asked: Sequence[WeightedSum] = ()) -> dic
     return dict(sorted(found.items()))
 
 
-def predicted(
-    sums: Sequence[WeightedSum], overlap: Overlap = operator.eq
-) -> dict[str, dict[str, float]]:
+def predicted(sums: Sequence[WeightedSum]) -> dict[str, dict[str, float]]:
     """Every client's leverage after some sums.
 
     Args:
         sums: those that were given and those that are planned; the order is free.
-        overlap: whether two sets of images share one.
 
     Returns:
         By what counts together, as `joint` names it, and client.
@@ -308,4 +305,4 @@ def predicted(
         >>> {c: round(v, 6) for c, v in predicted(plan)["model"].items()}
         {'a': 0.5, 'b': 0.5}
     """
-    return {name: known(rows) for name, rows in joint(sums, overlap).items()}
+    return {name: known(rows) for name, rows in joint(sums).items()}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from neulig_fl.core.errors import InputError
-from neulig_fl.privacy.accountant import Charge, Spent, noise_multiplier_for, sigma_for, spent
+from neulig_fl.privacy.accountant import Charge, Spent, noise_multiplier_for, spent
 from neulig_fl.privacy.clipping import sensitivity
 
 DELTA = 1e-5
@@ -207,10 +207,11 @@ def test_the_librarys_search_finds_what_bisection_finds(
     assert found == pytest.approx(slow, rel=2e-6)
 
 
-def test_sigma_for_gives_every_release_the_same_multiplier() -> None:
+def test_one_multiplier_serves_releases_of_any_sensitivity() -> None:
     """Without it one of two stages would be noised more than the other for no reason."""
     planned = [sensitivity(1.0, 300), sensitivity(0.5, 1)]
-    sigmas = sigma_for(4.0, DELTA, planned)
+    multiplier = noise_multiplier_for(4.0, DELTA, len(planned))
+    sigmas = [math.nextafter(multiplier * each, math.inf) for each in planned]  # as gaussian.py
     charges = [Charge("x", s / d) for s, d in zip(sigmas, planned, strict=True)]
     assert charges[0].noise_multiplier == pytest.approx(charges[1].noise_multiplier or 0.0)
     assert 3.999 < spent(charges, DELTA).epsilon <= 4.0
@@ -275,9 +276,7 @@ def test_a_target_is_a_number_above_zero(target: float) -> None:
         noise_multiplier_for(target, DELTA)
 
 
-def test_a_plan_needs_releases_with_a_sensitivity() -> None:
-    """Without it sigma would be 0 for a release, or of no release."""
+def test_a_plan_needs_releases() -> None:
+    """Without it there would be a multiplier for no release."""
     with pytest.raises(InputError, match="releases is 0"):
-        sigma_for(1.0, DELTA, [])
-    with pytest.raises(InputError, match=r"sensitivity is 0.0; allowed: a number above 0"):
-        sigma_for(1.0, DELTA, [1.0, 0.0])
+        noise_multiplier_for(1.0, DELTA, 0)

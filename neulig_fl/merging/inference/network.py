@@ -17,8 +17,6 @@ from neulig_fl.merging.inference.batch_norm import layers, statistics
 from neulig_fl.merging.inference.mixture import Evaluation, Mixture, NotCovered
 from neulig_fl.merging.inference.stack import ExpertStack
 
-METHODS = ("batched", "one-at-a-time")
-
 
 @dataclass(frozen=True)
 class Merging:

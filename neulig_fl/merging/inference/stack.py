@@ -96,14 +96,13 @@ class ExpertStack:
             places[row, self.experts.index(name)] = 1.0
         return coopvecs.float() @ places
 
-    def mixtures(self, coopvecs: Tensor, out: Tensor | None = None) -> Tensor:
+    def mixtures(self, coopvecs: Tensor) -> Tensor:
         """sum_t beta_t theta_t for every row of CoopVecs.
 
         Args:
             coopvecs: (rows, experts present).
-            out: (rows, entries) to write into, so that no new memory is touched.
 
         Returns:
             (rows, entries).
         """
-        return torch.matmul(self.over_all(coopvecs), self.matrix, out=out)
+        return self.over_all(coopvecs) @ self.matrix

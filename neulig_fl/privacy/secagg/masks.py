@@ -38,11 +38,6 @@ class Mask:
         if self.sign not in (1, -1):
             raise ValueError(f"a mask's sign is {self.sign}; allowed: 1, -1")
 
-    @property
-    def inverse(self) -> Mask:
-        """The mask that takes this one off."""
-        return Mask(self.key, -self.sign)
-
 
 class Noise:
     """Uniform bits that nobody can predict or repeat: their key is drawn here and kept nowhere."""
@@ -67,7 +62,7 @@ def apply(masks: Sequence[Mask], index: int, chunk: Words) -> None:
 
     Example:
         >>> mask, chunk = Mask(bytes(32), 1), np.arange(3, dtype=WORD)
-        >>> apply([mask, mask.inverse], 0, chunk)
+        >>> apply([mask, Mask(bytes(32), -1)], 0, chunk)
         >>> chunk.tolist()
         [0, 1, 2]
     """

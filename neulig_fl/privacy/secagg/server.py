@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -149,27 +148,6 @@ class Server:
         self._expect(client, Phase.VECTORS, self._added)
         with _reading(client):
             self._sum.add(payload)
-        self._added.add(client)
-
-    def add_masked_chunks(
-        self, client: str, chunks: Iterable[Payload], folder: Path | None = None
-    ) -> None:
-        """Step 3: a client's masked vector in chunks, which lie in a file until all are there.
-
-        So a client that breaks off in the middle leaves nothing in the sum.
-
-        Args:
-            client: whose vector it is.
-            chunks: of the sizes that the terms say. An error from them is passed on.
-            folder: for the file, which has no name; the system's if not given.
-
-        Raises:
-            BadReply: a chunk of another size, too many or too few, or sent twice.
-            RunError: the file cannot be written.
-        """
-        self._expect(client, Phase.VECTORS, self._added)
-        with _reading(client):
-            self._sum.add_chunks(chunks, folder)
         self._added.add(client)
 
     def outcome(self) -> bytes:

@@ -43,7 +43,7 @@ def test_blocks_are_the_whole_chunk(index: int, entries: int) -> None:
     plus, minus = _slow(one.key, index, entries), _slow(two.key, index, entries)
     for i in {0, 1, entries - 1, entries // 2, min(entries - 1, 2**15)} & set(range(entries)):
         assert chunk[i] == (i + plus[i] - minus[i]) % 2**32
-    masks.apply([two.inverse, one.inverse], index, chunk)
+    masks.apply([Mask(two.key, 1), Mask(one.key, -1)], index, chunk)
     assert (chunk == np.arange(entries)).all()
 
 

@@ -158,7 +158,7 @@ def test_who_signs_nothing_can_still_sum() -> None:
     for name, delivery in server.deliveries().items():
         pieces = [np.full((2, 3), 0.25), np.zeros(0), np.full(4, 0.5)]
         states[name], chunks = secagg.mask(states[name], delivery, pieces, 1 / 2)
-        server.add_masked_chunks(name, chunks)
+        server.add_masked(name, b"".join(chunks))
     outcome = server.outcome()
     for name in agreed.clients:
         states[name], sent = secagg.confirm(states[name], outcome)

@@ -53,7 +53,7 @@ def _seen(fill: float, off: str, runs: int = RUNS) -> NDArray[np.uint8]:
         own = client._masks(made.state("c-001"), everyone, ["c-000", "c-002"])
         left = {"no mask": [], "the self-mask": own[:1], "the pairwise masks": own[1:]}[off]
         words = np.frombuffer(made.masked("c-001"), WORD).copy()
-        masks.apply([each.inverse for each in left], 0, words)
+        masks.apply([Mask(each.key, -each.sign) for each in left], 0, words)
         rows.append(words.view(np.uint8))
     return np.stack(rows)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,52 +168,12 @@ def test_a_vector_of_another_size_is_a_bad_reply() -> None:
     for lie in (b"", sent[:-4], sent[:-1], sent + b"\0", sent * 2):
         with pytest.raises(BadReply, match=f"client c-000: {len(lie)} bytes instead of 40"):
             made.server.add_masked("c-000", lie)
-    cuts = {
-        "16 bytes in a chunk instead of 0": [sent[:16], sent[16:32], sent[32:], sent[:16]],
-        "2 chunks instead of 3": [sent[:16], sent[16:32]],
-        "24 bytes in a chunk instead of 16": [sent[:16], sent[16:]],
-        "8 bytes in a chunk instead of 16": [sent[:8]],
-    }
-    for says, chunks in cuts.items():
-        with pytest.raises(BadReply, match=says):
-            made.server.add_masked_chunks("c-000", chunks)
     assert made.server.phase is Phase.VECTORS
     with pytest.raises(RunError, match="0 clients sent vectors"):
         made.server.outcome()
 
 
-def test_a_vector_that_breaks_off_leaves_nothing_in_the_sum(tmp_path: Path) -> None:
-    """Without it a client that leaves in the middle of its vector would spoil the sum."""
-    made = Round(sum_round.terms(3)).until("share")
-
-    def broken(sent: bytes) -> Iterator[bytes]:
-        yield sent[:16]
-        raise ConnectionError("gone")
-
-    for name in made.terms.clients:
-        sent = made.masked(name)
-        if name == "c-001":
-            with pytest.raises(ConnectionError, match="gone"):
-                made.server.add_masked_chunks(name, broken(sent), tmp_path)
-        else:
-            pieces = (sent[:16], bytearray(sent[16:32]), memoryview(sent)[32:])
-            made.server.add_masked_chunks(name, pieces, tmp_path)
-    assert not list(tmp_path.iterdir())
-    made.told["outcome"] = made.server.outcome()
-    made.confirm()
-    made.reveal()
-    assert np.abs(made.server.total() - made.wanted()).max() <= made.terms.quantisation
-    assert made.server.survivors == ("c-000", "c-002")
-
-
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """Without it a full disk would be a traceback."""
-    made = Round(sum_round.terms(3)).until("share")
-    with pytest.raises(RunError, match=r"a vector cannot be kept in a file .*free space"):
-        made.server.add_masked_chunks("c-000", [], tmp_path / "missing")
-
-
-def test_a_vector_is_made_and_summed_within_its_memory(tmp_path: Path) -> None:
+def test_a_vector_is_made_and_summed_within_its_memory() -> None:
     """Without it 350 MB of parameters would need several times as much on either side."""
     chunk = 2**18
     agreed = sum_round.terms(3, entries=40 * chunk, chunk_entries=chunk)  # 40 MiB a client
@@ -230,12 +188,14 @@ def test_a_vector_is_made_and_summed_within_its_memory(tmp_path: Path) -> None:
     )
     assert sum(len(each) for each in chunks) == size
     assert tracemalloc.get_traced_memory()[1] < rest  # beside the vector
+    whole = bytearray(size)
     _, chunks = secagg.mask(
-        made.state("c-001"), made.told["deliveries"]["c-001"], [vector], weight=1.0
+        made.state("c-001"), made.told["deliveries"]["c-001"], [vector], weight=1.0, into=whole
     )
+    assert sum(len(each) for each in chunks) == size
     tracemalloc.reset_peak()
-    made.server.add_masked_chunks("c-001", chunks, tmp_path)
-    assert tracemalloc.get_traced_memory()[1] < size + rest  # the running sum
+    made.server.add_masked("c-001", whole)
+    assert tracemalloc.get_traced_memory()[1] < size + rest  # the payload
     tracemalloc.stop()
 
 
