@@ -240,11 +240,11 @@ VARIANTS = {
             ],
             "on_refusal": "continue",
             "stages": [
-                {"name": "sealed", "share": [{"kind": "confidence", "protection": "sealed"}]},
                 {
                     "name": "noised",
                     "share": [{"kind": "confidence", "fraction": 0.5, "protection": NOISE}],
                 },
+                {"name": "sealed", "share": [{"kind": "confidence", "protection": "sealed"}]},
             ],
         },
         {("schema",): '"confidence"', ("plan", "new.yaml"): "confidence"},

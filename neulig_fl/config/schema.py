@@ -317,7 +317,8 @@ class Scenario(Section):
         """SHA-256 (hex) of what the scenario says, seeds left out.
 
         Defaults count as said, and neither the order of keys nor comments matter. Paths count as
-        they are written, so a resolved scenario has another hash.
+        they are written, so a resolved scenario has another hash; so do the options of protections
+        and merge methods, whose defaults are their own files'.
         """
         said = self.model_dump(mode="json", exclude={"seed", "seeds"})
         text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
