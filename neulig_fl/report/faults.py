@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from neulig_fl.core.errors import RunError, plain
+from neulig_fl.core.errors import RunError
 from neulig_fl.report.parts.values import CONTRADICTION, Fault, Place
 
 _SHOWN = 20  # most faults named in one error
@@ -119,11 +119,16 @@ def _path(place: Place) -> str:
     """Write a place as the messages have it.
 
     Example:
-        >>> _path(("stages", 0, "name")), _path(())
-        ('stages[0].name', 'top')
+        >>> _path(("stages", 0, "name")), _path(("seconds", "stage one")), _path(())
+        ('stages[0].name', "seconds['stage one']", 'top')
     """
-    steps = (f"[{s}]" if isinstance(s, int) else f".{plain(s, _LONGEST_STEP)}" for s in place)
-    return "".join(steps).removeprefix(".") or "top"
+    return "".join(map(_step, place)).removeprefix(".") or "top"
+
+
+def _step(step: str | int) -> str:
+    if isinstance(step, str) and step.isidentifier():
+        return f".{step[:_LONGEST_STEP]}"
+    return f"[{step[:_LONGEST_STEP]!r}]" if isinstance(step, str) else f"[{step}]"
 
 
 def _cut(message: str) -> str:
