@@ -75,7 +75,7 @@ ANCHORS = {
     "Client": "clients",
     "Policy": "clients-policy",
     "AllowRule": "clients-policy-allow",
-    "Limits": "clients-policy-limits",
+    "Budgets": "clients-policy-budgets",
     "Experts": "experts",
     "Queries": "queries",
     "PortlandOptions": "portland",

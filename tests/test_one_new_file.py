@@ -46,6 +46,7 @@ class New:
         row: the method of a row that the report has to have; None where it has no rows.
         released: records that the report has to have: stage, kind and query set.
         wrong: what `check` has to say of the first share when it is changed, by the change.
+        engine: under which it runs.
     """
 
     file: str
@@ -55,6 +56,7 @@ class New:
     row: str | None = "neulig"
     released: list[tuple[str, str, str]] = field(default_factory=list)
     wrong: dict[str, str] = field(default_factory=dict)
+    engine: str = "local"
 
 
 STEP = '''
@@ -181,6 +183,43 @@ class Confidence(Output):
 KIND = Confidence()
 '''
 
+FAMILY = '''
+"""Thin models: a bundled architecture under another name, with weights of its own seed."""
+
+from __future__ import annotations
+
+from neulig_fl.config.schema import Model
+from neulig_fl.models.families.micro import MicroFamily
+
+
+def knows(name):
+    return name in names()
+
+
+def names():
+    return ["thin-vit"]
+
+
+def weights(name):
+    return []
+
+
+def open_family(model, seed):
+    found = MicroFamily(Model(name="micro-vit", pretrained="none"), seed + 1)
+    found.name = model.name
+    return found
+'''
+ENGINE = '''
+"""Twice: the local engine, two times over."""
+
+from neulig_fl.runtime.engines import local
+
+
+def run(job):
+    local.run(job)
+    local.run(job)
+'''
+
 VARIANTS = {
     "a step": New(
         "study/steps/counting.py",
@@ -205,6 +244,19 @@ VARIANTS = {
         SOURCE,
         {"clients": [{"name": "ada", "task": "digits"}, {"name": "bob", "task": "greys"}]},
         {("tasks",): "greys", ("plan", "new.yaml"): "bob"},
+    ),
+    "a model family": New(
+        "models/families/thin.py",
+        FAMILY,
+        {"model": {"name": "thin-vit", "pretrained": "none"}},
+        {("check", "new.yaml"): "model thin-vit: GELU", ("models", "--all"): "thin-vit"},
+    ),
+    "an engine": New(
+        "runtime/engines/twice.py",
+        ENGINE,
+        {},
+        {("plan", "new.yaml"): "bob"},
+        engine="twice",
     ),
     "a protection": New(
         "records/protections/rounding.py",
@@ -300,7 +352,7 @@ def test_one_new_file_and_nothing_else(what: str, copied: Path, tmp_path: Path) 
             broken["stages"][0]["share"][0] |= yaml.safe_load(change)
             (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(broken))
             assert words in told("check", "wrong.yaml", code=2), change
-        told("run", "new.yaml", "--engine", "local", "--out", "run")
+        told("run", "new.yaml", "--engine", new.engine, "--out", "run")
         told("verify", "run")
     finally:
         place.unlink()

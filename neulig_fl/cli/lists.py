@@ -248,20 +248,15 @@ def _what_means(found: Sequence[MicroModel]) -> str:
 
 
 def _print_all(as_json: bool) -> None:
-    import open_clip
+    from neulig_fl.models import families
 
-    from neulig_fl.config.scenario import MICRO_MODELS
-    from neulig_fl.models.families.open_clip import model_names
-
-    tags = {
-        name: ["bundled"] if name in MICRO_MODELS else open_clip.list_pretrained_tags_by_model(name)
-        for name in model_names()
-    }
+    found = ((name, each.weights(name)) for each in families.every() for name in each.names())
+    tags = dict(sorted(found))
     if as_json:
-        echo_json([{"model": name, "pretrained": found} for name, found in tags.items()])
+        echo_json([{"model": name, "pretrained": words} for name, words in tags.items()])
         return
-    for name, found in tags.items():
-        echo(f"{name}  {', '.join(found) or 'no weights to fetch; a path or none'}")
+    for name, words in tags.items():
+        echo(f"{name}  {', '.join(words) or 'no weights to fetch; a path or none'}")
 
 
 def _say(console: Console, words: str, name: str = "") -> None:

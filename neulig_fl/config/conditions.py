@@ -26,7 +26,7 @@ FIRST_SERVER = (
 )
 
 ONE_STORE = (
-    "Limits, leverage and epsilon count what left from one store: neulig-fl run makes each client "
+    "Budgets, leverage and epsilon count what left from one store: neulig-fl run makes each client "
     "a new one, unless --stores keeps them."
 )
 

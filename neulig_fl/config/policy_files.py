@@ -110,11 +110,11 @@ def _against(rule: AllowRule, policy: Policy) -> Iterator[tuple[str, str]]:
 
 def _without_noise(policy: Policy) -> Iterator[Problem]:
     guards = [rule.protections for rule in policy.allow or ()]
-    if policy.limits.max_epsilon is None or not guards or None in guards:
+    if policy.budgets.max_epsilon is None or not guards or None in guards:
         return
     if not any(set(guard) - set(NOISELESS) for guard in guards if guard):
         yield Problem(
-            ("limits", "max_epsilon"),
+            ("budgets", "max_epsilon"),
             f"{', '.join(NOISELESS)} give no epsilon that is finite, and no rule of allow has "
             "another protection; add one that adds noise, such as gaussian, or leave this out",
         )

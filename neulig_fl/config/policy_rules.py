@@ -44,7 +44,7 @@ class AllowRule(Section):
     )
 
 
-class Limits(Section):
+class Budgets(Section):
     """How much of one expert may leave in all: over stages, runs, kinds and query sets."""
 
     max_rows: Count | None = Field(
@@ -110,8 +110,8 @@ class Policy(Section):
     only: tuple[KindName, ...] | None = Field(
         None, description="The only kinds of record that may leave the client; null: any."
     )
-    limits: Limits = Field(
-        Limits(), description="Limits on all releases together, and an end date."
+    budgets: Budgets = Field(
+        Budgets(), description="Budgets on all releases together, and an end date."
     )
     scenarios: tuple[Digest, ...] | None = Field(
         None,

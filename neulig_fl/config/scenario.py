@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neulig_fl.config.policy_rules import Limits, Policy
+from neulig_fl.config.policy_rules import Budgets, Policy
 from neulig_fl.config.problems import problems_of, report, shown
 from neulig_fl.config.schema import (
     MICRO_MODELS,
@@ -37,9 +37,9 @@ __all__ = [
     "OPEN_SOURCES",
     "PRETRAINED_WORDS",
     "QUERY_SETS",
+    "Budgets",
     "Client",
     "Experts",
-    "Limits",
     "Model",
     "OpenedScenario",
     "Policy",

@@ -1,4 +1,4 @@
-"""Limits: how much may leave in all, counted in the client's own ledger.
+"""Budgets: how much may leave in all, counted in the client's own ledger.
 
 Releases add up over stages, runs, kinds and query sets: rows and bytes of one expert, epsilon of
 all, since experts of other seeds and recipes come from the same images, and one model can have many
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from neulig_fl.config.policy_rules import Limits, Policy
+from neulig_fl.config.policy_rules import Budgets, Policy
 from neulig_fl.config.values import SUMS, end_of
 from neulig_fl.ledger.chain import Entry
 from neulig_fl.ledger.expert_account import charges
@@ -48,11 +48,11 @@ class Candidate:
     claims: Claims = field(default_factory=Claims)
 
 
-def refusal(limits: Limits, entries: Sequence[Entry], candidate: Candidate) -> str | None:
+def refusal(budgets: Budgets, entries: Sequence[Entry], candidate: Candidate) -> str | None:
     """Which limit a record would exceed; None when it is within all of them.
 
     Args:
-        limits: of one policy.
+        budgets: of one policy.
         entries: the client's own ledger; entries that name no expert count for every one.
         candidate: the record.
 
@@ -61,44 +61,44 @@ def refusal(limits: Limits, entries: Sequence[Entry], candidate: Candidate) -> s
 
     Example:
         >>> told = {"event": "release", "expert": "e", "kind": "features", "rows": 60, "bytes": 240}
-        >>> refusal(Limits(max_rows=100), [told], Candidate("e", "logits", "none", 41, 164))
+        >>> refusal(Budgets(max_rows=100), [told], Candidate("e", "logits", "none", 41, 164))
         'limit max_rows 100: 60 rows of this expert have left, and this record has 41'
     """
     spent = [entry for entry in entries if entry["event"] == "release"]
     checks: tuple[_Check, ...] = (_rows, _bytes, _delta, _epsilon, _leverage, _group_size, _sums)
-    found = (check(limits, spent, candidate) for check in checks)
+    found = (check(budgets, spent, candidate) for check in checks)
     return next((reason for reason in found if reason is not None), None)
 
 
-def expired(limits: Limits, now: datetime) -> str | None:
+def expired(budgets: Budgets, now: datetime) -> str | None:
     """Whether a policy's time is over.
 
     Args:
-        limits: of one policy.
+        budgets: of one policy.
         now: the time, with its zone.
     """
-    if limits.not_after is None or now < end_of(limits.not_after):
+    if budgets.not_after is None or now < end_of(budgets.not_after):
         return None
-    return f"limit not_after {limits.not_after}: its time is over"
+    return f"limit not_after {budgets.not_after}: its time is over"
 
 
-_Check = Callable[[Limits, Sequence[Entry], Candidate], str | None]
+_Check = Callable[[Budgets, Sequence[Entry], Candidate], str | None]
 
 
-def _rows(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
+def _rows(budgets: Budgets, spent: Sequence[Entry], candidate: Candidate) -> str | None:
     counted = counted_rows()
-    if limits.max_rows is None or candidate.kind not in counted:
+    if budgets.max_rows is None or candidate.kind not in counted:
         return None
     of_expert = _of_expert(spent, candidate)
     left = sum(int(entry["rows"]) for entry in of_expert if entry["kind"] in counted)
-    return _over("max_rows", limits.max_rows, left, candidate.rows)
+    return _over("max_rows", budgets.max_rows, left, candidate.rows)
 
 
-def _bytes(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
-    if limits.max_bytes is None:
+def _bytes(budgets: Budgets, spent: Sequence[Entry], candidate: Candidate) -> str | None:
+    if budgets.max_bytes is None:
         return None
     left = sum(int(entry["bytes"]) for entry in _of_expert(spent, candidate))
-    return _over("max_bytes", limits.max_bytes, left, candidate.bytes)
+    return _over("max_bytes", budgets.max_bytes, left, candidate.bytes)
 
 
 def _of_expert(spent: Sequence[Entry], candidate: Candidate) -> list[Entry]:
@@ -115,9 +115,9 @@ def _over(name: str, most: int, left: int, more: int | None) -> str | None:
     return f"limit {name} {most}: {told}"
 
 
-def _delta(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
+def _delta(budgets: Budgets, _: Sequence[Entry], candidate: Candidate) -> str | None:
     claims = candidate.claims
-    return None if claims.charge is None else delta_refusal(limits, claims.delta)
+    return None if claims.charge is None else delta_refusal(budgets, claims.delta)
 
 
 def run_refusal(rules: Policy, scenario: str, before: int | None) -> str | None:
@@ -129,75 +129,73 @@ def run_refusal(rules: Policy, scenario: str, before: int | None) -> str | None:
         before: runs that began at this client's store; None for a run that is among them.
 
     Example:
-        >>> run_refusal(Policy(limits=Limits(max_runs=1)), "", 1)
+        >>> run_refusal(Policy(budgets=Budgets(max_runs=1)), "", 1)
         'limit max_runs 1: 1 began here before'
     """
     if rules.scenarios is not None and scenario not in rules.scenarios:
         return f"scenarios: {scenario} is not among those that it approves"
-    most = rules.limits.max_runs
+    most = rules.budgets.max_runs
     if most is not None and before is not None and before >= most:
         return f"limit max_runs {most}: {before} began here before"
     return None
 
 
-def delta_refusal(limits: Limits, delta: float | None, clients: int = 1) -> str | None:
+def delta_refusal(budgets: Budgets, delta: float | None, clients: int = 1) -> str | None:
     """Why a policy refuses noise for a delta, or promises nothing itself; None when it does.
 
     Args:
-        limits: of the policy.
+        budgets: of the policy.
         delta: as a stage says it; None where nobody says it.
         clients: of the scenario, where that is known.
 
     Example:
-        >>> delta_refusal(Limits(), 0.99)
+        >>> delta_refusal(Budgets(), 0.99)
         'limit max_delta 1e-05: the noise is for a delta of 0.99'
     """
-    limit = f"limit max_delta {limits.max_delta:g}"
-    empty = accountant.bare(limits.max_delta, clients) if limits.max_epsilon is not None else None
+    limit = f"limit max_delta {budgets.max_delta:g}"
+    empty = accountant.bare(budgets.max_delta, clients) if budgets.max_epsilon is not None else None
     if empty is not None:
         return f"{limit}, at which max_epsilon is judged: {empty}"
     if delta is None:
         return f"{limit}: the delta of this record's noise is not known"
-    if not 0.0 < delta <= limits.max_delta:  # NaN is not within a limit
+    if not 0.0 < delta <= budgets.max_delta:  # NaN is not within a limit
         return f"{limit}: the noise is for a delta of {delta:g}"
     return None
 
 
-def _epsilon(limits: Limits, spent: Sequence[Entry], candidate: Candidate) -> str | None:
+def _epsilon(budgets: Budgets, spent: Sequence[Entry], candidate: Candidate) -> str | None:
     """At the policy's own delta: at another, whoever wrote the stage could make it anything.
 
     One release without noise and no epsilon holds: neither a later one nor an earlier one's.
     Whatever the expert is called: who writes scenarios can give one model many names.
     """
-    if limits.max_epsilon is None:
+    if budgets.max_epsilon is None:
         return None
-    limit, charge = f"limit max_epsilon {limits.max_epsilon:g}", candidate.claims.charge
+    limit, charge = f"limit max_epsilon {budgets.max_epsilon:g}", candidate.claims.charge
     if charge is None or charge.noise_multiplier is None:
         return f"{limit}: with protection {candidate.protection} no epsilon is known"
     before = charges(spent)
     if any(each.noise_multiplier is None for each in before):
         return f"{limit}: something has left without noise"
-    epsilon = accountant.spent([*before, charge], limits.max_delta).epsilon
-    if not epsilon <= limits.max_epsilon:  # NaN is not within a limit
-        what = (
-            f"all that has left of this client comes to {epsilon:.4g} at delta {limits.max_delta:g}"
-        )
+    epsilon = accountant.spent([*before, charge], budgets.max_delta).epsilon
+    if not epsilon <= budgets.max_epsilon:  # NaN is not within a limit
+        what = f"all that has left of this client comes to {epsilon:.4g} at delta {budgets.max_delta:g}"
         return f"{limit}: with this record {what}"
     return None
 
 
-def _leverage(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
-    leverage, limit = candidate.claims.leverage, f"limit max_leverage {limits.max_leverage:g}"
+def _leverage(budgets: Budgets, _: Sequence[Entry], candidate: Candidate) -> str | None:
+    leverage, limit = candidate.claims.leverage, f"limit max_leverage {budgets.max_leverage:g}"
     if leverage is None:
         known = candidate.protection not in SUMS
         return None if known else f"{limit}: this record's leverage in its sums is not known"
-    if not leverage <= limits.max_leverage + ROUNDING:
+    if not leverage <= budgets.max_leverage + ROUNDING:
         return f"{limit}: the sums of this record would have a leverage of {leverage:.4g}"
     return None
 
 
-def _group_size(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
-    size, least = candidate.claims.group_size, limits.min_group_size
+def _group_size(budgets: Budgets, _: Sequence[Entry], candidate: Candidate) -> str | None:
+    size, least = candidate.claims.group_size, budgets.min_group_size
     if least is None or (size is None and candidate.protection not in SUMS):
         return None
     if size is None:
@@ -207,12 +205,12 @@ def _group_size(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str
     return None
 
 
-def _sums(limits: Limits, _: Sequence[Entry], candidate: Candidate) -> str | None:
+def _sums(budgets: Budgets, _: Sequence[Entry], candidate: Candidate) -> str | None:
     """What a sum loses by rounding is lost anew in each: many sums of the same tell of it."""
-    found, limit = candidate.claims.sums, f"limit max_sums {limits.max_sums}"
+    found, limit = candidate.claims.sums, f"limit max_sums {budgets.max_sums}"
     if found is None:
         known = candidate.protection not in SUMS
         return None if known else f"{limit}: how many sums it has been in is not known"
-    if found > limits.max_sums:
+    if found > budgets.max_sums:
         return f"{limit}: with this one, {found} sums of its vectors would have been made"
     return None

@@ -51,7 +51,7 @@ def too_likely(scenario: Scenario, layers: Sequence[Layer], request: Request) ->
         return None
     clients = len(scenario.clients)
     return accountant.bare(delta, clients) or policy_layers.first_refusal(
-        layers, lambda rules: budgets.delta_refusal(rules.limits, delta, clients)
+        layers, lambda rules: budgets.delta_refusal(rules.budgets, delta, clients)
     )
 
 

@@ -79,7 +79,7 @@ def max_leverages(clients: Sequence[Client]) -> tuple[dict[str, float], list[str
     for client in clients:  # a thousand clients have few policies, and each is files
         if client.policy not in found:
             known = [each.rules for each in of_client(client.name, client.policy)]
-            limits_ = [rules.limits.max_leverage for rules in known if rules is not None]
+            limits_ = [rules.budgets.max_leverage for rules in known if rules is not None]
             found[client.policy] = (min(limits_), None in known)
     told = {client.name: found[client.policy] for client in clients}
     unread = [name for name, (_, partly) in told.items() if partly]
@@ -149,7 +149,7 @@ def refusal(layers: Sequence[Layer], asked: Asked, now: datetime | None = None) 
     """
     moment = now or datetime.now(UTC)
     return first_refusal(
-        layers, lambda rules: budgets.expired(rules.limits, moment) or _forbidden(rules, asked)
+        layers, lambda rules: budgets.expired(rules.budgets, moment) or _forbidden(rules, asked)
     )
 
 
@@ -163,7 +163,7 @@ def over_limit(
         entries: the client's own ledger.
         candidate: the record.
     """
-    return first_refusal(layers, lambda rules: budgets.refusal(rules.limits, entries, candidate))
+    return first_refusal(layers, lambda rules: budgets.refusal(rules.budgets, entries, candidate))
 
 
 def _forbidden(policy: Policy, asked: Asked) -> str | None:

@@ -89,6 +89,8 @@ class Situation:
         return [block.rows for block in self.known.answered(self.group, "evaluation")]
 
 
+_NOT_SHARED = "who does not share it here"
+
 Reasons = list[str | None]
 """By task, in order, why a rule weighs none of its queries; None where it does."""
 
@@ -208,7 +210,7 @@ def _map(situation: Situation) -> Reasons:
 def _best_single(situation: Situation) -> Reasons:
     name = trained(situation).best_single
     if name not in situation.experts:
-        raise NotAvailable(f"the best single expert is {name}'s, who does not share it here")
+        raise NotAvailable(f"the best single expert is {name}'s, {_NOT_SHARED}")
     return _for_all(situation)
 
 
@@ -219,11 +221,12 @@ def owners(situation: Situation) -> list[str]:
 
 
 def _oracle(situation: Situation) -> Reasons:
+    own = owners(situation)
+    if not set(own) & set(situation.experts):
+        raise NotAvailable(f"no task's own expert ({', '.join(dict.fromkeys(own))}) is shared here")
     return [
-        None
-        if name in situation.experts
-        else f"its own expert is {name}'s, who does not share it here"
-        for name in owners(situation)
+        None if name in situation.experts else f"its own expert is {name}'s, {_NOT_SHARED}"
+        for name in own
     ]
 
 

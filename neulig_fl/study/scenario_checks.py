@@ -17,7 +17,6 @@ from neulig_fl.config.problems import Problem, shown
 from neulig_fl.config.schema import (
     MICRO_MODELS,
     PRETRAINED_WORDS,
-    Model,
     Scenario,
     exists,
     is_path,
@@ -29,6 +28,7 @@ from neulig_fl.config.values import (
 )
 from neulig_fl.core import variants
 from neulig_fl.core.errors import nearest
+from neulig_fl.models import families
 from neulig_fl.study.method_checks import wrong_methods
 from neulig_fl.study.requirements import unmet, unmet_methods, wrong_sums
 from neulig_fl.study.share_checks import (
@@ -225,48 +225,38 @@ def _policies(scenario: Scenario, base: Path) -> Iterator[Problem]:
 def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:
     """Check the model's name and the weights that it starts from."""
     model = scenario.model
-    if model.name not in MICRO_MODELS:
-        unknown = _unknown_model(model.name)
-        if unknown:
-            yield Problem(("model", "name"), unknown)
-            return
+    family = families.family_of(model.name)
+    if family is None:
+        yield Problem(("model", "name"), _unknown_model(model.name))
+        return
     if model.text_files is not None:
         yield from _must_exist(("model", "text_files"), model.text_files, base, "folder")
     named = is_path(model.pretrained) or exists(place(base, model.pretrained), "file")
     if model.prefix is not None and (model.pretrained in PRETRAINED_WORDS or not named):
         yield _idle_prefix(("model", "prefix"), model.prefix, "the path of a checkpoint")
     steps = ("model", "pretrained")
-    if model.pretrained == "bundled" and model.name not in MICRO_MODELS:
+    if model.pretrained == "bundled" and "bundled" not in family.weights(model.name):
         what = f"bundled weights are for {' and '.join(MICRO_MODELS)} (got {shown(model.name)})"
         yield Problem(steps, f"{what}; give an OpenCLIP tag, the path of a checkpoint, or none")
     elif model.pretrained in PRETRAINED_WORDS or exists(place(base, model.pretrained), "file"):
         return
     elif is_path(model.pretrained):
         yield from _must_exist(steps, model.pretrained, base, "file or folder")
-    elif model.pretrained not in _tags(model):
-        allowed = nearest(model.pretrained, [*_tags(model), "none", "the path of a checkpoint"])
+    elif model.pretrained not in (tags := family.weights(model.name)):
+        allowed = nearest(model.pretrained, [*tags, "none", "the path of a checkpoint"])
         yield Problem(steps, f"no weights of that tag (got {shown(model.pretrained)}); {allowed}")
 
 
-def _unknown_model(name: str) -> str | None:
-    """Say what is wrong with an OpenCLIP model name; None if it exists."""
-    import open_clip  # slow, and only needed for a model that is not bundled
-
-    known = {each.lower(): each for each in open_clip.list_models()}
-    if name in known.values():
-        return None
-    allowed = f"allowed: {', '.join(MICRO_MODELS)}, or one of OpenCLIP's {len(known)} names"
+def _unknown_model(name: str) -> str:
+    """What is wrong with a model's name."""
+    known = {each.lower(): each for each in families.names()}
+    rest = len(known) - len(MICRO_MODELS)
+    allowed = (
+        f"allowed: {', '.join(MICRO_MODELS)}, or one of {rest} others (`neulig-fl models --all`)"
+    )
     close = difflib.get_close_matches(name.lower(), [*MICRO_MODELS, *known], n=1, cutoff=0.5)
     hint = f"; did you mean {known.get(close[0], close[0])}?" if close else ""
     return f"no such model (got {shown(name)}); {allowed}{hint}"
-
-
-def _tags(model: Model) -> list[str]:
-    if model.name in MICRO_MODELS:
-        return ["bundled"]
-    import open_clip  # as above
-
-    return [str(tag) for tag in open_clip.list_pretrained_tags_by_model(model.name)]
 
 
 def _must_exist(

@@ -70,11 +70,11 @@ def wrong_protections(scenario: Scenario) -> Iterator[Problem]:
 def wrong_budgets(scenario: Scenario) -> Iterator[Problem]:
     """A delta at which a limit on epsilon bounds nothing."""
     for i, client in enumerate(scenario.clients):
-        most, promised = client.policy.limits, client.policy.limits.max_epsilon is not None
+        most, promised = client.policy.budgets, client.policy.budgets.max_epsilon is not None
         empty = accountant.bare(most.max_delta, len(scenario.clients)) if promised else None
         if empty is not None:
             what = f"max_epsilon is judged at it, and {empty}; such as 1e-5"
-            yield Problem(("clients", i, "policy", "limits", "max_delta"), what)
+            yield Problem(("clients", i, "policy", "budgets", "max_delta"), what)
 
 
 def without_start(scenario: Scenario) -> Iterator[Problem]:

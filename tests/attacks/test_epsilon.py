@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from neulig_fl.client.handler import ClientHandler
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.protection import Protection
-from neulig_fl.config.scenario import Limits, Policy, Scenario
+from neulig_fl.config.scenario import Budgets, Policy, Scenario
 from neulig_fl.core.errors import BadReply, ClientRefused, InputError
 from neulig_fl.ledger import chain, expert_account, privacy_cost
 from neulig_fl.privacy import accountant
@@ -225,7 +225,7 @@ def _unchecked(scenario: Scenario, **noise: Any) -> Scenario:
 
 def _with_limits(data: Path, **limits: Any) -> list[dict[str, Any]]:
     clients: list[dict[str, Any]] = tiny.said(data)["clients"]
-    clients[0]["policy"] = {"limits": limits}
+    clients[0]["policy"] = {"budgets": limits}
     return clients
 
 
@@ -248,7 +248,7 @@ def test_a_delta_that_promises_nothing_is_refused(
     stages = [{"name": "one", "share": [tiny.noised(POOL, epsilon=None, noise_multiplier=0.01)]}]
     honest = tiny.scenario(tmp_path, data, stages=stages)
     clients = tuple(
-        each.model_copy(update={"policy": Policy(limits=Limits(**rules))})
+        each.model_copy(update={"policy": Policy(budgets=Budgets(**rules))})
         for each in honest.clients
     )
     scenario = _unchecked(honest, delta=delta).model_copy(update={"clients": clients})
@@ -266,7 +266,7 @@ def test_a_nodes_own_delta_counts_whatever_the_scenario_says(data: Path, tmp_pat
         tmp_path, data, clients=clients, stages=[{"name": "one", "share": [share]}]
     )
     own = tmp_path / "node.yaml"
-    own.write_text("limits: {max_epsilon: 50.0}\n")
+    own.write_text("budgets: {max_epsilon: 50.0}\n")
     party = _party(scenario, tmp_path / "ada")
     guarded = dataclasses.replace(party, policy_file=own)
     with pytest.raises(ClientRefused, match=r"this node's own policy: limit max_delta 1e-05"):
@@ -282,7 +282,7 @@ def test_a_budget_is_judged_at_the_policys_delta(
     share = tiny.noised(POOL, epsilon=None, noise_multiplier=4.06, delta=float(most))
     scenario = tiny.scenario(tmp_path, data, stages=[{"name": "one", "share": [share]}])
     own = tmp_path / "node.yaml"
-    own.write_text(f"limits: {{max_epsilon: 1.0, max_delta: {most}}}\n")
+    own.write_text(f"budgets: {{max_epsilon: 1.0, max_delta: {most}}}\n")
     party = dataclasses.replace(_party(scenario, tmp_path / "ada"), policy_file=own)
     if fits:
         assert tiny.say(party, "release", ASKED, b"")[1]
@@ -446,7 +446,7 @@ def test_limits_hold_over_runs_with_stores_that_outlive_them(data: Path, tmp_pat
     assert refused("a", "pool", kept) == refused("b", "pool", kept) == []
     (reason,) = refused("c", "evaluation", kept)
     assert "policy of client 'ada': limit max_rows 20: 12 rows of this expert have left" in reason
-    clients[0]["policy"] = {"limits": {"max_epsilon": 1.0}}
+    clients[0]["policy"] = {"budgets": {"max_epsilon": 1.0}}
     (reason,) = refused("d", "evaluation", kept)
     assert (
         "limit max_epsilon 1: with this record all that has left of this client comes to 1."

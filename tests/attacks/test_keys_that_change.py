@@ -38,7 +38,7 @@ def test_a_key_that_changed_is_the_address_books_word(data: Path, tmp_path: Path
     client there, and only sums of other experts are not held against it.
     """
     policies = {
-        name: {"limits": {"max_leverage": 0.6}} for name in CLIENTS
+        name: {"budgets": {"max_leverage": 0.6}} for name in CLIENTS
     }  # two keys, two vectors
     Hand(tiny_sums.scenario(tmp_path, data, policies=policies), tmp_path).until("reveal")
     for file in (tmp_path / "clients" / "bob" / "keys").iterdir():

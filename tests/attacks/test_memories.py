@@ -84,7 +84,7 @@ def test_who_leaves_a_sum_out_hides_nothing_that_others_heard(
 ) -> None:
     """Attack: eve was in a sum of which those who are asked last have never met the others."""
     names = "ada bob cyd dan eve fay hal ivo kay"
-    policies = {"eve": {"limits": {"max_leverage": 1.0}}}
+    policies = {"eve": {"budgets": {"max_leverage": 1.0}}}
     hand = Hand(
         _scenario(tmp_path, data, names.split(), policies=policies), tmp_path, _sum("hal ivo eve")
     ).until("reveal")
@@ -174,7 +174,7 @@ def test_a_name_is_nobody_elses_key(
     tiny.say(look.party("ada"), "close", {"run": look.run})
     called = _column(look, "ada")
     (tmp_path / "address-book.json").unlink()
-    policies = {called: {"limits": {"max_leverage": 1.0}}}
+    policies = {called: {"budgets": {"max_leverage": 1.0}}}
     scenario = _scenario(tmp_path, data, [*names, called], policies=policies)
     hand = Hand(scenario, tmp_path, _sum("ada bob cyd"), run=OTHER).until("reveal")
     number, own = "alone " + "0" * 64, _column(hand, called)

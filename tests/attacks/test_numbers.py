@@ -16,7 +16,7 @@ import tiny
 
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config import values
-from neulig_fl.config.policy_rules import Limits
+from neulig_fl.config.policy_rules import Budgets
 from neulig_fl.config.stages import Share
 from neulig_fl.core.errors import BadReply, ScenarioError
 from neulig_fl.ledger import chain, expert_account, receipts
@@ -63,15 +63,15 @@ def test_noise_that_cannot_be_calculated_is_refused_where_it_stands(
     ("where", "rules"),
     [
         ("secure_aggregation.clip", {"secure_aggregation": {"clip": 1e300}}),
-        ("clients.0.policy.limits.max_epsilon", {"max_epsilon": 1e300}),
-        ("clients.0.policy.limits.max_delta", {"max_delta": 1e-300}),
+        ("clients.0.policy.budgets.max_epsilon", {"max_epsilon": 1e300}),
+        ("clients.0.policy.budgets.max_delta", {"max_delta": 1e-300}),
     ],
 )
 def test_limits_that_cannot_be_judged_are_refused(
     where: str, rules: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
     """The attacker would have a budget that is judged at numbers without a meaning."""
-    clients = [{"name": "ada", "task": "first", "policy": {"limits": rules}}, SAID["clients"][1]]
+    clients = [{"name": "ada", "task": "first", "policy": {"budgets": rules}}, SAID["clients"][1]]
     changes = rules if "secure_aggregation" in rules else {"clients": clients}
     with pytest.raises(ScenarioError, match=rf"\.yaml:\d+:\d+: {where}: out of range"):
         tiny.scenario(tmp_path, data, **changes)
@@ -118,7 +118,7 @@ def test_every_epsilon_has_its_noise(epsilon: float, delta: float) -> None:
 
 def test_a_policys_delta_is_a_stages_delta() -> None:
     """Without it a stage could ask for noise that no policy can allow."""
-    rules = Limits.model_json_schema()["properties"]
+    rules = Budgets.model_json_schema()["properties"]
     assert rules["max_delta"]["minimum"] == _ends("delta")[0]
     assert rules["max_epsilon"]["anyOf"][0]["maximum"] == _ends("epsilon")[1]
 

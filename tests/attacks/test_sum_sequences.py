@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from neulig_fl.config.policy_rules import Limits, Policy
+from neulig_fl.config.policy_rules import Budgets, Policy
 from neulig_fl.core.errors import InputError
 from neulig_fl.ledger.chain import OUTCOME, RELEASE
 from neulig_fl.privacy import leverage
@@ -38,7 +38,7 @@ GROUPS = ("abc", "def", "abcde", "bcdef", "abcdef", "abdef")
 """Groups of which few sums single somebody out, and no client sees all of them."""
 
 LIMIT, STEP, ENTRIES = 0.5, 2.0**-24, 400
-LAYERS = [Layer("policy", Policy(limits=Limits(max_leverage=LIMIT)))]
+LAYERS = [Layer("policy", Policy(budgets=Budgets(max_leverage=LIMIT)))]
 STATISTICS = (MODEL, "outputs x", "outputs x and more", "outputs y")
 
 

@@ -62,8 +62,8 @@ def uniform(*names: str) -> list[Part]:
 POLICIES: dict[str, dict[str, Any]] = {
     "no policy": {},
     "sums-only": {"preset": "sums-only"},
-    "a third and no more": {"limits": {"max_leverage": 0.34}},
-    "groups of three": {"limits": {"min_group_size": 3}},
+    "a third and no more": {"budgets": {"max_leverage": 0.34}},
+    "groups of three": {"budgets": {"min_group_size": 3}},
 }
 
 
@@ -105,8 +105,8 @@ def test_who_is_not_there_is_guarded_at_its_own_limit(data: Path, tmp_path: Path
     """Without it partners of a careful client, whose own limits are large, tell more than it allows."""
     rest = [Part(None, {"ada": 0.5, "bob": 0.4, "cyd": 0.1})]
     for careful in (False, True):
-        policies = {name: {"limits": {"max_leverage": 0.99}} for name in CLIENTS}
-        policies |= {"dan": {"limits": {"max_leverage": 0.3}}} if careful else {}
+        policies = {name: {"budgets": {"max_leverage": 0.99}} for name in CLIENTS}
+        policies |= {"dan": {"budgets": {"max_leverage": 0.3}}} if careful else {}
         folder = tmp_path / str(careful)
         scenario = tiny_sums.scenario(folder, data, policies=policies)
         hand = Hand(scenario, folder, uniform(*CLIENTS)).until("reveal").again(rest)
@@ -198,7 +198,7 @@ def test_a_false_history_excuses_no_sum(
     lie: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attack: eve tells that ada was known already, or of other sums, so that nobody guards ada."""
-    policies = {"eve": {"limits": {"max_leverage": 1.0}}}
+    policies = {"eve": {"budgets": {"max_leverage": 1.0}}}
     first = Hand(_of_six(data, tmp_path, policies=policies), tmp_path, uniform(*SIX[:3]))
     first.until("reveal").again(uniform("bob", "cyd", "dan", "fay")).until("reveal")
     columns = {name: _column(first, name) for name in SIX}
@@ -278,7 +278,7 @@ def test_one_parts_weights_do_not_set_anothers_grid(scenario: Scenario, tmp_path
 
 def test_sums_under_the_same_weights_are_counted_too(data: Path, tmp_path: Path) -> None:
     """Without it what rounding hides is averaged away by asking for the same sum again."""
-    policies = {"ada": {"limits": {"max_sums": 2}}}
+    policies = {"ada": {"budgets": {"max_sums": 2}}}
     hand = Hand(tiny_sums.scenario(tmp_path, data, policies=policies), tmp_path).until("reveal")
     hand.again([Part(None, dict.fromkeys(CLIENTS, 3.0))]).until("reveal")
     again = hand.again([Part(None, MEAN)])
@@ -298,7 +298,7 @@ def test_guests_without_weight_are_no_survivors(scenario: Scenario, tmp_path: Pa
 
 def test_the_group_is_as_large_as_its_weights_say(data: Path, tmp_path: Path) -> None:
     """Without it clients of hardly any weight would fill up a group."""
-    policies = {name: {"limits": {"min_group_size": 4}} for name in CLIENTS}
+    policies = {name: {"budgets": {"min_group_size": 4}} for name in CLIENTS}
     scenario = tiny_sums.scenario(tmp_path, data, policies=policies)
     hand = Hand(scenario, tmp_path, [Part(None, {**MEAN, "dan": 0.01})])
     refused(hand, "advertise", "ada", "min_group_size 4: the sum has 3 clients by their weights")

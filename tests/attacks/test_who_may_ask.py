@@ -271,7 +271,7 @@ def test_a_hello_that_is_said_again_ends_no_sum(data: Path, tmp_path: Path) -> N
 def test_starting_again_is_the_policys_word(scenario: Scenario, tmp_path: Path) -> None:
     """Attack: begin ever new runs: stages from the first, other images by value."""
     own = tmp_path / "node.yaml"
-    own.write_text("limits: {max_runs: 2}\n")
+    own.write_text("budgets: {max_runs: 2}\n")
     party = _party(scenario, tmp_path, policy_file=own)
     _begun(party)
     _begun(party, run=OTHER)

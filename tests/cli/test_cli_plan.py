@@ -47,7 +47,7 @@ PLANNED: dict[str, dict[str, Any]] = {
         "on_refusal": "continue",
     },
     "a limit reached": {
-        "clients": clients("bob", policy={"limits": {"max_rows": 12, "max_bytes": 10_000}}),
+        "clients": clients("bob", policy={"budgets": {"max_rows": 12, "max_bytes": 10_000}}),
         "on_refusal": "continue",
     },
     "a preset": {
@@ -69,7 +69,7 @@ PLANNED: dict[str, dict[str, Any]] = {
     },
     "training inputs under a limit": {
         "portland": {"epochs": 2, "batch_size": 4, "queries": "train"},
-        "clients": clients("bob", policy={"limits": {"max_rows": 30}}),
+        "clients": clients("bob", policy={"budgets": {"max_rows": 30}}),
         "on_refusal": "continue",
         "stages": [{"name": "s", "share": TRAIN, "run": ["train-portland", "ensemble"]}],
     },
@@ -217,7 +217,7 @@ def test_a_plan_tells_of_sums_in_words(line: Line, data: Path, tmp_path: Path) -
 
 def test_a_plan_tells_who_refuses_a_sum(line: Line, data: Path, tmp_path: Path) -> None:
     """Without it partners would learn after the training that nobody could be summed."""
-    changed = clients("bob", policy={"limits": {"max_leverage": 0.3}})
+    changed = clients("bob", policy={"budgets": {"max_leverage": 0.3}})
     path = tiny.write(tmp_path, data, **_summing(clients=changed))
     told = " ".join(line("plan", path).out.split())
     assert "- bob would refuse sums of parameters for simple-average: policy of client" in told

@@ -228,8 +228,8 @@ def test_a_clients_own_rule_beats_the_stage(
         ({"never": ["offset-sum"]}, "never offset-sum"),
         ({"only": ["features"]}, "only features"),
         ({"allow": []}, "does not allow offset-sum"),
-        ({"preset": "outputs-only", "limits": {"not_after": "2001-01-01"}}, "its time is over"),
-        ({"limits": {"max_bytes": 7}}, "limit max_bytes 7: 0 bytes .*, and this record has 8"),
+        ({"preset": "outputs-only", "budgets": {"not_after": "2001-01-01"}}, "its time is over"),
+        ({"budgets": {"max_bytes": 7}}, "limit max_bytes 7: 0 bytes .*, and this record has 8"),
     ],
 )
 def test_a_nodes_own_policy_beats_the_scenario(
@@ -400,7 +400,7 @@ def _rows_left(max_rows: int, asked: list[Request], folder: Path) -> list[str]:
     """The kinds and query sets that leave under a limit, one request after the other."""
     left = []
     for number, request in enumerate(asked):
-        scenario = _scenario([STAGE, PAIR], {"limits": {"max_rows": max_rows}})
+        scenario = _scenario([STAGE, PAIR], {"budgets": {"max_rows": max_rows}})
         store = ClientStore(folder, run=f"{number:032x}")
         try:
             _ask(scenario, request, store, Holdings())
@@ -430,7 +430,7 @@ def test_releases_add_up_over_kinds_fractions_stages_and_runs(tmp_path: Path) ->
 
 def test_another_experts_releases_do_not_count(tmp_path: Path) -> None:
     """Without it one expert's limit would be used up by another's answers."""
-    scenario = _scenario([PAIR], {"limits": {"max_rows": ROWS}})
+    scenario = _scenario([PAIR], {"budgets": {"max_rows": ROWS}})
     request = Request("two", "B", "features", "pool")
     for expert in ("first", "second"):
         store = ClientStore(tmp_path)
@@ -506,7 +506,10 @@ def test_what_a_protection_adds_counts_as_well(
 
     monkeypatch.setattr(none, "PROTECTION", Longer(NoOptions))
     size = record_kinds.byte_count("features", ROWS, SIZES)
-    store, scenario = ClientStore(tmp_path), _scenario([PAIR], {"limits": {"max_bytes": size + 15}})
+    store, scenario = (
+        ClientStore(tmp_path),
+        _scenario([PAIR], {"budgets": {"max_bytes": size + 15}}),
+    )
     with pytest.raises(ClientRefused, match=f"limit max_bytes {size + 15}"):
         _ask(scenario, Request("two", "B", "features", "pool"), store, Holdings())
     assert [e["event"] for e in store.entries()] == ["refusal"]
@@ -548,7 +551,7 @@ def test_what_a_protection_claims_is_held_against_the_limits(
     """Without it a sum could single a client out, or a budget be overdrawn."""
     facts = {"epsilon": 0.5}
     monkeypatch.setattr(none.PROTECTION, "stated", lambda case: Stated(claims, facts))
-    scenario, store = _scenario([PAIR], {"limits": rules}), ClientStore(tmp_path)
+    scenario, store = _scenario([PAIR], {"budgets": rules}), ClientStore(tmp_path)
     request = Request("two", "B", "features", "pool")
     if allowed:
         assert facts.items() <= _ask(scenario, request, store, Holdings()).entry.items()
@@ -654,7 +657,7 @@ def _policies(stages: list[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]
                 rules.map(lambda more: [*whole, *(r for r in more if _whole(r) not in same)]),
                 rules.filter(bool),
             ),
-            "limits": LIMITS,
+            "budgets": LIMITS,
         },
     )
 
@@ -731,7 +734,7 @@ class Referee:
             a + b for a, b in zip(self.spent.get(request.group, [0, 0]), (rows, size), strict=True)
         ]
         for said in self.policies:
-            most = said.get("limits", {})
+            most = said.get("budgets", {})
             if (rows and spent[0] > most.get("max_rows", 999)) or spent[1] > most.get(
                 "max_bytes", 999
             ):
@@ -765,7 +768,7 @@ def request_fits(request: Request) -> Callable[[dict[str, Any]], bool]:
             return False
         if only is not None and request.kind not in only:
             return False
-        if said.get("limits", {}).get("not_after") == "2001-01-01":
+        if said.get("budgets", {}).get("not_after") == "2001-01-01":
             return False
         return rules is None or any(
             rule["kind"] == request.kind
@@ -818,7 +821,7 @@ FOUND = (
         ),
     ],
     {},
-    {"never": [], "limits": {"max_bytes": 40}},
+    {"never": [], "budgets": {"max_bytes": 40}},
 )
 """A scene that was found to fail once."""
 
@@ -855,7 +858,7 @@ def _played(scene: Any, preset: str | None) -> list[bool]:
     charged = [e for e in entries if e["event"] == "release"]
     assert len({e["fingerprint"] for e in charged}) == len(charged) == len(holdings.made)
     for policies in (own, given_preset, node or {}):
-        most = policies.get("limits", {})
+        most = policies.get("budgets", {})
         for group in "AB":
             mine = [e for e in charged if e["group"] == group]
             rows = sum(e["rows"] for e in mine if e["kind"] in budgets.counted_rows())
@@ -990,7 +993,7 @@ def test_asking_again_and_again_gets_the_same_bytes_and_then_nothing(
     """Without it a server could average noise away, one fraction or kind after the other."""
     share = [{"kind": "features"}, {"kind": "logits"}, {"kind": "labels"}]
     clients = [
-        {"name": "ada", "task": "first", "policy": {"limits": {"max_rows": 20}}},
+        {"name": "ada", "task": "first", "policy": {"budgets": {"max_rows": 20}}},
         {"name": "bob", "task": "second"},
     ]
     scenario = tiny.scenario(

@@ -22,7 +22,7 @@ from neulig_fl.study.checking import load
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "ed25519:2b6Y3RkmXKAGZ2Dr7Dlkwq4W0i6h3cBcHkL3mC0v5pE"
 ADD_UP = ("max_rows", "max_bytes", "max_epsilon", "max_leverage", "max_sums")
-"""Limits that count what left before."""
+"""Budgets that count what left before."""
 
 
 def _sentences(text: str) -> list[str]:
@@ -51,7 +51,7 @@ def test_a_preset_says_its_conditions(name: str) -> None:
     comment = " ".join(line.removeprefix("#") for line in lines if line.startswith("#"))
     said = read(file).data
     wanted = [CLIENT_CODE]
-    if any(limit in said.get("limits", {}) for limit in ADD_UP):
+    if any(limit in said.get("budgets", {}) for limit in ADD_UP):
         wanted.append(ONE_STORE)
     if any("secure-aggregation" in rule.get("protections", []) for rule in said["allow"]):
         wanted.append(LEVERAGE)

@@ -1,4 +1,4 @@
-"""Limits: what has left adds up, and what is not known is not within a limit."""
+"""Budgets: what has left adds up, and what is not known is not within a limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neulig_fl.config.scenario import Limits
+from neulig_fl.config.scenario import Budgets
 from neulig_fl.privacy import accountant
 from neulig_fl.privacy.accountant import Charge
 from neulig_fl.records import budgets, kinds
@@ -51,7 +51,7 @@ BARE = Candidate("e", "features", "none")
 ])  # fmt: skip
 def test_rows_add_up_to_the_limit_and_no_further(most: int, reason: str | None) -> None:
     """Without it a client would give one row too many, or one too few."""
-    assert budgets.refusal(Limits(max_rows=most), [_left("logits")], _record()) == reason
+    assert budgets.refusal(Budgets(max_rows=most), [_left("logits")], _record()) == reason
 
 
 @pytest.mark.parametrize(("most", "reason"), [
@@ -59,7 +59,7 @@ def test_rows_add_up_to_the_limit_and_no_further(most: int, reason: str | None) 
 ])  # fmt: skip
 def test_bytes_add_up_to_the_limit_and_no_further(most: int, reason: str | None) -> None:
     """Without it bytes would be counted, and never stopped."""
-    found = budgets.refusal(Limits(max_bytes=most), [_left()], _record("offset-sum", rows=None))
+    found = budgets.refusal(Budgets(max_bytes=most), [_left()], _record("offset-sum", rows=None))
     assert found == reason
 
 
@@ -71,15 +71,15 @@ def test_only_the_experts_own_releases_count() -> None:
         _left(event="repeat"),
         _left("parameters", rows=1, size=0),
     ]
-    assert budgets.refusal(Limits(max_rows=5, max_bytes=20), others, _record()) is None
-    reason = budgets.refusal(Limits(max_rows=5), [*others, _left(rows=1)], _record())
+    assert budgets.refusal(Budgets(max_rows=5, max_bytes=20), others, _record()) is None
+    reason = budgets.refusal(Budgets(max_rows=5), [*others, _left(rows=1)], _record())
     assert reason == "limit max_rows 5: 1 rows of this expert have left, and this record has 5"
 
 
 def test_an_entry_that_names_no_expert_counts_for_every_one() -> None:
     """Without it releases of an older version of neulig-fl would be forgotten."""
     old = {k: v for k, v in _left().items() if k != "expert"}
-    assert budgets.refusal(Limits(max_rows=14), [old], _record())
+    assert budgets.refusal(Budgets(max_rows=14), [old], _record())
 
 
 @pytest.mark.parametrize("kind", kinds.names())
@@ -88,7 +88,7 @@ def test_which_kinds_have_rows(kind: str) -> None:
     models = ("parameters", "task-vector", "trimmed-task-vector")
     counted = kind not in ("offset-sum", *models, "gram", "fisher")
     assert (kind in counted_rows()) == counted
-    refused = budgets.refusal(Limits(max_rows=4), [], _record(kind)) is not None
+    refused = budgets.refusal(Budgets(max_rows=4), [], _record(kind)) is not None
     assert refused == counted
 
 
@@ -120,7 +120,7 @@ def test_what_a_limit_needs_and_nobody_says_is_refused(
     said: dict[str, Any], candidate: Candidate, reason: str
 ) -> None:
     """Without it a limit could be passed by saying nothing."""
-    found = budgets.refusal(Limits(**said), [], candidate)
+    found = budgets.refusal(Budgets(**said), [], candidate)
     assert found is not None
     with pytest.raises(AssertionError, match=f"^limit {reason}"):
         raise AssertionError(found)
@@ -128,7 +128,7 @@ def test_what_a_limit_needs_and_nobody_says_is_refused(
 
 def test_a_record_that_goes_into_no_sum_needs_no_leverage() -> None:
     """Without it the default of max_leverage would refuse every plain record."""
-    assert budgets.refusal(Limits(min_group_size=3), [], _record()) is None
+    assert budgets.refusal(Budgets(min_group_size=3), [], _record()) is None
 
 
 # ---------------------------------------------------------------- claims
@@ -169,7 +169,7 @@ def test_claims_are_held_against_their_limits(
     guard = "gaussian" if claims.leverage is None else "secure-aggregation"
     if claims.leverage is not None and claims.sums is None:
         claims = replace(claims, sums=1)
-    found = budgets.refusal(Limits(**said), [], _record(protection=guard, claims=claims))
+    found = budgets.refusal(Budgets(**said), [], _record(protection=guard, claims=claims))
     assert (found is None) == fits
     assert fits or f"limit {next(iter(said), 'max_leverage')} " in str(found)
 
@@ -177,25 +177,27 @@ def test_claims_are_held_against_their_limits(
 def test_a_delta_is_small_unless_a_policy_says_otherwise() -> None:
     """Without it a stage's delta of 0.99 would make epsilon 0, and every budget endless."""
     noisy = _record(protection="gaussian", claims=_noise(1e-3, 0.99))
-    for rules in (Limits(), Limits(max_epsilon=1.0), Limits(max_epsilon=1.0, max_delta=0.5)):
+    for rules in (Budgets(), Budgets(max_epsilon=1.0), Budgets(max_epsilon=1.0, max_delta=0.5)):
         found = budgets.refusal(rules, [], noisy)
         assert found == f"limit max_delta {rules.max_delta:g}: the noise is for a delta of 0.99"
-    assert budgets.refusal(Limits(), [], _record(protection="gaussian", claims=_noise(9.0))) is None
+    assert (
+        budgets.refusal(Budgets(), [], _record(protection="gaussian", claims=_noise(9.0))) is None
+    )
 
 
 @pytest.mark.parametrize(("clients", "empty"), [(2, True), (3, True), (4, True), (1, False)])
 def test_a_delta_that_leaves_one_model_bare_promises_nothing(clients: int, empty: bool) -> None:
     """Without it a policy's own delta of 1/n would be a promise about all models but one."""
-    rules = Limits(max_epsilon=1.0, max_delta=0.5)
+    rules = Budgets(max_epsilon=1.0, max_delta=0.5)
     assert (budgets.delta_refusal(rules, 1e-5, clients) is not None) == (clients > 1) == empty
-    assert budgets.delta_refusal(Limits(max_delta=0.5), 1e-5, clients) is None
+    assert budgets.delta_refusal(Budgets(max_delta=0.5), 1e-5, clients) is None
     assert (accountant.bare(0.25, clients) is None) == (clients < 4)
     assert accountant.bare(None, clients) is not None
 
 
 def test_noise_adds_up_over_all_that_has_left() -> None:
     """Without it every record would be judged as if it were the first (law 7)."""
-    budget = Limits(max_epsilon=1.0)
+    budget = Budgets(max_epsilon=1.0)
     twice = FITS * math.sqrt(2)
     record = _record(protection="gaussian", claims=_noise(twice))
     spent = _left(noise_multiplier=twice)
@@ -213,14 +215,14 @@ def test_an_epsilon_that_is_met_is_not_exceeded() -> None:
     """Without it a stage that asks for just what a policy allows would be refused."""
     epsilon = accountant.spent([Charge("features", 3.0)], 1e-5).epsilon
     record = _record(protection="gaussian", claims=_noise(3.0))
-    assert budgets.refusal(Limits(max_epsilon=epsilon), [], record) is None
-    assert budgets.refusal(Limits(max_epsilon=math.nextafter(epsilon, 0.0)), [], record)
+    assert budgets.refusal(Budgets(max_epsilon=epsilon), [], record) is None
+    assert budgets.refusal(Budgets(max_epsilon=math.nextafter(epsilon, 0.0)), [], record)
 
 
 def test_one_release_without_noise_ends_every_epsilon() -> None:
     """Without it a client would promise an epsilon for a model that it has given away."""
     noisy, noised = _record(protection="gaussian", claims=_noise(9.0)), _left(noise_multiplier=9.0)
-    budget = Limits(max_epsilon=3.0)
+    budget = Budgets(max_epsilon=3.0)
     assert budgets.refusal(budget, [noised], noisy) is None
     for bare in (_left(), _left("offset-sum", noise_multiplier=None)):
         found = budgets.refusal(budget, [noised, bare], noisy)
@@ -241,13 +243,13 @@ def test_one_release_without_noise_ends_every_epsilon() -> None:
 def test_a_policys_time_ends_when_it_says(said: str, end: datetime) -> None:
     """Without it a policy would hold a day, or a time zone, too long."""
     second = timedelta(seconds=1)
-    assert budgets.expired(Limits(not_after=said), end - second) is None
+    assert budgets.expired(Budgets(not_after=said), end - second) is None
     for late in (end, end + second):
         assert (
-            budgets.expired(Limits(not_after=said), late)
+            budgets.expired(Budgets(not_after=said), late)
             == f"limit not_after {said}: its time is over"
         )
-    assert budgets.expired(Limits(), end) is None
+    assert budgets.expired(Budgets(), end) is None
 
 
 # ---------------------------------------------------------------- any sequence
@@ -271,7 +273,7 @@ def test_no_sequence_exceeds_a_limit_and_none_is_stopped_early(
     asked: list[Candidate], most_rows: int, most_bytes: int
 ) -> None:
     """Without it some order of records would add up to more than the limit (law 7)."""
-    rules = Limits(max_rows=most_rows, max_bytes=most_bytes)
+    rules = Budgets(max_rows=most_rows, max_bytes=most_bytes)
     entries: list[dict[str, Any]] = []
     for record in asked:
         size, counted = record.bytes or 0, record.kind in counted_rows()

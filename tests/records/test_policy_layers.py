@@ -12,7 +12,7 @@ import yaml
 
 from neulig_fl.config import policy_files
 from neulig_fl.config.policy_files import PRESETS, presets, read
-from neulig_fl.config.scenario import QUERY_SETS, Limits, Policy
+from neulig_fl.config.scenario import QUERY_SETS, Budgets, Policy
 from neulig_fl.config.yaml_source import parse
 from neulig_fl.core.errors import ScenarioError
 from neulig_fl.records import kinds, policy_layers
@@ -122,16 +122,16 @@ def test_a_preset_can_be_copied_and_changed(tmp_path: Path) -> None:
     text = (PRESETS / "outputs-only.yaml").read_text(encoding="utf-8")
     copied = read(_file(tmp_path, text.replace("max_rows: 20000", "max_rows: 100")))
     assert copied.allow == read(PRESETS / "outputs-only.yaml").allow
-    assert copied.limits.max_rows == 100
+    assert copied.budgets.max_rows == 100
 
 
 @pytest.mark.parametrize("name", ["outputs-only", "labels-only", "sums-only"])
 def test_a_preset_of_answers_bounds_them(name: str) -> None:
     """Without it a preset would promise that answers leave, and not how many."""
-    found = read(PRESETS / f"{name}.yaml").limits
+    found = read(PRESETS / f"{name}.yaml").budgets
     assert found.max_rows == 20_000
     assert name != "outputs-only" or (found.max_bytes, found.min_group_size) == (100_000_000, 3)
-    assert read(PRESETS / "parameters.yaml").limits.min_group_size == 3
+    assert read(PRESETS / "parameters.yaml").budgets.min_group_size == 3
 
 
 # ---------------------------------------------------------------- what a policy says
@@ -193,7 +193,7 @@ def test_a_preset_of_answers_bounds_them(name: str) -> None:
         ({"never": ["labels"]}, Request("s", "A", "labels", "pool"), "never labels"),
         ({"only": ["features"]}, Request("s", "A", "labels", "pool"), "only features"),
         (
-            {"limits": {"not_after": "2026-01-01"}},
+            {"budgets": {"not_after": "2026-01-01"}},
             Request("s", "A", "labels", "pool"),
             "limit not_after 2026-01-01: its time is over",
         ),
@@ -317,7 +317,7 @@ def test_a_policys_time_is_the_clocks() -> None:
     """Without it an expired policy would go on releasing, as no caller gives the time."""
     asked = Request("s", "A", "labels", "pool")
     over, open_ = (
-        (Layer("ours", Policy.model_validate({"limits": {"not_after": day}})),)
+        (Layer("ours", Policy.model_validate({"budgets": {"not_after": day}})),)
         for day in ("2020-01-01", "2999-01-01")
     )
     assert (
@@ -330,7 +330,7 @@ def test_the_first_limit_that_is_exceeded_is_named() -> None:
     """Without it one layer's wide limit would stand for all, or a lost one for none."""
     left = {"event": "release", "expert": "e", "kind": "labels", "rows": 4, "bytes": 4}
     record = Candidate("e", "labels", "none", 5, 5)
-    wide, narrow = (Layer(str(n), Policy(limits=Limits(max_rows=n))) for n in (9, 8))
+    wide, narrow = (Layer(str(n), Policy(budgets=Budgets(max_rows=n))) for n in (9, 8))
     assert policy_layers.over_limit((wide,), [left], record) is None
     reason = policy_layers.over_limit((wide, narrow), [left], record)
     assert reason is not None
@@ -346,7 +346,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
     text = (
         "allow:\n- {kind: features, queries: [pool], fraction: 0.5, protections: [sealed]}\n"
         "never: [inputs]\nonly: [features, labels]\n"
-        "limits: {max_rows: 5, max_bytes: 6, max_leverage: 0.25, min_group_size: 4, "
+        "budgets: {max_rows: 5, max_bytes: 6, max_leverage: 0.25, min_group_size: 4, "
         "not_after: 2030-01-31}\n"
     )
     found = read(_file(tmp_path, text))
@@ -354,7 +354,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
         yaml.safe_load(text.replace("2030-01-31", "'2030-01-31'"))
     )
     assert Policy.model_validate_json(found.model_dump_json()) == found
-    assert (found.limits.not_after, found.limits.max_leverage) == ("2030-01-31", 0.25)
+    assert (found.budgets.not_after, found.budgets.max_leverage) == ("2030-01-31", 0.25)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
     [
         ("", "1:1: the file is empty"),
         ("# nothing\n", "1:1: the file is empty"),
-        ("{}\n", "1:1: the policy says nothing; give it one of preset, allow, never, only, limits, scenarios"),
+        ("{}\n", "1:1: the policy says nothing; give it one of preset, allow, never, only, budgets, scenarios"),
         ("- never\n", "1:1: the file is no mapping"),
         ("alow: []\n", "1:1: alow: unknown key; .* did you mean allow?"),
         ("allow:\n", "1:7: allow: is empty; write [] to let nothing out"),
@@ -384,16 +384,16 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
         ("preset: outputs-only\nallow: [{kind: parameters}]\n", "2:9: allow.0: the preset does not allow parameters like this"),
         ("preset: outputs-only\nallow: [{kind: labels, queries: [train]}]\n", "2:9: allow.0: the preset does not allow labels"),
         ("preset: sums-only\nallow: [{kind: logits, protections: [sealed]}]\n", "2:9: allow.0: the preset does not allow logits"),
-        ("limits: {max_rows: 0}\n", "limits.max_rows: out of range"),
-        ("limits: {max_rows: 1.5}\n", "limits.max_rows: wrong type .* a whole number, at least 1"),
-        ("limits: {max_leverage: 1.1}\n", "limits.max_leverage: out of range"),
-        ("limits: {max_leverage: null}\n", "limits.max_leverage: wrong type"),
-        ("limits: {max_epsilon: .inf}\n", "limits.max_epsilon: not a finite number"),
-        ("limits: {not_after: 31.3.2027}\n", "limits.not_after: not in the form that is needed .* a date (2027-03-31)"),
-        ("limits: {not_after: 2027-02-30}\n", "limits.not_after: no such date or time .* a date (2027-03-31)"),
-        ("limits: {not_after: 2027-03-31T18:00:00}\n", "limits.not_after: not in the form .* with its zone"),
-        ("limits: {not_after: 9999-12-31}\n", "limits.not_after: no such date"),
-        ("allow: [{kind: labels, protections: [none]}]\nlimits: {max_epsilon: 1}\n", "2:23: limits.max_epsilon: none, sealed, secure-aggregation give no epsilon that is finite"),
+        ("budgets: {max_rows: 0}\n", "budgets.max_rows: out of range"),
+        ("budgets: {max_rows: 1.5}\n", "budgets.max_rows: wrong type .* a whole number, at least 1"),
+        ("budgets: {max_leverage: 1.1}\n", "budgets.max_leverage: out of range"),
+        ("budgets: {max_leverage: null}\n", "budgets.max_leverage: wrong type"),
+        ("budgets: {max_epsilon: .inf}\n", "budgets.max_epsilon: not a finite number"),
+        ("budgets: {not_after: 31.3.2027}\n", "budgets.not_after: not in the form that is needed .* a date (2027-03-31)"),
+        ("budgets: {not_after: 2027-02-30}\n", "budgets.not_after: no such date or time .* a date (2027-03-31)"),
+        ("budgets: {not_after: 2027-03-31T18:00:00}\n", "budgets.not_after: not in the form .* with its zone"),
+        ("budgets: {not_after: 9999-12-31}\n", "budgets.not_after: no such date"),
+        ("allow: [{kind: labels, protections: [none]}]\nbudgets: {max_epsilon: 1}\n", "2:23: budgets.max_epsilon: none, sealed, secure-aggregation give no epsilon that is finite"),
     ],
 )  # fmt: skip
 def test_a_wrong_policy_file_gets_one_located_error(text: str, wrong: str, tmp_path: Path) -> None:
@@ -451,7 +451,7 @@ def test_a_stage_may_ask_for_what_a_preset_never_allows(tmp_path: Path) -> None:
         ("{preset: open-door}", '6:22: clients.1.policy.preset: no such preset (got "open-door")'),
         ("{preset: own.yaml}", "6:22: clients.1.policy.preset: it cannot be used: "),
         ("{allow: null}", "6:21: clients.1.policy.allow: is empty"),
-        ("{limit: {}}", "6:14: clients.1.policy.limit: unknown key; .* did you mean limits?"),
+        ("{budget: {}}", "6:14: clients.1.policy.budget: unknown key; .* did you mean budgets?"),
     ],
 )  # fmt: skip
 def test_a_contradiction_in_a_scenario_is_located(rules: str, wrong: str, tmp_path: Path) -> None:

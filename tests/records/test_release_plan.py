@@ -73,7 +73,7 @@ def test_a_clients_refusal_is_foretold(data: Path, tmp_path: Path) -> None:
 
 def _limited(**limits: Any) -> list[dict[str, Any]]:
     return [
-        {"name": "ada", "task": "first", "policy": {"limits": limits}},
+        {"name": "ada", "task": "first", "policy": {"budgets": limits}},
         {"name": "bob", "task": "second"},
     ]
 

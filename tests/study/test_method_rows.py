@@ -197,7 +197,7 @@ def test_sums_run_what_sums_are_enough_for_and_name_what_the_others_need(
         "granularity": ["global", "sample"],
     }
     clients = [
-        {"name": name, "task": task, "policy": {"limits": {"max_leverage": 1.0}}}
+        {"name": name, "task": task, "policy": {"budgets": {"max_leverage": 1.0}}}
         for name, task in zip(tiny.CLIENTS, ("first", "second", "first"), strict=True)
     ]
     enough = ["task-arithmetic", "iso-c", "regmean", "fisher"]

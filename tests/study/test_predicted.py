@@ -82,8 +82,10 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
             st.just({}),
             st.just({}),
             st.builds(lambda kind: {"never": [kind]}, refused),
-            st.builds(lambda rows: {"limits": {"max_rows": rows}}, st.sampled_from([5, 13, 40])),
-            st.builds(lambda most: {"limits": {"max_leverage": most}}, st.sampled_from([0.2, 1.0])),
+            st.builds(lambda rows: {"budgets": {"max_rows": rows}}, st.sampled_from([5, 13, 40])),
+            st.builds(
+                lambda most: {"budgets": {"max_leverage": most}}, st.sampled_from([0.2, 1.0])
+            ),
         )
     )
 
@@ -262,7 +264,29 @@ MORE_VOTES = {
 """A vote on twice as many queries as the ensemble answers; such a run once ended in an error."""
 
 
+ONE_MODEL = {
+    "clients": [
+        {"name": "ada", "task": "first", "policy": {"never": ["parameters"]}},
+        {"name": "bob", "task": "second", "policy": {"never": ["parameters"]}},
+        {"name": "cyd", "task": "first"},
+    ],
+    "stages": [
+        {
+            "name": "all",
+            "share": [
+                {"kind": "features", "queries": ["pool", "evaluation"]},
+                {"kind": "parameters"},
+            ],
+            "run": ["train-portland", "merge"],
+        }
+    ],
+    "portland": {"epochs": 1, "batch_size": 4, "alignment": "none"},
+}
+"""Only a client whose expert is no task's own shares its model; the oracle was once promised."""
+
+
 @given(said=scenarios())
+@example(said=ONE_MODEL)
 @example(said=MORE_VOTES)
 @settings(
     max_examples=200,

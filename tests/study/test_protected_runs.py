@@ -355,7 +355,7 @@ def test_noise_that_was_not_asked_for_is_not_believed(
 def test_an_epsilon_is_not_overdrawn(data: Path, tmp_path: Path) -> None:
     """Without it a budget would be noticed when it is spent, and not before."""
     clients = tiny.said(data)["clients"]
-    clients[0]["policy"] = {"limits": {"max_epsilon": 5.0}}
+    clients[0]["policy"] = {"budgets": {"max_epsilon": 5.0}}
     stages = [_stage("one", _noised(epsilon=4.0)), _stage("two", _noised(epsilon=3.0))]
     changes = {"stages": stages, "clients": clients, "on_refusal": "continue"}
     collector = tiny.collector(tmp_path, data, **changes)

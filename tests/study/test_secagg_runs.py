@@ -22,7 +22,7 @@ from neulig_fl.study.checking import load
 from neulig_fl.study.dry_run import rehearse
 from neulig_fl.verification import whole_run
 
-ANY_LEVERAGE = {"limits": {"max_leverage": 1.0}}
+ANY_LEVERAGE = {"budgets": {"max_leverage": 1.0}}
 TASKS = ("first", "second", "first", "second", "first")
 EXPERTS = {"epochs": 8, "lr": 5.0e-3, "batch_size": 8}
 """Enough for the tiny experts to tell their classes apart, so that a wrong figure shows."""
@@ -152,7 +152,7 @@ def test_leverage_adds_up_over_the_rows_in_their_order(
     monkeypatch.setattr(portland, "train", undecided)
     stage = {"name": "sums", "share": [PARAMETERS], "run": ["merge"], "granularity": ["global"]}
     # Two rows of near-equal weights single out someone to 0.4 at least: (1 + 1) / 5.
-    clients = _clients(5, limits={"max_leverage": 0.35})
+    clients = _clients(5, budgets={"max_leverage": 0.35})
     report = tiny.run(tmp_path, data, **_said(OUTPUTS, stage, clients=clients))
     rows = _rows(report, 1)
     given, refused = rows["neulig", "global"], rows["simple-average", None]

@@ -1,13 +1,19 @@
 """Model families: how an image encoder is built, loaded, fed and given a head.
 
 `Family` is what the rest of neulig-fl knows of a model. Every file here is one family, found by
-its file name, with `open_family(model, seed) -> Family` and `knows(name) -> bool`.
+its file name, with
+
+- `knows(name)`: whether it has a model of that name;
+- `names()`: every model's;
+- `weights(name)`: what `pretrained` can be for a model, beside `none` and a path;
+- `open_family(model, seed)`: the `Family` of a scenario's model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from numpy.typing import NDArray
@@ -84,18 +90,37 @@ class Family(Protocol):
         ...
 
 
+def every() -> Iterator[ModuleType]:
+    """The families, one after the other: OpenCLIP is loaded only where none before it will do."""
+    yield from (variants.load(__name__, family) for family in variants.names(__name__))
+
+
+def family_of(name: str) -> ModuleType | None:
+    """The file of the family that knows a model; None where none does."""
+    return next((module for module in every() if module.knows(name)), None)
+
+
+def names() -> list[str]:
+    """Every name that can stand in a scenario, sorted; loads OpenCLIP.
+
+    Example:
+        >>> {"micro-vit", "ViT-B-32"} <= set(names())
+        True
+    """
+    return sorted(name for module in every() for name in module.names())
+
+
 def open_family(model: Model, seed: int) -> Family:
     """The family that knows the scenario's model.
 
     Raises:
         InputError: no family knows the name.
     """
-    for name in variants.names(__name__):
-        module = variants.load(__name__, name)
-        if module.knows(model.name):
-            family: Family = module.open_family(model, seed)
-            return family
-    raise InputError(f"no model family knows {model.name!r}; see `neulig-fl models`")
+    module = family_of(model.name)
+    if module is None:
+        raise InputError(f"no model family knows {model.name!r}; see `neulig-fl models`")
+    family: Family = module.open_family(model, seed)
+    return family
 
 
 def device() -> torch.device:

@@ -110,6 +110,16 @@ def knows(name: str) -> bool:
     return name in MICRO_MODELS
 
 
+def names() -> list[str]:
+    """The bundled models."""
+    return sorted(MICRO_MODELS)
+
+
+def weights(name: str) -> list[str]:  # noqa: ARG001
+    """Both come with weights."""
+    return ["bundled"]
+
+
 def open_family(model: Model, seed: int) -> Family:
     """The family of a scenario's model."""
     if model.pretrained in PRETRAINED_WORDS:

@@ -47,9 +47,19 @@ def _register() -> None:
 
 
 def model_names() -> list[str]:
-    """Every model name that can stand in a scenario."""
+    """Every model that OpenCLIP has, and the bundled ones."""
     _register()
     return sorted(open_clip.list_models())
+
+
+def names() -> list[str]:
+    """OpenCLIP's own models."""
+    return [name for name in model_names() if name not in MICRO_MODELS]
+
+
+def weights(name: str) -> list[str]:
+    """OpenCLIP's tags of a model's weights."""
+    return [str(tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
 
 
 def lookalikes(entries: Mapping[str, checkpoints.Entry]) -> Lookalikes:

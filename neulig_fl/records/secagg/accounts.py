@@ -76,7 +76,7 @@ class Sums:
                 past,
                 self.asked,
                 self.client,
-                rules.limits.max_leverage,
+                rules.budgets.max_leverage,
                 self.overlap,
                 self.agreed,
                 self.theirs,

@@ -165,15 +165,15 @@ POLICIES: dict[str, tuple[dict[str, Any], str]] = {
         "allows parameters with protection sealed, not secure-aggregation",
     ),
     "a lower leverage": (
-        {"limits": {"max_leverage": 0.2}},
+        {"budgets": {"max_leverage": 0.2}},
         "policy of client 'ada': leverage of client 'ada' in sums over parameters would be 0.250",
     ),
     "a larger group": (
-        {"limits": {"min_group_size": 5}}, "limit min_group_size 5: the sum has 4 clients",
+        {"budgets": {"min_group_size": 5}}, "limit min_group_size 5: the sum has 4 clients",
     ),
-    "fewer bytes": ({"limits": {"max_bytes": 1000}}, "limit max_bytes 1000: 0 bytes of this"),
-    "an epsilon": ({"limits": {"max_epsilon": 3.0}}, "with protection secure-aggregation no epsilon"),
-    "a time that is over": ({"limits": {"not_after": "2001-01-01"}}, "its time is over"),
+    "fewer bytes": ({"budgets": {"max_bytes": 1000}}, "limit max_bytes 1000: 0 bytes of this"),
+    "an epsilon": ({"budgets": {"max_epsilon": 3.0}}, "with protection secure-aggregation no epsilon"),
+    "a time that is over": ({"budgets": {"not_after": "2001-01-01"}}, "its time is over"),
 }  # fmt: skip
 
 
@@ -196,7 +196,7 @@ def test_policies_hold_for_sums(how: str, where: str, data: Path, tmp_path: Path
 
 def test_limits_count_what_left_within_sums(data: Path, tmp_path: Path) -> None:
     """Without it the rows and bytes of sums would be free."""
-    limits = {"limits": {"max_rows": 20}}
+    limits = {"budgets": {"max_rows": 20}}
     scenario = tiny_sums.scenario(tmp_path, data, policies={"ada": limits})
     parts = [Part("first", MEAN), Part("second", MEAN)]
     hand = Hand(scenario, tmp_path, parts, FEATURES).until("reveal")
@@ -212,7 +212,7 @@ def test_limits_are_asked_again_as_the_vector_leaves(
     """Without it what left while the keys were exchanged would not count."""
     parts = [Part("first", MEAN)]
     most = {"max_rows": 7, "max_bytes": 4 * Hand(scenario, tmp_path, parts, FEATURES).terms.entries}
-    rules = {"ada": {"limits": {limit: most[limit]}}}
+    rules = {"ada": {"budgets": {limit: most[limit]}}}
     strict = tiny_sums.scenario(tmp_path / "strict", data, policies=rules)
     hand = Hand(strict, tmp_path / "strict", parts, FEATURES).until("share")
     hand.store("ada").charge(b"x", 1, {"client": "ada", "kind": "labels"})
@@ -604,7 +604,7 @@ def test_shares_leave_for_a_confirmed_outcome_alone(hand: Hand) -> None:
 
 def test_too_few_survivors_are_not_confirmed(data: Path, tmp_path: Path) -> None:
     """Without it the masks of a sum over a group that a policy calls too small would come off."""
-    rules = {"ada": {"limits": {"min_group_size": 4}}}
+    rules = {"ada": {"budgets": {"min_group_size": 4}}}
     hand = Hand(tiny_sums.scenario(tmp_path, data, policies=rules), tmp_path)
     hand.until("mask", drops={"dan": "mask"})
     _refused(hand, "confirm", "ada", "limit min_group_size 4: the sum has 3 clients")

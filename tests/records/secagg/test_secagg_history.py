@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from neulig_fl.config.policy_rules import Limits, Policy
+from neulig_fl.config.policy_rules import Budgets, Policy
 from neulig_fl.ledger.chain import OUTCOME, RELEASE
 from neulig_fl.privacy.leverage import MODEL, WeightedSum
 from neulig_fl.records.policy_layers import Layer
@@ -271,7 +271,7 @@ def test_sums_under_the_same_weights_are_counted() -> None:
 def test_the_least_limit_of_all_policies_holds() -> None:
     """Without it a node's stricter limit would be overruled by the scenario's."""
     layers = [
-        Layer(name, Policy(limits=Limits(max_leverage=most)))
+        Layer(name, Policy(budgets=Budgets(max_leverage=most)))
         for name, most in (("wide", 0.9), ("narrow", 0.3), ("middle", 0.5))
     ]
     sums = _sums([], {"ada": 0.4, "bob": 0.4, "cyd": 0.4})

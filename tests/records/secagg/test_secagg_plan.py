@@ -154,21 +154,21 @@ def test_another_groups_expert_has_a_leverage_of_its_own(data: Path, tmp_path: P
     [
         ({"never": ["parameters"]}, "policy of client 'bob': never parameters"),
         (
-            {"limits": {"min_group_size": 4}},
+            {"budgets": {"min_group_size": 4}},
             "policy of client 'bob': limit min_group_size 4: the sum has 3 clients",
         ),
         (
-            {"limits": {"max_leverage": 0.3}},
+            {"budgets": {"max_leverage": 0.3}},
             "policy of client 'bob': leverage of client 'bob' in sums over parameters would be "
             "0.334, above max_leverage 0.3: 1 sum asked for, 0 before",
         ),
         (
-            {"limits": {"max_bytes": 100}},
+            {"budgets": {"max_bytes": 100}},
             "policy of client 'bob': limit max_bytes 100: 0 bytes of this expert have left, and "
             "this record has ",
         ),
         (
-            {"limits": {"max_epsilon": 8.0}},
+            {"budgets": {"max_epsilon": 8.0}},
             "policy of client 'bob': limit max_epsilon 8: with protection secure-aggregation no epsilon is "
             "known",
         ),
@@ -192,7 +192,7 @@ def test_others_go_on_and_one_refusal_can_bring_about_another(data: Path, tmp_pa
     assert (set(found.refusals), found.refusal) == ({"bob"}, None)
     assert found.clients == ("ada", "cyd", "dan", "eve")
     assert found.leverage == pytest.approx((0.25, 0.25))
-    clients[0]["policy"] = {"limits": {"min_group_size": 5}}
+    clients[0]["policy"] = {"budgets": {"min_group_size": 5}}
     found = Planning(tmp_path / "two", data, clients=clients).ask()
     assert list(found.refusals) == ["bob", "ada"]
     assert found.clients == ("cyd", "dan", "eve")
@@ -211,7 +211,7 @@ def test_what_was_released_before_counts(data: Path, tmp_path: Path) -> None:
     """Without it a limit would be foretold as if the stage before had taken nothing of it."""
     first = {"name": "zero", "share": [{"kind": "logits", "queries": ["pool"]}]}
     changes = {
-        "clients": _clients("bob", limits={"max_rows": 20}),
+        "clients": _clients("bob", budgets={"max_rows": 20}),
         "stages": [first, STAGE],
     }
     found = Planning(tmp_path, data, **changes).ask(AVERAGE, FEATURES)

@@ -284,7 +284,7 @@ def test_who_must_refuse_ends_the_run_where_the_scenario_says_so(make: Make) -> 
 
 def test_a_clients_own_refusal_leaves_it_out(make: Make) -> None:
     """Without it one client's stricter limit would be everybody's failure."""
-    policies = {"bob": {"limits": {"max_leverage": 0.2}}}
+    policies = {"bob": {"budgets": {"max_leverage": 0.2}}}
     server = make(policies=policies, on_refusal="continue")
     assert server.mean().experts == ("ada", "cyd", "dan")
     (refusal,) = server.refusals
@@ -471,7 +471,7 @@ def test_masks_that_do_not_cancel_are_seen(make: Make, tmp_path: Path) -> None:
 @pytest.fixture
 def ran(data: Path, tmp_path: Path) -> Path:
     """The folder of a run through real messages: a merge of sums, and a client that refuses."""
-    policies = [{}, {"limits": {"max_leverage": 0.1}}, {}, {}]
+    policies = [{}, {"budgets": {"max_leverage": 0.1}}, {}, {}]
     clients = [
         {"name": name, "task": task, "policy": policy}
         for name, task, policy in zip(CLIENTS, tiny_sums.TASKS, policies, strict=True)
