@@ -59,11 +59,11 @@ def _respond(
     torch.set_num_threads(scenario.resources.client_cpus)
     name = _name(scenario, config)
     known = (config.keys, config.policy, config.server, config.reference, config.address_book)
-    party = ClientHandler(
+    handler = ClientHandler(
         scenario, scenario.seed, name, config.store(name), *known, str(context.run_id)
     )
     try:
-        return party.answer(action, body, payload)
+        return handler.answer(action, body, payload)
     except Exception as error:
         error.add_note(at_client(name))  # for the log; the reply holds no text of an error
         raise

@@ -31,9 +31,9 @@ def main(grid: Grid, context: Context) -> None:
         torch.set_num_threads(scenario.resources.server_threads)
         names = [client.name for client in scenario.clients]
         progress = to_file(config.out / FILE)
-        parties = FlowerTransport(grid, names, scenario.timeouts.hello, progress.note)
+        transport = FlowerTransport(grid, names, scenario.timeouts.hello, progress.note)
         keys = Identity.new() if config.keys is None else key_store.identity(config.keys)
-        serve(scenario, scenario.seed, parties, config.out, progress, scenario.trust, keys)
+        serve(scenario, scenario.seed, transport, config.out, progress, scenario.trust, keys)
     except NeuligError as error:
         _write_error(config.out, error)
         raise

@@ -113,7 +113,7 @@ def scenario(folder: Path, data: Path, **changes: Any) -> Scenario:
     return load(write(folder, data, **changes)).resolved(folder)
 
 
-def knowledge(folder: Path, data: Path, **changes: Any) -> ReleasedRecords:
+def released(folder: Path, data: Path, **changes: Any) -> ReleasedRecords:
     """What a server knows before anything was released."""
     return ReleasedRecords(open_setting(scenario(folder, data, **changes), SEED))
 

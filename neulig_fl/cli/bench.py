@@ -158,7 +158,7 @@ def _measure(wanted: list[str], given: dict[str, Any], repeats: int | None, as_j
         echo_json([asdict(each) for each in found])
     else:
         for each in found:
-            echo(benchmarks.told(each))
+            echo(benchmarks.sentence(each))
 
 
 def _merge(given: dict[str, Any], repeats: int | None, as_json: bool) -> None:

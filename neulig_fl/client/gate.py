@@ -135,7 +135,7 @@ def admit(side: Side, request: Request, fault: Fault) -> None:
         or decisions.refusal(side.scenario, side.client, request)
         or side.server.problem()
         or _stale(side, request)
-        or policy_layers.refusal(side.node, request)
+        or policy_layers.denial(side.node, request)
         or decisions.too_likely(side.scenario, side.node, request)
         or fault()
     )

@@ -60,29 +60,29 @@ class Owner(Protocol):
 
 
 class ClientHoldings:
-    """What a party's records are made of; nothing is loaded before the gate asks for it.
+    """What a client's records are made of; nothing is loaded before the gate asks for it.
 
     Args:
-        party: whose they are.
+        handler: whose they are.
         request: what is asked for.
         payload: the queries' images, when they travel by value.
     """
 
-    def __init__(self, party: Owner, request: Request, payload: bytes | memoryview) -> None:
-        self._party = party
+    def __init__(self, handler: Owner, request: Request, payload: bytes | memoryview) -> None:
+        self._handler = handler
         self._request = request
         self._payload = payload
 
     @cached_property
     def _blocks(self) -> Sequence[Block]:
-        party, asked = self._party, self._request
+        handler, asked = self._handler, self._request
         if asked.queries is None:
             return []
         found = blocks(
-            party.scenario, party.setting.tasks, asked.queries, asked.group, asked.fraction
+            handler.scenario, handler.setting.tasks, asked.queries, asked.group, asked.fraction
         )
         if asked.kind == "inputs":
-            return [b for b in found if b.owner == party.name]
+            return [b for b in found if b.owner == handler.name]
         return found
 
     def fault(self) -> str | None:
@@ -94,7 +94,7 @@ class ClientHoldings:
         asked, came = self._request, len(self._payload)
         output = kinds.load(asked.kind).output
         training = output and asked.queries == "train"
-        by_value = training or (output and self._party.scenario.queries.travel == "value")
+        by_value = training or (output and self._handler.scenario.queries.travel == "value")
         if not by_value:
             return "the scenario's queries travel by reference" if came else None
         allowed = sum(block.rows for block in self._blocks) * 3 * self._size**2
@@ -119,7 +119,7 @@ class ClientHoldings:
     @property
     def images_by_task(self) -> dict[str, list[str] | None]:
         """Content ids of each task's images; None where the server sends what it likes."""
-        return image_ids(self._party.scenario, [b for b in self._blocks if b.owner is None])
+        return image_ids(self._handler.scenario, [b for b in self._blocks if b.owner is None])
 
     @property
     def sent_images(self) -> str:
@@ -129,35 +129,37 @@ class ClientHoldings:
     @property
     def sizes(self) -> Dimensions:
         """What the record's shapes follow from."""
-        return self._party.setting.sizes
+        return self._handler.setting.sizes
 
     @property
     def _size(self) -> int:
-        return self._party.setting.family.image_size
+        return self._handler.setting.family.image_size
 
     @cached_property
     def data_hash(self) -> str:
         """Identifies the expert and the images that it is asked about, whatever they are called."""
         measured = kinds.load(self._request.kind).measured
         asked = [self._measured_on] if measured else self._blocks
-        return data_hash(self._party.setting, self.expert, self._request.kind, asked, self._payload)
+        return data_hash(
+            self._handler.setting, self.expert, self._request.kind, asked, self._payload
+        )
 
     @property
     def record_hash(self) -> str:
         """Identifies all that the record's numbers follow from besides its kind and shape."""
         basis = Basis(self._request.kind, self.data_hash, self._blocks, self._measured_on.task)
-        return basis.record_hash(self._party.setting)
+        return basis.record_hash(self._handler.setting)
 
     @cached_property
     def expert(self) -> str:
         """Identifies the expert: its checkpoint's hash, or what it is trained by."""
-        party, group = self._party, self._request.group
-        given = experts.checkpoint(party.client, group)
+        handler, group = self._handler, self._request.group
+        given = experts.checkpoint(handler.client, group)
         if given is not None:
-            return checkpoints.identity(Path(given), experts.prefix(party.client, group))
-        task = party.setting.tasks[party.client.task]
+            return checkpoints.identity(Path(given), experts.prefix(handler.client, group))
+        task = handler.setting.tasks[handler.client.task]
         return experts.recipe(
-            party.scenario, party.client, group, party.setting.family, task, party.seed
+            handler.scenario, handler.client, group, handler.setting.family, task, handler.seed
         ).key
 
     def _images(self) -> NDArray[np.uint8]:
@@ -165,14 +167,14 @@ class ClientHoldings:
         shape = (self.rows, 3, self._size, self._size)
         if len(self._payload):
             return np.frombuffer(self._payload, dtype=np.uint8).reshape(shape)
-        parts = [block.pixels(self._party.setting.family.resize) for block in self._blocks]
+        parts = [block.pixels(self._handler.setting.family.resize) for block in self._blocks]
         return np.concatenate(parts) if parts else np.zeros(shape, np.uint8)
 
     def _encoder(self) -> nn.Module:
-        return self._party.encoder(self._request.group)[0]
+        return self._handler.encoder(self._request.group)[0]
 
     def _features(self) -> torch.Tensor:
-        return outputs.encode(self._encoder(), self._images(), self._party.setting.family)
+        return outputs.encode(self._encoder(), self._images(), self._handler.setting.family)
 
     def inputs(self) -> Arrays:
         """The client's own training queries."""
@@ -181,7 +183,7 @@ class ClientHoldings:
 
     def offset_sum(self) -> Arrays:
         """The rounded sum of all floating entries; BatchNorm's statistics are among them."""
-        shared = self._party.scenario.experts.origin == "shared"
+        shared = self._handler.scenario.experts.origin == "shared"
         start = offset_sum.entry_sum(self.start()) if shared else 0.0
         own = offset_sum.entry_sum(self.parameters())
         return {"sum": np.array([offset_sum.rounded(own, start)])}
@@ -192,7 +194,7 @@ class ClientHoldings:
 
     def logits(self) -> Arrays:
         """The expert's logits of the queries, over the classes of all tasks."""
-        setting = self._party.setting
+        setting = self._handler.setting
         features = self._features()
         heads = [
             setting.family.head(t.source.class_names, t.source.templates)
@@ -229,22 +231,22 @@ class ClientHoldings:
 
         As many images as the stage says, drawn from those that the expert was trained on.
         """
-        family, own = self._party.setting.family, self._measured_on
+        family, own = self._handler.setting.family, self._measured_on
         source, images = own.task.source, family.normalise(own.pixels(family.resize))
         return self._encoder(), images, family.head(source.class_names, source.templates)
 
     @property
     def _measured_on(self) -> Block:
         """The training images that statistics are measured on."""
-        party, asked = self._party, self._request
-        share = share_of(party.scenario, asked)
+        handler, asked = self._handler, self._request
+        share = share_of(handler.scenario, asked)
         most = kinds.examples(share) if share else None
-        task = party.setting.tasks[party.client.task]
+        task = handler.setting.tasks[handler.client.task]
         return Block(task, task.indices(f"train-{asked.group}", most))
 
     def start(self) -> Arrays:
         """Every floating entry of the checkpoint that all experts start from."""
-        return _floating(self._party.setting.family.encoder())
+        return _floating(self._handler.setting.family.encoder())
 
 
 def _floating(encoder: nn.Module) -> Arrays:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from neulig_fl.config.policy_rules import AllowRule, Policy, is_policy_file
-from neulig_fl.config.problems import Problem, problems_of, report, shown
+from neulig_fl.config.problems import Problem, problems_of, quoted, report
 from neulig_fl.config.schema import exists, place
 from neulig_fl.config.values import NOISELESS, TRIMMED, WITHOUT_QUERIES
 from neulig_fl.config.yaml_source import read as read_yaml
@@ -94,7 +94,7 @@ def _empty(policy: Policy) -> Iterator[Problem]:
 
 
 def _against(rule: AllowRule, policy: Policy) -> Iterator[tuple[str, str]]:
-    kind, got = rule.kind, f"(got {shown(rule.queries)})"
+    kind, got = rule.kind, f"(got {quoted(rule.queries)})"
     if kind in policy.never:
         yield "kind", f"{kind} is allowed here and stands in never; remove one of the two"
     elif policy.only is not None and kind not in policy.only:
@@ -124,7 +124,7 @@ def _preset_problems(policy: Policy, folder: Path, within: Sequence[Path]) -> It
     preset = policy.preset
     if preset is None:
         return
-    path, steps, got = preset_path(preset, folder), ("preset",), f"(got {shown(preset)})"
+    path, steps, got = preset_path(preset, folder), ("preset",), f"(got {quoted(preset)})"
     if not is_policy_file(preset) and preset not in presets():
         what = f"no such preset {got}; {nearest(preset, presets())}"
         yield Problem(steps, f"{what}; or give the path of a policy file")

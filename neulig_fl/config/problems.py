@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from neulig_fl.config.values import DIGEST, MOMENT, PUBLIC_KEY, SLUG, SLUG_WORDS, TEMPLATE
-from neulig_fl.config.yaml_source import Source, Steps
+from neulig_fl.config.yaml_source import ScenarioText, Steps
 from neulig_fl.core.errors import ScenarioError, nearest, plain
 
 MOST_SHOWN = 20
@@ -74,18 +74,18 @@ class Problem:
     key: bool = False
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """Write a received value as a message gives it: on one line, and short.
 
     Example:
-        >>> shown("featurs"), shown(None), shown([1, 2])
+        >>> quoted("featurs"), quoted(None), quoted([1, 2])
         ('"featurs"', 'null', '[1, 2]')
     """
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def report(source: Source, problems: Iterable[Problem]) -> None:
+def report(source: ScenarioText, problems: Iterable[Problem]) -> None:
     """Raise all problems as one error, a line each, in the order of the file.
 
     Raises:
@@ -101,10 +101,10 @@ def report(source: Source, problems: Iterable[Problem]) -> None:
         raise ScenarioError("\n".join(lines))
 
 
-def problems_of(error: ValidationError, schema: _Schema, source: Source) -> list[Problem]:
+def problems_of(error: ValidationError, schema: _Schema, source: ScenarioText) -> list[Problem]:
     """Translate pydantic's findings, in the order of the file.
 
-    Only the first say what is allowed: to find the nearest name takes time, and few are shown.
+    Only the first say what is allowed: to find the nearest name takes time, and few are quoted.
 
     Args:
         error: what the validation of a scenario raised.
@@ -137,7 +137,7 @@ def _only_follows(error: ErrorDetails) -> bool:
     return bool(len(error["input"]) >= error["ctx"]["min_length"])
 
 
-def _line(source: Source, problem: Problem) -> str:
+def _line(source: ScenarioText, problem: Problem) -> str:
     where = source.origin(problem.steps, key=problem.key)
     field = ".".join(plain(step, _LONGEST_STEP) for step in problem.steps)
     text = f"{field}: {problem.text}" if field else problem.text
@@ -163,7 +163,7 @@ def _steps(error: ErrorDetails) -> Steps:
 
 
 def _what(error: ErrorDetails) -> str:
-    return f"{_WHAT.get(error['type'], 'wrong type')} (got {shown(error['input'])})"
+    return f"{_WHAT.get(error['type'], 'wrong type')} (got {quoted(error['input'])})"
 
 
 def _problem(error: ErrorDetails, schema: _Schema) -> Problem:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from neulig_fl.config.policy_rules import Budgets, Policy
-from neulig_fl.config.problems import problems_of, report, shown
+from neulig_fl.config.problems import problems_of, quoted, report
 from neulig_fl.config.schema import (
     MICRO_MODELS,
     PRETRAINED_WORDS,
@@ -28,7 +28,7 @@ from neulig_fl.config.schema import (
 from neulig_fl.config.stages import Share, Stage
 from neulig_fl.config.tasks import OPEN_SOURCES, TaskOptions
 from neulig_fl.config.values import QUERY_SETS
-from neulig_fl.config.yaml_source import Source, Steps, is_standard_input, read, scalar
+from neulig_fl.config.yaml_source import ScenarioText, Steps, is_standard_input, read, scalar
 from neulig_fl.core.errors import ScenarioError
 from neulig_fl.core.files import PRIVATE, write_atomically
 
@@ -74,7 +74,7 @@ class OpenedScenario:
     """
 
     scenario: Scenario
-    source: Source
+    source: ScenarioText
     folder: Path
     overrides: tuple[str, ...] = ()
 
@@ -192,7 +192,7 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _overridden(source: Source, text: str) -> Source:
+def _overridden(source: ScenarioText, text: str) -> ScenarioText:
     """Put one `key.sub=value` in the place of what the file says."""
     key, equals, value = text.partition("=")
     names = key.strip().split(".")
@@ -221,7 +221,7 @@ def _step(here: Any, name: str, text: str, steps: Steps) -> str | int:
         return name
     field = ".".join(str(step) for step in steps)
     if not isinstance(here, list):
-        raise ScenarioError(f"--set {text}: {field} is {shown(here)}; there is nothing below it")
+        raise ScenarioError(f"--set {text}: {field} is {quoted(here)}; there is nothing below it")
     if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(here):
         return int(name)
     raise ScenarioError(

@@ -56,7 +56,7 @@ _IN_OUR_WORDS = {
 
 
 @dataclass(frozen=True)
-class Source:
+class ScenarioText:
     """What a YAML file says, and where.
 
     Attributes:
@@ -98,7 +98,7 @@ class Source:
         return f"{self.name}:{line}:{column}"
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> ScenarioText:
     """Read a YAML file, once: it may be a pipe.
 
     Args:
@@ -112,7 +112,7 @@ def read(path: Path) -> Source:
     return parse(_text(path, name), name)
 
 
-def parse(text: str, name: str) -> Source:
+def parse(text: str, name: str) -> ScenarioText:
     r"""Read YAML text; `name` stands for the file in messages.
 
     Raises:
@@ -128,7 +128,7 @@ def parse(text: str, name: str) -> Source:
     except FaultError as fault:
         line, column = fault.place
         raise ScenarioError(f"{name}:{line}:{column}: {fault}") from fault
-    return Source(name, text, data, builder.values, builder.keys)
+    return ScenarioText(name, text, data, builder.values, builder.keys)
 
 
 def scalar(text: str) -> Any:

@@ -48,11 +48,11 @@ def charged(accounts: Iterable[Account]) -> list[Charge]:
     return found
 
 
-def shown(epsilon: float) -> float | str:
+def json_number(epsilon: float) -> float | str:
     """Epsilon as JSON can say it.
 
     Example:
-        >>> shown(2.0), shown(math.inf)
+        >>> json_number(2.0), json_number(math.inf)
         (2.0, 'inf')
     """
     return epsilon if math.isfinite(epsilon) else "inf"
@@ -95,7 +95,7 @@ def account(entries: Sequence[Entry], entry: Entry) -> dict[str, Any] | None:
         "runs": list(runs)[-MOST_RUNS:],
         "earlier_runs": len(runs),
     }
-    return {"epsilon": shown(_spent(found).epsilon), **found}
+    return {"epsilon": json_number(_spent(found).epsilon), **found}
 
 
 def _of(entry: Entry, expert: object) -> bool:
@@ -139,7 +139,7 @@ def problem(entry: Entry, earlier: Sequence[Entry]) -> str | None:
     lacking = [kind for kind in bare if kind not in found["unprotected"]]
     if lacking:
         return f"does not account for {lacking[0]}, which left without noise"
-    epsilon = shown(_spent(found).epsilon)
+    epsilon = json_number(_spent(found).epsilon)
     if not _same(found["epsilon"], epsilon):
         return f"claims an epsilon of {found['epsilon']} for what comes to {epsilon}"
     return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from neulig_fl.ledger import chain
 from neulig_fl.ledger.chain import Entry
-from neulig_fl.ledger.expert_account import charged, charges, shown
+from neulig_fl.ledger.expert_account import charged, charges, json_number
 from neulig_fl.privacy import accountant
 from neulig_fl.privacy.accountant import Spent
 
@@ -76,7 +76,7 @@ def together(clients: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
         "clients": [
             {
                 "client": name,
-                "epsilon": shown(spent[name].epsilon),
+                "epsilon": json_number(spent[name].epsilon),
                 "unprotected": list(
                     dict.fromkeys(kind for each in experts for kind in each["unprotected"])
                 ),
@@ -174,4 +174,4 @@ def _spent(experts: Iterable[Mapping[str, Any]], delta: float) -> Spent:
 
 def _most(spent: Sequence[Spent]) -> Figure:
     """Epsilon of whoever spent most; null where nobody spent anything."""
-    return shown(max(each.epsilon for each in spent)) if spent else None
+    return json_number(max(each.epsilon for each in spent)) if spent else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neulig_fl.core.errors import CheckpointError, plain
 from neulig_fl.models import checkpoints
-from neulig_fl.models.checkpoints import Checkpoint, Entry
+from neulig_fl.models.checkpoints import Checkpoint, StoredTensor
 from neulig_fl.models.checkpoints.closeness import Pair, pairs
 from neulig_fl.models.checkpoints.fitting import (
     beginning,
@@ -38,7 +38,7 @@ class Findings:
     fault: str | None
 
     @property
-    def encoder(self) -> Mapping[str, Entry]:
+    def encoder(self) -> Mapping[str, StoredTensor]:
         """The image encoder's entries; all entries where it is no model's."""
         return self.like.encoder
 

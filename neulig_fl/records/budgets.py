@@ -48,7 +48,7 @@ class Candidate:
     claims: Claims = field(default_factory=Claims)
 
 
-def refusal(budgets: Budgets, entries: Sequence[Entry], candidate: Candidate) -> str | None:
+def exceeded(budgets: Budgets, entries: Sequence[Entry], candidate: Candidate) -> str | None:
     """Which limit a record would exceed; None when it is within all of them.
 
     Args:
@@ -61,7 +61,7 @@ def refusal(budgets: Budgets, entries: Sequence[Entry], candidate: Candidate) ->
 
     Example:
         >>> told = {"event": "release", "expert": "e", "kind": "features", "rows": 60, "bytes": 240}
-        >>> refusal(Budgets(max_rows=100), [told], Candidate("e", "logits", "none", 41, 164))
+        >>> exceeded(Budgets(max_rows=100), [told], Candidate("e", "logits", "none", 41, 164))
         'limit max_rows 100: 60 rows of this expert have left, and this record has 41'
     """
     spent = [entry for entry in entries if entry["event"] == "release"]
@@ -177,9 +177,10 @@ def _epsilon(budgets: Budgets, spent: Sequence[Entry], candidate: Candidate) -> 
     before = charges(spent)
     if any(each.noise_multiplier is None for each in before):
         return f"{limit}: something has left without noise"
-    epsilon = accountant.spent([*before, charge], budgets.max_delta).epsilon
+    delta = budgets.max_delta
+    epsilon = accountant.spent([*before, charge], delta).epsilon
     if not epsilon <= budgets.max_epsilon:  # NaN is not within a limit
-        what = f"all that has left of this client comes to {epsilon:.4g} at delta {budgets.max_delta:g}"
+        what = f"all that has left of this client comes to {epsilon:.4g} at delta {delta:g}"
         return f"{limit}: with this record {what}"
     return None
 

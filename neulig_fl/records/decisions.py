@@ -30,7 +30,7 @@ def refusal(scenario: Scenario, client: Client, request: Request) -> str | None:
     """
     if request.kind not in kinds.names():
         return f"kind {request.kind!r} is not known"
-    own = policy_layers.refusal(policy_layers.of_client(client.name, client.policy), request)
+    own = policy_layers.denial(policy_layers.of_client(client.name, client.policy), request)
     if own is not None:
         return own
     stage = next((s for s in scenario.stages if s.name == request.stage), None)

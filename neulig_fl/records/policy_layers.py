@@ -139,7 +139,7 @@ def first_refusal(layers: Sequence[Layer], ask: Callable[[Policy], str | None]) 
     return None
 
 
-def refusal(layers: Sequence[Layer], asked: Asked, now: datetime | None = None) -> str | None:
+def denial(layers: Sequence[Layer], asked: Asked, now: datetime | None = None) -> str | None:
     """Why one of the layers does not allow a request; None when all of them do.
 
     Args:
@@ -163,7 +163,7 @@ def over_limit(
         entries: the client's own ledger.
         candidate: the record.
     """
-    return first_refusal(layers, lambda rules: budgets.refusal(rules.budgets, entries, candidate))
+    return first_refusal(layers, lambda rules: budgets.exceeded(rules.budgets, entries, candidate))
 
 
 def _forbidden(policy: Policy, asked: Asked) -> str | None:

@@ -117,7 +117,7 @@ def _asked(stage: Stage) -> list[tuple[Request, Share]]:
     ]
 
 
-def refusal(scenario: Scenario, client: str, request: Request) -> str | None:
+def foreseen_refusal(scenario: Scenario, client: str, request: Request) -> str | None:
     """Why a client would refuse a request by what the scenario says; None when it would not."""
     owner = next(each for each in scenario.clients if each.name == client)
     return decisions.refusal(scenario, owner, request)

@@ -118,12 +118,12 @@ class SignedTransport:
     """The clients of a run, who are asked with signed requests; `hello` carries the opening.
 
     Args:
-        parties: who carries the messages.
+        transport: who carries the messages.
         identity: the server's keys.
         run: the run's id.
     """
 
-    parties: Transport
+    transport: Transport
     identity: Identity = field(repr=False)
     run: str
     _numbers: Counter[str] = field(init=False, default_factory=Counter)
@@ -131,11 +131,11 @@ class SignedTransport:
     @property
     def carrier(self) -> str:
         """Flower's id of the run."""
-        return self.parties.carrier
+        return self.transport.carrier
 
     def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
         """See `Transport.ask`."""
-        yield from self.parties.ask([self._signed(ask) for ask in asks], timeout)
+        yield from self.transport.ask([self._signed(ask) for ask in asks], timeout)
 
     def _signed(self, ask: Ask) -> Ask:
         if ask.action == "hello":

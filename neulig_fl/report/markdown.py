@@ -98,7 +98,7 @@ def _privacy(report: Mapping[str, Any]) -> str:
     return "\n\n".join([*parts, *([table(head, lines, words=2)] if lines else [])])
 
 
-def _per_task(stage: Mapping[str, Any], found: Sequence[rows.Row]) -> str:
+def _per_task(stage: Mapping[str, Any], found: Sequence[rows.TableRow]) -> str:
     names = rows.tasks(stage)
     head = ["Method", *(f"{task} {_SHORT[key]}" for task in names for key in rows.QUANTITIES)]
     head += ["Avg Mer.", "Avg Ens.", "Gap of means", "95 % CI"]
@@ -124,7 +124,7 @@ def _mean_cells(average: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _averages(found: Sequence[rows.Row]) -> str:
+def _averages(found: Sequence[rows.TableRow]) -> str:
     head = [
         "Method",
         "Verdict",
@@ -160,7 +160,7 @@ def _bullets(sentences: Sequence[str]) -> list[str]:
     return ["\n".join(f"- {text(sentence)}" for sentence in sentences)] if sentences else []
 
 
-def _detail(stage: Mapping[str, Any], found: Sequence[rows.Row]) -> list[str]:
+def _detail(stage: Mapping[str, Any], found: Sequence[rows.TableRow]) -> list[str]:
     body = []
     for name in rows.tasks(stage):
         for row in found:

@@ -15,7 +15,7 @@ NEULIG, METHOD, CONTROL = range(3)  # ranks
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One result: a method at a granularity, its averages and its tasks' figures.
 
     Attributes:
@@ -53,7 +53,7 @@ def called(found: Mapping[str, Any]) -> str:
     return label(found["method"], found["granularity"], found["variant"])
 
 
-def rows(stage: Mapping[str, Any]) -> list[Row]:
+def rows(stage: Mapping[str, Any]) -> list[TableRow]:
     """A stage's results in the order of the tables: NeuLig, merge methods, controls."""
     return [_row(result) for result in ordered(stage["results"])]
 
@@ -74,7 +74,7 @@ def _rank(method: str) -> int:
     return CONTROL if method in CONTROLS else METHOD
 
 
-def _row(result: Mapping[str, Any]) -> Row:
+def _row(result: Mapping[str, Any]) -> TableRow:
     tasks = {task["task"]: task for task in result["tasks"]}
     keys = ("merge_accuracy", "ensemble_accuracy", "gap_of_means", "gap_of_means_ci95")
     average = dict.fromkeys([*keys, "mean_absolute_gap", "equivalence"]) | (result["average"] or {})
@@ -84,7 +84,7 @@ def _row(result: Mapping[str, Any]) -> Row:
     verdict = test["verdict"] if test else figures.NULL
     if result["status"] != "ok":
         verdict = result["status"].replace("-", " ")
-    return Row(
+    return TableRow(
         called(result),
         _rank(result["method"]),
         result["status"],
@@ -100,13 +100,13 @@ def tasks(stage: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(task["task"] for r in stage["results"] for task in r["tasks"]))
 
 
-def quantities(found: Sequence[Row]) -> list[str]:
+def quantities(found: Sequence[TableRow]) -> list[str]:
     """Which of merge accuracy, ensemble accuracy and gap some task of some row has."""
     every = [task for row in found for task in row.tasks.values()]
     return [key for key in QUANTITIES if any(task[key] is not None for task in every)]
 
 
-def missing(found: Sequence[Row]) -> list[str]:
+def missing(found: Sequence[TableRow]) -> list[str]:
     """Why figures are null, one sentence a reason, with the methods (and tasks) it holds for."""
     sentences = [
         f"{row.label}: {row.verdict}: {_told(row.reason)}" for row in found if row.status != "ok"
@@ -147,7 +147,7 @@ def _grouping(found: Mapping[str, Any]) -> str:
     return f"{merged} ({within}); largest output change {checked}; {predictions}"
 
 
-def _task_reasons(row: Row) -> dict[str, list[str]]:
+def _task_reasons(row: TableRow) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, task in row.tasks.items():
         if task["reason"]:

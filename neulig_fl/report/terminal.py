@@ -23,7 +23,7 @@ _VERDICT = {"equivalent": "green", "different": "red", "inconclusive": "yellow"}
 _SHORT = {"merge_accuracy": "Mer.", "ensemble_accuracy": "Ens.", "gap": "Gap"}
 _WIDTH = {"merge_accuracy": 6, "ensemble_accuracy": 6, "gap": 7}
 _UNBOUND = 10_000  # columns; wider than any table, to learn how wide a table would like to be
-Column = tuple[str, Callable[[rows.Row], str]]
+Column = tuple[str, Callable[[rows.TableRow], str]]
 
 
 def show(report: Mapping[str, Any], console: Console, path: Path | None) -> None:
@@ -81,7 +81,7 @@ def _stage(stage: Mapping[str, Any], console: Console) -> None:
         _say(console, f"{len(stage['audits'])} audits: see report.md")
 
 
-def _average(key: str, shown: Callable[[Any], str]) -> Callable[[rows.Row], str]:
+def _average(key: str, shown: Callable[[Any], str]) -> Callable[[rows.TableRow], str]:
     return lambda row: shown(row.average[key])
 
 
@@ -96,7 +96,7 @@ _INTERIOR: Column = ("Interior\n%", _average("interior", figures.percent))
 _VERDICTS: Column = ("Verdict", lambda row: row.verdict)
 
 
-def _stacked(row: rows.Row) -> str:
+def _stacked(row: rows.TableRow) -> str:
     gap = _GAP[1](row)
     return gap if row.average["gap_of_means_ci95"] is None else f"{gap}\n{_CI[1](row)}"
 
@@ -112,7 +112,7 @@ _LAYOUTS = (
 )  # columns, and the gap between them
 
 
-def _averages(found: Sequence[rows.Row], layout: Sequence[Column], gap: int) -> Table:
+def _averages(found: Sequence[rows.TableRow], layout: Sequence[Column], gap: int) -> Table:
     """The stage's averages; a layout without verdicts has them under the methods' names."""
     table = empty_table(["Averages", *(head for head, _ in layout)], gap=gap)
     for at, (head, _) in enumerate(layout, start=1):
@@ -129,17 +129,17 @@ def _averages(found: Sequence[rows.Row], layout: Sequence[Column], gap: int) -> 
     return table
 
 
-def _name(row: rows.Row) -> Text:
+def _name(row: rows.TableRow) -> Text:
     return Text().append(row.label, style="bold" if row.rank == rows.NEULIG else "")
 
 
-def _ends(found: Sequence[rows.Row], at: int) -> bool:
+def _ends(found: Sequence[rows.TableRow], at: int) -> bool:
     """Whether the controls begin after this row."""
     return at + 1 < len(found) and found[at].rank != rows.CONTROL == found[at + 1].rank
 
 
 def _per_task(
-    found: Sequence[rows.Row], tasks: Sequence[str], keys: Sequence[str], console: Console
+    found: Sequence[rows.TableRow], tasks: Sequence[str], keys: Sequence[str], console: Console
 ) -> Iterator[Table]:
     """Each task's accuracies, as many tasks side by side as fit; one alone has intervals too."""
     known = [row for row in found if row.tasks]
@@ -154,7 +154,7 @@ def _per_task(
         yield _one_task(known, task)
 
 
-def _block(found: Sequence[rows.Row], tasks: Sequence[str], keys: Sequence[str]) -> Table:
+def _block(found: Sequence[rows.TableRow], tasks: Sequence[str], keys: Sequence[str]) -> Table:
     under = " ".join(f"{_SHORT[key]:>{_WIDTH[key]}}" for key in keys)
     names = [textwrap.wrap(figures.plain(task), max(len(under), 12)) for task in tasks]
     widths = [max(len(line) for line in [*name, under]) for name in names]
@@ -171,7 +171,7 @@ def _block(found: Sequence[rows.Row], tasks: Sequence[str], keys: Sequence[str])
     return table
 
 
-def _one_task(found: Sequence[rows.Row], name: str) -> Table:
+def _one_task(found: Sequence[rows.TableRow], name: str) -> Table:
     table = empty_table([figures.plain(name), "Mer.", "Ens.", "Gap", "95 % CI"], gap=1)
     for at, row in enumerate(found):
         task = row.tasks.get(name)

@@ -48,8 +48,8 @@ class Collector:
     """The server's side of every exchange with the clients.
 
     Args:
-        parties: who carries the messages.
-        knowledge: where accepted records go.
+        transport: who carries the messages.
+        released: where accepted records go.
         progress: takes progress events.
         trust: the public key that each client is pinned to; others are trusted when first seen.
         identity: the server's own keys; records are sealed to them.
@@ -57,8 +57,8 @@ class Collector:
         book: the server's own ledger of what it received and what it was refused.
     """
 
-    parties: Transport
-    knowledge: ReleasedRecords
+    transport: Transport
+    released: ReleasedRecords
     progress: Progress
     trust: Mapping[str, str] = field(default_factory=dict)
     identity: Identity = field(default_factory=Identity.new, repr=False)
@@ -74,8 +74,8 @@ class Collector:
 
     @cached_property
     def clients(self) -> SignedTransport:
-        """Those behind `parties`, asked with signed requests."""
-        return SignedTransport(self.parties, self.identity, self.book.run)
+        """Those behind `transport`, asked with signed requests."""
+        return SignedTransport(self.transport, self.identity, self.book.run)
 
     @property
     def receipts(self) -> list[Entry]:
@@ -84,7 +84,7 @@ class Collector:
 
     @property
     def _scenario(self) -> Scenario:
-        return self.knowledge.setting.scenario
+        return self.released.setting.scenario
 
     def meet(self) -> None:
         """Open the run at every client, once, with what the server signs of it; learn their keys.
@@ -102,7 +102,7 @@ class Collector:
         carrier = self.clients.carrier
         opening = Opening.of(self._scenario, self.book.run, carrier, self.identity)
         said = {OPENING: opening.signed(self.identity)}
-        asks = [Ask(name, "hello", said) for name in self.knowledge.clients]
+        asks = [Ask(name, "hello", said) for name in self.released.clients]
         for answer in self.clients.ask(asks, self._scenario.timeouts.hello):
             if answer.status == "missing":
                 continue
@@ -155,7 +155,7 @@ class Collector:
             RunError: a client failed or is missing and the scenario says stop.
         """
         self.meet()
-        present = [n for n in self.knowledge.clients if (n, group) not in self.absent]
+        present = [n for n in self.released.clients if (n, group) not in self.absent]
         asks = [Ask(name, "prepare", {"group": group}) for name in present]
         bar = self.progress.task(f"experts of group {group}", len(asks))
         trained = {}
@@ -182,7 +182,7 @@ class Collector:
         releases: list[dict[str, Any]] = []
         refusals: list[dict[str, Any]] = []
         self.meet()
-        setting = self.knowledge.setting
+        setting = self.released.setting
         for request in release_plan.stage_requests(setting.scenario, stage):
             planned = [p for p in release_plan.stage_plan(setting, stage) if p.request == request]
             outcome = self._ask_all(stage, request, planned)
@@ -245,7 +245,7 @@ class Collector:
             return self._refusal(item, f"wrong reply: {reason}")
 
     def _checked(self, item: Planned, answer: Answer) -> dict[str, Any]:
-        setting, request = self.knowledge.setting, item.request
+        setting, request = self.released.setting, item.request
         who, rows = f"client {item.client!r}, {_what(item)}", self._rows(item)
         try:
             facts = received(answer, rows)
@@ -263,7 +263,7 @@ class Collector:
         wrong = entry_check.problem(setting.scenario, entry)
         if wrong is not None:
             raise BadReply(f"{who}: its signed entry {wrong}")
-        self.knowledge.take(item.client, request, arrays, len(answer.payload))
+        self.released.take(item.client, request, arrays, len(answer.payload))
         return released(item.client, request, facts, entry)
 
     def _opened(
@@ -271,7 +271,7 @@ class Collector:
     ) -> bytes | memoryview:
         """The record in a payload, as its protection gives it back."""
         request, run = item.request, self.book.run
-        sizes = self.knowledge.setting.sizes
+        sizes = self.released.setting.sizes
         way = Way(payloads.binding(request, rows, sizes, client=item.client, run=run))
         guard = protections.load(request.protection)
         try:
@@ -291,11 +291,11 @@ class Collector:
         request = item.request
         if request.queries != "train" or not kinds.load(request.kind).output:
             return item.rows
-        given = self.knowledge.questions_at(request.group, request.queries, request.fraction)
+        given = self.released.questions_at(request.group, request.queries, request.fraction)
         return sum(len(q.labels) for q in given)
 
     def _check_labels(self, client: str, labels: NDArray[np.int64], who: str) -> None:
-        setting = self.knowledge.setting
+        setting = self.released.setting
         task = next(c.task for c in setting.scenario.clients if c.name == client)
         classes = len(setting.tasks[task].source.class_names)
         wrong = int(((labels < 0) | (labels >= classes)).sum())
@@ -308,7 +308,7 @@ class Collector:
             return b""
         if request.queries != "train" and self._scenario.queries.travel == "reference":
             return b""
-        questions = self.knowledge.questions_at(request.group, request.queries, request.fraction)
+        questions = self.released.questions_at(request.group, request.queries, request.fraction)
         return np.concatenate([q.images for q in questions]).tobytes() if questions else b""
 
     def give_up(self, client: str, error: type[RunError], reason: str) -> None:

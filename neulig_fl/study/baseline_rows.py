@@ -122,8 +122,8 @@ class StageRun:
 
     Args:
         stage: the scenario's stage.
-        knowledge: everything released so far.
-        fitted: the Portland at hand; `train-portland` replaces it.
+        released: everything released so far.
+        trained: the Portland at hand; `train-portland` replaces it.
         progress: takes progress events.
         sums: who asks the clients for secure sums.
         rows: the results so far, by method, granularity and variant.
@@ -131,8 +131,8 @@ class StageRun:
     """
 
     stage: Stage
-    knowledge: ReleasedRecords
-    fitted: TrainedPortland | None
+    released: ReleasedRecords
+    trained: TrainedPortland | None
     progress: Progress
     sums: Sums = field(default_factory=NoSums)
     rows: dict[Key, Row] = field(default_factory=dict)
@@ -141,7 +141,7 @@ class StageRun:
     @property
     def inputs(self) -> MixtureInputs:
         """What the stage's mixtures are made of."""
-        return MixtureInputs(self.stage, self.knowledge)
+        return MixtureInputs(self.stage, self.released)
 
 
 def run_rows(run: StageRun, merging: bool) -> None:
@@ -161,7 +161,7 @@ def run_rows(run: StageRun, merging: bool) -> None:
         row = Row(method, granularity, kept)
         try:
             _fill(run, row, merging)
-            row.reason = _missing_experts(run.knowledge, row.experts)
+            row.reason = _missing_experts(run.released, row.experts)
         except NotAvailable as reason:
             row.reason = str(reason)
         row.bytes += _bytes_used(run, method, merging)
@@ -182,8 +182,8 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _missing_experts(knowledge: ReleasedRecords, kept: tuple[str, ...]) -> str | None:
-    missing = [name for name in knowledge.clients if name not in kept]
+def _missing_experts(released: ReleasedRecords, kept: tuple[str, ...]) -> str | None:
+    missing = [name for name in released.clients if name not in kept]
     return f"without {', '.join(missing)}: weights renormalised" if missing else None
 
 
@@ -193,8 +193,8 @@ def _fill(run: StageRun, row: Row, merging: bool) -> None:
     unmet = run.inputs.unmet(name, merging)
     if unmet is not None:
         raise NotAvailable(unmet)
-    situation = RunSituation(run.knowledge, run.fitted, run.stage.group, row.experts)
-    mixture = Mixture(run.inputs, run.knowledge, row.experts, RULES[name](situation))
+    situation = RunSituation(run.released, run.trained, run.stage.group, row.experts)
+    mixture = Mixture(run.inputs, run.released, row.experts, RULES[name](situation))
     title = f"{run.stage.name}: merge, {row.method} {row.granularity or ''}".strip()
     mixture.mix(merging, run.sums, run.progress, title)
     row.experts, row.grouping, row.bytes = mixture.experts, mixture.grouping, mixture.bytes
@@ -202,11 +202,11 @@ def _fill(run: StageRun, row: Row, merging: bool) -> None:
 
 
 def _scores(run: StageRun, mixture: Mixture, merging: bool) -> list[TaskScore]:
-    questions, weighting = run.knowledge.questions(run.stage.group, "evaluation"), mixture.weighting
+    questions, weighting = run.released.questions(run.stage.group, "evaluation"), mixture.weighting
     return [
         TaskScore(
             task=question.task,
-            targets=run.knowledge.targets(question),
+            targets=run.released.targets(question),
             merged=mixture.merged[i],
             ensembled=mixture.ensembled[i],
             coopvecs=weighting.merge[i] if merging else weighting.ensemble[i],
@@ -218,34 +218,34 @@ def _scores(run: StageRun, mixture: Mixture, merging: bool) -> list[TaskScore]:
 
 def _bytes_used(run: StageRun, method: str, merging: bool) -> int:
     """Bytes of the single records that a method's row needed."""
-    knowledge, group = run.knowledge, run.stage.group
-    keys: set[tuple[str, str, str | None]] = {(group, knowledge.kind, "evaluation")}
+    released, group = run.released, run.stage.group
+    keys: set[tuple[str, str, str | None]] = {(group, released.kind, "evaluation")}
     if merging:
         keys |= {(group, kind, None) for kind in MODEL_KINDS}
-    if method not in ("simple-average", "oracle") and run.fitted is not None:
-        trained = run.fitted
+    if method not in ("simple-average", "oracle") and run.trained is not None:
+        trained = run.trained
         keys |= {
-            (trained.group, knowledge.kind, trained.queries),
+            (trained.group, released.kind, trained.queries),
             (trained.group, "offset-sum", None),
         }
         keys.add((trained.group, "inputs", "train"))
-        if knowledge.setting.scenario.portland.objective_on != "ensemble":
+        if released.setting.scenario.portland.objective_on != "ensemble":
             keys |= {(trained.group, kind, None) for kind in MODEL_KINDS}
-    return sum(size for key, size in knowledge.bytes.items() if key in keys)
+    return sum(size for key, size in released.bytes.items() if key in keys)
 
 
 def _pretrained(run: StageRun, merging: bool) -> None:
     """The checkpoint theta_0 alone: one model, so its own merge and its own ensemble."""
     start = time.perf_counter()
     row = Row("pretrained", None, ())
-    setting = run.knowledge.setting
+    setting = run.released.setting
     if setting.scenario.experts.origin == "diverse":
         row.reason = "origin: diverse has no common checkpoint"
     else:
-        questions = run.knowledge.questions(run.stage.group, "evaluation")
-        for question, features in zip(questions, run.knowledge.at_start(questions), strict=True):
-            guess = outputs.classify(features, run.knowledge.head(question.task)).argmax(dim=1)
-            targets = run.knowledge.targets(question)
+        questions = run.released.questions(run.stage.group, "evaluation")
+        for question, features in zip(questions, run.released.at_start(questions), strict=True):
+            guess = outputs.classify(features, run.released.head(question.task)).argmax(dim=1)
+            targets = run.released.targets(question)
             merged = guess if merging else None
             reason = None if merging else NOT_MERGED
             row.scores.append(TaskScore(question.task, targets, merged, guess, None, reason))

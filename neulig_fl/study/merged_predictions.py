@@ -57,7 +57,7 @@ Predictions = list[Tensor | None]
 
 
 def run_merged(
-    knowledge: ReleasedRecords,
+    released: ReleasedRecords,
     group: str,
     kept: tuple[str, ...],
     coopvecs: Sequence[Tensor | None],
@@ -67,7 +67,7 @@ def run_merged(
     """Run the evaluation queries through their merged models; equal CoopVecs share a model.
 
     Args:
-        knowledge: what was released; the parameters of all that are kept.
+        released: the records; the parameters of all that are kept.
         group: whose experts are merged.
         kept: the experts that are merged.
         coopvecs: (queries, experts) for every task; None where there are none.
@@ -81,14 +81,14 @@ def run_merged(
     Raises:
         NotCovered: `method: batched` cannot run this model; the message says what can.
     """
-    asked = zip(knowledge.questions(group, "evaluation"), coopvecs, strict=True)
+    asked = zip(released.questions(group, "evaluation"), coopvecs, strict=True)
     known = [(question, beta) for question, beta in asked if beta is not None]
     if not known:
         return [None] * len(coopvecs), None
-    stack = knowledge.stacks[group]
-    job = _Job(knowledge, [question for question, _ in known])
+    stack = released.stacks[group]
+    job = _Job(released, [question for question, _ in known])
     beta = stack.over_present(torch.cat([b for _, b in known]), kept)
-    tolerance = knowledge.setting.scenario.merging.tolerance
+    tolerance = released.setting.scenario.merging.tolerance
     representatives = grouped(beta, tolerance)
     bar = progress.task(title, len(beta))
     outputs = job.outputs(stack, representatives, torch.arange(len(beta)), bar.advance)
@@ -102,7 +102,7 @@ def run_merged(
 
 
 def run_models(
-    knowledge: ReleasedRecords,
+    released: ReleasedRecords,
     questions: Sequence[Questions],
     models: Sequence[Mapping[str, NDArray[np.float32]]],
     model_of: Sequence[int | None],
@@ -115,7 +115,7 @@ def run_models(
     They are run as a single expert is, so `batch_norm: re-estimate` does what it does elsewhere.
 
     Args:
-        knowledge: what was released.
+        released: the records.
         questions: the queries, task by task.
         models: every floating state-dict entry of each, by name.
         model_of: which of them answers each task's queries; None where none does.
@@ -126,16 +126,16 @@ def run_models(
     known = [q for q, model in zip(questions, model_of, strict=True) if model is not None]
     if not known:
         return [None] * len(model_of)
-    job = _Job(knowledge, known, re_estimate)
+    job = _Job(released, known, re_estimate)
     places = [torch.full((len(q.labels),), m) for q, m in zip(questions, model_of, strict=True)
               if m is not None]  # fmt: skip
     which = torch.cat(places)
     bar = progress.task(title, len(which))
-    outputs = torch.zeros(len(which), knowledge.setting.sizes.dim)
+    outputs = torch.zeros(len(which), released.setting.sizes.dim)
     for number, entries in enumerate(models):
         rows = torch.nonzero(which == number).flatten()
         if len(rows):
-            alone = ExpertStack(knowledge.setting.family.entries(), (title,))
+            alone = ExpertStack(released.setting.family.entries(), (title,))
             alone.put(title, entries)
             outputs[rows] = job.outputs(alone, torch.ones(len(rows), 1), rows, bar.advance)
     parts = iter(job.classes(outputs))
@@ -143,7 +143,7 @@ def run_models(
 
 
 def run_network(
-    knowledge: ReleasedRecords,
+    released: ReleasedRecords,
     questions: Sequence[Questions],
     network: nn.Module,
     progress: Progress,
@@ -152,7 +152,7 @@ def run_network(
     """Run queries through a merged model that is no single set of parameters.
 
     Args:
-        knowledge: what was released.
+        released: the records.
         questions: the queries, task by task.
         network: from inputs to features.
         progress: takes progress events.
@@ -161,8 +161,8 @@ def run_network(
     bar = progress.task(title, sum(len(q.labels) for q in questions))
     found: Predictions = []
     for question in questions:
-        features = encode(network, question.images, knowledge.setting.family)
-        head = knowledge.head(question.task)
+        features = encode(network, question.images, released.setting.family)
+        head = released.head(question.task)
         found.append(classify(features, head).argmax(dim=1))
         bar.advance(len(question.labels))
     return found
@@ -173,12 +173,12 @@ class _Job:
     """Queries of several tasks in a row, and what merges for them.
 
     Args:
-        knowledge: what was released.
+        released: the records.
         questions: the queries, task by task.
         re_estimate: recompute BatchNorm's statistics whatever the scenario says.
     """
 
-    knowledge: ReleasedRecords
+    released: ReleasedRecords
     questions: list[Questions]
     re_estimate: bool = False
 
@@ -190,12 +190,12 @@ class _Job:
     @cached_property
     def encoder(self) -> nn.Module:
         """An encoder in which merged parameters take the place of its own."""
-        return self.knowledge.setting.family.encoder().to(device())
+        return self.released.setting.family.encoder().to(device())
 
     @cached_property
     def calibration(self) -> Tensor | None:
         """Unlabelled pool queries, evenly from all tasks, for `batch_norm: re-estimate`."""
-        setting = self.knowledge.setting
+        setting = self.released.setting
         if setting.scenario.batch_norm == "average" and not self.re_estimate:
             return None
         each = max(1, CALIBRATION_QUERIES // len(setting.tasks))
@@ -223,7 +223,7 @@ class _Job:
         Returns:
             (k, dim), float32.
         """
-        setting = self.knowledge.setting
+        setting = self.released.setting
         options = setting.scenario.merging
         return merged_outputs(
             self.encoder,
@@ -239,7 +239,7 @@ class _Job:
         """Predicted classes, task by task, from the features of all queries."""
         parts = outputs.split([len(question.labels) for question in self.questions])
         return [
-            classify(part, self.knowledge.head(question.task)).argmax(dim=1)
+            classify(part, self.released.head(question.task)).argmax(dim=1)
             for part, question in zip(parts, self.questions, strict=True)
         ]
 
@@ -256,7 +256,7 @@ def _checked(
         outputs: with grouped CoopVecs, (queries, dim).
         title: which row this is, for its own draw.
     """
-    setting = job.knowledge.setting
+    setting = job.released.setting
     generator = numpy_generator(setting.seed, "checked-grouping", title)
     count = min(setting.scenario.merging.checked, len(coopvecs))
     rows = torch.from_numpy(np.sort(generator.choice(len(coopvecs), count, replace=False)))

@@ -95,7 +95,7 @@ def _made_again(run: Callable[[Tensor], Tensor], coopvecs: Tensor) -> Tensor:
 
 
 def open_merged(
-    knowledge: ReleasedRecords,
+    released: ReleasedRecords,
     group: str,
     experts: tuple[str, ...],
     on_rows: Callable[[int], object] = lambda rows: None,
@@ -103,12 +103,12 @@ def open_merged(
     """The merged models of a group's experts.
 
     Args:
-        knowledge: what was released; the parameters of all `experts` are among it.
+        released: the records; the parameters of all `experts` are among it.
         group: whose experts.
         experts: those that Portland reads, in order.
         on_rows: called with the number of queries done since the last call.
     """
-    family, options = knowledge.setting.family, knowledge.setting.scenario.merging
+    family, options = released.setting.family, released.setting.scenario.merging
     merging = Merging(options.method, buffer_mib=options.buffer_mib)
     encoder = family.encoder().to(device())
-    return MergedQueries(family, encoder, knowledge.stacks[group], experts, merging, on_rows)
+    return MergedQueries(family, encoder, released.stacks[group], experts, merging, on_rows)

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from neulig_fl.config.methods import MethodEntry
-from neulig_fl.config.problems import Problem, shown
+from neulig_fl.config.problems import Problem, quoted
 from neulig_fl.config.schema import Scenario
 from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError
@@ -25,7 +25,7 @@ def wrong_methods(scenario: Scenario) -> Iterator[Problem]:
         steps = ("methods", index)
         first = scenario.methods.index(entry)
         if first < index:
-            what = f"stands there twice (got {shown(entry.name)}, as in methods.{first})"
+            what = f"stands there twice (got {quoted(entry.name)}, as in methods.{first})"
             yield Problem(steps, f"{what}; keep one, or give it other options")
         for more, text in (*_wrong_options(module, entry), *_wrong_tuning(module, entry)):
             yield Problem((*steps, *more), text)
@@ -39,7 +39,7 @@ def _unfit(scenario: Scenario, name: str, needs: Needs) -> str | None:
     if needs.start and scenario.experts.origin == "diverse":
         return (
             f"{name} needs theta_0, and experts of diverse origin have none (got "
-            f"{shown(name)} with origin: diverse); leave it out, or take experts.origin: shared"
+            f"{quoted(name)} with origin: diverse); leave it out, or take experts.origin: shared"
         )
     if needs.experts is not None and len(scenario.clients) != needs.experts:
         have = len(scenario.clients)

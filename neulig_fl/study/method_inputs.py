@@ -28,14 +28,14 @@ class RunSource:
     """The inputs of a merge method (`merges.Source`) as a run has them.
 
     Args:
-        knowledge: what was released.
+        released: the records.
         group: whose experts.
         experts: those that are merged, in order.
         means: by kind, what secure sums gave; the other kinds are single records.
         bytes: of the sums.
     """
 
-    knowledge: ReleasedRecords
+    released: ReleasedRecords
     group: str
     experts: tuple[str, ...]
     means: Mapping[str, Means] = field(default_factory=dict, repr=False)
@@ -44,12 +44,12 @@ class RunSource:
     @property
     def seed(self) -> int:
         """The scenario's seed."""
-        return self.knowledge.setting.seed
+        return self.released.setting.seed
 
     @cached_property
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of every floating entry of the model, in order."""
-        return self.knowledge.setting.family.entries()
+        return self.released.setting.family.entries()
 
     def arrays(self, kind: str) -> Mapping[str, tuple[int, ...]]:
         """Name and shape of every array in a record of that kind."""
@@ -58,9 +58,9 @@ class RunSource:
     def own(self, kind: str, name: str) -> Tensor:
         """One array of every client's record, (experts, *shape); of parameters a view."""
         if kind not in MODEL_KINDS:
-            known = self.knowledge.statistics[(self.group, kind, None)]
+            known = self.released.statistics[(self.group, kind, None)]
             return torch.stack([_tensor(known[expert][name]) for expert in self.experts])
-        stack = self.knowledge.stacks[self.group]
+        stack = self.released.stacks[self.group]
         rows = self._stacked[name]
         if self.experts != stack.experts:
             rows = rows[[stack.experts.index(expert) for expert in self.experts]]
@@ -72,7 +72,7 @@ class RunSource:
             return _tensor(self.means[kind][name])
         if kind in MODEL_KINDS:
             return self.own(kind, name).mean(dim=0)
-        known = self.knowledge.statistics[(self.group, kind, None)]
+        known = self.released.statistics[(self.group, kind, None)]
         total = torch.zeros(self.arrays(kind)[name])
         for expert in self.experts:
             total += _tensor(known[expert][name])
@@ -84,27 +84,27 @@ class RunSource:
 
     def network(self) -> nn.Module:
         """The architecture, new each time."""
-        return self.knowledge.setting.family.encoder()
+        return self.released.setting.family.encoder()
 
     def queries(self) -> Sequence[Queries]:
         """All pool queries, a task at a time; their labels stay behind."""
-        family = self.knowledge.setting.family
+        family = self.released.setting.family
         return [
             Queries(
                 question.task,
                 family.normalise(question.images),
-                partial(self.knowledge.scored, question.task),
+                partial(self.released.scored, question.task),
             )
-            for question in self.knowledge.questions_at(self.group, "pool", 1.0)
+            for question in self.released.questions_at(self.group, "pool", 1.0)
         ]
 
     @cached_property
     def _start(self) -> dict[str, Tensor]:
-        return self.knowledge.setting.family.encoder().state_dict()
+        return self.released.setting.family.encoder().state_dict()
 
     @cached_property
     def _stacked(self) -> dict[str, Tensor]:
-        return self.knowledge.stacks[self.group].stacked()
+        return self.released.stacks[self.group].stacked()
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:

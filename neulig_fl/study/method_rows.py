@@ -44,7 +44,7 @@ def run_methods(run: StageRun, merging: bool) -> None:
         run: the stage; its rows are added to, or replaced.
         merging: whether models are merged as well as outputs.
     """
-    for entry in compared(run.knowledge.scenario):
+    for entry in compared(run.released.scenario):
         start = time.perf_counter()
         row = Row(entry.name, None, (), variant=entry.variant)
         try:
@@ -91,7 +91,7 @@ class _Method:
         Raises:
             NotAvailable: neither side is.
         """
-        questions = self.run.knowledge.questions(self.run.stage.group, "evaluation")
+        questions = self.run.released.questions(self.run.stage.group, "evaluation")
         nothing: Predictions = [None] * len(questions)
         merged, not_merged = nothing, NOT_MERGED
         if merging:
@@ -105,7 +105,7 @@ class _Method:
         self.row.scores = [
             TaskScore(
                 question.task,
-                self.run.knowledge.targets(question),
+                self.run.released.targets(question),
                 merged[i],
                 ensembled[i],
                 None,
@@ -113,7 +113,7 @@ class _Method:
             )
             for i, question in enumerate(questions)
         ]
-        missing = [n for n in self.run.knowledge.clients if n not in self.row.experts]
+        missing = [n for n in self.run.released.clients if n not in self.row.experts]
         self.row.reason = f"without {', '.join(missing)}" if missing else None
 
     def _why_neither(self, not_ensembled: str) -> str:
@@ -134,11 +134,11 @@ class _Method:
 
     def _merged(self) -> Predictions:
         run, group = self.run, self.run.stage.group
-        source = collected(self._reach, self._needs, run.knowledge, run.sums)
+        source = collected(self._reach, self._needs, run.released, run.sums)
         self.row.experts = source.experts
         self._tune(partial(self._pool_score, source))
         self.row.bytes += source.bytes + self._bytes()
-        questions = run.knowledge.questions(group, "evaluation")
+        questions = run.released.questions(group, "evaluation")
         title = f"{run.stage.name}: merge, {self.entry.name} {self.entry.variant or ''}".strip()
         return self._predicted(source, questions, title)
 
@@ -146,15 +146,15 @@ class _Method:
         self, source: RunSource, questions: Sequence[Questions], title: str
     ) -> Predictions:
         """Classes of some queries by the merged model."""
-        knowledge, progress = self.run.knowledge, self.run.progress
+        released, progress = self.run.released, self.run.progress
         given = Given(source, self._needs, self.entry.name, _steps(progress, f"{title}, steps"))
         with _failing():
             found = self._model(given)
         if isinstance(found, nn.Module):
-            return run_network(knowledge, questions, found, progress, title)
+            return run_network(released, questions, found, progress, title)
         model_of = [0] * len(questions)
         again = getattr(self.module, "RE_ESTIMATES", False)
-        return run_models(knowledge, questions, [found], model_of, progress, title, again)
+        return run_models(released, questions, [found], model_of, progress, title, again)
 
     def _model(self, given: Given) -> dict[str, NDArray[np.float32]] | nn.Module:
         rule = methods.rule(self.module)
@@ -164,9 +164,9 @@ class _Method:
         return _finite({name: value.numpy() for name, value in found}, self.entry.name)
 
     def _pool_score(self, source: RunSource) -> float:
-        questions = self.run.knowledge.questions_at(self.run.stage.group, "pool", 1.0)
+        questions = self.run.released.questions_at(self.run.stage.group, "pool", 1.0)
         title = f"{self.run.stage.name}: tune {self.entry.name}"
-        targets = [self.run.knowledge.targets(question) for question in questions]
+        targets = [self.run.released.targets(question) for question in questions]
         return accuracy(self._predicted(source, questions, title), targets)
 
     def _tune(self, score: Callable[[], float]) -> None:
@@ -186,7 +186,7 @@ class _Method:
         if self.row.settings is not None:
             return
         extended = getattr(self.module, "extension", lambda entries: None)
-        entries = self.run.knowledge.setting.family.entries()
+        entries = self.run.released.setting.family.entries()
         self.row.settings = Settings(str(self._needs), self.options, tried, extended(entries))
 
     # ------------------------------------------------------------ the ensemble
@@ -199,28 +199,28 @@ class _Method:
         """
         self.row.experts = self._reach.answering(self._needs, self.row.experts)
         self._tune(self._pool_score_of_ensemble)
-        knowledge = self.run.knowledge
+        released = self.run.released
         self.row.bytes += sum(
-            knowledge.bytes.get((self.run.stage.group, knowledge.kind, queries), 0)
+            released.bytes.get((self.run.stage.group, released.kind, queries), 0)
             for queries in self._needs.outputs
         )
         found: Predictions = list(self._mixed(self._answers("evaluation")))
         return found
 
     def _answers(self, queries: str) -> list[Answers]:
-        knowledge, group = self.run.knowledge, self.run.stage.group
-        questions = knowledge.questions(group, queries)
-        outputs = knowledge.stacked(group, queries, self.row.experts)
-        diverse = knowledge.setting.scenario.experts.origin == "diverse"
-        starts = [None] * len(questions) if diverse else knowledge.outputs_at_start(questions)
+        released, group = self.run.released, self.run.stage.group
+        questions = released.questions(group, queries)
+        outputs = released.stacked(group, queries, self.row.experts)
+        diverse = released.setting.scenario.experts.origin == "diverse"
+        starts = [None] * len(questions) if diverse else released.outputs_at_start(questions)
         return [
             Answers(question.task, own, start, self._score(question.task))
             for question, own, start in zip(questions, outputs, starts, strict=True)
         ]
 
     def _score(self, task: str) -> Callable[[Tensor], Tensor]:
-        knowledge = self.run.knowledge
-        head, columns = knowledge.head_for_outputs(task), knowledge.columns(task)
+        released = self.run.released
+        head, columns = released.head_for_outputs(task), released.columns(task)
         return lambda mixed: to_logits(mixed, head, columns)
 
     def _mixed(self, evaluation: Sequence[Answers]) -> list[Tensor]:
@@ -235,18 +235,18 @@ class _Method:
         return [a.logits(m).argmax(dim=1) for a, m in zip(evaluation, mixed, strict=True)]
 
     def _pool_score_of_ensemble(self) -> float:
-        knowledge, group = self.run.knowledge, self.run.stage.group
-        if not set(self.row.experts) <= set(knowledge.sharing(group, "pool")):
-            raise NotAvailable(f"no ensemble: tuning needs {knowledge.kind} of each on pool")
+        released, group = self.run.released, self.run.stage.group
+        if not set(self.row.experts) <= set(released.sharing(group, "pool")):
+            raise NotAvailable(f"no ensemble: tuning needs {released.kind} of each on pool")
         answers = self._answers("pool")
-        targets = [knowledge.targets(q) for q in knowledge.questions(group, "pool")]
+        targets = [released.targets(q) for q in released.questions(group, "pool")]
         return accuracy(self._mixed(answers), targets)
 
     def _bytes(self) -> int:
         """Bytes of the single records that the rule reads; a task vector is as good as a model."""
         kinds = {*self._needs.each, *self._needs.sums}
         kinds |= set(MODEL_KINDS) if kinds & set(MODEL_KINDS) else set()
-        group, known = self.run.stage.group, self.run.knowledge.bytes
+        group, known = self.run.stage.group, self.run.released.bytes
         return sum(known.get((group, kind, None), 0) for kind in sorted(kinds))
 
 

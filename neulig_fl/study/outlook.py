@@ -9,7 +9,7 @@ from neulig_fl.config.scenario import Stage
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.records.grants import Grants
 from neulig_fl.records.release_plan import Planned
-from neulig_fl.records.secagg.plan import PlannedSum, Row, SumPlan
+from neulig_fl.records.secagg.plan import PlannedSum, RowName, SumPlan
 from neulig_fl.study import coopvec_needs
 from neulig_fl.study.coopvec_needs import NEEDS, Situation
 from neulig_fl.study.mixture_inputs import Experts, MixtureInputs
@@ -81,7 +81,7 @@ class Rehearsal:
         """What the stage's mixtures are made of."""
         return MixtureInputs(self.stage, self.known)
 
-    def ask(self, row: Row, kind: str, queries: str | None, experts: Experts) -> SumOutlook:
+    def ask(self, row: RowName, kind: str, queries: str | None, experts: Experts) -> SumOutlook:
         """What comes of asking some clients for the sums of a kind that a row needs.
 
         Raises:
@@ -127,7 +127,7 @@ def _methods(rehearsal: Rehearsal, merging: bool) -> Iterator[Permitted]:
             return
 
 
-def _permitted(rehearsal: Rehearsal, row: Row, merging: bool) -> Permitted:
+def _permitted(rehearsal: Rehearsal, row: RowName, merging: bool) -> Permitted:
     """Try a method under every expert that may turn out to be the best single one."""
     inputs, name = rehearsal.inputs, row[1] or row[0]
     unmet = inputs.unmet(name, merging)

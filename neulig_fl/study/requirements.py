@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neulig_fl.config.problems import Problem, shown
+from neulig_fl.config.problems import Problem, quoted
 from neulig_fl.config.schema import Scenario
 from neulig_fl.config.stages import Share
 from neulig_fl.config.values import (
@@ -106,9 +106,9 @@ def _wrong_sum(share: Share, clients: int) -> Iterator[tuple[str, str]]:
         return
     from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS  # slow to import
 
-    guard = shown(share.protection.name)
+    guard = quoted(share.protection.name)
     if not kinds.load(share.kind).summed:
-        what = f"cannot be summed (got {shown(share.kind)} with protection {guard})"
+        what = f"cannot be summed (got {quoted(share.kind)} with protection {guard})"
         allowed = ", ".join(kinds.those(lambda kind: kind.summed))
         yield "kind", f"{what}; allowed: {allowed}"
     if clients < LEAST_CLIENTS:

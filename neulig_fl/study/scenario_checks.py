@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Literal
 
 from neulig_fl.config import policy_files
-from neulig_fl.config.problems import Problem, shown
+from neulig_fl.config.problems import Problem, quoted
 from neulig_fl.config.schema import (
     MICRO_MODELS,
     PRETRAINED_WORDS,
@@ -83,7 +83,7 @@ def _repeated(section: str, names: Sequence[str]) -> Iterator[Problem]:
     for index, name in enumerate(names):
         first = names.index(name)
         if first < index:
-            taken = f"the name is taken (got {shown(name)}, as in {section}.{first}.name)"
+            taken = f"the name is taken (got {quoted(name)}, as in {section}.{first}.name)"
             yield Problem((section, index, "name"), f"{taken}; every name stands once")
 
 
@@ -95,13 +95,13 @@ def _trust(scenario: Scenario) -> Iterator[Problem]:
             yield Problem(("trust", name), f"is no client; {allowed}", key=True)
     if SERVER in clients:
         steps = ("clients", clients.index(SERVER), "name")
-        what = f"is what the server is called (got {shown(SERVER)}); give the client another name"
+        what = f"is what the server is called (got {quoted(SERVER)}); give the client another name"
         yield Problem(steps, what)
 
 
 def _seeds(scenario: Scenario) -> Iterator[Problem]:
     if scenario.seeds is not None and "seed" in scenario.model_fields_set:
-        got = shown(scenario.seeds)
+        got = quoted(scenario.seeds)
         yield Problem(("seeds",), f"given beside seed (got {got}); keep one of the two")
 
 
@@ -114,7 +114,7 @@ def _tasks(scenario: Scenario) -> Iterator[Problem]:
     for index, client in enumerate(scenario.clients):
         if client.task in known:
             continue
-        what = f"no such task (got {shown(client.task)}); {nearest(client.task, known)}"
+        what = f"no such task (got {quoted(client.task)}); {nearest(client.task, known)}"
         if client.task in OPEN_SOURCES:
             needed = "root: FOLDER" if client.task == "imagefolder" else "dataset: NAME"
             what += f"; to use it, write tasks: {{my-task: {{source: {client.task}, {needed}}}}}"
@@ -125,10 +125,10 @@ def _stages(scenario: Scenario) -> Iterator[Problem]:
     for i, stage in enumerate(scenario.stages):
         if stage.group not in scenario.experts.groups:
             trained = nearest("", scenario.experts.groups)
-            what = f"no expert is trained on this half (got {shown(stage.group)}); {trained}"
+            what = f"no expert is trained on this half (got {quoted(stage.group)}); {trained}"
             yield Problem(("stages", i, "group"), f"{what}; or add it to experts.groups")
         if "granularity" in stage.model_fields_set and "merge" not in stage.run:
-            what = f"only merge uses it, and run has no merge (got {shown(stage.granularity)})"
+            what = f"only merge uses it, and run has no merge (got {quoted(stage.granularity)})"
             yield Problem(("stages", i, "granularity"), f"{what}; add merge or leave this out")
         if not stage.share and not stage.run:
             yield Problem(("stages", i), "shares nothing and runs nothing; give it share or run")
@@ -146,7 +146,7 @@ def _portland(scenario: Scenario) -> Iterator[Problem]:
         yield Problem(
             ("portland", "objective_on"),
             f"re-estimated BatchNorm statistics have no gradient (got "
-            f"{shown(options.objective_on)} with batch_norm: re-estimate); allowed: ensemble; or "
+            f"{quoted(options.objective_on)} with batch_norm: re-estimate); allowed: ensemble; or "
             "take batch_norm: average",
         )
 
@@ -182,7 +182,7 @@ def _not_read(
             continue
         what = "folder" if key == "root" else key
         known = [each for each in TaskOptions.model_fields if each in reads]
-        text = f"{options.source} reads no {what} (got {shown(value)}); leave {key} out"
+        text = f"{options.source} reads no {what} (got {quoted(value)}); leave {key} out"
         yield Problem((*steps, key), f"{text}; what it reads: {', '.join(known)}", key=True)
 
 
@@ -191,7 +191,7 @@ def _classes_alike(steps: tuple[str, str], classes: Mapping[str, str]) -> Iterat
     for index, (key, name) in enumerate(classes.items()):
         first = names.index(name)
         if first < index:
-            what = f"the class name is taken (got {shown(name)}, as for {list(classes)[first]!r})"
+            what = f"the class name is taken (got {quoted(name)}, as for {list(classes)[first]!r})"
             yield Problem((*steps, "classes", key), f"{what}; every class has its own")
 
 
@@ -204,14 +204,14 @@ def _checkpoints(scenario: Scenario, base: Path) -> Iterator[Problem]:
         steps = ("clients", index, "checkpoint")
         lacking = [group for group in scenario.experts.groups if group not in client.checkpoint]
         if lacking:
-            what = f"has none for group {lacking[0]} (got {shown(client.checkpoint)})"
+            what = f"has none for group {lacking[0]} (got {quoted(client.checkpoint)})"
             yield Problem(steps, f"{what}; add {lacking[0]}: PATH, or take it from experts.groups")
         for path in dict.fromkeys(client.checkpoint.values()):
             yield from _must_exist(steps, path, base, "file or folder")
 
 
 def _idle_prefix(steps: tuple[str | int, ...], got: object, beside: str) -> Problem:
-    return Problem(steps, f"is read beside {beside} only (got {shown(got)}); leave prefix out")
+    return Problem(steps, f"is read beside {beside} only (got {quoted(got)}); leave prefix out")
 
 
 def _policies(scenario: Scenario, base: Path) -> Iterator[Problem]:
@@ -236,7 +236,7 @@ def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:
         yield _idle_prefix(("model", "prefix"), model.prefix, "the path of a checkpoint")
     steps = ("model", "pretrained")
     if model.pretrained == "bundled" and "bundled" not in family.weights(model.name):
-        what = f"bundled weights are for {' and '.join(MICRO_MODELS)} (got {shown(model.name)})"
+        what = f"bundled weights are for {' and '.join(MICRO_MODELS)} (got {quoted(model.name)})"
         yield Problem(steps, f"{what}; give an OpenCLIP tag, the path of a checkpoint, or none")
     elif model.pretrained in PRETRAINED_WORDS or exists(place(base, model.pretrained), "file"):
         return
@@ -244,7 +244,7 @@ def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:
         yield from _must_exist(steps, model.pretrained, base, "file or folder")
     elif model.pretrained not in (tags := family.weights(model.name)):
         allowed = nearest(model.pretrained, [*tags, "none", "the path of a checkpoint"])
-        yield Problem(steps, f"no weights of that tag (got {shown(model.pretrained)}); {allowed}")
+        yield Problem(steps, f"no weights of that tag (got {quoted(model.pretrained)}); {allowed}")
 
 
 def _unknown_model(name: str) -> str:
@@ -256,7 +256,7 @@ def _unknown_model(name: str) -> str:
     )
     close = difflib.get_close_matches(name.lower(), [*MICRO_MODELS, *known], n=1, cutoff=0.5)
     hint = f"; did you mean {known.get(close[0], close[0])}?" if close else ""
-    return f"no such model (got {shown(name)}); {allowed}{hint}"
+    return f"no such model (got {quoted(name)}); {allowed}{hint}"
 
 
 def _must_exist(
@@ -268,4 +268,4 @@ def _must_exist(
     full = place(base, path)
     if not exists(full, kind):
         looked = f"looked for {full}; a relative path starts from {base}"
-        yield Problem(steps, f"there is no such {kind} (got {shown(path)}); {looked}")
+        yield Problem(steps, f"there is no such {kind} (got {quoted(path)}); {looked}")

@@ -47,16 +47,16 @@ class Study:
 
     collector: Collector
     progress: Progress
-    fitted: TrainedPortland | None = None
+    trained: TrainedPortland | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     maps: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     prepared: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     @property
-    def knowledge(self) -> ReleasedRecords:
+    def released(self) -> ReleasedRecords:
         """What was released so far."""
-        return self.collector.knowledge
+        return self.collector.released
 
     def prepare(self, scenario: Scenario) -> None:
         """Have the experts of every group that a stage needs."""
@@ -74,10 +74,10 @@ class Study:
         start = time.perf_counter()
         releases, refusals = self.collector.collect(stage)
         sums = SumRounds(self.collector, stage, releases, refusals)
-        run = StageRun(stage, self.knowledge, self.fitted, self.progress, sums)
+        run = StageRun(stage, self.released, self.trained, self.progress, sums)
         for step in stage.run:
             variants.load("neulig_fl.study.steps", step).run(run)
-        self.fitted = run.fitted
+        self.trained = run.trained
         self.maps += run.maps
         self.seconds[f"stage {stage.name}"] = time.perf_counter() - start
         self.stages.append(
@@ -94,9 +94,9 @@ class Study:
 
     def portland_record(self) -> dict[str, Any] | None:
         """The report's `portland`: the last one trained."""
-        if self.fitted is None:
+        if self.trained is None:
             return None
-        fit, options = self.fitted.fit, self.knowledge.setting.scenario.portland
+        fit, options = self.trained.fit, self.released.setting.scenario.portland
         return {
             "experts": list(fit.portland.experts),
             "outputs": options.outputs,
@@ -121,7 +121,7 @@ class Study:
             "versions": versions(),
             "seconds": self.seconds,
             "peak_rss_bytes": peak_rss_bytes(),
-            "notes": notes(self.knowledge.setting.scenario, self.fitted),
+            "notes": notes(self.released.setting.scenario, self.trained),
             "stages": self.stages,
             "coopvec_maps": self.maps,
             "portland": self.portland_record(),
@@ -138,7 +138,7 @@ class Study:
 def serve(
     scenario: Scenario,
     seed: int,
-    parties: Transport,
+    transport: Transport,
     out: Path,
     progress: Progress,
     trust: Mapping[str, str] | None = None,
@@ -149,7 +149,7 @@ def serve(
     Args:
         scenario: resolved and validated.
         seed: the seed of this run.
-        parties: the clients.
+        transport: the clients.
         out: the run's folder.
         progress: takes progress events.
         trust: the public key that each client is pinned to; the others' are trusted as they are
@@ -160,11 +160,11 @@ def serve(
         RunError: a client's answer ends the run.
         InputError: the model or a task cannot be opened.
     """
-    knowledge = ReleasedRecords(open_setting(scenario, seed))
-    collector = Collector(parties, knowledge, progress, trust or {}, identity or Identity.new())
+    released = ReleasedRecords(open_setting(scenario, seed))
+    collector = Collector(transport, released, progress, trust or {}, identity or Identity.new())
     study = Study(collector, progress)
     for stage in scenario.stages:
-        list(stage_plan(knowledge.setting, stage))  # data that cannot be listed ends the run here
+        list(stage_plan(released.setting, stage))  # data that cannot be listed ends the run here
     try:
         study.prepare(scenario)
         for stage in scenario.stages:
@@ -184,14 +184,14 @@ def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
         out: the run's folder.
         ended: the text of the outcome, or what ended the run before there was one.
     """
-    collector, fitted = study.collector, study.fitted
+    collector, trained = study.collector, study.trained
     collector.book.write(out)
     files = [manifest.RECEIPTS, manifest.TRUST]
-    if isinstance(ended, str) and fitted is not None:
-        _write_portland(fitted, out / manifest.PORTLAND)
+    if isinstance(ended, str) and trained is not None:
+        _write_portland(trained, out / manifest.PORTLAND)
         files.append(manifest.PORTLAND)
     hashes = {name: sha256(out / name) for name in files}
-    hashes[manifest.SCENARIO] = _digest(dumped(study.knowledge.setting.scenario))
+    hashes[manifest.SCENARIO] = _digest(dumped(study.released.setting.scenario))
     if isinstance(ended, str):
         hashes[manifest.OUTCOME] = _digest(ended)
     interrupted = not isinstance(ended, str | NeuligError)
@@ -208,8 +208,8 @@ def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
         write_atomically(out / manifest.OUTCOME, ended, PRIVATE)
 
 
-def _write_portland(fitted: TrainedPortland, path: Path) -> None:
-    network = fitted.portland
+def _write_portland(trained: TrainedPortland, path: Path) -> None:
+    network = trained.portland
     tensors = {"weight": network.weight, "bias": network.bias}
     experts = {"experts": ",".join(network.experts)}
     replace_atomically(path, lambda part: save_file(tensors, part, experts), PRIVATE)
@@ -230,9 +230,9 @@ def _ended(error: BaseException) -> dict[str, Any]:
     return {"type": type(error).__name__, "message": ""}
 
 
-def notes(scenario: Scenario, fitted: TrainedPortland | None) -> list[str]:
+def notes(scenario: Scenario, trained: TrainedPortland | None) -> list[str]:
     """Departures from the paper, choices, and conditions that this run's figures rest on."""
-    found = [] if fitted is None else _portland_notes(scenario)
+    found = [] if trained is None else _portland_notes(scenario)
     found += _origin_notes(scenario)
     if scenario.batch_norm == "re-estimate":
         found.append("Merged BatchNorm statistics are estimated again on unlabelled pool queries.")
@@ -258,8 +258,8 @@ def notes(scenario: Scenario, fitted: TrainedPortland | None) -> list[str]:
             f"Where a client released no more than a trimmed task vector, its expert is theta_0 "
             f"plus the largest {100 * fraction:g} % of the numbers of its task vector."
         )
-    if fitted is not None:
-        found.append(f"best-single is the expert of {fitted.best_single}: {fitted.choice}.")
+    if trained is not None:
+        found.append(f"best-single is the expert of {trained.best_single}: {trained.choice}.")
     return [*found, *sum_notes(scenario), *conditions.of(scenario)]
 
 

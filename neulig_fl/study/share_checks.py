@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neulig_fl.config.problems import Problem, shown
+from neulig_fl.config.problems import Problem, quoted
 from neulig_fl.config.schema import Scenario
 from neulig_fl.config.stages import Share
 from neulig_fl.config.values import (
@@ -40,7 +40,7 @@ def wrong_examples(scenario: Scenario) -> Iterator[Problem]:
     first: dict[str, int] = {}
     for i, stage in enumerate(scenario.stages):
         for j, share in enumerate(stage.share):
-            steps, got = ("stages", i, "share", j, "examples"), f"(got {shown(share.examples)}"
+            steps, got = ("stages", i, "share", j, "examples"), f"(got {quoted(share.examples)}"
             measured_on = kinds.examples(share)
             if measured_on is None:
                 if share.examples is not None:
@@ -87,12 +87,12 @@ def without_start(scenario: Scenario) -> Iterator[Problem]:
                 yield Problem(
                     ("stages", i, "share", j, "kind"),
                     "experts of diverse origin have no common checkpoint (got "
-                    f"{shown(share.kind)}); allowed: parameters; or take experts.origin: shared",
+                    f"{quoted(share.kind)}); allowed: parameters; or take experts.origin: shared",
                 )
 
 
 def _wrong_fraction(share: Share) -> str | None:
-    got = f"(got {shown(share.fraction)})"
+    got = f"(got {quoted(share.fraction)})"
     if share.kind == TRIMMED:
         whole = f"keeps all of the task vector {got}; give a smaller fraction, or share task-vector"
         return whole if share.fraction == 1 else None
@@ -103,7 +103,7 @@ def _wrong_fraction(share: Share) -> str | None:
 
 
 def _wrong_queries(share: Share) -> str | None:
-    got = f"(got {shown(share.queries)})"
+    got = f"(got {quoted(share.queries)})"
     if kinds.load(share.kind).output:
         return None if share.queries else f"{share.kind} answers queries {got}; name a query set"
     if share.kind == "inputs":

@@ -50,8 +50,8 @@ def positions(all_experts: tuple[str, ...], kept: tuple[str, ...]) -> list[int]:
 
 
 def coopvecs(
-    knowledge: ReleasedRecords,
-    fitted: TrainedPortland,
+    released: ReleasedRecords,
+    trained: TrainedPortland,
     group: str,
     queries: str,
     kept: tuple[str, ...],
@@ -59,8 +59,8 @@ def coopvecs(
     """CoopVecs of a query set, block by block, restricted to the experts that consent.
 
     Args:
-        knowledge: what was released.
-        fitted: the trained Portland.
+        released: the records.
+        trained: the trained Portland.
         group: whose outputs it reads now.
         queries: the query set.
         kept: the experts that are mixed.
@@ -68,52 +68,52 @@ def coopvecs(
     Raises:
         NotAvailable: what `require_read` raises.
     """
-    require_read(knowledge, fitted, group, queries, kept)
-    where = positions(fitted.experts, kept)
+    require_read(released, trained, group, queries, kept)
+    where = positions(trained.experts, kept)
     found = []
-    for outputs in knowledge.stacked(group, queries, fitted.portland.experts):
+    for outputs in released.stacked(group, queries, trained.portland.experts):
         # An expert that Portland does not read, because it gave no offset sum or no training
         # outputs, has no weight.
         beta = torch.zeros(len(outputs), len(kept))
-        read = positions(kept, fitted.portland.experts)
-        beta[:, sorted(read)] = restricted(fitted.portland.log_coopvecs(outputs), where)
+        read = positions(kept, trained.portland.experts)
+        beta[:, sorted(read)] = restricted(trained.portland.log_coopvecs(outputs), where)
         found.append(beta)
     return found
 
 
 def by_task(
-    knowledge: ReleasedRecords, group: str, queries: str, parts: list[Tensor]
+    released: ReleasedRecords, group: str, queries: str, parts: list[Tensor]
 ) -> list[Tensor]:
     """CoopVecs of blocks, joined by task, in the scenario's order of tasks."""
-    tasks = [q.task for q in knowledge.questions(group, queries)]
+    tasks = [q.task for q in released.questions(group, queries)]
     none = torch.zeros(0, 1)
     return [
         torch.cat([p for p, t in zip(parts, tasks, strict=True) if t == name] or [none])
-        for name in knowledge.setting.tasks
+        for name in released.setting.tasks
     ]
 
 
 def public_coopvecs(
-    knowledge: ReleasedRecords, fitted: TrainedPortland, group: str, kept: tuple[str, ...]
+    released: ReleasedRecords, trained: TrainedPortland, group: str, kept: tuple[str, ...]
 ) -> list[Tensor]:
     """Each task's CoopVecs on the queries that maps are made from, for the group at hand.
 
     Raises:
         NotAvailable: what `map_queries` raises.
     """
-    queries = map_queries(knowledge, fitted, group, kept)
-    return by_task(knowledge, group, queries, coopvecs(knowledge, fitted, group, queries, kept))
+    queries = map_queries(released, trained, group, kept)
+    return by_task(released, group, queries, coopvecs(released, trained, group, queries, kept))
 
 
 def task_coopvecs(
-    knowledge: ReleasedRecords, fitted: TrainedPortland, group: str, kept: tuple[str, ...]
+    released: ReleasedRecords, trained: TrainedPortland, group: str, kept: tuple[str, ...]
 ) -> Tensor:
     """The CoopVec Map, (tasks, experts)."""
-    return coopvec_map(public_coopvecs(knowledge, fitted, group, kept)).values
+    return coopvec_map(public_coopvecs(released, trained, group, kept)).values
 
 
 def global_coopvec(
-    knowledge: ReleasedRecords, fitted: TrainedPortland, group: str, kept: tuple[str, ...]
+    released: ReleasedRecords, trained: TrainedPortland, group: str, kept: tuple[str, ...]
 ) -> Tensor:
     """One mean CoopVec, (experts,)."""
-    return mean_coopvec(public_coopvecs(knowledge, fitted, group, kept))
+    return mean_coopvec(public_coopvecs(released, trained, group, kept))

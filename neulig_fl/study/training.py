@@ -29,18 +29,18 @@ def train(run: StageRun) -> None:
         RunError: the query set is empty.
         NotCovered: merged models of this architecture cannot be trained through.
     """
-    knowledge, group = run.knowledge, run.stage.group
-    options = knowledge.setting.scenario.portland
+    released, group = run.released, run.stage.group
+    options = released.setting.scenario.portland
     try:
-        names = coopvec_needs.learners(knowledge, group)
+        names = coopvec_needs.learners(released, group)
     except NotAvailable as reason:
         raise ClientRefused(f"stage {run.stage.name!r}: {reason}") from reason
     try:
-        coopvec_needs.require_queries(knowledge, group)
+        coopvec_needs.require_queries(released, group)
     except NotAvailable as reason:
         raise RunError(f"stage {run.stage.name!r}: {reason}") from reason
-    queries = training_queries(knowledge, group, names, _merged(run, names))
-    sums = knowledge.sums.get(group, {})
+    queries = training_queries(released, group, names, _merged(run, names))
+    sums = released.sums.get(group, {})
     offsets = torch.zeros(len(names))
     if options.alignment != "none":
         raw = torch.tensor([sums[n] for n in names], dtype=torch.float64)
@@ -52,10 +52,10 @@ def train(run: StageRun) -> None:
         if epoch == 1 and options.epochs > 1:
             _keep_map(run, network, epoch)
 
-    generator = torch_generator(knowledge.setting.seed, "portland", group)
+    generator = torch_generator(released.setting.seed, "portland", group)
     fit = portland.train(queries, offsets, names, options, generator, on_epoch)
     best, choice = best_single(queries, names)
-    run.fitted = TrainedPortland(fit, run.stage.name, group, options.queries, best, choice)
+    run.trained = TrainedPortland(fit, run.stage.name, group, options.queries, best, choice)
     _keep_map(run, fit.portland, options.epochs)
 
 
@@ -69,18 +69,18 @@ def _keep_map(run: StageRun, network: Portland, epoch: int) -> None:
 
 def _merged(run: StageRun, names: tuple[str, ...]) -> MergedQueries | None:
     """The merged models, with progress of their own; None where the ensemble alone is judged."""
-    knowledge, group = run.knowledge, run.stage.group
-    options = knowledge.setting.scenario.portland
+    released, group = run.released, run.stage.group
+    options = released.setting.scenario.portland
     if options.objective_on == "ensemble":
         return None
-    rows = sum(len(q.labels) for q in knowledge.questions(group, options.queries))
+    rows = sum(len(q.labels) for q in released.questions(group, options.queries))
     label = f"{run.stage.name}: Portland, merged models"
     bar = run.progress.task(label, options.epochs * rows)
-    return open_merged(knowledge, group, names, bar.advance)
+    return open_merged(released, group, names, bar.advance)
 
 
 def training_queries(
-    knowledge: ReleasedRecords,
+    released: ReleasedRecords,
     group: str,
     names: tuple[str, ...],
     merged: MergedQueries | None = None,
@@ -88,24 +88,24 @@ def training_queries(
     """The released outputs, block by block, with labels when the objective is supervised.
 
     Args:
-        knowledge: what was released.
+        released: the records.
         group: whose outputs.
         names: the experts that Portland reads.
         merged: their merged models, where those are judged.
     """
-    options = knowledge.setting.scenario.portland
-    questions = knowledge.questions(group, options.queries)
+    options = released.setting.scenario.portland
+    questions = released.questions(group, options.queries)
     supervised = options.objective == "supervised"
     return [
         TrainingQueries(
             outputs=outputs,
-            head=knowledge.head_for_outputs(question.task),
-            columns=knowledge.columns(question.task),
-            labels=knowledge.targets(question) if supervised else None,
-            merged=merged.logits(question, knowledge.head(question.task)) if merged else None,
+            head=released.head_for_outputs(question.task),
+            columns=released.columns(question.task),
+            labels=released.targets(question) if supervised else None,
+            merged=merged.logits(question, released.head(question.task)) if merged else None,
         )
         for question, outputs in zip(
-            questions, knowledge.stacked(group, options.queries, names), strict=True
+            questions, released.stacked(group, options.queries, names), strict=True
         )
         if len(outputs)
     ]
@@ -133,21 +133,19 @@ def _worth(queries: list[TrainingQueries], position: int) -> Tensor:
 
 def map_record(run: StageRun, network: Portland, epoch: int) -> dict[str, Any]:
     """A CoopVec Map as the report has it."""
-    knowledge = run.knowledge
-    options = knowledge.setting.scenario.portland
+    released = run.released
+    options = released.setting.scenario.portland
     trained = TrainedPortland(
         Fit(network, [], 0.0, 0), run.stage.name, run.stage.group, options.queries, "", ""
     )
-    per_task = trained_portland.public_coopvecs(
-        knowledge, trained, run.stage.group, network.experts
-    )
+    per_task = trained_portland.public_coopvecs(released, trained, run.stage.group, network.experts)
     found = coopvecs.coopvec_map(per_task)
     return {
         "stage": run.stage.name,
         "group": run.stage.group,
         "epoch": epoch,
         "estimator": coopvecs.ESTIMATOR,
-        "tasks": list(knowledge.setting.tasks),
+        "tasks": list(released.setting.tasks),
         "experts": list(network.experts),
         "values": found.values.tolist(),
         "raw_sums": found.raw_sums.tolist(),

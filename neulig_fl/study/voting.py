@@ -28,12 +28,12 @@ def score(run: StageRun) -> None:
     query's task is known, votes for classes that it does not have do not count.
     """
     start = time.perf_counter()
-    kind, voters = voting(run.knowledge, run.stage.group)
+    kind, voters = voting(run.released, run.stage.group)
     row = Row(VOTE, None, voters)
     try:
         row.scores = _scores(run, kind, voters)
-        row.bytes = run.knowledge.bytes[(run.stage.group, kind, "evaluation")]
-        silent = [name for name in run.knowledge.clients if name not in voters]
+        row.bytes = run.released.bytes[(run.stage.group, kind, "evaluation")]
+        silent = [name for name in run.released.clients if name not in voters]
         row.reason = f"without {', '.join(silent)}" if silent else None
     except NotAvailable as reason:
         row.reason = str(reason)
@@ -43,17 +43,17 @@ def score(run: StageRun) -> None:
 def _scores(run: StageRun, kind: str, voters: tuple[str, ...]) -> list[TaskScore]:
     if not voters:
         raise NotAvailable(NOBODY)
-    knowledge, group = run.knowledge, run.stage.group
+    released, group = run.released, run.stage.group
     place = (group, kind, "evaluation")
-    questions = knowledge.questions_at(group, "evaluation", knowledge.fractions[place])
-    answers, most_likely = knowledge.answers[place], kinds.load(kind).most_likely
+    questions = released.questions_at(group, "evaluation", released.fractions[place])
+    answers, most_likely = released.answers[place], kinds.load(kind).most_likely
     named = torch.stack([torch.tensor(most_likely(answers[name])) for name in voters], dim=1)
     return [
         TaskScore(
             question.task,
-            knowledge.targets(question),
+            released.targets(question),
             None,
-            plurality(*_competing(knowledge, question.task, votes)),
+            plurality(*_competing(released, question.task, votes)),
             None,
             NOT_MERGED,
         )
@@ -63,15 +63,15 @@ def _scores(run: StageRun, kind: str, voters: tuple[str, ...]) -> list[TaskScore
     ]
 
 
-def _competing(knowledge: ReleasedRecords, task: str, votes: Tensor) -> tuple[Tensor, int]:
+def _competing(released: ReleasedRecords, task: str, votes: Tensor) -> tuple[Tensor, int]:
     """Votes for the classes that compete, by their own numbers, and how many classes those are.
 
     Classes of two tasks with one name and one set of prompts are one class to every expert, which
     then names the first of them; so a vote for either counts.
     """
-    tasks = knowledge.setting.tasks
-    if knowledge.columns(task) is None:
-        return votes, knowledge.setting.sizes.classes
+    tasks = released.setting.tasks
+    if released.columns(task) is None:
+        return votes, released.setting.sizes.classes
     own = {prompt: place for place, prompt in enumerate(_prompts(tasks[task]))}
     meant = [own.get(prompt, NO_VOTE) for each in tasks.values() for prompt in _prompts(each)]
     return torch.tensor(meant)[votes], len(own)

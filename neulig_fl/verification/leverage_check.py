@@ -30,7 +30,7 @@ Survivors = Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True)
-class Row:
+class SummedRow:
     """The weights of one sum, as one client signed them.
 
     Args:
@@ -98,7 +98,7 @@ def check(
 # ---------------------------------------------------------------- what the receipts say
 
 
-def rows_of(index: int, receipt: Entry) -> tuple[list[Row], str | None]:
+def rows_of(index: int, receipt: Entry) -> tuple[list[SummedRow], str | None]:
     """The rows that a receipt's signed entry names, or what is wrong with them.
 
     Args:
@@ -119,7 +119,7 @@ def rows_of(index: int, receipt: Entry) -> tuple[list[Row], str | None]:
     about = (receipt.get("client"), entry.get("expert"), entry.get("group"))
     client, expert, group = (None if each is None else str(each) for each in about)
     made = (
-        Row(index, str(client), expert, str(group), number, each["of"], each["weights"])
+        SummedRow(index, str(client), expert, str(group), number, each["of"], each["weights"])
         for each in sums
     )
     return [*made], None
@@ -136,7 +136,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _received(rows: Sequence[Row]) -> Survivors:
+def _received(rows: Sequence[SummedRow]) -> Survivors:
     """Whose masked vectors the server got, by round."""
     found: dict[str, list[str]] = {}
     for row in rows:
@@ -144,13 +144,13 @@ def _received(rows: Sequence[Row]) -> Survivors:
     return found
 
 
-def _restricted(row: Row, survivors: Survivors) -> Mapping[str, float]:
+def _restricted(row: SummedRow, survivors: Survivors) -> Mapping[str, float]:
     kept = survivors.get(row.round, row.weights)
     return {name: weight for name, weight in row.weights.items() if name in kept}
 
 
 def _ways(
-    rows: Sequence[Row], outcomes: Survivors | None, received: Survivors
+    rows: Sequence[SummedRow], outcomes: Survivors | None, received: Survivors
 ) -> list[list[Mapping[str, float]]]:
     """The weights that count: one way where outcomes are known.
 
@@ -176,7 +176,7 @@ def _counted(rows: tuple[tuple[tuple[str, float], ...], ...]) -> dict[str, float
 def _claims(
     found: LeverageCheck,
     receipts: Sequence[Entry],
-    own: Sequence[Row],
+    own: Sequence[SummedRow],
     outcomes: Survivors | None,
     received: Survivors,
 ) -> None:
@@ -197,7 +197,7 @@ def _claims(
 
 
 def _highest(
-    asked: Sequence[Row], past: Sequence[Row], weights: Sequence[Mapping[str, float]]
+    asked: Sequence[SummedRow], past: Sequence[SummedRow], weights: Sequence[Mapping[str, float]]
 ) -> float:
     """A client's largest leverage in the sums asked for, after its past rows with these weights."""
     known = [*zip(past, weights, strict=True), *((row, row.weights) for row in asked)]
@@ -218,7 +218,7 @@ def _together(anchor: str, statistic: str) -> bool:
 
 
 def _beyond(
-    rows: Sequence[Row],
+    rows: Sequence[SummedRow],
     outcomes: Mapping[str, Survivors],
     received: Survivors,
     limits: Mapping[str, float],

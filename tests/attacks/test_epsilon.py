@@ -349,7 +349,7 @@ def _collected(folder: Path, data: Path, *share: dict[str, Any]) -> dict[str, An
     """What a run reports of privacy, with clients whose stores are there from earlier runs."""
     stages = [{"name": "one", "share": list(share)}]
     collector = tiny.collector(folder, data, stages=stages)
-    collector.collect(collector.knowledge.setting.scenario.stages[0])
+    collector.collect(collector.released.setting.scenario.stages[0])
     return privacy_cost.account(collector.receipts, ["one"])
 
 

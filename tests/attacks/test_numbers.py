@@ -138,7 +138,7 @@ def test_noise_that_no_account_can_hold_is_a_wrong_reply(
     monkeypatch.setattr(gaussian.PROTECTION, "stated", lambda case: Stated(facts=facts))
     monkeypatch.setattr(expert_account, "account", lambda entries, entry: None)
     collector = tiny.collector(tmp_path, data, **SAID)
-    stage = collector.knowledge.setting.scenario.stages[0]
+    stage = collector.released.setting.scenario.stages[0]
     with pytest.raises(BadReply, match=r"entry claims noise of .*; allowed: a number from 1e-100"):
         collector.collect(stage)
 

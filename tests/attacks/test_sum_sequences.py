@@ -308,7 +308,7 @@ def _deaf(patch: pytest.MonkeyPatch) -> None:
 GUARDS: dict[str, tuple[int, Callable[[pytest.MonkeyPatch], None]]] = {
     "what others remember": (0, _deaf),
     "all others' vectors, joint statistics": (0, lambda patch: patch.setattr(
-        sum_guard, "refusal", _own_alone
+        sum_guard, "objection", _own_alone
     )),
     "joint statistics": (0, lambda patch: patch.setattr(
         leverage, "joint",

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jsonschema
 import pytest
@@ -21,7 +21,7 @@ from neulig_fl.config.protection import Protection
 from neulig_fl.config.scenario import Scenario, dump, json_schema, load_resolved
 from neulig_fl.core import variants
 from neulig_fl.core.errors import ScenarioError
-from neulig_fl.merging.inference import network
+from neulig_fl.merging.inference import Merging
 from neulig_fl.study.checking import load
 
 BROKEN = sorted((Path(__file__).parents[1] / "broken").glob("*.yaml"))
@@ -348,7 +348,7 @@ def test_the_schema_lists_the_variants_that_are_there() -> None:
     run = definitions["Stage"]["properties"]["run"]["items"]
     assert run["enum"] == variants.names("neulig_fl.study.steps")
     method = definitions["MergingOptions"]["properties"]["method"]
-    assert tuple(method["enum"]) == network.METHODS
+    assert tuple(method["enum"]) == get_args(get_type_hints(Merging)["method"])
     protection, _ = definitions["Share"]["properties"]["protection"]["anyOf"]
     assert protection["enum"] == variants.names("neulig_fl.records.protections")
     source = definitions["TaskOptions"]["properties"]["source"]

@@ -95,7 +95,7 @@ def test_a_server_asks_everyone_once_and_waits_for_nobody_who_was_silent(
 ) -> None:
     """Without it a run whose client hangs would hang for as long again at its end."""
     found = tiny.collector(tmp_path, data, **SAID)
-    stage = found.knowledge.setting.scenario.stages[0]
+    stage = found.released.setting.scenario.stages[0]
     parties: Any = found.parties
     honest = parties.answer
 
@@ -133,7 +133,7 @@ def test_a_closing_that_is_none_ends_no_run(
         ]
 
     found = tiny.collector(tmp_path, data, spoiled, **SAID | {"on_refusal": "stop"})
-    found.collect(found.knowledge.setting.scenario.stages[0])
+    found.collect(found.released.setting.scenario.stages[0])
     closings = found.close()
     assert closings["bob"] == {"reason": reason}
     assert closings["ada"]["entries"] == 1

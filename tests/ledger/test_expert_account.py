@@ -183,7 +183,7 @@ def test_an_account_is_at_the_delta_and_adjacency_of_its_noise(lie: dict[str, An
     for entry, earlier in ((first, []), (bare, [first])):
         account = {**entry["account"], **lie}
         said = accountant.spent(expert_account.charged([account]), account["delta"]).epsilon
-        told = {**entry, "account": {**account, "epsilon": expert_account.shown(said)}}
+        told = {**entry, "account": {**account, "epsilon": expert_account.json_number(said)}}
         found = expert_account.problem(told, earlier)
         assert found == "accounts at another delta or adjacency than its noise has"
         assert expert_account.problem(entry, earlier) is None

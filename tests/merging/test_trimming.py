@@ -46,7 +46,7 @@ def _stage(name: str, share: dict[str, Any], **more: Any) -> dict[str, Any]:
 def _collected(folder: Path, data: Path, *shares: dict[str, Any], **changes: Any) -> Collector:
     stages = [_stage(f"s{i}", share) for i, share in enumerate(shares)]
     collector = tiny.collector(folder, data, **{"stages": stages, **changes})
-    for stage in collector.knowledge.setting.scenario.stages:
+    for stage in collector.released.setting.scenario.stages:
         collector.collect(stage)
     return collector
 
@@ -165,7 +165,7 @@ def test_a_policy_keeps_it_in(
 
 
 def _ties(collector: Collector, density: float) -> dict[str, torch.Tensor]:
-    source = RunSource(collector.knowledge, "A", tiny.CLIENTS)
+    source = RunSource(collector.released, "A", tiny.CLIENTS)
     return dict(ties.merge(Given(source, ties.NEEDS, "ties"), density=density))
 
 
@@ -176,8 +176,8 @@ def _apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> int:
 
 def _no_room_for(whole: Collector, client: str) -> int:
     """Numbers of a task vector that TIES keeps at 0.2, and a record of as many does not."""
-    start = whole.knowledge.setting.family.encoder().state_dict()
-    own = whole.knowledge.stacks["A"].of(client)
+    start = whole.released.setting.family.encoder().state_dict()
+    own = whole.released.stacks["A"].of(client)
     sizes = np.sort(np.abs(_numbers({n: (own[n] - start[n]).numpy() for n in own})))[::-1]
     count = int(0.2 * len(sizes)) + 1
     return int((sizes >= sizes[count - 1]).sum()) - count
@@ -191,7 +191,7 @@ def test_ties_makes_the_same_of_what_is_trimmed_already(data: Path, tmp_path: Pa
     whole = _collected(tmp_path / "whole", data, {"kind": "parameters"})
     fifth = _collected(tmp_path / "fifth", data, FIFTH)
     of_whole, of_fifth = (_ties(each, 0.2) for each in (whole, fifth))
-    moved = fifth.knowledge.stacks["A"].matrix - whole.knowledge.stacks["A"].matrix
+    moved = fifth.released.stacks["A"].matrix - whole.released.stacks["A"].matrix
     assert moved.abs().max() > 1e-3
     left = _apart(of_whole, of_fifth)
     assert left <= sum(_no_room_for(whole, client) for client in tiny.CLIENTS) < 10
@@ -204,7 +204,7 @@ def test_an_expert_is_the_checkpoint_but_for_what_was_kept(
 ) -> None:
     """The server would merge something else than theta_0 plus the numbers that came."""
     collector = _collected(tmp_path, data, {**FIFTH, "protection": protection})
-    family, stack = collector.knowledge.setting.family, collector.knowledge.stacks["A"]
+    family, stack = collector.released.setting.family, collector.released.stacks["A"]
     start = family.encoder().state_dict()
     for client in tiny.CLIENTS:
         own = stack.of(client)
@@ -222,7 +222,7 @@ def test_what_says_more_takes_the_place_of_what_says_less(data: Path, tmp_path: 
     assert asked == [[(KIND, 0.2)], [], [(KIND, 0.4)], [("parameters", 1.0)], [], []]
     both = _collected(tmp_path / "both", data, FIFTH, {"kind": "parameters"})
     whole = _collected(tmp_path / "whole", data, {"kind": "parameters"})
-    assert torch.equal(both.knowledge.stacks["A"].matrix, whole.knowledge.stacks["A"].matrix)
+    assert torch.equal(both.released.stacks["A"].matrix, whole.released.stacks["A"].matrix)
 
 
 def test_who_keeps_the_model_in_may_give_a_part_of_it(data: Path, tmp_path: Path) -> None:
@@ -241,13 +241,13 @@ def test_who_keeps_the_model_in_may_give_a_part_of_it(data: Path, tmp_path: Path
     same = [
         torch.equal(mine, theirs)
         for mine, theirs in zip(
-            both.knowledge.stacks["A"].matrix, whole.knowledge.stacks["A"].matrix, strict=True
+            both.released.stacks["A"].matrix, whole.released.stacks["A"].matrix, strict=True
         )
     ]
     assert same == [name != "bob" for name in tiny.CLIENTS]
-    sizes = both.knowledge.setting.sizes
+    sizes = both.released.setting.sizes
     model, fifth = (kinds.byte_count(k, 1, sizes, 0.2) for k in ("parameters", KIND))
-    assert both.knowledge.bytes == {("A", "parameters", None): 2 * model, ("A", KIND, None): fifth}
+    assert both.released.bytes == {("A", "parameters", None): 2 * model, ("A", KIND, None): fifth}
 
 
 def test_a_client_whose_mask_does_not_fit_is_named(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neulig_fl.core.errors import InputError
 from neulig_fl.privacy.leverage import WeightedSum, leverages, predicted
-from neulig_fl.records.secagg.guard import refusal
+from neulig_fl.records.secagg.guard import objection
 
 CLIENTS = ("ada", "bo", "cy", "di", "ed")
 FEATURES = "features A"
@@ -212,7 +212,7 @@ def test_every_client_refuses_a_near_diagonal_map() -> None:
     """Without it the attack above would work on us."""
     asked = [WeightedSum(FEATURES, r) for r in near_diagonal()]
     for client in CLIENTS:
-        assert refusal([], asked, client, LIMIT) is not None
+        assert objection([], asked, client, LIMIT) is not None
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_every_client_refuses_a_near_diagonal_map() -> None:
 def test_what_the_limit_lets_pass_does_not_give_a_vector_away(rows: list[Row]) -> None:
     """Without it the limit could be too high: the same attack on what is allowed must miss."""
     asked = [WeightedSum(FEATURES, r) for r in rows]
-    assert [refusal([], asked, client, LIMIT) for client in CLIENTS] == [None] * 5
+    assert [objection([], asked, client, LIMIT) for client in CLIENTS] == [None] * 5
     errors = solved(rows, vectors())
     assert errors.min() > 0.7
     expected = [math.sqrt(1.0 - v) for v in leverages(rows).values()]
@@ -244,7 +244,7 @@ def test_a_server_that_asks_for_row_after_row_never_gets_a_vector(seed: int) -> 
         taking_part = draw.random(5) < 0.8
         weights = draw.dirichlet(np.full(5, 8.0)) * taking_part
         asked = WeightedSum(FEATURES, row(*weights.tolist()))
-        reasons = [refusal(given_, [asked], c, LIMIT) for c in asked.participants]
+        reasons = [objection(given_, [asked], c, LIMIT) for c in asked.participants]
         (refused if any(reasons) else given_).append(asked)
     assert given_
     assert refused
@@ -268,7 +268,7 @@ def test_training_through_sums_gives_every_feature_away() -> None:
     history: list[WeightedSum] = []
     for r in rows:
         asked = WeightedSum(FEATURES, r)
-        if refusal(history, [asked], "ada", LIMIT) is None:
+        if objection(history, [asked], "ada", LIMIT) is None:
             history.append(asked)
     assert 1 <= len(history) < 5
 
@@ -281,11 +281,11 @@ def test_subtracting_a_sum_without_a_client_finds_it_and_is_refused_for_it() -> 
     assert errors[0] < 1e-5
     assert errors[1:].min() > 0.8
     for client in without.participants:
-        reason = refusal([whole], [without], client, LIMIT)
+        reason = objection([whole], [without], client, LIMIT)
         assert reason is not None
         assert "client 'ada'" in reason
         assert "1.000" in reason
-        assert refusal([], [without], client, LIMIT) is None
+        assert objection([], [without], client, LIMIT) is None
 
 
 def test_leverage_says_nothing_of_sizes() -> None:
@@ -305,7 +305,7 @@ def test_the_reason_names_what_a_user_needs_and_no_weight() -> None:
     """Without it a refusal could not be understood, or would tell others' weights."""
     history = [WeightedSum(FEATURES, row(0.2, 0.2, 0.2, 0.2, 0.2))]
     asked = [WeightedSum(FEATURES, row(0.9, 0.1)), WeightedSum(FEATURES, row(0.1, 0.9))]
-    assert refusal(history, asked, "ada", LIMIT) == (
+    assert objection(history, asked, "ada", LIMIT) == (
         "leverage of client 'ada' in sums over features A would be 1.000, above max_leverage 0.5: "
         "2 sums asked for, 1 before"
     )
@@ -313,7 +313,7 @@ def test_the_reason_names_what_a_user_needs_and_no_weight() -> None:
 
 def test_a_refusal_never_prints_its_own_limit_as_the_leverage() -> None:
     """Without it a user would read that 0.5 is above 0.5."""
-    reason = refusal([], [WeightedSum(FEATURES, {"ada": 0.50001, "bo": 0.49999})], "ada", LIMIT)
+    reason = objection([], [WeightedSum(FEATURES, {"ada": 0.50001, "bo": 0.49999})], "ada", LIMIT)
     assert reason is not None
     assert "would be 0.501, above max_leverage 0.5" in reason
 
@@ -323,8 +323,8 @@ def test_a_mean_is_at_the_limit_and_passes(count: int) -> None:
     """Without it rounding would decide whether two clients can merge at the limit of 0.5."""
     weights = {f"c{i:02}": 1.0 / count for i in range(count)}
     asked = [WeightedSum(FEATURES, weights)]
-    assert refusal([], asked, "c00", 1.0 / count) is None
-    assert refusal([], asked, "c00", 0.999 / count) is not None
+    assert objection([], asked, "c00", 1.0 / count) is None
+    assert objection([], asked, "c00", 0.999 / count) is not None
 
 
 def test_statistics_have_histories_of_their_own() -> None:
@@ -333,10 +333,10 @@ def test_statistics_have_histories_of_their_own() -> None:
     two = row(0.1, 0.15, 0.2, 0.25, 0.3)
     third = row(0.1, 0.3, 0.2, 0.3, 0.1)
     history = [one, WeightedSum(FEATURES, two)]
-    assert refusal(history, [WeightedSum(FEATURES, third)], "bo", LIMIT) is not None
-    assert refusal(history, [WeightedSum("parameters A", third)], "bo", LIMIT) is None
+    assert objection(history, [WeightedSum(FEATURES, third)], "bo", LIMIT) is not None
+    assert objection(history, [WeightedSum("parameters A", third)], "bo", LIMIT) is None
     both = [WeightedSum("parameters A", row(0.2, 0.2, 0.2, 0.2, 0.2)), WeightedSum(FEATURES, third)]
-    reason = refusal(history, both, "bo", LIMIT)
+    reason = objection(history, both, "bo", LIMIT)
     assert reason is not None
     assert "features A" in reason
 
@@ -344,22 +344,22 @@ def test_statistics_have_histories_of_their_own() -> None:
 def test_those_who_take_part_guard_their_own() -> None:
     """Without it a client's strict limit would bind others who chose a wider one."""
     asked = [WeightedSum(FEATURES, row(0.8, 0.05, 0.05, 0.05, 0.05))]
-    assert refusal([], asked, "bo", LIMIT) is None
-    assert refusal([], asked, "ada", LIMIT) is not None
-    assert refusal([], asked, "ada", 1.0) is None
+    assert objection([], asked, "bo", LIMIT) is None
+    assert objection([], asked, "ada", LIMIT) is not None
+    assert objection([], asked, "ada", 1.0) is None
 
 
 def test_an_absent_client_whose_leverage_does_not_rise_is_no_reason() -> None:
     """Without it one client that gave its vector away would end the sums of all others."""
     history = [WeightedSum(FEATURES, row(1.0))]
     asked = [WeightedSum(FEATURES, row(0.0, 0.25, 0.25, 0.25, 0.25))]
-    assert refusal(history, asked, "bo", LIMIT) is None
+    assert objection(history, asked, "bo", LIMIT) is None
 
 
 def test_at_limit_one_nothing_is_refused() -> None:
     """Without it a policy that allows everything would still refuse, by rounding."""
     asked = [WeightedSum(FEATURES, r) for r in near_diagonal()]
-    assert [refusal([], asked, client, 1.0) for client in CLIENTS] == [None] * 5
+    assert [objection([], asked, client, 1.0) for client in CLIENTS] == [None] * 5
 
 
 def test_what_is_predicted_is_what_is_refused() -> None:
@@ -370,7 +370,7 @@ def test_what_is_predicted_is_what_is_refused() -> None:
     assert plan[FEATURES] == leverages([s.weights for s in sums[:2]])
     assert plan["parameters A"] == pytest.approx({"ada": 0.5, "bo": 0.5}, abs=1e-9)
     for client in CLIENTS:
-        assert (refusal([], sums[:2], client, LIMIT) is not None) == (
+        assert (objection([], sums[:2], client, LIMIT) is not None) == (
             plan[FEATURES][client] > LIMIT
         )
 
@@ -378,7 +378,7 @@ def test_what_is_predicted_is_what_is_refused() -> None:
 def test_arguments_are_not_changed() -> None:
     """Without it asking about a sum would add it to the history."""
     history, asked = [WeightedSum(FEATURES, row(0.5, 0.5))], [WeightedSum(FEATURES, row(1.0))]
-    refusal(history, asked, "ada", LIMIT)
+    objection(history, asked, "ada", LIMIT)
     assert history == [WeightedSum(FEATURES, row(0.5, 0.5))]
     assert asked == [WeightedSum(FEATURES, row(1.0))]
 
@@ -399,4 +399,4 @@ def test_a_weight_that_is_no_number_is_not_accepted(weight: float) -> None:
 def test_a_limit_that_is_none_is_not_accepted(limit: float) -> None:
     """Without it a limit of NaN would allow everything."""
     with pytest.raises(InputError, match=r"max_leverage is .*; allowed: above 0, at most 1"):
-        refusal([], [], "ada", limit)
+        objection([], [], "ada", limit)

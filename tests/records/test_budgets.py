@@ -51,7 +51,7 @@ BARE = Candidate("e", "features", "none")
 ])  # fmt: skip
 def test_rows_add_up_to_the_limit_and_no_further(most: int, reason: str | None) -> None:
     """Without it a client would give one row too many, or one too few."""
-    assert budgets.refusal(Budgets(max_rows=most), [_left("logits")], _record()) == reason
+    assert budgets.exceeded(Budgets(max_rows=most), [_left("logits")], _record()) == reason
 
 
 @pytest.mark.parametrize(("most", "reason"), [
@@ -59,7 +59,7 @@ def test_rows_add_up_to_the_limit_and_no_further(most: int, reason: str | None) 
 ])  # fmt: skip
 def test_bytes_add_up_to_the_limit_and_no_further(most: int, reason: str | None) -> None:
     """Without it bytes would be counted, and never stopped."""
-    found = budgets.refusal(Budgets(max_bytes=most), [_left()], _record("offset-sum", rows=None))
+    found = budgets.exceeded(Budgets(max_bytes=most), [_left()], _record("offset-sum", rows=None))
     assert found == reason
 
 
@@ -71,15 +71,15 @@ def test_only_the_experts_own_releases_count() -> None:
         _left(event="repeat"),
         _left("parameters", rows=1, size=0),
     ]
-    assert budgets.refusal(Budgets(max_rows=5, max_bytes=20), others, _record()) is None
-    reason = budgets.refusal(Budgets(max_rows=5), [*others, _left(rows=1)], _record())
+    assert budgets.exceeded(Budgets(max_rows=5, max_bytes=20), others, _record()) is None
+    reason = budgets.exceeded(Budgets(max_rows=5), [*others, _left(rows=1)], _record())
     assert reason == "limit max_rows 5: 1 rows of this expert have left, and this record has 5"
 
 
 def test_an_entry_that_names_no_expert_counts_for_every_one() -> None:
     """Without it releases of an older version of neulig-fl would be forgotten."""
     old = {k: v for k, v in _left().items() if k != "expert"}
-    assert budgets.refusal(Budgets(max_rows=14), [old], _record())
+    assert budgets.exceeded(Budgets(max_rows=14), [old], _record())
 
 
 @pytest.mark.parametrize("kind", kinds.names())
@@ -88,7 +88,7 @@ def test_which_kinds_have_rows(kind: str) -> None:
     models = ("parameters", "task-vector", "trimmed-task-vector")
     counted = kind not in ("offset-sum", *models, "gram", "fisher")
     assert (kind in counted_rows()) == counted
-    refused = budgets.refusal(Budgets(max_rows=4), [], _record(kind)) is not None
+    refused = budgets.exceeded(Budgets(max_rows=4), [], _record(kind)) is not None
     assert refused == counted
 
 
@@ -120,7 +120,7 @@ def test_what_a_limit_needs_and_nobody_says_is_refused(
     said: dict[str, Any], candidate: Candidate, reason: str
 ) -> None:
     """Without it a limit could be passed by saying nothing."""
-    found = budgets.refusal(Budgets(**said), [], candidate)
+    found = budgets.exceeded(Budgets(**said), [], candidate)
     assert found is not None
     with pytest.raises(AssertionError, match=f"^limit {reason}"):
         raise AssertionError(found)
@@ -128,7 +128,7 @@ def test_what_a_limit_needs_and_nobody_says_is_refused(
 
 def test_a_record_that_goes_into_no_sum_needs_no_leverage() -> None:
     """Without it the default of max_leverage would refuse every plain record."""
-    assert budgets.refusal(Budgets(min_group_size=3), [], _record()) is None
+    assert budgets.exceeded(Budgets(min_group_size=3), [], _record()) is None
 
 
 # ---------------------------------------------------------------- claims
@@ -169,7 +169,7 @@ def test_claims_are_held_against_their_limits(
     guard = "gaussian" if claims.leverage is None else "secure-aggregation"
     if claims.leverage is not None and claims.sums is None:
         claims = replace(claims, sums=1)
-    found = budgets.refusal(Budgets(**said), [], _record(protection=guard, claims=claims))
+    found = budgets.exceeded(Budgets(**said), [], _record(protection=guard, claims=claims))
     assert (found is None) == fits
     assert fits or f"limit {next(iter(said), 'max_leverage')} " in str(found)
 
@@ -178,10 +178,10 @@ def test_a_delta_is_small_unless_a_policy_says_otherwise() -> None:
     """Without it a stage's delta of 0.99 would make epsilon 0, and every budget endless."""
     noisy = _record(protection="gaussian", claims=_noise(1e-3, 0.99))
     for rules in (Budgets(), Budgets(max_epsilon=1.0), Budgets(max_epsilon=1.0, max_delta=0.5)):
-        found = budgets.refusal(rules, [], noisy)
+        found = budgets.exceeded(rules, [], noisy)
         assert found == f"limit max_delta {rules.max_delta:g}: the noise is for a delta of 0.99"
     assert (
-        budgets.refusal(Budgets(), [], _record(protection="gaussian", claims=_noise(9.0))) is None
+        budgets.exceeded(Budgets(), [], _record(protection="gaussian", claims=_noise(9.0))) is None
     )
 
 
@@ -202,8 +202,8 @@ def test_noise_adds_up_over_all_that_has_left() -> None:
     record = _record(protection="gaussian", claims=_noise(twice))
     spent = _left(noise_multiplier=twice)
     repeat = _left(noise_multiplier=0.1, event="repeat")
-    assert budgets.refusal(budget, [spent, repeat], record) is None
-    found = budgets.refusal(budget, [spent, _left(noise_multiplier=9.0, expert="f")], record)
+    assert budgets.exceeded(budget, [spent, repeat], record) is None
+    found = budgets.exceeded(budget, [spent, _left(noise_multiplier=9.0, expert="f")], record)
     assert found is not None, "another expert has seen the same images"
     assert found.startswith(
         "limit max_epsilon 1: with this record all that has left of this client comes to 1."
@@ -215,17 +215,17 @@ def test_an_epsilon_that_is_met_is_not_exceeded() -> None:
     """Without it a stage that asks for just what a policy allows would be refused."""
     epsilon = accountant.spent([Charge("features", 3.0)], 1e-5).epsilon
     record = _record(protection="gaussian", claims=_noise(3.0))
-    assert budgets.refusal(Budgets(max_epsilon=epsilon), [], record) is None
-    assert budgets.refusal(Budgets(max_epsilon=math.nextafter(epsilon, 0.0)), [], record)
+    assert budgets.exceeded(Budgets(max_epsilon=epsilon), [], record) is None
+    assert budgets.exceeded(Budgets(max_epsilon=math.nextafter(epsilon, 0.0)), [], record)
 
 
 def test_one_release_without_noise_ends_every_epsilon() -> None:
     """Without it a client would promise an epsilon for a model that it has given away."""
     noisy, noised = _record(protection="gaussian", claims=_noise(9.0)), _left(noise_multiplier=9.0)
     budget = Budgets(max_epsilon=3.0)
-    assert budgets.refusal(budget, [noised], noisy) is None
+    assert budgets.exceeded(budget, [noised], noisy) is None
     for bare in (_left(), _left("offset-sum", noise_multiplier=None)):
-        found = budgets.refusal(budget, [noised, bare], noisy)
+        found = budgets.exceeded(budget, [noised, bare], noisy)
         assert found == "limit max_epsilon 3: something has left without noise"
 
 
@@ -284,6 +284,6 @@ def test_no_sequence_exceeds_a_limit_and_none_is_stopped_early(
             and sum(e["bytes"] for e in mine) + size <= most_bytes
             and (record.claims.leverage or 0.0) <= 0.5 + budgets.ROUNDING
         )
-        assert (budgets.refusal(rules, entries, record) is None) == fits
+        assert (budgets.exceeded(rules, entries, record) is None) == fits
         if fits:
             entries.append(_left(record.kind, record.rows or 0, size, expert=record.expert))

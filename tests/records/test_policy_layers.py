@@ -70,10 +70,10 @@ def test_whoever_keeps_the_model_keeps_what_it_follows_from(kept: str) -> None:
     layers = policy_layers.of_client("ada", Policy.model_validate({"never": [kept]}))
     for kind in (*MODEL, *STATISTICS):
         assert (
-            policy_layers.refusal(layers, Request("s", "A", kind))
+            policy_layers.denial(layers, Request("s", "A", kind))
             == f"policy of client 'ada': never {kept}"
         )
-    assert policy_layers.refusal(layers, Request("s", "A", "features", "pool")) is None
+    assert policy_layers.denial(layers, Request("s", "A", "features", "pool")) is None
 
 
 @pytest.mark.parametrize("kept", STATISTICS)
@@ -81,9 +81,9 @@ def test_whoever_keeps_a_statistic_may_give_the_model(kept: str) -> None:
     """Without it a rule about training images' statistics would keep the parameters in as well."""
     layers = policy_layers.of_client("ada", Policy.model_validate({"never": [kept]}))
 
-    assert policy_layers.refusal(layers, Request("s", "A", kept)) is not None
+    assert policy_layers.denial(layers, Request("s", "A", kept)) is not None
     for kind in {*MODEL, *STATISTICS} - {kept}:
-        assert policy_layers.refusal(layers, Request("s", "A", kind)) is None
+        assert policy_layers.denial(layers, Request("s", "A", kind)) is None
 
 
 # ---------------------------------------------------------------- presets
@@ -100,9 +100,9 @@ def test_a_preset_allows_what_it_lists_and_nothing_else(name: str) -> None:
     """Without it a partner who relies on a preset would give away what its name denies."""
     layers = policy_layers.of_client("ada", Policy(preset=name))
     for request in EVERYTHING:
-        allowed = policy_layers.refusal(layers, request) is None
+        allowed = policy_layers.denial(layers, request) is None
         assert allowed == ALLOWS[name](request), request
-    reason = policy_layers.refusal(layers, Request("s", "A", "gradients"))
+    reason = policy_layers.denial(layers, Request("s", "A", "gradients"))
     assert reason == f"policy of client 'ada', preset {name}: does not allow gradients"
 
 
@@ -202,7 +202,7 @@ def test_a_preset_of_answers_bounds_them(name: str) -> None:
 def test_a_policys_rules(said: dict[str, Any], request_: Request, reason: str | None) -> None:
     """Without it a rule would let out something else than what it says."""
     layers = (Layer("ours", Policy.model_validate(said)),)
-    found = policy_layers.refusal(layers, request_, datetime(2026, 1, 2, tzinfo=UTC))
+    found = policy_layers.denial(layers, request_, datetime(2026, 1, 2, tzinfo=UTC))
     assert found == (None if reason is None else f"ours: {reason}")
 
 
@@ -217,7 +217,7 @@ def test_every_layer_has_to_allow_it(tmp_path: Path) -> None:
         "this node's own policy, preset outputs-only",
     ]
     reasons = [
-        policy_layers.refusal(layers, Request("s", "A", kind, queries))
+        policy_layers.denial(layers, Request("s", "A", kind, queries))
         for kind, queries in (
             ("labels", "pool"),
             ("logits", "pool"),
@@ -265,7 +265,7 @@ def test_a_presets_own_preset_starts_from_its_folder(
     ):
         assert [layer.name for layer in layers] == [name, *[f"{name}, preset file"] * files]
         reasons = [
-            policy_layers.refusal(layers, Request("s", "A", kind, "train"))
+            policy_layers.denial(layers, Request("s", "A", kind, "train"))
             for kind in ("labels", "logits", "inputs")
         ]
         file = f"{name}, preset file"
@@ -293,7 +293,7 @@ def test_a_preset_that_cannot_be_read_lets_nothing_out(
     """Without it a client would release everything once its policy file is gone."""
     gone = str(tmp_path / "private" / "gone.yaml")
     layers = policy_layers.of_client("ada", Policy(preset=gone))
-    reason = policy_layers.refusal(layers, Request("s", "A", "labels", "pool"))
+    reason = policy_layers.denial(layers, Request("s", "A", "labels", "pool"))
     assert reason == "policy of client 'ada', preset file cannot be read"
     assert gone in caplog.text
 
@@ -320,10 +320,8 @@ def test_a_policys_time_is_the_clocks() -> None:
         (Layer("ours", Policy.model_validate({"budgets": {"not_after": day}})),)
         for day in ("2020-01-01", "2999-01-01")
     )
-    assert (
-        policy_layers.refusal(over, asked) == "ours: limit not_after 2020-01-01: its time is over"
-    )
-    assert policy_layers.refusal(open_, asked) is None
+    assert policy_layers.denial(over, asked) == "ours: limit not_after 2020-01-01: its time is over"
+    assert policy_layers.denial(open_, asked) is None
 
 
 def test_the_first_limit_that_is_exceeded_is_named() -> None:
@@ -472,8 +470,8 @@ def test_a_path_in_a_scenario_is_resolved_as_others_are(tmp_path: Path) -> None:
     rules = found.clients[1].policy
     assert rules.preset == str(tmp_path / "own.yaml")
     layers = policy_layers.of_client("bob", rules)
-    assert policy_layers.refusal(layers, Request("one", "A", "labels", "pool")) is None
-    reason = policy_layers.refusal(layers, Request("one", "A", "features", "pool"))
+    assert policy_layers.denial(layers, Request("one", "A", "labels", "pool")) is None
+    reason = policy_layers.denial(layers, Request("one", "A", "features", "pool"))
     assert reason == "policy of client 'bob', preset file: does not allow features"
 
 

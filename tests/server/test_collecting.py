@@ -46,11 +46,11 @@ def make(data: Path, tmp_path: Path) -> Make:
     def made(order: Order = lambda answers: answers, **changes: Any) -> Collector:
         trust = changes.pop("trust", {})
         scenario = tiny.scenario(tmp_path, data, **changes)
-        knowledge = ReleasedRecords(open_setting(scenario, scenario.seed))
+        released = ReleasedRecords(open_setting(scenario, scenario.seed))
         notes: list[Any] = []
         found = Collector(
             tiny.InProcess(scenario, tmp_path, order),
-            knowledge,
+            released,
             Progress(notes.append),
             trust,
             tiny.SERVER_KEYS,
@@ -62,7 +62,7 @@ def make(data: Path, tmp_path: Path) -> Make:
 
 
 def _stage(collector: Collector, index: int = 0) -> Any:
-    return collector.knowledge.setting.scenario.stages[index]
+    return collector.released.setting.scenario.stages[index]
 
 
 def _spoil(client: str, spoil: Callable[[Answer], Answer | None], kind: str = "features") -> Order:
@@ -102,7 +102,7 @@ def test_records_stand_in_the_scenarios_order_whatever_arrives_first(
         for client in tiny.CLIENTS
     ]
     assert refusals == []
-    known = collector.knowledge
+    known = collector.released
     assert known.sharing("A", "pool") == tiny.CLIENTS
     stacked = torch.cat(known.stacked("A", "pool", tiny.CLIENTS))
     assert stacked.shape == (12, 3, 16)
@@ -114,7 +114,7 @@ def test_a_release_says_all_that_the_report_needs(make: Make) -> None:
     """Without it the report's releases would not be those of the clients' ledgers (law 9)."""
     collector = make()
     releases, _ = collector.collect(_stage(collector))
-    root = collector.parties.root  # type: ignore[attr-defined]
+    root = collector.transport.root  # type: ignore[attr-defined]
     for name in tiny.CLIENTS:
         entries = chain.read(root / "clients" / name / "ledger.jsonl")
         mine = [r for r in releases if r["client"] == name]
@@ -128,10 +128,10 @@ def test_parameters_are_asked_for_one_client_at_a_time(make: Make) -> None:
     """Without it the server would hold every expert twice."""
     collector = make()
     collector.collect(_stage(collector, 1))
-    hello, *asked = collector.parties.asked  # type: ignore[attr-defined]
+    hello, *asked = collector.transport.asked  # type: ignore[attr-defined]
     assert [[a.client for a in asks] for asks in asked] == [[n] for n in tiny.CLIENTS]
     assert [a.client for a in hello] == list(tiny.CLIENTS)
-    assert collector.knowledge.giving("A", "parameters") == tiny.CLIENTS
+    assert collector.released.giving("A", "parameters") == tiny.CLIENTS
 
 
 def test_prepare_says_who_trained(make: Make, own_cache: Path) -> None:
@@ -151,9 +151,9 @@ def test_training_inputs_come_back_to_every_expert(make: Make) -> None:
         ("features", "train"): 15,
         ("features", "evaluation"): 14,
     }
-    questions = collector.knowledge.questions("A", "train")
+    questions = collector.released.questions("A", "train")
     assert [q.task for q in questions] == ["first", "second", "first"]
-    sent = collector.parties.asked[2][0].payload  # type: ignore[attr-defined]
+    sent = collector.transport.asked[2][0].payload  # type: ignore[attr-defined]
     assert sent == np.concatenate([q.images for q in questions]).tobytes()
 
 
@@ -212,7 +212,7 @@ def test_a_wrong_reply_is_left_out_when_the_scenario_goes_on(how: str, make: Mak
     assert "bob" in [r["client"] for r in refusals]
     assert all(r["reason"].startswith("wrong reply: ") for r in refusals)
     assert [r["client"] for r in releases if r["queries"] == "pool"] == ["ada", "cyd"]
-    assert collector.knowledge.sharing("A", "pool") == ("ada", "cyd")
+    assert collector.released.sharing("A", "pool") == ("ada", "cyd")
     assert any("going on without client bob" in str(note) for note in collector.notes)  # type: ignore[attr-defined]
     assert [e["client"] for e in collector.receipts if e.get("reason")] == [
         r["client"] for r in refusals
@@ -263,7 +263,7 @@ def test_a_client_without_an_expert_is_not_asked_again(
     collector = make(order, on_refusal="continue")
     assert list(collector.prepare("A")) == ["ada", "cyd"]
     _, refusals = collector.collect(_stage(collector))
-    asked = [a.client for asks in collector.parties.asked[2:] for a in asks]  # type: ignore[attr-defined]
+    asked = [a.client for asks in collector.transport.asked[2:] for a in asks]  # type: ignore[attr-defined]
     assert asked
     assert "bob" not in asked
     assert [r["client"] for r in refusals] == ["bob"] * 3
@@ -397,7 +397,7 @@ def test_fractions_may_differ_between_kinds_groups_and_stages(travel: str, make:
             {"name": "other", "group": "B", "share": [_features(0.3)]},
         ],
     )
-    known = collector.knowledge
+    known = collector.released
     for index, (group, rows) in enumerate([("A", [3, 3]), ("A", [6, 6]), ("B", [2, 2])]):
         collector.collect(_stage(collector, index))
         assert [len(q.labels) for q in known.questions(group, "pool")] == rows
@@ -409,7 +409,7 @@ def test_an_ask_carries_only_what_its_kind_needs(make: Make) -> None:
     collector = make(queries={"pool": 6, "evaluation": 7, "travel": "value"})
     for index in (0, 1):
         collector.collect(_stage(collector, index))
-    asked: list[Ask] = [asks[0] for asks in collector.parties.asked[1:]]  # type: ignore[attr-defined]
+    asked: list[Ask] = [asks[0] for asks in collector.transport.asked[1:]]  # type: ignore[attr-defined]
     found = {(a.body["kind"], a.body["queries"]): len(a.payload) for a in asked}
     assert found == {
         ("offset-sum", None): 0,
@@ -489,7 +489,7 @@ def test_a_signed_entry_that_says_something_else_is_a_wrong_reply(
         collector.collect(_stage(collector))
     assert "its signed entry " in str(caught.value)
     assert problem in str(caught.value)
-    assert collector.knowledge.sharing("A", "pool") == ("ada",), "nothing of it was used"
+    assert collector.released.sharing("A", "pool") == ("ada",), "nothing of it was used"
     assert ("bob", "features") not in [
         (e["client"], e["kind"]) for e in collector.receipts if "entry" in e
     ]

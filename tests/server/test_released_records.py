@@ -14,7 +14,7 @@ from neulig_fl.records.kinds import Request
 
 def test_a_client_has_one_model_and_its_bytes_are_the_last_ones(data: Path, tmp_path: Path) -> None:
     """Without it a row would seem to need models that others have taken the place of."""
-    known = tiny.knowledge(tmp_path, data)
+    known = tiny.released(tmp_path, data)
     sizes = known.setting.sizes
     arrays = {
         kind: {n: np.ones(s, d) for n, d, s in kinds.layout(kind, 1, sizes)}
@@ -51,7 +51,7 @@ def test_a_client_has_one_model_and_its_bytes_are_the_last_ones(data: Path, tmp_
 
 def test_bytes_of_answers_and_statistics_add_up(data: Path, tmp_path: Path) -> None:
     """Without it a row's price would be that of the last record alone."""
-    known = tiny.knowledge(tmp_path, data)
+    known = tiny.released(tmp_path, data)
     for kind, queries in (("labels", "pool"), ("gram", None), ("offset-sum", None)):
         fields = kinds.layout(kind, 2 if queries else 1, known.setting.sizes)
         arrays = {name: np.ones(shape, dtype) for name, dtype, shape in fields}
@@ -63,7 +63,7 @@ def test_bytes_of_answers_and_statistics_add_up(data: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["probabilities", "top-k", "labels"])
 def test_answers_that_cannot_be_mixed_are_kept_whole(kind: str, data: Path, tmp_path: Path) -> None:
     """Without it a client would be charged for answers that the server throws away."""
-    known = tiny.knowledge(tmp_path, data)
+    known = tiny.released(tmp_path, data)
     fields = kinds.layout(kind, 2, known.setting.sizes)
     key = ("A", kind, "pool")
     for fraction, value in ((0.5, 1), (1.0, 2), (1.0, 3)):

@@ -28,13 +28,11 @@ def _outputs(rows: int, seed: int) -> Tensor:
     return torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed))
 
 
-def _tell(
-    knowledge: ReleasedRecords, queries: str, clients: tuple[str, ...] = tiny.CLIENTS
-) -> None:
+def _tell(released: ReleasedRecords, queries: str, clients: tuple[str, ...] = tiny.CLIENTS) -> None:
     rows = {"pool": 12, "evaluation": 2 * ROWS}[queries]
     for seed, name in enumerate(clients):
         record = {"features": _outputs(rows, seed).numpy()}
-        knowledge.take(name, Request("s", "A", "features", queries), record, rows * DIM * 4)
+        released.take(name, Request("s", "A", "features", queries), record, rows * DIM * 4)
 
 
 def _fitted(
@@ -55,10 +53,10 @@ def make(data: Path, tmp_path: Path) -> Make:
     """A situation in which all clients answered the pool and the evaluation."""
 
     def made(experts: tuple[str, ...] = tiny.CLIENTS, **more: Any) -> RunSituation:
-        knowledge = tiny.knowledge(tmp_path, data)
+        released = tiny.released(tmp_path, data)
         for queries in ("pool", "evaluation"):
-            _tell(knowledge, queries)
-        return RunSituation(knowledge, more.get("fitted", _fitted()), "A", experts)
+            _tell(released, queries)
+        return RunSituation(released, more.get("trained", _fitted()), "A", experts)
 
     return made
 
@@ -103,14 +101,14 @@ def test_what_needs_portland_says_so_when_there_is_none(name: str, make: Make) -
     with pytest.raises(
         NotAvailable, match=r"^no Portland was trained in this or an earlier stage$"
     ):
-        RULES[name](make(fitted=None))
+        RULES[name](make(trained=None))
 
 
 def test_simple_average_and_oracle_need_no_portland(make: Make) -> None:
     """Without it the two baselines would be missing where nothing was trained."""
-    for part in _vectors(coopvec_rules.simple_average(make(fitted=None))):
+    for part in _vectors(coopvec_rules.simple_average(make(trained=None))):
         assert torch.allclose(part, torch.full((ROWS, 3), 1 / 3))
-    first, second = _vectors(coopvec_rules.oracle(make(fitted=None)))
+    first, second = _vectors(coopvec_rules.oracle(make(trained=None)))
     assert first.argmax(dim=1).tolist() == [0] * ROWS, "the first client of the task is its owner"
     assert second.argmax(dim=1).tolist() == [1] * ROWS
     assert set(first.flatten().tolist()) == {0.0, 1.0}
@@ -135,7 +133,7 @@ def test_a_missing_experts_weight_goes_to_the_others_in_proportion(make: Make) -
 
 def test_an_expert_that_portland_does_not_read_gets_no_weight(make: Make) -> None:
     """Without it a client that answered the evaluation alone would end the run."""
-    situation = make(tiny.CLIENTS, fitted=_fitted(("ada", "cyd"), best="ada"))
+    situation = make(tiny.CLIENTS, trained=_fitted(("ada", "cyd"), best="ada"))
     for part in _vectors(coopvec_rules.per_sample(situation)):
         assert part.shape == (ROWS, 3)
         assert part[:, 1].tolist() == [0.0] * ROWS
@@ -211,10 +209,10 @@ def test_without_answers_on_the_evaluation_there_are_no_coopvecs(
     data: Path, tmp_path: Path
 ) -> None:
     """Without it group B's queries would be weighed by group A's outputs."""
-    knowledge = tiny.knowledge(tmp_path, data)
-    _tell(knowledge, "pool")
-    _tell(knowledge, "evaluation", ("ada", "bob"))
-    situation = RunSituation(knowledge, _fitted(), "A", ("ada", "bob"))
+    released = tiny.released(tmp_path, data)
+    _tell(released, "pool")
+    _tell(released, "evaluation", ("ada", "bob"))
+    situation = RunSituation(released, _fitted(), "A", ("ada", "bob"))
     with pytest.raises(
         NotAvailable, match="reads the features of cyd on evaluation queries of group A"
     ):
@@ -223,9 +221,9 @@ def test_without_answers_on_the_evaluation_there_are_no_coopvecs(
 
 def test_without_pool_answers_of_a_group_there_is_no_map(data: Path, tmp_path: Path) -> None:
     """Without it group B's merge by task would use group A's map unseen."""
-    knowledge = tiny.knowledge(tmp_path, data)
-    _tell(knowledge, "evaluation")
-    situation = RunSituation(knowledge, _fitted(), "A", tiny.CLIENTS)
+    released = tiny.released(tmp_path, data)
+    _tell(released, "evaluation")
+    situation = RunSituation(released, _fitted(), "A", tiny.CLIENTS)
     with pytest.raises(NotAvailable, match="no features of group A on pool queries were released"):
         coopvec_rules.per_task(situation)
 

@@ -35,17 +35,17 @@ STAGES: list[dict[str, Any]] = [
 
 def _knowledge(folder: Path, data: Path, **merging: Any) -> ReleasedRecords:
     """A server that has three experts which agree on nothing."""
-    found = tiny.knowledge(folder, data, merging=merging)
+    found = tiny.released(folder, data, merging=merging)
     stack = found._stack("A")
     for seed, name in enumerate(tiny.CLIENTS):
         stack.put(name, found.setting.family.fresh_encoder(seed).state_dict())
     return found
 
 
-def _coopvecs(knowledge: ReleasedRecords) -> Parts:
+def _coopvecs(released: ReleasedRecords) -> Parts:
     """Some for each task; a few of them one-hot, a few alike."""
     found: Parts = []
-    for seed, question in enumerate(knowledge.questions("A", "evaluation")):
+    for seed, question in enumerate(released.questions("A", "evaluation")):
         generator = torch.Generator().manual_seed(seed)
         rows = 2.0 * torch.randn(len(question.labels), 3, generator=generator)
         found.append(torch.softmax(rows, dim=1))
@@ -55,9 +55,9 @@ def _coopvecs(knowledge: ReleasedRecords) -> Parts:
 
 
 def _merged(
-    knowledge: ReleasedRecords, coopvecs: Parts, title: str = "s: merge, neulig"
+    released: ReleasedRecords, coopvecs: Parts, title: str = "s: merge, neulig"
 ) -> tuple[Predictions, Grouping | None]:
-    return run_merged(knowledge, "A", tiny.CLIENTS, coopvecs, Progress(lambda event: None), title)
+    return run_merged(released, "A", tiny.CLIENTS, coopvecs, Progress(lambda event: None), title)
 
 
 def _whole(parts: Parts) -> Tensor:
@@ -71,8 +71,8 @@ def test_either_method_gives_the_same_predictions(data: Path, tmp_path: Path) ->
     """Without it a result would depend on how it was computed."""
     found = []
     for method in ("batched", "one-at-a-time"):
-        knowledge = _knowledge(tmp_path, data, method=method)
-        found.append(_merged(knowledge, _coopvecs(knowledge)))
+        released = _knowledge(tmp_path, data, method=method)
+        found.append(_merged(released, _coopvecs(released)))
     for one, two in zip(found[0][0], found[1][0], strict=True):
         assert one is not None
         assert two is not None
@@ -91,22 +91,22 @@ def test_the_engine_gets_the_options(
         return merged_outputs(*arguments, merging=merging)
 
     monkeypatch.setattr(merged_predictions, "merged_outputs", spy)
-    knowledge = _knowledge(tmp_path, data, method="one-at-a-time", buffer_mib=1)
-    _merged(knowledge, _coopvecs(knowledge))
+    released = _knowledge(tmp_path, data, method="one-at-a-time", buffer_mib=1)
+    _merged(released, _coopvecs(released))
     assert seen == [Merging("one-at-a-time", buffer_mib=1)]
 
 
 def test_a_task_without_coopvecs_has_no_predictions(data: Path, tmp_path: Path) -> None:
     """Without it a task could be scored with another task's queries."""
-    knowledge = _knowledge(tmp_path, data)
-    both = _coopvecs(knowledge)
-    alone = _merged(knowledge, [None, both[1]])[0]
+    released = _knowledge(tmp_path, data)
+    both = _coopvecs(released)
+    alone = _merged(released, [None, both[1]])[0]
     assert alone[0] is None
     assert alone[1] is not None
-    whole = _merged(knowledge, both)[0][1]
+    whole = _merged(released, both)[0][1]
     assert whole is not None
     assert torch.equal(alone[1], whole)
-    assert _merged(knowledge, [None, None]) == ([None, None], None)
+    assert _merged(released, [None, None]) == ([None, None], None)
 
 
 @pytest.mark.parametrize("model_of", [[0, 1], [1, 0], [2, 2], [None, 2]])
@@ -114,51 +114,51 @@ def test_models_that_came_merged_answer_their_own_tasks(
     model_of: list[int | None], data: Path, tmp_path: Path
 ) -> None:
     """Without it a task would be scored with the model that was merged for another."""
-    knowledge = _knowledge(tmp_path, data)
-    stack = knowledge.stacks["A"]
+    released = _knowledge(tmp_path, data)
+    stack = released.stacks["A"]
     for seed, name in enumerate(tiny.CLIENTS):  # far from each other, so that they disagree
         entries = {n: 8.0 * v for n, v in stack.of(name).items()}
         generator = torch.Generator().manual_seed(seed)
         noise = {n: torch.randn(v.shape, generator=generator) for n, v in entries.items()}
         stack.put(name, {n: v + noise[n] for n, v in entries.items()})
     models = [{n: v.numpy() for n, v in stack.of(name).items()} for name in tiny.CLIENTS]
-    rows = [len(question.labels) for question in knowledge.questions("A", "evaluation")]
+    rows = [len(question.labels) for question in released.questions("A", "evaluation")]
 
     def classes(*chosen: int | None) -> Parts:
         one_hot = [None if m is None else torch.eye(3)[m].expand(n, 3)
                    for m, n in zip(chosen, rows, strict=True)]  # fmt: skip
-        return _merged(knowledge, one_hot)[0]
+        return _merged(released, one_hot)[0]
 
-    questions = knowledge.questions("A", "evaluation")
-    found = run_models(knowledge, questions, models, model_of, Progress(lambda event: None), "s")
+    questions = released.questions("A", "evaluation")
+    found = run_models(released, questions, models, model_of, Progress(lambda event: None), "s")
     for mine, own in zip(found, classes(*model_of), strict=True):
         assert (mine is None) == (own is None)
         assert mine is None or own is None or torch.equal(mine, own)
     assert not torch.equal(_whole(classes(0, 0)), _whole(classes(1, 1))), "they must disagree"
     assert not torch.equal(_whole(classes(0, 0)), _whole(classes(2, 2)))
-    nobody = run_models(knowledge, questions, [], [None, None], Progress(lambda event: None), "s")
+    nobody = run_models(released, questions, [], [None, None], Progress(lambda event: None), "s")
     assert nobody == [None, None]
 
 
 # ---------------------------------------------------------------- near-equal CoopVecs as one
 
 
-def _both_ways(knowledge: ReleasedRecords, coopvecs: Parts) -> tuple[list[Tensor], list[Tensor]]:
+def _both_ways(released: ReleasedRecords, coopvecs: Parts) -> tuple[list[Tensor], list[Tensor]]:
     """Outputs and classes of all queries, with CoopVecs as they are and grouped within 0.4."""
-    questions = knowledge.questions("A", "evaluation")
+    questions = released.questions("A", "evaluation")
     images = np.concatenate([question.images for question in questions])
-    family, beta = knowledge.setting.family, _whole(coopvecs)
+    family, beta = released.setting.family, _whole(coopvecs)
     outputs, classes = [], []
     for weights in (beta, grouped(beta, 0.4)):
         found = merged_outputs(
             family.encoder(),
-            knowledge.stacks["A"],
+            released.stacks["A"],
             weights,
             lambda rows: family.normalise(images[rows.numpy()]),
         )
         parts = found.split([len(question.labels) for question in questions])
         guesses = [
-            classify(part, knowledge.head(question.task)).argmax(dim=1)
+            classify(part, released.head(question.task)).argmax(dim=1)
             for part, question in zip(parts, questions, strict=True)
         ]
         outputs.append(found)
@@ -169,10 +169,10 @@ def _both_ways(knowledge: ReleasedRecords, coopvecs: Parts) -> tuple[list[Tensor
 @pytest.mark.parametrize("method", ["batched", "one-at-a-time"])
 def test_what_grouping_changed_is_what_it_changed(method: str, data: Path, tmp_path: Path) -> None:
     """Without it the report would give another error than the one that the user chose."""
-    knowledge = _knowledge(tmp_path, data, method=method, tolerance=0.4, checked=1000)
-    coopvecs = _coopvecs(knowledge)
-    found, beta = _merged(knowledge, coopvecs), _whole(coopvecs)
-    outputs, classes = _both_ways(knowledge, coopvecs)
+    released = _knowledge(tmp_path, data, method=method, tolerance=0.4, checked=1000)
+    coopvecs = _coopvecs(released)
+    found, beta = _merged(released, coopvecs), _whole(coopvecs)
+    outputs, classes = _both_ways(released, coopvecs)
     assert torch.equal(_whole(found[0]), classes[1])
     grouping = found[1]
     assert grouping is not None
@@ -188,16 +188,16 @@ def test_checked_queries_are_drawn_for_each_row_and_are_the_same_each_time(
     data: Path, tmp_path: Path
 ) -> None:
     """Without it the figure could not be had again, or would be of another query's image."""
-    knowledge = _knowledge(tmp_path, data, tolerance=0.4, checked=1)
-    coopvecs = _coopvecs(knowledge)
-    (exact, near), _ = _both_ways(knowledge, coopvecs)
+    released = _knowledge(tmp_path, data, tolerance=0.4, checked=1)
+    coopvecs = _coopvecs(released)
+    (exact, near), _ = _both_ways(released, coopvecs)
     each = (near - exact).abs().amax(dim=1) / exact.abs().amax(dim=1)
     changes = []
     for title in map(str, range(8)):
-        grouping = _merged(knowledge, coopvecs, title)[1]
+        grouping = _merged(released, coopvecs, title)[1]
         assert grouping is not None
         assert grouping.checked == 1
-        assert _merged(knowledge, coopvecs, title)[1] == grouping
+        assert _merged(released, coopvecs, title)[1] == grouping
         changes.append(grouping.largest_output_change)
         assert float((each - changes[-1]).abs().min()) < 1e-5
     assert len(set(changes)) > 1
@@ -205,11 +205,11 @@ def test_checked_queries_are_drawn_for_each_row_and_are_the_same_each_time(
 
 def test_coopvecs_that_stay_are_no_grouping(data: Path, tmp_path: Path) -> None:
     """Without it exact results, such as those of one-hot CoopVecs, would be called inexact."""
-    knowledge = _knowledge(tmp_path, data, tolerance=0.4)
+    released = _knowledge(tmp_path, data, tolerance=0.4)
     corners: Parts = [
-        torch.eye(3)[question.labels] for question in knowledge.questions("A", "evaluation")
+        torch.eye(3)[question.labels] for question in released.questions("A", "evaluation")
     ]
-    assert _merged(knowledge, corners)[1] is None
+    assert _merged(released, corners)[1] is None
 
 
 # ---------------------------------------------------------------- whole runs

@@ -299,15 +299,13 @@ def train(data: Path, tmp_path: Path) -> Train:
 
     def trained(step: bool = True, **said: Any) -> StageRun:
         scenario = tiny.scenario(tmp_path, data, **said)
-        knowledge = ReleasedRecords(open_setting(scenario, scenario.seed))
+        released = ReleasedRecords(open_setting(scenario, scenario.seed))
         parties = tiny.InProcess(scenario, tmp_path)
         events: list[dict[str, Any]] = []
-        collector = Collector(
-            parties, knowledge, Progress(events.append), identity=tiny.SERVER_KEYS
-        )
+        collector = Collector(parties, released, Progress(events.append), identity=tiny.SERVER_KEYS)
         collector.prepare("A")
         collector.collect(scenario.stages[0])
-        run = StageRun(scenario.stages[0], knowledge, None, Progress(events.append))
+        run = StageRun(scenario.stages[0], released, None, Progress(events.append))
         run.events = events  # type: ignore[attr-defined]
         if step:
             training.train(run)
@@ -316,24 +314,24 @@ def train(data: Path, tmp_path: Path) -> Train:
     return trained
 
 
-def _merged_pool_loss(knowledge: ReleasedRecords, network: Portland) -> float:
+def _merged_pool_loss(released: ReleasedRecords, network: Portland) -> float:
     """Cross-entropy of the merged models on the pool, by the code that evaluates them."""
-    family = knowledge.setting.family
+    family = released.setting.family
     total, count = 0.0, 0
     blocks = zip(
-        knowledge.questions("A", "pool"),
-        knowledge.stacked("A", "pool", network.experts),
+        released.questions("A", "pool"),
+        released.stacked("A", "pool", network.experts),
         strict=True,
     )
     for question, outputs in blocks:
         features = merged_outputs(
             family.encoder(),
-            knowledge.stacks["A"],
+            released.stacks["A"],
             network.coopvecs(outputs),
             lambda rows, of=question: family.normalise(of.images[rows.numpy()]),
         )
-        logits = classify(features, knowledge.head(question.task))
-        total += float(boosting(logits, knowledge.targets(question))) * len(logits)
+        logits = classify(features, released.head(question.task))
+        total += float(boosting(logits, released.targets(question))) * len(logits)
         count += len(logits)
     return total / count
 
@@ -343,15 +341,15 @@ def test_training_lowers_the_merged_models_loss_on_the_pool(on: str, train: Trai
     """Without it the extension would not do what it is for."""
     start = train(**_said(on, portland={"epochs": 1, "lr": 1e-9}))
     run = train(**_said(on))
-    assert start.fitted is not None
-    assert run.fitted is not None
-    before = _merged_pool_loss(run.knowledge, start.fitted.portland)
-    after = _merged_pool_loss(run.knowledge, run.fitted.portland)
+    assert start.trained is not None
+    assert run.trained is not None
+    before = _merged_pool_loss(run.released, start.trained.portland)
+    after = _merged_pool_loss(run.released, run.trained.portland)
     assert after < before - 0.001
-    found = [entry["boosting"] for entry in run.fitted.fit.trajectory]
+    found = [entry["boosting"] for entry in run.trained.fit.trajectory]
     assert found[-1] < found[0]
     if on == "merge":
-        assert start.fitted.fit.trajectory[0]["boosting"] == pytest.approx(before, rel=1e-5)
+        assert start.trained.fit.trajectory[0]["boosting"] == pytest.approx(before, rel=1e-5)
 
 
 @pytest.mark.parametrize("space", ["task", "union"])
@@ -362,22 +360,22 @@ def test_merged_logits_are_those_that_are_evaluated(outputs: str, space: str, tr
     options = {"outputs": outputs, "label_space": space, "alignment": "none"}
     stage = {"name": "all", "share": share, "run": ["train-portland"]}
     run = train(step=False, **_said(portland=options, stages=[stage]))
-    knowledge, family = run.knowledge, run.knowledge.setting.family
-    merged = open_merged(knowledge, "A", tiny.CLIENTS)
+    released, family = run.released, run.released.setting.family
+    merged = open_merged(released, "A", tiny.CLIENTS)
     for task, question in zip(
-        training.training_queries(knowledge, "A", tiny.CLIENTS, merged),
-        knowledge.questions("A", "pool"),
+        training.training_queries(released, "A", tiny.CLIENTS, merged),
+        released.questions("A", "pool"),
         strict=True,
     ):
         draw = torch.Generator().manual_seed(1)
         beta = torch.softmax(torch.randn(len(question.labels), 3, generator=draw), dim=1)
         features = merged_outputs(
             family.encoder(),
-            knowledge.stacks["A"],
+            released.stacks["A"],
             beta,
             lambda rows, of=question: family.normalise(of.images[rows.numpy()]),
         )
-        scored = classify(features, knowledge.head(question.task))
+        scored = classify(features, released.head(question.task))
         every = torch.arange(len(beta))
         found = task.merged(every, beta)  # type: ignore[misc]
         assert torch.allclose(found, scored, atol=1e-4)
@@ -388,23 +386,23 @@ def test_merged_logits_are_those_that_are_evaluated(outputs: str, space: str, tr
 def test_who_keeps_its_parameters_is_not_read(train: Train) -> None:
     """Without it an expert's outputs would be weighed whose parameters cannot be mixed."""
     run = train(**_said(**_policies(bob={"never": ["parameters"]})))
-    assert run.fitted is not None
-    assert run.fitted.portland.experts == ("ada", "cyd")
+    assert run.trained is not None
+    assert run.trained.portland.experts == ("ada", "cyd")
 
 
 def test_parameters_of_others_do_not_shift_the_weights(train: Train) -> None:
     """Without it one expert's weight would be given to another one's parameters."""
     run = train(step=False, **_said(**_policies(ada={"never": ["features"]})))
-    knowledge, family = run.knowledge, run.knowledge.setting.family
-    assert knowledge.giving("A", "parameters") == ("ada", "bob", "cyd")
-    assert coopvec_needs.learners(knowledge, "A") == ("bob", "cyd")
-    question = knowledge.questions("A", "pool")[0]
-    merged = open_merged(knowledge, "A", ("bob", "cyd"))
-    head = knowledge.head(question.task)
+    released, family = run.released, run.released.setting.family
+    assert released.giving("A", "parameters") == ("ada", "bob", "cyd")
+    assert coopvec_needs.learners(released, "A") == ("bob", "cyd")
+    question = released.questions("A", "pool")[0]
+    merged = open_merged(released, "A", ("bob", "cyd"))
+    head = released.head(question.task)
     rows = torch.arange(len(question.labels))
     found = merged.logits(question, head)(rows, torch.tensor([[0.0, 1.0]]).repeat(len(rows), 1))
     encoder = family.encoder()
-    cyd = {k: v.clone() for k, v in knowledge.stacks["A"].of("cyd").items()}
+    cyd = {k: v.clone() for k, v in released.stacks["A"].of("cyd").items()}
     features = functional_call(encoder, cyd, (family.normalise(question.images),))
     assert torch.allclose(found, classify(features, head), atol=1e-4)
 
@@ -415,7 +413,7 @@ def test_too_few_parameters_end_the_run_as_the_plan_says(train: Train) -> None:
     run = train(step=False, **_said(**policies))
     with pytest.raises(ClientRefused, match="queries and parameters; shared by: cyd"):
         training.train(run)
-    (outlook,) = rehearse(run.knowledge.setting)
+    (outlook,) = rehearse(run.released.setting)
     assert "shared by: cyd" in (outlook.stops or "")
 
 
@@ -431,7 +429,7 @@ def test_one_network_at_a_time_trains_the_same_portland(train: Train) -> None:
     """Without it `merging.method` would change more than time."""
     said = _said(portland={"epochs": 2})
     fits = [
-        train(**said, merging={"method": method}).fitted for method in ("batched", "one-at-a-time")
+        train(**said, merging={"method": method}).trained for method in ("batched", "one-at-a-time")
     ]
     first, second = (fit.portland.weight for fit in fits if fit is not None)
     assert torch.allclose(first, second, atol=1e-4)
@@ -443,7 +441,7 @@ def test_the_ensembles_objective_runs_no_merged_model(
     """Without it every training would pay for an extension that is off."""
     monkeypatch.setattr(training, "open_merged", None)
     run = train(**_said("ensemble"))
-    assert run.fitted is not None
+    assert run.trained is not None
     assert not [e for e in run.events if "merged models" in e.get("task", "")]  # type: ignore[attr-defined]
 
 

@@ -50,7 +50,7 @@ def _noised(**noise: Any) -> dict[str, Any]:
 
 
 def _collected(collector: Collector, number: int = 0) -> tuple[list[Any], list[Any]]:
-    return collector.collect(collector.knowledge.setting.scenario.stages[number])
+    return collector.collect(collector.released.setting.scenario.stages[number])
 
 
 def _entries(folder: Path, client: str) -> list[dict[str, Any]]:
@@ -90,14 +90,12 @@ def test_what_travels_sealed_does_not_hold_the_record(data: Path, tmp_path: Path
     collector = tiny.collector(tmp_path, data, tapped, stages=[_stage("one", *SEALED)])
     releases, _ = _collected(collector)
     carried = b"".join(seen)
-    known = collector.knowledge.outputs[("A", "features", "pool")]
+    known = collector.released.outputs[("A", "features", "pool")]
     for client in tiny.CLIENTS:
         record = known[client].numpy().tobytes()
         assert len(record) > 100
         assert record[:16] not in carried
-    planned = stage_plan(
-        collector.knowledge.setting, collector.knowledge.setting.scenario.stages[0]
-    )
+    planned = stage_plan(collector.released.setting, collector.released.setting.scenario.stages[0])
     assert [p.bytes for p in planned] == [r["bytes"] for r in releases]
 
 
@@ -143,9 +141,9 @@ def test_the_same_sealed_record_is_not_taken_twice(data: Path, tmp_path: Path) -
     """Without it one record could stand for two."""
     collector = tiny.collector(tmp_path, data, stages=[_stage("one", *SEALED)])
     _collected(collector)
-    stage = collector.knowledge.setting.scenario.stages[0]
-    request = stage_requests(collector.knowledge.setting.scenario, stage)[0]
-    item = next(iter(stage_plan(collector.knowledge.setting, stage)))
+    stage = collector.released.setting.scenario.stages[0]
+    request = stage_requests(collector.released.setting.scenario, stage)[0]
+    item = next(iter(stage_plan(collector.released.setting, stage)))
     (answer,) = collector.clients.ask([Ask("ada", "release", dataclasses.asdict(request))], 1.0)
     assert answer.status == "ok"
     collector._checked(item, answer)
@@ -159,8 +157,8 @@ def test_asked_again_a_sealed_record_is_sealed_anew_and_charged_once(
     """Without it the ledger would not hold what left, or a repeat would cost a second time."""
     collector = tiny.collector(tmp_path, data, stages=[_stage("one", *SEALED)])
     _collected(collector)
-    stage = collector.knowledge.setting.scenario.stages[0]
-    request = stage_requests(collector.knowledge.setting.scenario, stage)[1]
+    stage = collector.released.setting.scenario.stages[0]
+    request = stage_requests(collector.released.setting.scenario, stage)[1]
     (answer,) = collector.clients.ask([Ask("ada", "release", dataclasses.asdict(request))], 1.0)
     *_, first, last = [
         e for e in _entries(tmp_path, "ada") if e["kind"] == "features" and e["queries"] == "pool"
@@ -298,7 +296,7 @@ def test_asked_again_the_same_noise_leaves(data: Path, tmp_path: Path) -> None:
     _collected(first)
     second = tiny.collector(tmp_path, data, **changes)
     _collected(second)
-    one, two = (c.knowledge.outputs[("A", "features", "pool")]["ada"] for c in (first, second))
+    one, two = (c.released.outputs[("A", "features", "pool")]["ada"] for c in (first, second))
     assert torch.equal(one, two)
     entries = [e for e in _entries(tmp_path, "ada") if e["queries"] == "pool"]
     assert [e["event"] for e in entries] == ["release", "repeat"]
@@ -309,9 +307,9 @@ def test_other_noise_is_another_record(data: Path, tmp_path: Path) -> None:
     stages = [_stage("one", _noised(epsilon=4.0)), _stage("two", _noised(epsilon=400.0))]
     collector = tiny.collector(tmp_path, data, stages=stages)
     _collected(collector)
-    before = collector.knowledge.outputs[("A", "features", "pool")]["ada"].clone()
+    before = collector.released.outputs[("A", "features", "pool")]["ada"].clone()
     _collected(collector, 1)
-    after = collector.knowledge.outputs[("A", "features", "pool")]["ada"]
+    after = collector.released.outputs[("A", "features", "pool")]["ada"]
     assert before.std() > 5 * after.std()
 
 
@@ -331,7 +329,7 @@ def test_noise_that_was_not_asked_for_is_not_believed(
 
     changes: dict[str, Any] = {"stages": [_stage("one", share)]}
     collector = tiny.collector(tmp_path, data, **changes)
-    original = collector.parties.ask
+    original = collector.transport.ask
 
     def asked(asks: Any, timeout: float) -> Any:
         with monkeypatch.context() as patch:
@@ -342,7 +340,7 @@ def test_noise_that_was_not_asked_for_is_not_believed(
             answers = list(original(asks, timeout))
         return iter(answers)
 
-    monkeypatch.setattr(collector.parties, "ask", asked)
+    monkeypatch.setattr(collector.transport, "ask", asked)
     told = (
         "noise_multiplier 0.1, and stage 'one' asks for 1."
         if how == "less noise"
@@ -363,9 +361,7 @@ def test_an_epsilon_is_not_overdrawn(data: Path, tmp_path: Path) -> None:
     releases, refusals = _collected(collector, 1)
     assert {r["client"] for r in refusals} == {"ada"}
     assert all("limit max_epsilon 5: with this record" in r["reason"] for r in refusals)
-    planned = stage_plan(
-        collector.knowledge.setting, collector.knowledge.setting.scenario.stages[1]
-    )
+    planned = stage_plan(collector.released.setting, collector.released.setting.scenario.stages[1])
     assert {p.client for p in planned if p.refusal} == {"ada"}
     spent = [e for e in _entries(tmp_path, "ada") if e["event"] == "release"]
     charges = [Charge("features", e["noise_multiplier"]) for e in spent]
@@ -410,7 +406,7 @@ def test_a_task_vector_gives_the_server_the_same_experts(
         stage = _stage("one", {"kind": kind, "protection": protection}, run=[])
         collector = tiny.collector(tmp_path / kind, data, stages=[stage])
         assert len(_collected(collector)[0]) == 3
-        found.append(collector.knowledge.stacks["A"].matrix)
+        found.append(collector.released.stacks["A"].matrix)
     assert found[0].abs().max() > 0.01
     assert torch.allclose(found[0], found[1], atol=1e-6)
 
@@ -433,7 +429,7 @@ def test_a_noised_task_vector_is_clipped_as_parameters_are(
     collector = tiny.collector(tmp_path, data, stages=[_stage("one", share)])
     releases, _ = _collected(collector)
     assert {r["protection"] for r in releases} == {"gaussian"}
-    known = collector.knowledge
+    known = collector.released
     start = known.setting.family.encoder().state_dict()
     other = ExpertStack(known.setting.family.entries(), tiny.CLIENTS)
     for client in tiny.CLIENTS:

@@ -40,7 +40,7 @@ class Compared:
         found = []
         parts = zip(job.questions, outputs.split(sizes), self.exact.split(sizes), strict=True)
         for question, own, exact in parts:
-            head = job.knowledge.head(question.task)
+            head = job.released.head(question.task)
             logits = classify(exact, head)
             found.append(classify(own, head).argmax(dim=1))
             first, second = logits.topk(2, dim=1).values.T

@@ -392,8 +392,8 @@ def test_batch_norm_statistics_can_be_estimated_again(data: Path, tmp_path: Path
 def _notes(data: Path, **changes: Any) -> list[str]:
     """The notes of a run that trained Portland."""
     untrained = Portland(torch.zeros(1, 1), torch.zeros(1), ("ada",))
-    fitted = TrainedPortland(Fit(untrained, [], 0.0, 0), "outputs", "A", "pool", "ada", "by rule")
-    return notes(Scenario.model_validate(tiny.said(data, **changes)), fitted)
+    trained = TrainedPortland(Fit(untrained, [], 0.0, 0), "outputs", "A", "pool", "ada", "by rule")
+    return notes(Scenario.model_validate(tiny.said(data, **changes)), trained)
 
 
 def test_notes_claim_nothing_of_weights_from_elsewhere(data: Path) -> None:

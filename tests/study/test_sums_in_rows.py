@@ -56,14 +56,14 @@ class SumsByHand:
     """Weighted sums of records, divided by the survivors' weights.
 
     Args:
-        knowledge: for the queries of each task.
+        released: for the queries of each task.
         entries: each client's parameters.
         outputs: each client's features of the evaluation queries.
         missing: by kind, clients that drop out.
         refused: by kind, how many sums are given before all others are refused.
     """
 
-    knowledge: ReleasedRecords
+    released: ReleasedRecords
     entries: dict[str, dict[str, Tensor]]
     outputs: dict[str, Tensor]
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -85,9 +85,9 @@ class SumsByHand:
         if kind == "parameters":
             return {
                 name: sum(w * self.entries[n][name].numpy() for n, w in share.items())  # type: ignore[misc]
-                for name in self.knowledge.setting.family.entries()
+                for name in self.released.setting.family.entries()
             }
-        questions = self.knowledge.questions("A", "evaluation")
+        questions = self.released.questions("A", "evaluation")
         rows = [len(question.labels) for question in questions]
         at = [question.task for question in questions].index(part.task or "")
         own = {name: self.outputs[name].split(rows)[at] for name in share}
@@ -107,13 +107,13 @@ class Bench:
             if name in clients:
                 rows = _outputs(12, seed) if queries == "pool" else self.sums.outputs[name]
                 asked = Request("s", "A", "features", queries)
-                self.run.knowledge.take(name, asked, {"features": rows.numpy()}, 10)
+                self.run.released.take(name, asked, {"features": rows.numpy()}, 10)
 
     def tell_parameters(self) -> None:
         """Release parameters as such."""
         for name, entries in self.sums.entries.items():
             arrays = {entry: value.numpy() for entry, value in entries.items()}
-            self.run.knowledge.take(name, Request("s", "A", "parameters"), arrays, 0)
+            self.run.released.take(name, Request("s", "A", "parameters"), arrays, 0)
 
     def row(self, method: str, granularity: str | None = None) -> Row:
         """One result."""
@@ -143,7 +143,7 @@ def make(data: Path, tmp_path: Path) -> Make:
     """A stage of a scenario, three experts that agree on nothing, and their features."""
 
     def made(
-        *share: dict[str, Any], fitted: TrainedPortland | None = None, **changes: Any
+        *share: dict[str, Any], trained: TrainedPortland | None = None, **changes: Any
     ) -> Bench:
         stages = [
             {"name": "single", "share": [FEATURES], "run": ["train-portland"]},
@@ -151,18 +151,18 @@ def make(data: Path, tmp_path: Path) -> Make:
         ]
         portland = {"alignment": "none", "epochs": 1}
         said = {"stages": stages, "portland": portland, **changes}
-        knowledge = tiny.knowledge(tmp_path, data, **said)
-        family = knowledge.setting.family
+        released = tiny.released(tmp_path, data, **said)
+        family = released.setting.family
         entries = {n: family.fresh_encoder(i).state_dict() for i, n in enumerate(tiny.CLIENTS)}
         dim = family.dim
         outputs = {
             n: torch.randn(2 * ROWS, dim, generator=torch.Generator().manual_seed(40 + i))
             for i, n in enumerate(tiny.CLIENTS)
         }
-        sums = SumsByHand(knowledge, entries, outputs)
-        shared = knowledge.setting.scenario.stages[1]
+        sums = SumsByHand(released, entries, outputs)
+        shared = released.setting.scenario.stages[1]
         stage = shared.model_copy(update={"granularity": tuple(GRANULAR)})
-        run = StageRun(stage, knowledge, fitted, Progress(lambda event: None), sums)
+        run = StageRun(stage, released, trained, Progress(lambda event: None), sums)
         return Bench(run, sums)
 
     return made
@@ -172,7 +172,7 @@ def _plain_and_summed(make: Make, **changes: Any) -> tuple[Bench, Bench]:
     """The same merge, once of single parameters and once of sums."""
     found = []
     for plain in (True, False):
-        bench = make(PARAMETERS, fitted=_fitted(), **changes)
+        bench = make(PARAMETERS, trained=_fitted(), **changes)
         bench.tell("pool")
         bench.tell("evaluation")
         if plain:
@@ -238,7 +238,7 @@ def _widen(bench: Bench) -> None:
 
 def test_ensembles_of_sums_are_those_of_single_outputs(make: Make) -> None:
     """Without it mixed outputs would be scored by another head, or for another task's queries."""
-    single, summed = (make(EVALUATION, fitted=_fitted()) for _ in range(2))
+    single, summed = (make(EVALUATION, trained=_fitted()) for _ in range(2))
     for bench in (single, summed):
         bench.tell("pool")
     single.tell("evaluation")
@@ -266,11 +266,11 @@ def test_summed_logits_are_scored_like_logits(label_space: str, make: Make) -> N
     rows = []
     for single in (True, False):
         bench = make(portland=options, **stages)
-        classes = bench.run.knowledge.setting.sizes.classes
+        classes = bench.run.released.setting.sizes.classes
         bench.sums.outputs = {n: o[:, :classes] for n, o in bench.sums.outputs.items()}
         for name, logits in bench.sums.outputs.items() if single else ():
             asked = Request("s", "A", "logits", "evaluation")
-            bench.run.knowledge.take(name, asked, {"logits": logits.numpy()}, 10)
+            bench.run.released.take(name, asked, {"logits": logits.numpy()}, 10)
         ensemble.run(bench.run)
         rows.append(bench.row("simple-average"))
     _alike(*rows)
@@ -294,7 +294,7 @@ def test_one_sum_for_each_different_weight_vector(make: Make) -> None:
 
 def test_outputs_are_asked_for_task_by_task(make: Make) -> None:
     """Without it a client's answers to one task would count under another's weights."""
-    bench = make(EVALUATION, fitted=_fitted())
+    bench = make(EVALUATION, trained=_fitted())
     bench.tell("pool")
     ensemble.run(bench.run)
     for _, _, parts in bench.sums.asked:
@@ -341,7 +341,7 @@ def test_without_a_portland_the_simple_average_is_left(make: Make) -> None:
 
 def test_single_records_are_taken_where_they_are_known(make: Make) -> None:
     """Without it clients would spend leverage on what the server has already."""
-    bench = make(EVALUATION, PARAMETERS, fitted=_fitted())
+    bench = make(EVALUATION, PARAMETERS, trained=_fitted())
     bench.tell("pool")
     bench.tell("evaluation", ("ada", "cyd"))
     bench.tell_parameters()
@@ -353,7 +353,7 @@ def test_single_records_are_taken_where_they_are_known(make: Make) -> None:
 def test_a_stage_asks_for_sums_of_what_it_shares_itself(make: Make) -> None:
     """Without it a server would ask for what no client was told of, and be refused each time."""
     for share in ({"kind": "offset-sum"}, {"kind": "parameters"}):
-        bench = make(share, fitted=_fitted())
+        bench = make(share, trained=_fitted())
         bench.tell("pool")
         bench.tell("evaluation")
         merge.run(bench.run)
@@ -375,7 +375,7 @@ def test_sums_of_a_part_of_the_queries_are_scored_on_that_part(make: Make) -> No
 
 def test_a_row_is_of_those_who_stayed(make: Make) -> None:
     """Without it a merged model of two would be reported as one of three, with their CoopVecs."""
-    bench = make(PARAMETERS, fitted=_fitted())
+    bench = make(PARAMETERS, trained=_fitted())
     bench.tell("pool")
     bench.tell("evaluation")
     bench.sums.missing = {"parameters": ("bob",)}
@@ -395,9 +395,9 @@ def test_a_row_is_of_those_who_stayed(make: Make) -> None:
 
 def _ensemble_by_hand(bench: Bench, row: Row) -> list[Tensor]:
     """Classes of the ensemble of a row's experts under its CoopVecs, query by query."""
-    knowledge, found = bench.run.knowledge, []
+    released, found = bench.run.released, []
     for at, score in enumerate(row.scores):
-        head = knowledge.head(score.task)
+        head = released.head(score.task)
         assert score.coopvecs is not None
         classes = []
         for query in range(ROWS):
@@ -464,7 +464,7 @@ def test_survivors_without_weight_are_no_mixture() -> None:
 
 def test_a_refused_sum_is_a_row_with_its_reason_and_the_rest_goes_on(make: Make) -> None:
     """Without it one refusal would end the run, or a row would stand without a reason."""
-    bench = make(PARAMETERS, fitted=_fitted())
+    bench = make(PARAMETERS, trained=_fitted())
     bench.tell("pool")
     bench.tell("evaluation")
     bench.sums.refused = {"parameters": 1}
@@ -497,7 +497,7 @@ def test_a_merge_without_its_ensemble_is_shown_as_that(make: Make) -> None:
 def test_where_nobody_asks_there_is_no_sum(make: Make) -> None:
     """Without it a step outside of a run would crash instead of saying what it lacks."""
     bench = make(EVALUATION)
-    run = StageRun(bench.run.stage, bench.run.knowledge, None, bench.run.progress)
+    run = StageRun(bench.run.stage, bench.run.released, None, bench.run.progress)
     ensemble.run(run)
     reason = run.rows[("simple-average", None, None)].reason
     assert reason == "no secure sum of features can be asked for here"
@@ -505,7 +505,7 @@ def test_where_nobody_asks_there_is_no_sum(make: Make) -> None:
 
 def test_a_rows_bytes_are_those_of_its_sums_and_of_portlands_records(make: Make) -> None:
     """Without it a merge from sums would look free, or as dear as one from all parameters."""
-    bench = make(EVALUATION, PARAMETERS, fitted=_fitted())
+    bench = make(EVALUATION, PARAMETERS, trained=_fitted())
     bench.tell("pool")
     merge.run(bench.run)
     assert bench.row("simple-average").bytes == 2 * 1000

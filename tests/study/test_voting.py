@@ -27,12 +27,12 @@ LABELS = [{"name": "s", "share": [{"kind": "labels", "queries": ["evaluation"]}]
 
 
 def _knowledge(folder: Path, data: Path, **changes: Any) -> ReleasedRecords:
-    return tiny.knowledge(folder, data, **{"stages": LABELS, **changes})
+    return tiny.released(folder, data, **{"stages": LABELS, **changes})
 
 
-def _answer(knowledge: ReleasedRecords, name: str, kind: str, classes: list[int]) -> None:
+def _answer(released: ReleasedRecords, name: str, kind: str, classes: list[int]) -> None:
     """Have a client answer all evaluation queries with these classes, in some kind."""
-    count, size = len(classes), knowledge.setting.sizes.classes
+    count, size = len(classes), released.setting.sizes.classes
     arrays: dict[str, Any] = {"labels": np.array(classes, np.int32)}
     if kind == "probabilities":
         rows = np.full((count, size), 0.1 / (size - 1), np.float32)
@@ -41,12 +41,12 @@ def _answer(knowledge: ReleasedRecords, name: str, kind: str, classes: list[int]
     elif kind == "top-k":
         order = np.array([[c, *(o for o in range(size) if o != c)] for c in classes], np.int32)
         arrays = {"classes": order, "probabilities": np.full((count, size), 0.2, np.float32)}
-    knowledge.take(name, Request("s", "A", kind, "evaluation"), arrays, 4 * count)
+    released.take(name, Request("s", "A", kind, "evaluation"), arrays, 4 * count)
 
 
-def _voted(knowledge: ReleasedRecords) -> Row:
-    stage = knowledge.setting.scenario.stages[0]
-    run = StageRun(stage, knowledge, None, Progress(lambda event: None))
+def _voted(released: ReleasedRecords) -> Row:
+    stage = released.setting.scenario.stages[0]
+    run = StageRun(stage, released, None, Progress(lambda event: None))
     voting.score(run)
     return run.rows[("vote", None, None)]
 
@@ -81,11 +81,11 @@ def test_every_client_votes_for_its_most_likely_class(
     kind: str, data: Path, tmp_path: Path
 ) -> None:
     """Without it a kind of answer that names a class could not be voted with."""
-    knowledge = _knowledge(tmp_path, data)
+    released = _knowledge(tmp_path, data)
     votes = {"ada": [0] * 14, "bob": [1] * 7 + [4] * 7, "cyd": [1] * 7 + [4] * 7}
     for name, classes in votes.items():
-        _answer(knowledge, name, kind, classes)
-    row = _voted(knowledge)
+        _answer(released, name, kind, classes)
+    row = _voted(released)
     assert _predicted(row) == [[1] * 7, [2] * 7], "in each task's own numbers"
     assert (row.experts, row.reason, row.bytes) == (tiny.CLIENTS, None, 3 * 4 * 14)
     assert {score.reason for score in row.scores} == {"a vote has no merged model"}
@@ -93,23 +93,23 @@ def test_every_client_votes_for_its_most_likely_class(
 
 def test_votes_for_other_tasks_classes_do_not_count(data: Path, tmp_path: Path) -> None:
     """Without it two strangers to a task would outvote the one expert that knows it."""
-    knowledge = _knowledge(tmp_path, data)
+    released = _knowledge(tmp_path, data)
     for name, classes in {"ada": [1] * 14, "bob": [3] * 14, "cyd": [4] * 7 + [0] * 7}.items():
-        _answer(knowledge, name, "labels", classes)
-    assert _predicted(_voted(knowledge)) == [[1] * 7, [1] * 7]
+        _answer(released, name, "labels", classes)
+    assert _predicted(_voted(released)) == [[1] * 7, [1] * 7]
     for name in ("ada", "bob", "cyd"):
-        _answer(knowledge, name, "labels", [4] * 7 + [0] * 7)
-    row = _voted(knowledge)
+        _answer(released, name, "labels", [4] * 7 + [0] * 7)
+    row = _voted(released)
     assert _predicted(row) == [[-1] * 7, [-1] * 7]
     assert [t["ensemble_accuracy"] for t in row.record()["tasks"]] == [0.0, 0.0]
 
 
 def test_in_the_union_all_classes_compete(data: Path, tmp_path: Path) -> None:
     """Without it `label_space: union` would be told the task of each query."""
-    knowledge = _knowledge(tmp_path, data, portland={"label_space": "union"})
+    released = _knowledge(tmp_path, data, portland={"label_space": "union"})
     for name, classes in {"ada": [1] * 14, "bob": [3] * 14, "cyd": [3] * 14}.items():
-        _answer(knowledge, name, "labels", classes)
-    row = _voted(knowledge)
+        _answer(released, name, "labels", classes)
+    row = _voted(released)
     assert _predicted(row) == [[3] * 7, [3] * 7]
     right = [int((score.targets == 3).sum()) for score in row.scores]
     assert [t["ensemble_accuracy"] for t in row.record()["tasks"]] == [
@@ -124,10 +124,10 @@ def test_classes_of_one_name_are_one_class(data: Path, tmp_path: Path) -> None:
     second = {"source": "imagefolder", "root": str(data / "second")}
     tasks = {"first": twin, "twin": twin, "second": second}
     clients = [{"name": n, "task": t} for n, t in zip(tiny.CLIENTS, tasks, strict=True)]
-    knowledge = _knowledge(tmp_path, data, tasks=tasks, clients=clients)
+    released = _knowledge(tmp_path, data, tasks=tasks, clients=clients)
     for name in tiny.CLIENTS:
-        _answer(knowledge, name, "labels", [1] * 21)
-    assert _predicted(_voted(knowledge)) == [[1] * 7, [1] * 7, [-1] * 7]
+        _answer(released, name, "labels", [1] * 21)
+    assert _predicted(_voted(released)) == [[1] * 7, [1] * 7, [-1] * 7]
 
 
 # ---------------------------------------------------------------- who votes
@@ -135,15 +135,15 @@ def test_classes_of_one_name_are_one_class(data: Path, tmp_path: Path) -> None:
 
 def test_the_kind_that_most_clients_gave_is_voted_with(data: Path, tmp_path: Path) -> None:
     """Without it one client's labels would silence two who gave probabilities."""
-    knowledge = _knowledge(tmp_path, data)
-    _answer(knowledge, "cyd", "labels", [0] * 14)
+    released = _knowledge(tmp_path, data)
+    _answer(released, "cyd", "labels", [0] * 14)
     for name in ("bob", "cyd"):
-        _answer(knowledge, name, "probabilities", [1] * 14)
-    row = _voted(knowledge)
+        _answer(released, name, "probabilities", [1] * 14)
+    row = _voted(released)
     assert row.experts == ("bob", "cyd")
     assert row.reason == "without ada"
-    _answer(knowledge, "bob", "labels", [0] * 14)
-    assert needs.voting(knowledge, "A") == ("labels", ("bob", "cyd"))
+    _answer(released, "bob", "labels", [0] * 14)
+    assert needs.voting(released, "A") == ("labels", ("bob", "cyd"))
 
 
 def test_without_a_voter_there_is_a_reason(data: Path, tmp_path: Path) -> None:

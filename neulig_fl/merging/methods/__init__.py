@@ -30,8 +30,8 @@ from neulig_fl.merging.method_options import settings as settings
 from neulig_fl.merging.methods._given import Answers as Answers
 from neulig_fl.merging.methods._given import Entries as Entries
 from neulig_fl.merging.methods._given import Given as Given
+from neulig_fl.merging.methods._given import MergeInputs as MergeInputs
 from neulig_fl.merging.methods._given import Queries as Queries
-from neulig_fl.merging.methods._given import Source as Source
 
 if TYPE_CHECKING:
     from neulig_fl.merging.methods._state_dicts import StateDicts as StateDicts

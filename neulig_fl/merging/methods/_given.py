@@ -65,7 +65,7 @@ class Answers:
         return self.start
 
 
-class Source(Protocol):
+class MergeInputs(Protocol):
     """Where a method's inputs come from: a run's records, or state dicts."""
 
     @property
@@ -119,7 +119,7 @@ class Given:
         on_step: takes (steps done, all steps) from rules that take long.
     """
 
-    source: Source
+    source: MergeInputs
     needs: Needs
     method: str
     on_step: Callable[[int, int], object] = lambda done, total: None

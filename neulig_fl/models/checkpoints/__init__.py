@@ -19,13 +19,13 @@ from neulig_fl.models.checkpoints.contents import (
     UNREADABLE,
     Checkpoint,
     Contents,
-    Entry,
+    StoredTensor,
     floats,
     unusable,
 )
 from neulig_fl.models.checkpoints.places import identity, sha256
 
-__all__ = ["Checkpoint", "Entry", "floats", "identity", "read", "sha256"]
+__all__ = ["Checkpoint", "StoredTensor", "floats", "identity", "read", "sha256"]
 
 _FORMATS = "neulig_fl.models.checkpoints.formats"
 _NAMINGS = "neulig_fl.models.checkpoints.namings"

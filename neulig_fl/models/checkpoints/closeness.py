@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from neulig_fl.models.checkpoints.contents import Entry, floats
+from neulig_fl.models.checkpoints.contents import StoredTensor, floats
 from neulig_fl.models.checkpoints.fitting import value
 
 
@@ -31,7 +31,7 @@ class Pair:
     cosine: float
 
 
-def pairs(checkpoints: Sequence[Mapping[str, Entry]], names: Sequence[str]) -> list[Pair]:
+def pairs(checkpoints: Sequence[Mapping[str, StoredTensor]], names: Sequence[str]) -> list[Pair]:
     """Every two checkpoints compared; one entry of each is in memory at a time.
 
     Args:

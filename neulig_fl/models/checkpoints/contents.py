@@ -27,7 +27,7 @@ def floats() -> tuple[torch.dtype, ...]:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredTensor:
     """One tensor of a checkpoint, not yet read.
 
     Args:
@@ -58,7 +58,7 @@ class Contents:
         heads: attention heads of the image encoder where the file says how many.
     """
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, StoredTensor]
     kind: str
     notes: tuple[str, ...] = ()
     activation: str | None = None

@@ -10,7 +10,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from neulig_fl.core.errors import CheckpointError
-from neulig_fl.models.checkpoints.contents import MISFIT, NOT_FINITE, UNREADABLE, Entry, floats
+from neulig_fl.models.checkpoints.contents import (
+    MISFIT,
+    NOT_FINITE,
+    UNREADABLE,
+    StoredTensor,
+    floats,
+)
 from neulig_fl.models.checkpoints.storages import Malformed
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -22,7 +28,9 @@ COUNTER = "num_batches_tracked"
 """What BatchNorm calls the number of batches that it has seen."""
 
 
-def under(entries: Mapping[str, Entry], names: Iterable[str]) -> tuple[str, dict[str, Entry]]:
+def under(
+    entries: Mapping[str, StoredTensor], names: Iterable[str]
+) -> tuple[str, dict[str, StoredTensor]]:
     """The part of a checkpoint that holds a model, whatever it was wrapped in.
 
     The prefix is the one under which most of the model's names are found; of several, the shortest.
@@ -51,7 +59,7 @@ def under(entries: Mapping[str, Entry], names: Iterable[str]) -> tuple[str, dict
     return prefix, below
 
 
-def whole(entries: Mapping[str, Entry], wanted: Shapes) -> list[str]:
+def whole(entries: Mapping[str, StoredTensor], wanted: Shapes) -> list[str]:
     """Every prefix under which all of a model's names stand with their shapes, in the file's order.
 
     Args:
@@ -59,7 +67,8 @@ def whole(entries: Mapping[str, Entry], wanted: Shapes) -> list[str]:
         wanted: the model's.
 
     Example:
-        >>> held = {f"{at}.w": Entry((2,), torch.float32, Tensor) for at in ("student", "teacher")}
+        >>> one = StoredTensor((2,), torch.float32, Tensor)
+        >>> held = {f"{at}.w": one for at in ("student", "teacher")}
         >>> whole(held, {"w": (2,)})
         ['student.', 'teacher.']
     """
@@ -73,8 +82,8 @@ def whole(entries: Mapping[str, Entry], wanted: Shapes) -> list[str]:
 
 
 def chosen(
-    entries: Mapping[str, Entry], wanted: Shapes, what: str, prefix: str | None = None
-) -> tuple[str, dict[str, Entry]]:
+    entries: Mapping[str, StoredTensor], wanted: Shapes, what: str, prefix: str | None = None
+) -> tuple[str, dict[str, StoredTensor]]:
     """The part of a checkpoint that is the model; of several different ones, the user's choice.
 
     Args:
@@ -100,7 +109,9 @@ def chosen(
     return _part(entries, found[0], wanted) if found else under(kept, wanted)
 
 
-def clip_around(entries: Mapping[str, Entry], at: str, wanted: Shapes) -> dict[str, Entry]:
+def clip_around(
+    entries: Mapping[str, StoredTensor], at: str, wanted: Shapes
+) -> dict[str, StoredTensor]:
     """The entries of the CLIP whose image encoder stands under a prefix, without other encoders'.
 
     Args:
@@ -109,7 +120,7 @@ def clip_around(entries: Mapping[str, Entry], at: str, wanted: Shapes) -> dict[s
         wanted: the image encoder's entries.
 
     Example:
-        >>> one = Entry((2,), torch.float32, Tensor)
+        >>> one = StoredTensor((2,), torch.float32, Tensor)
         >>> held = dict.fromkeys(["clip.visual.w", "clip.logit_scale", "clip.ema.w", "ema.w"], one)
         >>> list(clip_around(held, "clip.visual.", {"w": (2,)}))
         ['clip.visual.w', 'clip.logit_scale']
@@ -124,13 +135,17 @@ def clip_around(entries: Mapping[str, Entry], at: str, wanted: Shapes) -> dict[s
     }
 
 
-def plainest(entries: Mapping[str, Entry], wanted: Shapes) -> tuple[str, dict[str, Entry]]:
+def plainest(
+    entries: Mapping[str, StoredTensor], wanted: Shapes
+) -> tuple[str, dict[str, StoredTensor]]:
     """As `chosen`, but of several encoders the first: to tell what a checkpoint could be."""
     found = whole(entries, wanted)
     return _part(entries, found[0], wanted) if found else under(entries, wanted)
 
 
-def _part(entries: Mapping[str, Entry], at: str, wanted: Shapes) -> tuple[str, dict[str, Entry]]:
+def _part(
+    entries: Mapping[str, StoredTensor], at: str, wanted: Shapes
+) -> tuple[str, dict[str, StoredTensor]]:
     """What stands under a prefix, without other whole encoders that stand within it."""
     others = tuple(p for p in whole(entries, wanted) if p != at and p.startswith(at))
     below = {
@@ -141,14 +156,18 @@ def _part(entries: Mapping[str, Entry], at: str, wanted: Shapes) -> tuple[str, d
     return at, below
 
 
-def standing(entries: Mapping[str, Entry], names: Sequence[str]) -> list[dict[str, Entry]]:
+def standing(
+    entries: Mapping[str, StoredTensor], names: Sequence[str]
+) -> list[dict[str, StoredTensor]]:
     """What stands under each prefix at which all of some names are found."""
     at = [k.removesuffix(names[0]) for k in entries if k == names[0] or k.endswith(f".{names[0]}")]
     found = [{k.removeprefix(p): v for k, v in entries.items() if k.startswith(p)} for p in at]
     return [below for below in found if all(name in below for name in names)]
 
 
-def beginning(entries: Mapping[str, Entry], prefix: str | None, what: str) -> Mapping[str, Entry]:
+def beginning(
+    entries: Mapping[str, StoredTensor], prefix: str | None, what: str
+) -> Mapping[str, StoredTensor]:
     """The entries whose names begin with a prefix, in whole parts; all where it is None.
 
     Raises:
@@ -187,7 +206,9 @@ def _begins(name: str, prefix: str) -> bool:
     return not start or name.startswith(f"{start}.")
 
 
-def _alike(entries: Mapping[str, Entry], names: Iterable[str], prefixes: Sequence[str]) -> bool:
+def _alike(
+    entries: Mapping[str, StoredTensor], names: Iterable[str], prefixes: Sequence[str]
+) -> bool:
     """Whether a model was saved twice, as of a module that is registered under two names."""
     first, *others = prefixes
     return all(
@@ -197,7 +218,7 @@ def _alike(entries: Mapping[str, Entry], names: Iterable[str], prefixes: Sequenc
     )
 
 
-def differences(entries: Mapping[str, Entry], wanted: Shapes) -> list[str]:
+def differences(entries: Mapping[str, StoredTensor], wanted: Shapes) -> list[str]:
     """What is missing, extra and misshapen, with the first names of each; [] when all fits."""
     missing = [name for name in wanted if name not in entries]
     extra = [name for name in entries if name not in wanted]
@@ -214,7 +235,7 @@ def differences(entries: Mapping[str, Entry], wanted: Shapes) -> list[str]:
 
 
 def load(
-    entries: Mapping[str, Entry], dtypes: Mapping[str, torch.dtype], what: str
+    entries: Mapping[str, StoredTensor], dtypes: Mapping[str, torch.dtype], what: str
 ) -> dict[str, Tensor]:
     """The state dict, cast to the model's dtypes; one tensor is read at a time.
 
@@ -231,7 +252,7 @@ def load(
     return state
 
 
-def require_usable(entries: Mapping[str, Entry], what: str) -> None:
+def require_usable(entries: Mapping[str, StoredTensor], what: str) -> None:
     """What `load` requires of an encoder's entries, whatever model they are; keeps none of them.
 
     Raises:
@@ -242,7 +263,7 @@ def require_usable(entries: Mapping[str, Entry], what: str) -> None:
     _require_finite(bad, what)
 
 
-def cast(entry: Entry, name: str, dtype: torch.dtype, what: str) -> Tensor:
+def cast(entry: StoredTensor, name: str, dtype: torch.dtype, what: str) -> Tensor:
     """One tensor in the model's dtype. Averaged counters of BatchNorm are rounded.
 
     Nothing that a model computes depends on how many batches it has seen, and the mean of several
@@ -270,7 +291,7 @@ def _require_finite(bad: Sequence[str], what: str) -> None:
         )
 
 
-def value(entry: Entry, name: str, what: str) -> Tensor:
+def value(entry: StoredTensor, name: str, what: str) -> Tensor:
     """One tensor.
 
     Raises:

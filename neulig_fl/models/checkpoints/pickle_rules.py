@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from neulig_fl.models.checkpoints import storages
-from neulig_fl.models.checkpoints.contents import Entry
+from neulig_fl.models.checkpoints.contents import StoredTensor
 from neulig_fl.models.checkpoints.storages import Malformed, Storage
 
 
@@ -160,11 +160,11 @@ def _dtype(name: str) -> torch.dtype | None:
 # None copies what it is given: a pickle can call it a million times on the same list.
 
 
-def _tensor(_: Means, storage: Any, offset: Any, size: Any, stride: Any, *__: Any) -> Entry:
+def _tensor(_: Means, storage: Any, offset: Any, size: Any, stride: Any, *__: Any) -> StoredTensor:
     return storages.tensor(storage, offset, size, stride)
 
 
-def _typed_tensor(_: Means, *parts: Any) -> Entry:
+def _typed_tensor(_: Means, *parts: Any) -> StoredTensor:
     storage, offset, size, stride, _grad, _hooks, kind = parts[:7]
     named = _dtype(kind.name.removeprefix("torch.")) if isinstance(kind, Global) else None
     return storages.tensor(storage, offset, size, stride, named)

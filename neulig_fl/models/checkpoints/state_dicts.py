@@ -13,7 +13,7 @@ from neulig_fl.models.checkpoints.contents import (
     RUNS_CODE,
     UNREADABLE,
     Contents,
-    Entry,
+    StoredTensor,
     unusable,
 )
 from neulig_fl.models.checkpoints.pickle_rules import Refused, StandIn
@@ -29,7 +29,7 @@ _MOST_NESTED = 3
 
 @dataclass
 class _Found:
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, StoredTensor] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
     objects: int = 0
 
@@ -135,7 +135,9 @@ def _side_by_side(held: Any) -> tuple[list[str], _Found]:
 
 def _is_state_dict(held: Any) -> bool:
     return (
-        isinstance(held, dict) and bool(held) and all(isinstance(v, Entry) for v in held.values())
+        isinstance(held, dict)
+        and bool(held)
+        and all(isinstance(v, StoredTensor) for v in held.values())
     )
 
 
@@ -150,7 +152,7 @@ def _collect(module: StandIn, prefix: str, depth: int, found: _Found) -> None:
         raise Malformed("modules within modules without end")
     found.kinds.add(module.kind)
     for name, value in _attributes(module):
-        if isinstance(value, Entry):
+        if isinstance(value, StoredTensor):
             found.entries[prefix + name] = value
         elif isinstance(value, StandIn):
             _collect(value, f"{prefix}{name}.", depth + 1, found)
@@ -180,7 +182,7 @@ def _activation(kinds: set[str]) -> str | None:
 
 
 def _what(held: Any) -> str:
-    if isinstance(held, Entry):
+    if isinstance(held, StoredTensor):
         return "one tensor"
     if isinstance(held, StandIn):
         return f"an object {plain(held.kind, 200)}".rstrip()

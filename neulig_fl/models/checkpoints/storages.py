@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neulig_fl.models.checkpoints.contents import Entry
+from neulig_fl.models.checkpoints.contents import StoredTensor
 
 Fetch = Callable[[int, int], bytearray]
 """(first byte, number of bytes) of a storage; exactly so many."""
@@ -46,7 +46,7 @@ class Storage:
         return torch.frombuffer(raw, dtype=self.dtype) if count else torch.empty(0).to(self.dtype)
 
 
-def tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: Any = None) -> Entry:
+def tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: Any = None) -> StoredTensor:
     """A tensor as a file describes it: a view of a storage.
 
     Args:
@@ -81,7 +81,7 @@ def tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: Any = None)
         flat: Tensor = storage.values(first, reach)
         return flat.as_strided(sizes, strides).contiguous()
 
-    return Entry(sizes, storage.dtype, read)
+    return StoredTensor(sizes, storage.dtype, read)
 
 
 def _counts(values: Any) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import open_clip
 import torch
 from torch import nn
 
-from neulig_fl.models.checkpoints import Entry
+from neulig_fl.models.checkpoints import StoredTensor
 from neulig_fl.models.checkpoints.fitting import Shapes, differences, plainest, standing
 
 _SMALL_TEXT = {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
@@ -42,10 +42,10 @@ class Lookalikes:
     same: tuple[str, ...]
     close: tuple[str, ...]
     prefix: str
-    encoder: Mapping[str, Entry]
+    encoder: Mapping[str, StoredTensor]
 
 
-def find(entries: Mapping[str, Entry]) -> Lookalikes:
+def find(entries: Mapping[str, StoredTensor]) -> Lookalikes:
     """The models that a checkpoint's image encoder could be."""
     close: list[str] = []
     same: list[str] = []
@@ -117,7 +117,7 @@ def visual_tower(said: Mapping[str, Any], *, quick_gelu: bool = False) -> nn.Mod
     return visual
 
 
-def _could_be(config: Mapping[str, Any], entries: Mapping[str, Entry]) -> bool:
+def _could_be(config: Mapping[str, Any], entries: Mapping[str, StoredTensor]) -> bool:
     """Whether the checkpoint's sizes are the configuration's; cheap, and never wrongly no."""
     vision = config["vision_cfg"]
     if vision.get("timm_model_name"):
@@ -128,7 +128,7 @@ def _could_be(config: Mapping[str, Any], entries: Mapping[str, Entry]) -> bool:
     return any(_sizes_are(vision, held) for held in found)
 
 
-def _sizes_are(vision: Mapping[str, Any], held: Mapping[str, Entry]) -> bool:
+def _sizes_are(vision: Mapping[str, Any], held: Mapping[str, StoredTensor]) -> bool:
     """Whether width, layers and patch size of a tower are those of a configuration."""
     layers, conv = vision.get("layers", 12), held["conv1.weight"].shape
     if not conv:
@@ -139,7 +139,7 @@ def _sizes_are(vision: Mapping[str, Any], held: Mapping[str, Entry]) -> bool:
     return found == [vision.get("width", 768), vision.get("patch_size", 16), layers]
 
 
-def _of_timm(projection: str, dim: int, entries: Mapping[str, Entry]) -> bool:
+def _of_timm(projection: str, dim: int, entries: Mapping[str, StoredTensor]) -> bool:
     """Whether a trunk of timm's ends in this projection to so many features."""
     own = [(f".{name}", entry.shape) for name, entry in entries.items() if ".text." not in name]
     if not any(f".{_TIMM}" in name for name, _ in own):
@@ -151,7 +151,7 @@ def _of_timm(projection: str, dim: int, entries: Mapping[str, Entry]) -> bool:
     return list(last) == [end] and last[end][0] == dim
 
 
-def _depths(entries: Mapping[str, Entry]) -> list[int]:
+def _depths(entries: Mapping[str, StoredTensor]) -> list[int]:
     """How many layers each stage has, in order."""
     seen: dict[str, set[str]] = {}
     for name in entries:

@@ -83,7 +83,7 @@ class Preprocessing:
     @property
     def words(self) -> str:
         """As it is written in a scenario."""
-        return shown({name: getattr(self, name) for name in KEYS})
+        return as_yaml({name: getattr(self, name) for name in KEYS})
 
     @property
     def key(self) -> str:
@@ -110,7 +110,7 @@ def of_model(model: Model) -> Preprocessing:
         claims = of_file(path, model.name, checkpoints.read(path), own.values)
         chosen = _chosen(model.name, own, claims)
     if chosen.unknown:
-        doubtful = [f" ({c.source}, says {shown(c.values)})" for c in claims if not c.meant]
+        doubtful = [f" ({c.source}, says {as_yaml(c.values)})" for c in claims if not c.meant]
         what = f"the weights {plain(path.name)}{''.join(doubtful)}"
         raise unsettled(model.name, what, chosen.unknown)
     return chosen
@@ -149,10 +149,10 @@ def require_alike(chosen: Preprocessing, claims: Sequence[Claim], name: str, wha
         keys = [key for key in claim.values if claim.meant or key not in chosen.own]
         if not _same(claim.values, known, keys):
             raise CheckpointError(
-                f"{what} was trained on images of {shown(claim.values)} ({claim.source}), and "
-                f"{name} gets {shown(known)} ({', '.join(chosen.sources)}); if the checkpoint is "
-                f"right, write model.preprocess: {{{shown(claim.values)}}}"
-                + ("" if claim.meant else f", else {{{shown(known)}}}"),
+                f"{what} was trained on images of {as_yaml(claim.values)} ({claim.source}), and "
+                f"{name} gets {as_yaml(known)} ({', '.join(chosen.sources)}); if the checkpoint is "
+                f"right, write model.preprocess: {{{as_yaml(claim.values)}}}"
+                + ("" if claim.meant else f", else {{{as_yaml(known)}}}"),
                 public_reason=MISFIT,
             )
     meant = [claim for claim in claims if claim.meant]
@@ -166,7 +166,7 @@ def unsettled(name: str, what: str, keys: Sequence[str]) -> CheckpointError:
     groups: dict[str, list[str]] = {}
     for weights in _published.of(name):
         values = {key: weights.config[key] for key in keys}
-        groups.setdefault(shown(values), []).append(weights.tag)
+        groups.setdefault(as_yaml(values), []).append(weights.tag)
     choices = "; ".join(f"{words} as {', '.join(tags)}" for words, tags in groups.items())
     return CheckpointError(
         f"{what}: nothing says which {' and '.join(keys)} they were trained with, and OpenCLIP's "
@@ -177,11 +177,11 @@ def unsettled(name: str, what: str, keys: Sequence[str]) -> CheckpointError:
     )
 
 
-def shown(values: Mapping[str, Any]) -> str:
+def as_yaml(values: Mapping[str, Any]) -> str:
     """Preprocessing as it is written in a scenario.
 
     Example:
-        >>> shown({"mean": (0.5, 0.5, 0.5), "interpolation": "bicubic"})
+        >>> as_yaml({"mean": (0.5, 0.5, 0.5), "interpolation": "bicubic"})
         'mean: [0.5, 0.5, 0.5], interpolation: bicubic'
     """
     return ", ".join(
@@ -245,10 +245,10 @@ def _agree(claims: Sequence[Claim], key: str) -> bool:
 
 
 def _contradiction(name: str, key: str, said: Sequence[Claim]) -> CheckpointError:
-    words = "; ".join(f"{shown({key: c.values[key]})} ({c.source})" for c in said)
+    words = "; ".join(f"{as_yaml({key: c.values[key]})} ({c.source})" for c in said)
     return CheckpointError(
         f"the weights of model {name}: {key} is said in different ways: {words}; write what is "
-        f"right as model.preprocess: {{{shown({key: said[0].values[key]})}}}",
+        f"right as model.preprocess: {{{as_yaml({key: said[0].values[key]})}}}",
         public_reason="how images are prepared for the model's weights is said in different ways",
     )
 
@@ -285,6 +285,6 @@ def _valid(said: configs.Said, path: Path, own: Collection[str]) -> dict[str, An
     raise CheckpointError(
         f"checkpoint {plain(path)}: its {said.source} says {place}: {first['input']!r}: "
         f"{first['msg']}; mend it, or write what is right in its place, such as model.preprocess: "
-        f"{{{shown({key: OPENAI[key]})}}} (OpenCLIP's own choice)",
+        f"{{{as_yaml({key: OPENAI[key]})}}} (OpenCLIP's own choice)",
         public_reason="a config beside its checkpoint cannot be used",
     )

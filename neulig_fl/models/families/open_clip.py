@@ -62,7 +62,7 @@ def weights(name: str) -> list[str]:
     return [str(tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
 
 
-def lookalikes(entries: Mapping[str, checkpoints.Entry]) -> Lookalikes:
+def lookalikes(entries: Mapping[str, checkpoints.StoredTensor]) -> Lookalikes:
     """The models whose image encoder has a checkpoint's names and shapes, and where it stands."""
     _register()
     return find(entries)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from neulig_fl.config.problems import Problem, problems_within, shown
+from neulig_fl.config.problems import Problem, problems_within, quoted
 from neulig_fl.config.scenario import Scenario, Share
 from neulig_fl.config.values import Section
 from neulig_fl.config.yaml_source import Steps
@@ -160,10 +160,10 @@ class Protection(Generic[OptionsT]):
     ) -> Iterator[Problem]:
         fields, steps = self.options.model_fields, ("protection", name)
         if not fields:
-            what = f"{name} has no options (got {shown(options)})"
+            what = f"{name} has no options (got {quoted(options)})"
             yield Problem(steps, f"{what}; write protection: {name}")
         elif not options:
-            such_as = ", ".join(f"{key}: {shown(value)}" for key, value in self.example.items())
+            such_as = ", ".join(f"{key}: {quoted(value)}" for key, value in self.example.items())
             what = f"{name} needs {self.needed} (got no options)"
             yield Problem(steps[:1], f"{what}; such as {{{name}: {{{such_as}}}}}")
         else:

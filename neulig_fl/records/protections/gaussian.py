@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from neulig_fl.config.problems import Problem, shown
+from neulig_fl.config.problems import Problem, quoted
 from neulig_fl.config.scenario import Scenario, Share
 from neulig_fl.config.values import (
     MODEL_KINDS,
@@ -74,14 +74,14 @@ class Gaussian(Protection[GaussianOptions]):
             delta = self.given(share).delta
             first = delta if first is None else first
             if delta != first:
-                what = f"another delta than before (got {shown(delta)}, not {first:g})"
+                what = f"another delta than before (got {quoted(delta)}, not {first:g})"
                 place = (*steps, "protection", share.protection.name, "delta")
                 yield Problem(place, f"{what}; what a run gives away in all has one delta")
 
     def _faults(self, scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, ...], str]]:
         options = ("protection", share.protection.name)
         if not kinds.load(share.kind).noisable:
-            what = f"no noise can be added to it (got {shown(share.kind)})"
+            what = f"no noise can be added to it (got {quoted(share.kind)})"
             yield ("kind",), f"{what}; allowed: {_noisable()}"
         if share.kind in MODEL_KINDS and scenario.experts.origin == "diverse":
             yield (

@@ -61,7 +61,7 @@ class Sums:
     def refusal(self, layers: Sequence[Layer]) -> str | None:
         """Why the client takes no part; None when it does.
 
-        Beside its own vectors it guards those of all others (`guard.refusal`).
+        Beside its own vectors it guards those of all others (`guard.objection`).
 
         Args:
             layers: every policy that counts, each with its `max_leverage`.
@@ -72,7 +72,7 @@ class Sums:
     def _refusal(self, layers: Sequence[Layer], past: Sequence[WeightedSum]) -> str | None:
         return policy_layers.first_refusal(
             layers,
-            lambda rules: guard.refusal(
+            lambda rules: guard.objection(
                 past,
                 self.asked,
                 self.client,

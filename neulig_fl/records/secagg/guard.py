@@ -26,7 +26,7 @@ MOST_CELLS = 4 * 10**6
 """Rows times clients, beyond which nothing is checked, and nothing granted."""
 
 
-def refusal(
+def objection(
     history: Sequence[WeightedSum],
     asked: Sequence[WeightedSum],
     client: str,
@@ -65,8 +65,8 @@ def refusal(
 
     Example:
         >>> both, one = {"a": 0.5, "b": 0.5}, {"b": 1.0}
-        >>> refusal([], [WeightedSum("model", both)], "a", 0.5)
-        >>> refusal([WeightedSum("model", both)], [WeightedSum("model", one)], "b", 0.5)
+        >>> objection([], [WeightedSum("model", both)], "a", 0.5)
+        >>> objection([WeightedSum("model", both)], [WeightedSum("model", one)], "b", 0.5)
         "leverage of client 'a' in sums over model would be 1.000, above max_leverage 0.5: \
 1 sum asked for, 1 before"
     """

@@ -26,7 +26,7 @@ from neulig_fl.records.release_plan import Setting
 from neulig_fl.records.secagg import history, requests
 from neulig_fl.records.secagg.accounts import Sums
 
-Row = tuple[str, str | None]
+RowName = tuple[str, str | None]
 """Method and granularity."""
 
 NEULIG = "neulig"
@@ -82,7 +82,7 @@ class SumPlan:
     def ask(
         self,
         stage: Stage,
-        row: Row,
+        row: RowName,
         record: tuple[str, str | None],
         experts: Sequence[str],
         portland: str | None,
@@ -229,7 +229,7 @@ class _Asked:
 
     setting: Setting
     stage: Stage
-    row: Row
+    row: RowName
     record: tuple[str, str | None]
 
     @property

@@ -82,7 +82,7 @@ class Exchange:
         return self._ordered(self._server.survivors)
 
     def _ordered(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in self.collector.knowledge.clients if name in names)
+        return tuple(name for name in self.collector.released.clients if name in names)
 
     def total(self) -> NDArray[np.float32]:
         """The sum of the survivors' vectors, float32 of shape (entries,).
@@ -116,7 +116,7 @@ class Exchange:
         try:
             total: NDArray[np.float32] = self._server.total(np.float32)
         except BadReply as error:
-            if self.collector.knowledge.setting.scenario.on_refusal == "stop":
+            if self.collector.released.setting.scenario.on_refusal == "stop":
                 raise BadReply(f"{self._what()}: {error}") from error
             raise NotAvailable(f"{self._what()}: {error}") from error
         return total
@@ -163,7 +163,7 @@ class Exchange:
                 self._note(records[name], name)
 
     def _answers(self, asks: Sequence[Ask], step: str) -> Iterator[Answer]:
-        timeout = self.collector.knowledge.setting.scenario.timeouts.answer
+        timeout = self.collector.released.setting.scenario.timeouts.answer
         one_by_one = step == "mask" and self._request.kind == "parameters"
         for group in [[ask] for ask in asks] if one_by_one else [asks]:
             yield from self.collector.clients.ask(group, timeout)

@@ -87,7 +87,7 @@ class SumRounds:
         key = (request.group, kind, queries, request.fraction, text)
         if key in self._failed:
             raise NotAvailable(self._failed[key])
-        known: dict[tuple[object, ...], Summed] = self._collector.knowledge.summed
+        known: dict[tuple[object, ...], Summed] = self._collector.released.summed
         if key not in known:
             try:
                 known[key] = self._sum(self._asked(request, parts))
@@ -113,7 +113,7 @@ class SumRounds:
         raise NotAvailable(f"stage {stage.name!r} shares no secure sums of {kind}{on}")
 
     def _sum(self, whole: SumRequest) -> Summed:
-        setting, run = self._collector.knowledge.setting, self._collector.book.run
+        setting, run = self._collector.released.setting, self._collector.book.run
         self._collector.meet()
         self._require(whole, "")
         left_out = self._left_out(whole)
@@ -139,7 +139,7 @@ class SumRounds:
         return Summed(values, round_.survivors, round_.size)
 
     def _require(self, asked: SumRequest, besides: str) -> None:
-        problem = asked.problem(self._collector.knowledge.setting.scenario)
+        problem = asked.problem(self._collector.released.setting.scenario)
         if problem is not None:
             raise NotAvailable(f"{described(asked.request)}: {problem}{besides}")
 
@@ -148,7 +148,7 @@ class SumRounds:
     def _left_out(self, asked: SumRequest) -> dict[str, str]:
         """Clients who are not asked, and why, in the scenario's order; each is noted once."""
         found = {}
-        for name in self._collector.knowledge.clients:
+        for name in self._collector.released.clients:
             reason = self._reason(name, asked.request) if name in asked.clients else None
             if reason is not None:
                 found[name] = reason
@@ -161,8 +161,8 @@ class SumRounds:
             return gone
         if client not in self._collector.book.known:
             return "it never said hello, so its key is not known"
-        scenario = self._collector.knowledge.setting.scenario
-        forbidden = release_plan.refusal(scenario, client, request)
+        scenario = self._collector.released.setting.scenario
+        forbidden = release_plan.foreseen_refusal(scenario, client, request)
         if forbidden is not None:
             what = f"{described(request)}: {forbidden}"
             self._collector.give_up(client, ClientRefused, what)

@@ -34,30 +34,31 @@ class Measurement:
     details: dict[str, float] = field(default_factory=dict)
 
 
-def told(found: Measurement) -> str:
+def sentence(found: Measurement) -> str:
     """A measurement in a few lines of text.
 
     Example:
-        >>> print(told(Measurement("x", "time", 1.024, "of direct", "under 1.05", True, [1.024])))
+        >>> found = Measurement("x", "time", 1.024, "of direct", "under 1.05", True, [1.024])
+        >>> print(sentence(found))
         x: time: 1.024 of direct (goal: under 1.05; met)
     """
     verdict = "met" if found.met else "NOT met"
     lines = [
-        f"{found.name}: {found.what}: {shown(found.figure)} {found.unit} "
+        f"{found.name}: {found.what}: {rounded(found.figure)} {found.unit} "
         f"(goal: {found.goal}; {verdict})"
     ]
     if len(found.values) > 1:
-        low, high = shown(min(found.values)), shown(max(found.values))
+        low, high = rounded(min(found.values)), rounded(max(found.values))
         lines.append(f"  from {low} to {high} over {len(found.values)} repetitions")
-    lines += [f"  {name}: {shown(value)}" for name, value in found.details.items()]
+    lines += [f"  {name}: {rounded(value)}" for name, value in found.details.items()]
     return "\n".join(lines)
 
 
-def shown(value: float) -> str:
+def rounded(value: float) -> str:
     """A figure with the digits that matter.
 
     Example:
-        >>> shown(61234.5), shown(1.0237), shown(0.00012)
+        >>> rounded(61234.5), rounded(1.0237), rounded(0.00012)
         ('61,234', '1.024', '0.00012')
     """
     if abs(value) >= 1000:

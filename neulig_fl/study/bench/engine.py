@@ -77,10 +77,10 @@ class Direct:
 
     def _answer(self, ask: Ask) -> Answer:
         store = self._out / "clients" / ask.client
-        party = ClientHandler(self._scenario, self._scenario.seed, ask.client, store)
+        handler = ClientHandler(self._scenario, self._scenario.seed, ask.client, store)
         try:
             with threads(self._scenario.resources.client_cpus):
-                body, payload = party.answer(ask.action, ask.body, ask.payload)
+                body, payload = handler.answer(ask.action, ask.body, ask.payload)
         except NeuligError as error:
             return Answer(ask.client, ask.action, "failed", str(error), {}, b"")
         return Answer(ask.client, ask.action, "ok", None, body, payload)

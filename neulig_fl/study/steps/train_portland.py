@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from neulig_fl.config.problems import shown
+from neulig_fl.config.problems import quoted
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.study.needs import Known, Missing, single_outputs
 
@@ -30,7 +30,7 @@ def needs(known: Known) -> Iterator[Missing]:
         yield "{kind: inputs, queries: [train]}", ", or set portland.queries to pool"
     if options.objective_on != "ensemble" and not known.has("parameters"):
         otherwise = (
-            f", or set portland.objective_on to ensemble (got {shown(options.objective_on)})"
+            f", or set portland.objective_on to ensemble (got {quoted(options.objective_on)})"
         )
         if known.only_sums("parameters"):
             otherwise = f" with another protection than secure-aggregation{otherwise}"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from neulig_fl.core.errors import CheckpointError
 from neulig_fl.models import checkpoints
-from neulig_fl.models.checkpoints import Entry
+from neulig_fl.models.checkpoints import StoredTensor
 from neulig_fl.models.checkpoints.closeness import pairs
 from neulig_fl.models.checkpoints.fitting import differences, load, under
 
@@ -24,11 +24,11 @@ def _module() -> nn.Module:
     return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
 
 
-def _entries(state: dict[str, Tensor]) -> dict[str, Entry]:
-    return {k: Entry(tuple(v.shape), v.dtype, v.clone) for k, v in state.items()}
+def _entries(state: dict[str, Tensor]) -> dict[str, StoredTensor]:
+    return {k: StoredTensor(tuple(v.shape), v.dtype, v.clone) for k, v in state.items()}
 
 
-def _changed(change: Any) -> dict[str, Entry]:
+def _changed(change: Any) -> dict[str, StoredTensor]:
     state = dict(_module().state_dict())
     change(state)
     return _entries(state)

@@ -16,7 +16,7 @@ from torch import nn
 
 from neulig_fl.config.schema import MICRO_MODELS, PRETRAINED_WORDS, Model
 from neulig_fl.core.errors import CheckpointError, InputError
-from neulig_fl.models.checkpoints import Checkpoint, Entry
+from neulig_fl.models.checkpoints import Checkpoint, StoredTensor
 from neulig_fl.models.families import (
     Family,
     _lookalikes,
@@ -327,7 +327,7 @@ def test_another_number_of_heads_is_an_error(tmp_path: Path) -> None:
     """Without it attention would be split at the wrong places: the same shapes, wrong answers."""
     visual = open_clip.create("tiny-vit", 9).visual
     held = Checkpoint(
-        {k: Entry(tuple(v.shape), v.dtype, v.clone) for k, v in visual.state_dict().items()},
+        {k: StoredTensor(tuple(v.shape), v.dtype, v.clone) for k, v in visual.state_dict().items()},
         "safetensors",
         heads=4,
     )
@@ -367,7 +367,7 @@ def _like(name: str, prefix: str = "") -> open_clip.Lookalikes:
     shapes = _lookalikes.visual_shapes(json.dumps(said))
     assert shapes
     return open_clip.lookalikes(
-        {prefix + k: Entry(v, torch.float32, torch.Tensor) for k, v in shapes.items()}
+        {prefix + k: StoredTensor(v, torch.float32, torch.Tensor) for k, v in shapes.items()}
     )
 
 
@@ -394,11 +394,13 @@ def test_a_model_looks_like_itself_and_like_its_twins(name: str, prefix: str) ->
 
 def test_what_is_nearly_a_model_is_near_it() -> None:
     """Without it a missing entry would leave the user without a name to look for."""
-    shapes = {k: Entry(v, torch.float32, torch.Tensor) for k, v in _shapes("tiny-vit").items()}
+    shapes = {
+        k: StoredTensor(v, torch.float32, torch.Tensor) for k, v in _shapes("tiny-vit").items()
+    }
     del shapes["ln_post.bias"]
     found = open_clip.lookalikes(shapes)
     assert (found.same, found.close) == ((), ("tiny-vit", "tiny-vit-quickgelu"))
-    nothing = open_clip.lookalikes({"w": Entry((2,), torch.float32, torch.Tensor)})
+    nothing = open_clip.lookalikes({"w": StoredTensor((2,), torch.float32, torch.Tensor)})
     assert (nothing.same, nothing.close, list(nothing.encoder)) == ((), (), ["w"])
 
 

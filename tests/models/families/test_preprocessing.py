@@ -478,7 +478,7 @@ def test_other_inputs_make_another_expert(data: Path, tmp_path: Path) -> None:
             **tiny.MODEL,
             "preprocess": {k: v if isinstance(v, str) else list(v) for k, v in given.items()},
         }
-        known = tiny.knowledge(tmp_path, data, model=model).setting
+        known = tiny.released(tmp_path, data, model=model).setting
         task = known.tasks["first"]
         client = known.scenario.clients[0]
         recipe = experts.recipe(known.scenario, client, "A", known.family, task, 3)
@@ -494,7 +494,7 @@ def test_every_party_resizes_as_the_model_wants_it(tmp_path: Path) -> None:
         for path in (tmp_path / name).glob("*/*.bmp"):
             Image.open(path).resize((24, 12)).save(path)
     model = {**tiny.MODEL, "preprocess": {"resize_mode": "squash"}}
-    known = tiny.knowledge(tmp_path, tmp_path, model=model)
+    known = tiny.released(tmp_path, tmp_path, model=model)
     task = known.setting.tasks["first"]
     question = known.questions_at("A", "evaluation", 1.0)[0]
     at = task.indices("evaluation", len(question.images))

@@ -10,7 +10,7 @@ import pytest
 from neulig_fl.privacy import leverage
 from neulig_fl.privacy.leverage import MODEL, WeightedSum
 from neulig_fl.records.secagg import guard
-from neulig_fl.records.secagg.guard import Doubts, refusal
+from neulig_fl.records.secagg.guard import Doubts, objection
 
 LIMIT = 0.5
 
@@ -31,21 +31,21 @@ def test_who_was_not_there_excuses_no_sum(told: tuple[str, ...]) -> None:
         replace(alone, weights={"eve": 1.0}),
     ]
     for before in ([first], [first, alone], [first, *lies]):
-        reason = refusal(before, asked, "bob", LIMIT)
+        reason = objection(before, asked, "bob", LIMIT)
         assert reason is not None
         assert "'ada'" in reason
-    assert refusal([first, replace(alone, told={"ada"})], asked, "bob", LIMIT) is None
+    assert objection([first, replace(alone, told={"ada"})], asked, "bob", LIMIT) is None
     both = replace(lies[1], told={"ada", "eve"})
-    assert refusal([first, both, replace(lies[2], told={"eve"})], asked, "bob", LIMIT) is None
+    assert objection([first, both, replace(lies[2], told={"eve"})], asked, "bob", LIMIT) is None
 
 
 def test_doubt_forbids_no_sum_that_adds_nothing() -> None:
     """Without it a lie about one client, or an old sum of few, would end the sums of all others."""
     rows = [WeightedSum(MODEL, {"ada": 1.0, "bob": 0.1}, told={"bob"})]
     asked = [WeightedSum(MODEL, dict.fromkeys(("cyd", "dan", "fay"), 1.0))]
-    assert refusal(rows, asked, "cyd", LIMIT) is None
+    assert objection(rows, asked, "cyd", LIMIT) is None
     many = [replace(rows[0], told={f"x{n}"}) for n in range(guard.MOST_DOUBTED + 1)]
-    reason = refusal(many, asked, "cyd", LIMIT)
+    reason = objection(many, asked, "cyd", LIMIT)
     assert reason is not None, "too many to try: nothing is believed"
     assert "'ada'" in reason
 
@@ -64,7 +64,7 @@ def test_a_long_lie_takes_no_longer_than_a_short_one(
     monkeypatch.setattr(guard, "known", counted)
     lies = [WeightedSum(MODEL, {f"x{n}": 1.0}, told={"eve"}) for n in range(count)]
     asked = [WeightedSum(MODEL, dict.fromkeys(("cyd", "dan", "fay"), 1.0))]
-    refused = refusal(lies, asked, "cyd", LIMIT)
+    refused = objection(lies, asked, "cyd", LIMIT)
     assert (refused is not None) == (count > guard.MOST_DOUBTED_ROWS)
     assert len(calls) <= 6
 
@@ -78,14 +78,14 @@ def test_weights_next_to_nothing_bear_nothing_out() -> None:
     ]
     assert not any(lie.borne_out("bob", "ada") for lie in lies)
     before = [_row("ada", "bob", "cyd", told=("cyd",)), *lies]
-    assert refusal(before, [_row("bob", "cyd")], "bob", LIMIT) is not None
+    assert objection(before, [_row("bob", "cyd")], "bob", LIMIT) is not None
 
 
 def test_what_nobody_confirms_is_doubted_by_itself() -> None:
     """Attack: a lie that nobody confirms excuses a sum that nobody confirmed, but that was made."""
     before = replace(_row("ada", "bob", "cyd", told=()), source=("1", "all"))
     lie = replace(_row("ada", told=()), source=("2", "all"))
-    assert refusal([before, lie], [_row("bob", "cyd")], "bob", LIMIT) is not None
+    assert objection([before, lie], [_row("bob", "cyd")], "bob", LIMIT) is not None
 
 
 def test_a_round_ends_in_one_way() -> None:
@@ -95,9 +95,9 @@ def test_a_round_ends_in_one_way() -> None:
         replace(_row("ada", "bob", "cyd", "dan", "eve", told=()), source=("1", "all")),
     ]
     asked = [_row("bob", "fay")]
-    assert refusal(ends, asked, "gus", 0.6) is None, "five ninths of fay at most"
+    assert objection(ends, asked, "gus", 0.6) is None, "five ninths of fay at most"
     apart = [replace(each, source=(str(n), "")) for n, each in enumerate(ends)]
-    reason = refusal(apart, asked, "gus", 0.6)
+    reason = objection(apart, asked, "gus", 0.6)
     assert reason is not None, "of two rounds both may be so, and tell bob"
     assert "'fay'" in reason
 
@@ -106,8 +106,8 @@ def test_more_than_can_be_checked_is_refused_unchecked(monkeypatch: pytest.Monke
     """Without it a liar's history of many sums of many clients would take hours."""
     monkeypatch.setattr(guard, "MOST_CELLS", 12)
     few = [_row("ada", "bob", "cyd") for _ in range(3)]
-    assert refusal(few, [_row("ada", "bob", "cyd")], "ada", LIMIT) is None
-    reason = refusal([*few, *few], [_row("ada", "bob", "cyd")], "ada", LIMIT)
+    assert objection(few, [_row("ada", "bob", "cyd")], "ada", LIMIT) is None
+    reason = objection([*few, *few], [_row("ada", "bob", "cyd")], "ada", LIMIT)
     assert reason == "sums of 3 clients in 7 rows are more than can be checked"
 
 
@@ -115,18 +115,18 @@ def test_a_doubted_sum_that_leaves_a_vector_at_its_limit_is_no_reason() -> None:
     """Without it one lie would refuse what is within all limits, by a rounding error."""
     before = _row("ada", "bob", "cyd", "dan", told=("bob",))
     lies, asked = [_row(name, told=("eve",)) for name in ("ada", "bob")], [_row("cyd", "dan")]
-    assert refusal([before, *lies], asked, "cyd", LIMIT) is None
-    assert refusal([before, *lies], asked, "cyd", LIMIT - 1e-6) is not None
+    assert objection([before, *lies], asked, "cyd", LIMIT) is None
+    assert objection([before, *lies], asked, "cyd", LIMIT - 1e-6) is not None
 
 
 def test_what_drops_out_later_adds_to_what_was_agreed() -> None:
     """Without it who is left would be judged as if they had agreed to be left."""
     agreed = [_row("ada", "bob", "cyd")]
     left = [_row("ada", "bob")]
-    assert refusal([], left, "bob", LIMIT, agreed=agreed) is None
-    reason = refusal([], [_row("ada", bob=0.1)], "bob", LIMIT, agreed=agreed)
+    assert objection([], left, "bob", LIMIT, agreed=agreed) is None
+    reason = objection([], [_row("ada", bob=0.1)], "bob", LIMIT, agreed=agreed)
     assert reason is not None, "ada agreed to a third"
-    assert refusal([], [_row("ada", bob=0.1)], "bob", LIMIT) is None, "that ada judges itself"
+    assert objection([], [_row("ada", bob=0.1)], "bob", LIMIT) is None, "that ada judges itself"
 
 
 def test_the_largest_of_what_may_be_added_is_reported() -> None:

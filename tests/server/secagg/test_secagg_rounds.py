@@ -61,11 +61,11 @@ class Server:
             self.parties: Any = Dropping(self.scenario, folder, drops=drops, after=after)
         else:
             self.parties = Spoiling(self.scenario, folder)
-            self.parties.spoil, self.parties.step = spoil, step
-        knowledge = ReleasedRecords(open_setting(self.scenario, self.scenario.seed))
+            self.transport.spoil, self.transport.step = spoil, step
+        released = ReleasedRecords(open_setting(self.scenario, self.scenario.seed))
         self.events: list[Any] = []
         self.collector = Collector(
-            self.parties, knowledge, Progress(self.events.append), identity=tiny.SERVER_KEYS
+            self.parties, released, Progress(self.events.append), identity=tiny.SERVER_KEYS
         )
         self.stage(0)
 
@@ -81,7 +81,7 @@ class Server:
 
     def asked(self) -> list[tuple[str, list[str]]]:
         """Step and clients of every exchange of sums."""
-        sent = [asks for asks in self.parties.asked if asks and asks[0].action == "sum"]
+        sent = [asks for asks in self.transport.asked if asks and asks[0].action == "sum"]
         return [(asks[0].body["step"], [a.client for a in asks]) for asks in sent]
 
     def ledger(self, name: str) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ class Server:
         """The weighted mean of the clients' own records, in float64."""
         found: dict[str, Any] = {}
         for name, weight in weights.items():
-            party = tiny_sums.party(self.scenario, self.root, name, self.parties.setting)
+            party = tiny_sums.party(self.scenario, self.root, name, self.transport.setting)
             for key, array in tiny_sums.vector(party, kind, queries).items():
                 share = weight / sum(weights.values()) * np.asarray(array, np.float64)
                 found[key] = found.get(key, 0.0) + share
@@ -124,7 +124,7 @@ def test_parameters_are_the_weighted_mean(make: Make) -> None:
     assert found.experts == CLIENTS
     for values, weights in zip(found.values, (MEAN, UNEVEN), strict=True):
         plain = server.plain(weights, "parameters", None)
-        assert list(values) == list(server.parties.setting.sizes.entries)
+        assert list(values) == list(server.transport.setting.sizes.entries)
         assert max(np.abs(values[k] - plain[k]).max() for k in plain) <= ERROR
         assert all(v.dtype == np.float32 for v in values.values())
     assert found.bytes == 4 * sum(r["bytes"] for r in server.releases[:1])
@@ -190,14 +190,14 @@ def test_records_of_sums_are_not_collected(make: Make) -> None:
     """Without it the server would ask for single records, and be refused by everyone."""
     server = make()
     assert (server.releases, server.refusals) == ([], [])
-    assert [asks[0].action for asks in server.parties.asked] == ["hello"]
+    assert [asks[0].action for asks in server.transport.asked] == ["hello"]
 
 
 def test_queries_by_value_travel_with_the_mask(make: Make) -> None:
     """Without it sums of outputs could not be had where the server alone has the images."""
     server = make(queries={"pool": 6, "evaluation": 7, "travel": "value"})
     found = server.sums.summed("features", "evaluation", [Part("first", MEAN)])
-    sent = [asks[0] for asks in server.parties.asked if asks[0].action == "sum"]
+    sent = [asks[0] for asks in server.transport.asked if asks[0].action == "sum"]
     sizes = {a.body["step"]: len(a.payload) for a in sent}
     assert sizes == {step: 14 * 3 * 32 * 32 if step == "mask" else 0 for step in STEPS}
     assert found.values[0]["features"].shape == (7, 16)

@@ -14,7 +14,7 @@ from neulig_fl.core import progress, variants
 from neulig_fl.ledger import manifest
 from neulig_fl.runtime.engines.local import threads
 from neulig_fl.study import runs, server_loop
-from neulig_fl.study.bench import Measurement, engine, memory, portland, told
+from neulig_fl.study.bench import Measurement, engine, memory, portland, sentence
 
 
 @pytest.mark.parametrize("name", variants.names("neulig_fl.study.bench"))
@@ -96,7 +96,7 @@ def test_memory_is_seen_from_outside_torch() -> None:
 def test_a_measurement_is_told_with_its_goal() -> None:
     """Without it a reader would not know whether a figure is good."""
     found = Measurement("x", "time", 1.2, "of direct", "under 1.05", False, [1.1, 1.2, 1.3])
-    assert told(found).splitlines() == [
+    assert sentence(found).splitlines() == [
         "x: time: 1.2 of direct (goal: under 1.05; NOT met)",
         "  from 1.1 to 1.3 over 3 repetitions",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neulig_fl.study.bench import secure_aggregation, told
+from neulig_fl.study.bench import secure_aggregation, sentence
 
 
 def test_both_sums_are_of_the_same_vectors() -> None:
@@ -27,4 +27,4 @@ def test_the_figure_is_a_ratio_with_its_parts() -> None:
     assert found.met is (found.figure <= secure_aggregation.GOAL)
     assert min(found.values) <= found.figure <= max(found.values)
     assert all(value > 0 for value in found.details.values())
-    assert "of a plain sum (goal: at most 4;" in told(found)
+    assert "of a plain sum (goal: at most 4;" in sentence(found)

@@ -8,7 +8,7 @@ import torch
 from neulig_fl.merging import methods
 from neulig_fl.merging.methods import Given
 from neulig_fl.merging.methods._magnitudes import size, task_vectors, thresholds
-from neulig_fl.study.bench import ties, told
+from neulig_fl.study.bench import sentence, ties
 
 
 def test_both_sides_find_the_same_thresholds() -> None:
@@ -29,7 +29,7 @@ def test_the_measurement_is_a_ratio_of_one_run() -> None:
     assert len(found.values) == 2
     assert found.met is (found.figure < ties.GOAL)
     assert found.figure == pytest.approx(sum(found.values) / 2)
-    assert "of torch.kthvalue over the same task vectors (goal: under 1.5" in told(found)
+    assert "of torch.kthvalue over the same task vectors (goal: under 1.5" in sentence(found)
 
 
 def test_the_number_of_threads_is_put_back() -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from neulig_fl.models.checkpoints.contents import Contents, Entry
+from neulig_fl.models.checkpoints.contents import Contents, StoredTensor
 from neulig_fl.models.checkpoints.state_dicts import damaged
 
 _DTYPES = {
@@ -49,10 +49,10 @@ def read(path: Path) -> Contents:
     return Contents(entries, "safetensors")
 
 
-def _entry(opened: Any, name: str) -> Entry:
+def _entry(opened: Any, name: str) -> StoredTensor:
     part = opened.get_slice(name)
     dtype = _DTYPES.get(part.get_dtype(), torch.uint8)
-    return Entry(tuple(part.get_shape()), dtype, _reader(opened, name))
+    return StoredTensor(tuple(part.get_shape()), dtype, _reader(opened, name))
 
 
 def _reader(opened: Any, name: str) -> Callable[[], Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from neulig_fl.core.errors import CheckpointError
-from neulig_fl.models.checkpoints.contents import MISFIT, Contents, Entry
+from neulig_fl.models.checkpoints.contents import MISFIT, Contents, StoredTensor
 
 WORDS = "Hugging Face's CLIP"
 
@@ -45,7 +45,7 @@ _BLOCK = re.compile(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _THREE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
-def recognises(entries: Mapping[str, Entry]) -> bool:
+def recognises(entries: Mapping[str, StoredTensor]) -> bool:
     """Whether a patch embedding stands under Hugging Face's name."""
     return any(_ends(name, _ANCHOR) for name in entries)
 
@@ -63,7 +63,7 @@ def rename(held: Contents, config: Mapping[str, Any] | None) -> Contents:
     said = _said(config)
     towers = [n.removesuffix(_ANCHOR) for n in held.entries if _ends(n, _ANCHOR)]
     outers = [tower.removesuffix("vision_model.") for tower in towers]
-    renamed: dict[str, Entry] = {}
+    renamed: dict[str, StoredTensor] = {}
     for outer, tower in zip(outers, towers, strict=True):
         own = _own(held.entries, outer, outers)
         # Of several, each keeps the prefix that it stands under: which is meant is not known here.
@@ -84,7 +84,9 @@ def rename(held: Contents, config: Mapping[str, Any] | None) -> Contents:
     )
 
 
-def _own(entries: Mapping[str, Entry], outer: str, outers: list[str]) -> dict[str, Entry]:
+def _own(
+    entries: Mapping[str, StoredTensor], outer: str, outers: list[str]
+) -> dict[str, StoredTensor]:
     """The entries of one model of several: those under its prefix, and under no other's in it."""
     inner = tuple(each for each in outers if each != outer and each.startswith(outer))
     return {
@@ -112,7 +114,9 @@ def _said(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return dict(part) if isinstance(part, dict) else {}
 
 
-def _renamed(entries: Mapping[str, Entry], outer: str, tower: str) -> Iterator[tuple[str, Entry]]:
+def _renamed(
+    entries: Mapping[str, StoredTensor], outer: str, tower: str
+) -> Iterator[tuple[str, StoredTensor]]:
     text = f"{outer}text_model."
     for name, entry in entries.items():
         if name.endswith("position_ids"):
@@ -132,8 +136,8 @@ def _renamed(entries: Mapping[str, Entry], outer: str, tower: str) -> Iterator[t
 
 
 def _one(
-    entries: Mapping[str, Entry], prefix: str, name: str, to: str, names: Mapping[str, str]
-) -> Iterator[tuple[str, Entry]]:
+    entries: Mapping[str, StoredTensor], prefix: str, name: str, to: str, names: Mapping[str, str]
+) -> Iterator[tuple[str, StoredTensor]]:
     """One entry of a tower under its new name; of q, k and v, which become one, only q."""
     entry = entries[prefix + name]
     stem, _, kind = name.rpartition(".")
@@ -157,16 +161,16 @@ def _one(
         yield prefix + name, entry
 
 
-def _transposed(entry: Entry) -> Entry:
+def _transposed(entry: StoredTensor) -> StoredTensor:
     def read() -> Tensor:
         return entry.read().T.contiguous()
 
-    return Entry(tuple(reversed(entry.shape)), entry.dtype, read)
+    return StoredTensor(tuple(reversed(entry.shape)), entry.dtype, read)
 
 
-def _stacked(parts: list[Entry]) -> Entry:
+def _stacked(parts: list[StoredTensor]) -> StoredTensor:
     def read() -> Tensor:
         return torch.cat([part.read() for part in parts])
 
     shape = (sum(part.shape[0] if part.shape else 0 for part in parts), *parts[0].shape[1:])
-    return Entry(shape, parts[0].dtype, read)
+    return StoredTensor(shape, parts[0].dtype, read)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from neulig_fl.models.checkpoints.contents import Contents, Entry
+from neulig_fl.models.checkpoints.contents import Contents, StoredTensor
 
 WORDS = "OpenAI's CLIP"
 
@@ -14,7 +14,7 @@ _SIZES = ("input_resolution", "context_length", "vocab_size")
 _MASK = "attn_mask"
 
 
-def recognises(entries: Mapping[str, Entry]) -> bool:
+def recognises(entries: Mapping[str, StoredTensor]) -> bool:
     """Whether the three sizes stand beside the weights."""
     return all(name in entries and entries[name].numbers == 1 for name in _SIZES)
 
