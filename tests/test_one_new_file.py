@@ -205,19 +205,17 @@ def weights(name):
 
 
 def open_family(model, seed):
-    found = MicroFamily(Model(name="micro-vit", pretrained="none"), seed + 1)
-    found.name = model.name
-    return found
+    return MicroFamily(Model(name="micro-vit", pretrained="none"), seed + 1)
 '''
 ENGINE = '''
-"""Twice: the local engine, two times over."""
+"""The local engine, which says that it ran."""
 
 from neulig_fl.runtime.engines import local
 
 
 def run(job):
     local.run(job)
-    local.run(job)
+    (job.out / "loud.log").write_text(f"{job.clients} clients")
 '''
 
 VARIANTS = {
@@ -252,11 +250,11 @@ VARIANTS = {
         {("check", "new.yaml"): "model thin-vit: GELU", ("models", "--all"): "thin-vit"},
     ),
     "an engine": New(
-        "runtime/engines/twice.py",
+        "runtime/engines/loud.py",
         ENGINE,
         {},
         {("plan", "new.yaml"): "bob"},
-        engine="twice",
+        engine="loud",
     ),
     "a protection": New(
         "records/protections/rounding.py",

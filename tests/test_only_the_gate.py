@@ -81,10 +81,11 @@ REPLIES = {
             "self._confirm(held, message)",
             "self._reveal(held, message)",
         },
-        "_advertise": {"({'message': sent.hex(), 'history': said.to_body()}, b'')"},
-        "_share": {"({'message': sent.hex()}, b'')"},
-        "_confirm": {"({'message': sent.hex()}, b'')"},
-        "_reveal": {"({'message': sent.hex()}, b'')"},
+        "_advertise": {"self._kept(held, sent, history=said.to_body())"},
+        "_share": {"self._kept(held, sent)"},
+        "_confirm": {"self._kept(replace(held, state=state), sent)"},
+        "_reveal": {"self._kept(replace(held, state=state), sent)"},
+        "_kept": {"({'message': sent.hex(), **more}, b'')"},
         "_mask": {"(reply, released.payload)"},
     },
 }
@@ -379,10 +380,10 @@ def _app(name: str, tree: ast.Module) -> Iterator[str]:
             yield f"{name} {function.name} does more than hand the message on: {steps[1:]}"
         if function.name == "_respond":
             returned = [ast.unparse(n) for n in ast.walk(function) if isinstance(n, ast.Return)]
-            if returned != ["return party.answer(action, body, payload)"]:
+            if returned != ["return handler.answer(action, body, payload)"]:
                 yield f"{name} answers {returned}"
-            if sum(step.startswith("party = ClientHandler(scenario, ") for step in steps) != 1:
-                yield f"{name} answers with another party"
+            if sum(step.startswith("handler = ClientHandler(scenario, ") for step in steps) != 1:
+                yield f"{name} answers with another handler"
 
 
 # ---------------------------------------------------------------- 5 and 6: other ways
@@ -498,7 +499,7 @@ PLANTED = {
         "clients/app.py", HANDLER, "    print(context)\n" + HANDLER, "does more than hand the message on",
     ),
     "an answer of the app's own": (
-        "clients/app.py", "return party.answer(action, body, payload)", "return {}, bytes(payload)",
+        "clients/app.py", "return handler.answer(action, body, payload)", "return {}, bytes(payload)",
         "answers ['return ({}, bytes(payload))']",
     ),
     "Flower's state": (
@@ -544,9 +545,9 @@ PLANTED = {
         "released comes from self._other",
     ),
     "the stored state in a message of a sum": (
-        "neulig_fl/client/secagg/protocol.py", 'return {"message": sent.hex()}, b""\n\n    def _mask',
-        'return {"message": sent.hex()}, self.side.store.kept_sum()\n\n    def _mask',
-        "_share says ({'message': sent.hex()}, self.side.store.kept_sum())",
+        "neulig_fl/client/secagg/protocol.py", 'return {"message": sent.hex(), **more}, b""',
+        'return {"message": sent.hex(), **more}, self.side.store.kept_sum()',
+        "_kept says ({'message': sent.hex(), **more}, self.side.store.kept_sum())",
     ),
     "something else as a message of a sum": (
         "neulig_fl/client/secagg/protocol.py", "state, sent = secagg.reveal(", "state, sent = self._other(",

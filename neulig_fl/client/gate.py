@@ -21,11 +21,12 @@ from neulig_fl.config.scenario import Client, Scenario
 from neulig_fl.core.errors import ClientRefused, InputError, RunError, plain
 from neulig_fl.ledger import chain
 from neulig_fl.privacy.keys import PublicIdentity
-from neulig_fl.records import decisions, kinds, payloads, policy_layers, protections
+from neulig_fl.records import decisions, kinds, payloads, policy_layers
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Holdings, Request
 from neulig_fl.records.policy_layers import Layer
-from neulig_fl.records.protections import Case, Protection, Way
+from neulig_fl.records.protections import Case, Way
+from neulig_fl.records.record_spec import RecordSpec
 
 LONGEST_REASON = 300
 """Characters of a refusal's reason, which may quote what was asked."""
@@ -236,44 +237,41 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
     with store.exclusive():  # two messages at once must not both pass a limit with room for one
         admit(side, request, holdings.fault)
         share = kinds.share_of(side.scenario, request)
-        guard = protections.load(request.protection)
-        rows, sizes = holdings.rows, holdings.sizes
-        bound = payloads.binding(request, rows, sizes, client=side.client.name, run=store.run or "")
-        way = Way(bound, side.server.agreement)
+        spec = RecordSpec(request, side.client.name, holdings.rows, holdings.sizes)
+        guard, way = spec.guard, spec.way(store.run or "", side.server.agreement)
         problem = "no stage shares it" if share is None else guard.problem(way)
         if share is None or problem is not None:
             refuse(side, str(problem), request)
-        fields = kinds.layout(request.kind, rows, sizes, request.fraction)
         treatment = [request.protection, guard.settings(share, share.kind)]
-        fingerprint = store.fingerprint(request.kind, fields, treatment, holdings.record_hash)
-        size = kinds.byte_count(request.kind, rows, sizes, request.fraction) + guard.overhead
-        found, wrap = store.find(fingerprint), _wrapping(guard, way, size)
+        fingerprint = store.fingerprint(request.kind, spec.fields, treatment, holdings.record_hash)
+        found, wrap = store.find(fingerprint), _wrapping(spec, way)
         expert, data = store.tag("expert", holdings.expert), store.tag("data", holdings.data_hash)
-        case = Case(request.kind, rows, share, holdings.start)
+        case = Case(request.kind, spec.rows, share, holdings.start)
         stated = guard.stated(case)
         said = fact(side, request, expert=expert, data=data, **stated.facts)
         reason = other_images(side, request, said)
         if found is not None and reason is None:
             return store.receipted(found, said, wrap)
-        counted = rows if kinds.load(request.kind).per_query else None
-        asked = Candidate(expert, request.kind, request.protection, counted, size, stated.claims)
+        asked = Candidate(
+            expert, request.kind, request.protection, spec.counted_rows, spec.bytes, stated.claims
+        )
         reason = reason or policy_layers.over_limit(side.layers, store.entries(), asked)
         if reason is not None:
             refuse(side, reason, request, expert=expert, data=data)
         who = f"client {side.client.name!r}, {request.kind}"
         arrays = guard.treated(kinds.build(request.kind, holdings), case)
-        payload = payloads.pack(arrays, fields, who)
-        return store.keep(fingerprint, payload, rows, said, wrap)
+        payload = payloads.pack(arrays, spec.fields, who)
+        return store.keep(fingerprint, payload, spec.rows, said, wrap)
 
 
-def _wrapping(guard: Protection[Any], way: Way, size: int) -> Wrap:
+def _wrapping(spec: RecordSpec, way: Way) -> Wrap:
     """What makes the bytes that leave; as many as the limits were asked about, or none."""
 
     def wrap(payload: bytes) -> bytes:
-        sent = guard.wrapped(payload, way)
-        if len(sent) != size:
-            problem = f"a protected record has {len(sent)} bytes instead of {size}"
-            raise RunError(f"{type(guard).__name__}: {problem}", public_reason=problem)
+        sent = spec.guard.wrapped(payload, way)
+        if len(sent) != spec.bytes:
+            problem = f"a protected record has {len(sent)} bytes instead of {spec.bytes}"
+            raise RunError(f"{spec.request.protection}: {problem}", public_reason=problem)
         return sent
 
     return wrap

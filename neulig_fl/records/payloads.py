@@ -8,10 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neulig_fl.config.values import SERVER
 from neulig_fl.core.errors import BadReply
-from neulig_fl.privacy import sealing
-from neulig_fl.records.kinds import Arrays, Dimensions, Field, Request, layout
+from neulig_fl.records.kinds import Arrays, Field
 
 
 def pack(arrays: Arrays, fields: Sequence[Field], who: str) -> bytes:
@@ -57,29 +55,6 @@ def unpack(payload: memoryview | bytes, fields: Sequence[Field], who: str) -> Ar
         arrays[name] = array
         offset += array.nbytes
     return arrays
-
-
-def binding(request: Request, rows: int, sizes: Dimensions, *, client: str, run: str) -> bytes:
-    """What a record on its way to the server is bound to; both sides compute it for themselves.
-
-    Args:
-        request: what was asked for.
-        rows: of the record.
-        sizes: what its shapes follow from.
-        client: who was asked.
-        run: the run's id.
-    """
-    return sealing.binding(
-        run=run,
-        stage=request.stage,
-        client=client,
-        recipient=SERVER,
-        group=request.group,
-        kind=request.kind,
-        queries=request.queries,
-        fraction=request.fraction,
-        shapes=layout(request.kind, rows, sizes, request.fraction),
-    )
 
 
 def require_finite(array: NDArray[np.generic], name: str, who: str) -> None:

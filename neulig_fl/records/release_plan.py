@@ -7,8 +7,8 @@ pixels decide the splits; the hashes are kept in the cache folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from neulig_fl.config.scenario import Client, Scenario, Share, Stage
@@ -20,7 +20,8 @@ from neulig_fl.models.families import Family, open_family
 from neulig_fl.records import decisions, kinds, policy_layers, protections
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Request
-from neulig_fl.records.protections import NOTHING_STATED, Case, Claims, Stated
+from neulig_fl.records.protections import NOTHING_STATED, Case, Stated
+from neulig_fl.records.record_spec import RecordSpec
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,32 @@ class Planned:
     """One record that a stage will ask one client for.
 
     Args:
-        client: who is asked.
-        request: what for.
-        rows: rows of the record.
-        bytes: bytes of its payload as it leaves.
+        record: the record.
         refusal: why the client will refuse; None when it will not.
     """
 
-    client: str
-    request: Request
-    rows: int
-    bytes: int
+    record: RecordSpec
     refusal: str | None
+
+    @property
+    def client(self) -> str:
+        """Who is asked."""
+        return self.record.client
+
+    @property
+    def request(self) -> Request:
+        """What for."""
+        return self.record.request
+
+    @property
+    def rows(self) -> int:
+        """Rows of the record."""
+        return self.record.rows
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of it as it leaves."""
+        return self.record.bytes
 
 
 @dataclass(frozen=True)
@@ -74,10 +89,9 @@ class Setting:
         own = request.kind == "inputs"
         return sum(b.rows for b in self.blocks(request) if not own or b.owner == client)
 
-    def byte_count(self, request: Request, rows: int) -> int:
-        """Bytes of a record as it leaves."""
-        size = kinds.byte_count(request.kind, rows, self.sizes, request.fraction)
-        return size + protections.load(request.protection).overhead
+    def record(self, request: Request, client: str) -> RecordSpec:
+        """The record that a request asks one client for."""
+        return RecordSpec(request, client, self.rows(request, client), self.sizes)
 
     def blocks(self, request: Request) -> list[Block]:
         """The queries that a request is about."""
@@ -171,38 +185,39 @@ class _Forecast:
 
     def _planned(self, client: Client, request: Request) -> Planned:
         setting, book = self.setting, self.books[client.name]
-        rows = setting.rows(request, client.name)
-        size = setting.byte_count(request, rows)
+        record = setting.record(request, client.name)
         refusal = decisions.refusal(setting.scenario, client, request)
         if refusal is None:
-            entry = self._entry(client, request)
-            stated = self._stated(request, rows)
-            refusal = _over_limit(client, book, entry, stated.claims)
-            book += [] if refusal else [{**entry, **stated.facts}]
-        return Planned(client.name, request, rows, size, refusal)
+            left, stated = self._answered(record), self._stated(record)
+            expert = client.brought(request.group) or request.group
+            candidate = Candidate(
+                expert,
+                request.kind,
+                request.protection,
+                left.counted_rows,
+                left.bytes,
+                stated.claims,
+            )
+            layers = policy_layers.of_client(client.name, client.policy)
+            refusal = policy_layers.over_limit(layers, book, candidate)
+            book += [] if refusal else [{**_entry(left, expert), **stated.facts}]
+        return Planned(record, refusal)
 
-    def _entry(self, client: Client, request: Request) -> Entry:
-        """What the ledger would say; of `train`, the queries whose owners would give them."""
-        rows = self.setting.rows(request, client.name)
-        if request.queries == "train" and kinds.load(request.kind).output:
-            given = self._givers(request.group)
-            rows = sum(b.rows for b in self.setting.blocks(request) if b.owner in given)
-        return {
-            "event": RELEASE,
-            "expert": client.brought(request.group) or request.group,
-            "group": request.group,
-            "kind": request.kind,
-            "protection": request.protection,
-            "rows": rows,
-            "bytes": self.setting.byte_count(request, rows),
-        }
+    def _answered(self, record: RecordSpec) -> RecordSpec:
+        """The record as it would leave; of `train`, about the queries whose owners give them."""
+        request = record.request
+        if request.queries != "train" or not record.kind.output:
+            return record
+        given = self._givers(request.group)
+        blocks = self.setting.blocks(request)
+        return replace(record, rows=sum(b.rows for b in blocks if b.owner in given))
 
-    def _stated(self, request: Request, rows: int) -> Stated:
+    def _stated(self, record: RecordSpec) -> Stated:
         """What the record's protection will promise."""
-        share = kinds.share_of(self.setting.scenario, request)
+        share = kinds.share_of(self.setting.scenario, record.request)
         if share is None:
             return NOTHING_STATED
-        return protections.load(request.protection).stated(Case(request.kind, rows, share))
+        return record.guard.stated(Case(record.request.kind, record.rows, share))
 
     def _givers(self, group: str) -> set[str]:
         """Clients whose training inputs would be known."""
@@ -214,11 +229,15 @@ class _Forecast:
         }
 
 
-def _over_limit(client: Client, book: Sequence[Entry], entry: Entry, claims: Claims) -> str | None:
-    counted = entry["rows"] if kinds.load(entry["kind"]).per_query else None
-    candidate = Candidate(
-        entry["expert"], entry["kind"], entry["protection"], counted, entry["bytes"], claims
-    )
-    return policy_layers.over_limit(
-        policy_layers.of_client(client.name, client.policy), book, candidate
-    )
+def _entry(record: RecordSpec, expert: str) -> Entry:
+    """What the ledger would say of a release."""
+    request = record.request
+    return {
+        "event": RELEASE,
+        "expert": expert,
+        "group": request.group,
+        "kind": request.kind,
+        "protection": request.protection,
+        "rows": record.rows,
+        "bytes": record.bytes,
+    }

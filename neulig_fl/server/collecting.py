@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,9 +28,9 @@ from neulig_fl.ledger.opening import OPENING, Opening
 from neulig_fl.ledger.receipts import Receipts
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records import entry_check, kinds, payloads, protections, release_plan
+from neulig_fl.records import entry_check, kinds, payloads, release_plan
 from neulig_fl.records.kinds import Request
-from neulig_fl.records.protections import Way
+from neulig_fl.records.record_spec import RecordSpec
 from neulig_fl.records.release_plan import Planned
 from neulig_fl.records.signed_requests import SignedTransport
 from neulig_fl.records.transport import Answer, Ask, Transport
@@ -245,18 +245,17 @@ class Collector:
             return self._refusal(item, f"wrong reply: {reason}")
 
     def _checked(self, item: Planned, answer: Answer) -> dict[str, Any]:
-        setting, request = self.released.setting, item.request
-        who, rows = f"client {item.client!r}, {_what(item)}", self._rows(item)
+        setting, request, spec = self.released.setting, item.request, self._spec(item)
+        who = f"client {item.client!r}, {_what(item)}"
         try:
-            facts = received(answer, rows)
+            facts = received(answer, spec.rows)
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
-        payload = self._opened(item, rows, answer.payload, who)
-        fields = kinds.layout(request.kind, rows, setting.sizes, request.fraction)
-        arrays = payloads.unpack(payload, fields, who)
+        payload = self._opened(spec, answer.payload, who)
+        arrays = payloads.unpack(payload, spec.fields, who)
         if request.kind == "inputs":
             self._check_labels(item.client, np.asarray(arrays["labels"], np.int64), who)
-        wrong = kinds.load(request.kind).problem(arrays, setting.sizes)
+        wrong = spec.kind.problem(arrays, setting.sizes)
         if wrong is not None:
             raise BadReply(f"{who}: {wrong}")
         entry = self._signed(item, facts, answer.body.get("entry"), who)
@@ -267,15 +266,12 @@ class Collector:
         return released(item.client, request, facts, entry)
 
     def _opened(
-        self, item: Planned, rows: int, payload: bytes | memoryview, who: str
+        self, spec: RecordSpec, payload: bytes | memoryview, who: str
     ) -> bytes | memoryview:
         """The record in a payload, as its protection gives it back."""
-        request, run = item.request, self.book.run
-        sizes = self.released.setting.sizes
-        way = Way(payloads.binding(request, rows, sizes, client=item.client, run=run))
-        guard = protections.load(request.protection)
+        way = spec.way(self.book.run)
         try:
-            return guard.opened(payload, way, self.identity, self._seen)
+            return spec.guard.opened(payload, way, self.identity, self._seen)
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
 
@@ -286,13 +282,13 @@ class Collector:
         except BadReply as error:
             raise BadReply(f"{who}: {error}") from error
 
-    def _rows(self, item: Planned) -> int:
-        """Rows that a reply must have; of `train`, the queries whose owners gave them."""
+    def _spec(self, item: Planned) -> RecordSpec:
+        """What a reply must hold; of `train`, answers to the queries whose owners gave them."""
         request = item.request
-        if request.queries != "train" or not kinds.load(request.kind).output:
-            return item.rows
+        if request.queries != "train" or not item.record.kind.output:
+            return item.record
         given = self.released.questions_at(request.group, request.queries, request.fraction)
-        return sum(len(q.labels) for q in given)
+        return replace(item.record, rows=sum(len(q.labels) for q in given))
 
     def _check_labels(self, client: str, labels: NDArray[np.int64], who: str) -> None:
         setting = self.released.setting

@@ -56,9 +56,7 @@ def _collect(setting: Setting, known: Grants, outlook: StageOutlook) -> None:
     for request in dict.fromkeys(item.request for item in planned):
         if outlook.stops is not None:
             return
-        asked = [
-            _with_true_rows(setting, known, item) for item in planned if item.request == request
-        ]
+        asked = [_with_true_rows(known, item) for item in planned if item.request == request]
         for item in asked:
             if item.refusal is None:
                 known.note(item.client, _key(request), request.fraction)
@@ -73,15 +71,14 @@ def _key(request: Request) -> Key:
     return request.group, request.kind, request.queries
 
 
-def _with_true_rows(setting: Setting, known: Grants, item: Planned) -> Planned:
+def _with_true_rows(known: Grants, item: Planned) -> Planned:
     """Outputs on `train` queries answer the inputs that were released, not all that there are."""
     request = item.request
     if request.queries != "train" or not kinds.load(request.kind).output:
         return item
     fraction = known.fractions.get((request.group, "inputs", "train"), 1.0)
     rows = sum(block.rows for block in known.blocks(request.group, "train", fraction))
-    size = setting.byte_count(request, rows)
-    return replace(item, rows=rows, bytes=size, refusal=item.refusal if rows else NO_INPUTS)
+    return Planned(replace(item.record, rows=rows), item.refusal if rows else NO_INPUTS)
 
 
 def _steps(rehearsal: Rehearsal) -> None:

@@ -31,7 +31,7 @@ from neulig_fl.ledger import chain
 from neulig_fl.privacy.accountant import Charge
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.privacy.sealing import Seen
-from neulig_fl.records import budgets, decisions, payloads
+from neulig_fl.records import budgets, decisions
 from neulig_fl.records import kinds as record_kinds
 from neulig_fl.records import policy_layers as policy
 from neulig_fl.records.kinds import Dimensions, Request
@@ -46,6 +46,7 @@ from neulig_fl.records.protections import (
     none,
     sealed,
 )
+from neulig_fl.records.record_spec import RecordSpec
 from neulig_fl.runtime.engines import local
 from neulig_fl.runtime.node_config import client_config
 from neulig_fl.verification import whole_run
@@ -473,7 +474,7 @@ def test_a_protection_is_told_what_leaves_and_on_which_way(
     assert cases == [stated, stated]
     assert (stated.kind, stated.rows, stated.share) == ("features", ROWS, share)
     assert stated.start == holdings.start
-    bound = payloads.binding(request, ROWS, SIZES, client="ada", run=RUN)
+    bound = RecordSpec(request, "ada", ROWS, SIZES).way(RUN).binding
     assert ways == [Way(bound, server.agreement)]
 
 
@@ -485,7 +486,7 @@ def test_a_sealed_record_opens_for_the_server_that_asked_alone(tmp_path: Path) -
     with pytest.raises(ClientRefused, match="no server has begun this run here"):
         _ask(scenario, request, store, Holdings(), server=Recipient())
     found = _ask(scenario, request, store, Holdings(), server=Recipient(key.public))
-    way = Way(payloads.binding(request, ROWS, SIZES, client="ada", run=RUN), key.agreement)
+    way = Way(RecordSpec(request, "ada", ROWS, SIZES).way(RUN).binding, key.agreement)
     plain = np.ones((ROWS, SIZES.dim), "<f4").tobytes()
     assert sealed.PROTECTION.opened(found.payload, way, key, Seen()) == plain
     assert found.entry["bytes"] == len(found.payload) == len(plain) + sealed.PROTECTION.overhead

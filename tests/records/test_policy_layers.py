@@ -391,7 +391,7 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
         ("budgets: {not_after: 2027-02-30}\n", "budgets.not_after: no such date or time .* a date (2027-03-31)"),
         ("budgets: {not_after: 2027-03-31T18:00:00}\n", "budgets.not_after: not in the form .* with its zone"),
         ("budgets: {not_after: 9999-12-31}\n", "budgets.not_after: no such date"),
-        ("allow: [{kind: labels, protections: [none]}]\nbudgets: {max_epsilon: 1}\n", "2:23: budgets.max_epsilon: none, sealed, secure-aggregation give no epsilon that is finite"),
+        ("allow: [{kind: labels, protections: [none]}]\nbudgets: {max_epsilon: 1}\n", "2:24: budgets.max_epsilon: none, sealed, secure-aggregation give no epsilon that is finite"),
     ],
 )  # fmt: skip
 def test_a_wrong_policy_file_gets_one_located_error(text: str, wrong: str, tmp_path: Path) -> None:

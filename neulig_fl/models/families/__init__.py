@@ -16,14 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
-from numpy.typing import NDArray
-
 from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError
 from neulig_fl.core.lazy import torch
 from neulig_fl.core.resizing import Resize
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from neulig_fl.config.scenario import Model

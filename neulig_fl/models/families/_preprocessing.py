@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from neulig_fl.config.schema import Preprocess, is_path
@@ -25,6 +23,8 @@ from neulig_fl.models.checkpoints.contents import MISFIT
 from neulig_fl.models.families import _published
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from neulig_fl.config.schema import Model
@@ -38,7 +38,7 @@ OPENAI = {
 }
 """OpenCLIP's own choice where nothing else is said; its names are `OPENAI_DATASET_MEAN`, `_STD`."""
 
-Normalise = Callable[[NDArray[np.uint8]], "Tensor"]
+Normalise = Callable[["NDArray[np.uint8]"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,8 @@ def normaliser(chosen: Preprocessing | None = None) -> Normalise:
         chosen: whose mean and standard deviation; OpenCLIP's own if not given.
     """
     mean, std = (chosen.mean, chosen.std) if chosen else (OPENAI["mean"], OPENAI["std"])
+    import numpy as np  # slow to import
+
     middle = torch.tensor(mean).view(1, 3, 1, 1)
     spread = torch.tensor(std).view(1, 3, 1, 1)
 
