@@ -1,4 +1,4 @@
-"""What `check` and `plan` foresee is what a run does, for random scenarios that are valid."""
+"""What `check` and `plan` foresee is what a run does: scenarios that are shipped, and random ones."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny
 import yaml
 from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
+from test_privacy_scenarios import shrunk
 
 from neulig_fl.config.scenario import Scenario
 from neulig_fl.core.errors import NeuligError, ScenarioError
@@ -25,6 +27,7 @@ from neulig_fl.study.dry_run import rehearse
 from neulig_fl.study.outlook import StageOutlook
 from neulig_fl.study.server_loop import Study
 
+SHIPPED = sorted((Path(__file__).resolve().parents[2] / "scenarios").rglob("*.yaml"))
 NAMES = ("ada", "bob", "cyd", "dan")
 TASKS = ("first", "second", "first", "second")
 STEPS = ("train-portland", "vote", "ensemble", "merge")
@@ -304,12 +307,37 @@ def test_a_run_does_what_was_foreseen(said: dict[str, Any], data: Path) -> None:
             scenario = load(path).resolved(folder)
         except ScenarioError:
             assume(False)
-        outlooks = list(rehearse(open_setting(scenario, scenario.seed)))
-        stages, error = run(scenario, folder)
-        whole = [each for each in outlooks if each.stops is None]
-        if scenario.on_refusal == "stop" and any(depends(p) for o in whole for p in o.sums):
-            whole = whole[: len(stages)]  # a refusal of CoopVecs, which no plan knows, ends the run
-        else:
-            assert (error is None) == (outlooks[-1].stops is None), (error, outlooks[-1].stops)
-        assert [each["name"] for each in stages] == [each.stage.name for each in whole]
-        compare(whole, stages)
+        check(scenario, folder)
+
+
+def check(scenario: Scenario, folder: Path) -> None:
+    """Rehearse a scenario, run it, and compare."""
+    outlooks = list(rehearse(open_setting(scenario, scenario.seed)))
+    stages, error = run(scenario, folder)
+    whole = [each for each in outlooks if each.stops is None]
+    if scenario.on_refusal == "stop" and any(depends(p) for o in whole for p in o.sums):
+        whole = whole[: len(stages)]  # a refusal of CoopVecs, which no plan knows, ends the run
+    else:
+        assert (error is None) == (outlooks[-1].stops is None), (error, outlooks[-1].stops)
+    assert [each["name"] for each in stages] == [each.stage.name for each in whole]
+    compare(whole, stages)
+
+
+QUICK = {"adamerging": {"steps": 2}, "wemoe": {"steps": 2}, "git-rebasin": {"sweeps": 2}}
+"""Options with which methods that learn take a moment."""
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_a_shipped_scenario_does_what_was_foreseen(file: Path, data: Path, tmp_path: Path) -> None:
+    """The same stages, policies, protections and methods, with a small model and few queries."""
+    said = shrunk(file, data, tiny.MODEL)
+    said.pop("seeds", None)
+    named = [
+        entry if isinstance(entry, str) else entry["name"] for entry in said.get("methods", [])
+    ]
+    fitting = [name for name in dict.fromkeys(named) if name != "lines"]  # tiny-vit has one block
+    said["methods"] = [{"name": name, "options": QUICK.get(name, {})} for name in fitting]
+    said["seed"] = tiny.SEED
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
+    check(load(path).resolved(tmp_path), tmp_path)
