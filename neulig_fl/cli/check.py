@@ -136,12 +136,13 @@ def require_sound(opened: OpenedScenario) -> Setting:
 def _text_problems(setting: Setting) -> Iterator[str]:
     """What heads are made with may have to be fetched, which is tried again and again."""
     from neulig_fl.config.schema import MICRO_MODELS
-    from neulig_fl.core.consoles import PlainConsole
     from neulig_fl.core.errors import InputError
 
     model = setting.scenario.model.name
     if model in MICRO_MODELS:
         return
+    from neulig_fl.core.consoles import PlainConsole
+
     console = PlainConsole(stderr=True)
     try:
         with console.status(f"looking for the tokeniser and text tower of {model}"):

@@ -19,7 +19,6 @@ from typing import IO, Any, Protocol
 from neulig_fl.core.errors import RunError
 from neulig_fl.core.files import sync_folder
 from neulig_fl.core.strict_json import parsed as parsed_json
-from neulig_fl.privacy.keys import signed_by
 
 Entry = dict[str, Any]
 START = "0" * 64
@@ -69,7 +68,7 @@ def canonical(value: object) -> str:
     """The one way in which a value is written.
 
     Raises:
-        ValueError: JSON has no word for it.
+        ValueError: it is not JSON-serialisable.
 
     Example:
         >>> canonical({"b": 1.0, "a": None})
@@ -139,10 +138,12 @@ def signature_problem(entry: Entry, key: str) -> str | None:
         entry: anything that JSON can hold.
         key: the text of the public key that must have signed it.
     """
+    from neulig_fl.privacy.keys import signed_by  # slow to import
+
     try:
         digest = entry_hash(entry)
     except (ValueError, RecursionError):
-        return "holds what JSON has no word for"
+        return "is not JSON-serialisable"
     if entry.get("hash") != digest:
         return "was changed: its hash is not that of what it says"
     if entry.get("key") != key:

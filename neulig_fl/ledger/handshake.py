@@ -70,7 +70,7 @@ def checked(body: Mapping[str, Any], client: str, run: str) -> PublicIdentity:
     try:
         message = _message(said, run)
     except (ValueError, RecursionError) as error:
-        raise BadReply("its client hello holds what JSON has no word for") from error
+        raise BadReply("its client hello is not JSON-serialisable") from error
     if not signed_by(found.key, _PURPOSE, message, body.get("signature")):
         raise BadReply("its client hello is not signed by its key for this run")
     return found

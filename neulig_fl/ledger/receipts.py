@@ -168,7 +168,7 @@ def _unsigned(entry: Entry, key: str) -> str | None:
     try:
         size = len(chain.canonical(entry))
     except (ValueError, RecursionError):
-        return "holds what JSON has no word for"
+        return "is not JSON-serialisable"
     if size > _LARGEST_ENTRY:
         return f"is {size} characters long; at most {_LARGEST_ENTRY} are read"
     return chain.signature_problem(entry, key)

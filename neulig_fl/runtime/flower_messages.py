@@ -58,7 +58,7 @@ def encode(body: dict[str, Any], payload: bytes | memoryview = b"") -> RecordDic
         payload: raw bytes; `bytes` are not copied.
 
     Raises:
-        ValueError: the body holds a value that JSON has no word for.
+        ValueError: the body holds a value that is not JSON-serialisable.
 
     Example:
         >>> decode(encode({"rows": 2}, b"ab"))[0]

@@ -14,8 +14,7 @@ from neulig_fl.records import kinds, release_plan
 from neulig_fl.records.grants import Grants, Key
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.release_plan import Planned, Setting
-from neulig_fl.records.secagg.plan import SumPlan
-from neulig_fl.study.outlook import PlannedPortland, Rehearsal, StageOutlook
+from neulig_fl.study.outlook import PlannedPortland, Rehearsal, RunSums, StageOutlook
 from neulig_fl.study.permitted import Permitted
 
 NO_INPUTS = "no client released its training inputs"
@@ -28,7 +27,7 @@ def rehearse(setting: Setting) -> Iterator[StageOutlook]:
     Args:
         setting: the scenario, with its tasks and model opened; their data are not read.
     """
-    known, sums = Grants(setting.scenario, setting.tasks), SumPlan(setting)
+    known, sums = Grants(setting.scenario, setting.tasks), RunSums(setting)
     portland: PlannedPortland | None = None
     for stage in setting.scenario.stages:
         outlook = StageOutlook(stage, _words(known, stage.group))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from neulig_fl.config.scenario import Stage
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.records.grants import Grants
-from neulig_fl.records.release_plan import Planned
-from neulig_fl.records.secagg.plan import PlannedSum, RowName, SumPlan
+from neulig_fl.records.release_plan import Planned, Setting
 from neulig_fl.study import coopvec_needs
 from neulig_fl.study.coopvec_needs import NEEDS, Situation
 from neulig_fl.study.mixture_inputs import Experts, MixtureInputs
 from neulig_fl.study.permitted import UNLESS_REFUSED, Permitted, SumOutlook, of_method, without
+
+if TYPE_CHECKING:
+    from neulig_fl.records.secagg.plan import PlannedSum, RowName, SumPlan
 
 ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
 
@@ -59,6 +63,24 @@ class PlannedPortland:
 
 
 @dataclass
+class RunSums:
+    """The secure sums of a whole run, planned from the first that is asked for.
+
+    Args:
+        setting: the scenario, opened.
+    """
+
+    setting: Setting
+
+    @cached_property
+    def plan(self) -> SumPlan:
+        """What was asked for so far, and what comes of the next."""
+        from neulig_fl.records.secagg.plan import SumPlan  # slow to import
+
+        return SumPlan(self.setting)
+
+
+@dataclass
 class Rehearsal:
     """A stage gone through without values.
 
@@ -66,14 +88,14 @@ class Rehearsal:
         stage: the scenario's stage.
         known: who would have released what.
         portland: the Portland that would be at hand; `train-portland` replaces it.
-        plan: the sums of the whole run.
+        sums: those of the whole run.
         outlook: where it is noted what the stage would do, and what would stop the run.
     """
 
     stage: Stage
     known: Grants
     portland: PlannedPortland | None
-    plan: SumPlan
+    sums: RunSums
     outlook: StageOutlook
 
     @property
@@ -88,7 +110,7 @@ class Rehearsal:
             NotAvailable: there would be none.
         """
         trained = self.portland.stage if self.portland else None
-        planned, new = self.plan.ask(self.stage, row, (kind, queries), experts, trained)
+        planned, new = self.sums.plan.ask(self.stage, row, (kind, queries), experts, trained)
         outlook = self.outlook
         if new and planned not in outlook.sums:  # each step asks again for what was refused
             outlook.sums.append(planned)

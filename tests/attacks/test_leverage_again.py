@@ -44,7 +44,7 @@ def _round(number: str, leverage: float, row: dict[str, float], **more: Any) -> 
 
 
 def _faults(receipts: list[Entry], **more: Any) -> list[str]:
-    found = leverage_check.check(receipts, more.get("outcomes", {}), more.get("budgets", LIMITS))
+    found = leverage_check.check(receipts, more.get("outcomes", {}), more.get("limits", LIMITS))
     return [f"{fault.index}: {fault.what}" for fault in found.faults]
 
 

@@ -111,6 +111,7 @@ def _debugging() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in secret_search.modules()]
     for logger in loggers:
         logger.setLevel(logging.DEBUG)
+    loggers[0].debug("what is logged is watched")  # a run itself may have nothing to say
     yield
     for logger in loggers:
         logger.setLevel(logging.NOTSET)

@@ -96,7 +96,7 @@ def test_a_server_asks_everyone_once_and_waits_for_nobody_who_was_silent(
     """Without it a run whose client hangs would hang for as long again at its end."""
     found = tiny.collector(tmp_path, data, **SAID)
     stage = found.released.setting.scenario.stages[0]
-    parties: Any = found.parties
+    parties: Any = found.transport
     honest = parties.answer
 
     def silent(ask: Ask) -> Answer:

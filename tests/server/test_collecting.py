@@ -515,7 +515,7 @@ UNSIGNED: dict[str, tuple[Callable[[Answer], Answer], str]] = {
     ),
     "infinite": (
         lambda a: _with_entry(a, {**a.body["entry"], "time": float("inf")}),
-        "its signed entry holds what JSON has no word for",
+        "its signed entry is not JSON-serialisable",
     ),
 }
 
@@ -567,7 +567,7 @@ GREETINGS: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
         lambda b: {**b, "identity": {**b["identity"], "agreement": Identity.new().agreement}},
         "not an Ed25519 key and an X25519 key that the first one signed",
     ),
-    "infinite": (lambda b: {**b, "version": float("inf")}, "holds what JSON has no word for"),
+    "infinite": (lambda b: {**b, "version": float("inf")}, "is not JSON-serialisable"),
 }
 
 

@@ -93,7 +93,7 @@ def _computes_nan(patch: pytest.MonkeyPatch) -> None:
 
     def features(self: ClientHoldings) -> Any:
         record = honest(self)
-        if self._party.name == "bob":
+        if self._handler.name == "bob":
             record["features"] = np.full_like(record["features"], np.nan)
         return record
 
@@ -105,7 +105,7 @@ def _computes_another_shape(patch: pytest.MonkeyPatch) -> None:
 
     def features(self: ClientHoldings) -> Any:
         record = honest(self)
-        if self._party.name == "bob":
+        if self._handler.name == "bob":
             record["features"] = record["features"][:, :-1]
         return record
 

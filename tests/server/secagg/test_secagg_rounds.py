@@ -58,14 +58,14 @@ class Server:
         self.scenario = tiny_sums.scenario(folder, data, **changes)
         self.root = folder
         if spoil is None:
-            self.parties: Any = Dropping(self.scenario, folder, drops=drops, after=after)
+            self.transport: Any = Dropping(self.scenario, folder, drops=drops, after=after)
         else:
-            self.parties = Spoiling(self.scenario, folder)
+            self.transport = Spoiling(self.scenario, folder)
             self.transport.spoil, self.transport.step = spoil, step
         released = ReleasedRecords(open_setting(self.scenario, self.scenario.seed))
         self.events: list[Any] = []
         self.collector = Collector(
-            self.parties, released, Progress(self.events.append), identity=tiny.SERVER_KEYS
+            self.transport, released, Progress(self.events.append), identity=tiny.SERVER_KEYS
         )
         self.stage(0)
 
