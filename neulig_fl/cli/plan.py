@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from neulig_fl.cli.options import AsJson, ScenarioFile, Settings
 from neulig_fl.cli.streams import echo_json
-from neulig_fl.config.values import TRIMMED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -248,6 +247,8 @@ def leverage_words(leverage: tuple[float, float]) -> str:
 
 
 def _what(item: Planned) -> str:
+    from neulig_fl.config.values import TRIMMED
+
     request = item.request
     share = f", {100 * request.fraction:g} %" if request.kind == TRIMMED else ""
     return f"{_of(request.kind, request.queries)}{share}"
