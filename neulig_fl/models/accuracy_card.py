@@ -18,8 +18,9 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, ValidationError,
 
 from neulig_fl.core.errors import InputError
 from neulig_fl.core.files import sha256, write_atomically
+from neulig_fl.models.families._bundled import FOLDER
 
-MICRO = Path(__file__).parent / "families" / "micro"
+MICRO = FOLDER
 FILE = MICRO / "accuracy.json"
 
 EXPERT_LEAST, EXPERT_MEAN_LEAST, HEADROOM, SCRATCH_MEAN_LEAST = 90.0, 93.0, 15.0, 80.0

@@ -75,6 +75,11 @@ class Grants:
         known = [self._givers.get((group, each, queries), {}) for each in same]
         return tuple(name for name in self.clients if any(name in each for each in known))
 
+    def without(self, kept: tuple[str, ...]) -> str | None:
+        """Who is left out of a row, in words; None when nobody is."""
+        left_out = [name for name in self.clients if name not in kept]
+        return f"without {', '.join(left_out)}" if left_out else None
+
     def sharing(self, group: str, queries: str) -> tuple[str, ...]:
         """Clients whose outputs, of the kind that Portland reads, are known on a query set."""
         return self.giving(group, self.kind, queries)

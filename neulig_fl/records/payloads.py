@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neulig_fl.core.errors import BadReply
-from neulig_fl.records.kinds import Arrays, Field
+from neulig_fl.records.kinds import Arrays, Field, bytes_of
 
 
 def pack(arrays: Arrays, fields: Sequence[Field], who: str) -> bytes:
@@ -43,7 +43,7 @@ def unpack(payload: memoryview | bytes, fields: Sequence[Field], who: str) -> Ar
     Raises:
         BadReply: the payload has another size than the fields, or holds a value that is not finite.
     """
-    needed = sum(math.prod(shape) * int(dtype[-1]) for _, dtype, shape in fields)
+    needed = bytes_of(fields)
     if len(payload) != needed:
         raise _bad(who, f"{len(payload)} bytes instead of {needed}")
     arrays: Arrays = {}

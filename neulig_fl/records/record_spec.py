@@ -52,8 +52,7 @@ class RecordSpec:
     @property
     def bytes(self) -> int:
         """Bytes of it as it leaves."""
-        size = kinds.byte_count(self.request.kind, self.rows, self.sizes, self.request.fraction)
-        return size + self.guard.overhead
+        return kinds.bytes_of(self.fields) + self.guard.overhead
 
     @property
     def counted_rows(self) -> int | None:

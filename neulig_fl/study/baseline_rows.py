@@ -183,8 +183,8 @@ def peak_rss_bytes() -> int:
 
 
 def _missing_experts(released: ReleasedRecords, kept: tuple[str, ...]) -> str | None:
-    missing = [name for name in released.clients if name not in kept]
-    return f"without {', '.join(missing)}: weights renormalised" if missing else None
+    without = released.without(kept)
+    return without and f"{without}: weights renormalised"
 
 
 def _fill(run: StageRun, row: Row, merging: bool) -> None:
@@ -240,7 +240,7 @@ def _pretrained(run: StageRun, merging: bool) -> None:
     row = Row("pretrained", None, ())
     setting = run.released.setting
     if setting.scenario.experts.origin == "diverse":
-        row.reason = "origin: diverse has no common checkpoint"
+        row.reason = coopvec_needs.NO_CHECKPOINT
     else:
         questions = run.released.questions(run.stage.group, "evaluation")
         for question, features in zip(questions, run.released.at_start(questions), strict=True):

@@ -21,6 +21,9 @@ NEULIG = "neulig"
 CONTROLS = ("simple-average", "hard-routing", "best-single", "oracle")
 """Controls that mix the experts; `pretrained` needs none of them."""
 
+NO_CHECKPOINT = "origin: diverse has no common checkpoint"
+"""Why `pretrained` has no row there."""
+
 ONE_VECTOR = frozenset({"task", "global", "simple-average"})
 """Granularities and controls that weigh all queries of a task alike."""
 
@@ -114,10 +117,10 @@ def learners(known: Grants, group: str) -> tuple[str, ...]:
     """
     options = known.scenario.portland
     names = known.sharing(group, options.queries)
-    if options.alignment != "none":
-        names = tuple(n for n in names if n in known.giving(group, "offset-sum"))
-    if options.objective_on != "ensemble":
-        names = tuple(n for n in names if n in known.giving(group, "parameters"))
+    besides = ["offset-sum"] if options.alignment != "none" else []
+    besides += ["parameters"] if options.objective_on != "ensemble" else []
+    for givers in [known.giving(group, kind) for kind in besides]:
+        names = tuple(name for name in names if name in givers)
     if len(names) < 2:
         beside = "" if options.objective_on == "ensemble" else " and parameters"
         raise NotAvailable(

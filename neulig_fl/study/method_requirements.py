@@ -52,9 +52,9 @@ class Reach:
 
     def experts(self, needs: Needs) -> Experts:
         """Clients that give what a method needs, in order; sums may leave some of them out."""
-        kinds = [k for k in (*needs.each, *needs.sums) if self._giving(k)]
+        given = [givers for k in (*needs.each, *needs.sums) if (givers := self._giving(k))]
         everyone = self.inputs.known.clients
-        return tuple(name for name in everyone if all(name in self._giving(k) for k in kinds))
+        return tuple(name for name in everyone if all(name in givers for givers in given))
 
     def collected(
         self, needs: Needs, ask: Callable[[str, Experts], SumGiven]

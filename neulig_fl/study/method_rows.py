@@ -113,8 +113,7 @@ class _Method:
             )
             for i, question in enumerate(questions)
         ]
-        missing = [n for n in self.run.released.clients if n not in self.row.experts]
-        self.row.reason = f"without {', '.join(missing)}" if missing else None
+        self.row.reason = self.run.released.without(self.row.experts)
 
     def _why_neither(self, not_ensembled: str) -> str:
         """Where nothing is merged, a method without counterpart lacks what its rule needs."""

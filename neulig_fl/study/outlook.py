@@ -14,12 +14,10 @@ from neulig_fl.records.release_plan import Planned, Setting
 from neulig_fl.study import coopvec_needs
 from neulig_fl.study.coopvec_needs import NEEDS, Situation
 from neulig_fl.study.mixture_inputs import Experts, MixtureInputs
-from neulig_fl.study.permitted import UNLESS_REFUSED, Permitted, SumOutlook, of_method, without
+from neulig_fl.study.permitted import UNLESS_REFUSED, Permitted, SumOutlook, of_method
 
 if TYPE_CHECKING:
     from neulig_fl.records.secagg.plan import PlannedSum, RowName, SumPlan
-
-ORIGIN_DIVERSE = "origin: diverse has no common checkpoint"
 
 
 @dataclass
@@ -131,7 +129,7 @@ def rows(rehearsal: Rehearsal, merging: bool) -> Iterator[Permitted]:
         if rehearsal.outlook.stops is not None:
             return
     diverse = rehearsal.known.scenario.experts.origin == "diverse"
-    reason = ORIGIN_DIVERSE if diverse else None
+    reason = coopvec_needs.NO_CHECKPOINT if diverse else None
     yield Permitted("pretrained", None, not diverse, merging and not diverse, reason)
     if merging or "merge" not in rehearsal.stage.run:
         yield from _methods(rehearsal, merging)
@@ -178,7 +176,7 @@ def _permitted(rehearsal: Rehearsal, row: RowName, merging: bool) -> Permitted:
     if any(each.depends for each in given):
         return Permitted(*row, True, merging, UNLESS_REFUSED)
     if mixed != kept:
-        return Permitted(*row, True, merging, without(rehearsal.known, mixed))
+        return Permitted(*row, True, merging, rehearsal.known.without(mixed))
     reason = f"unless {missing[0]}" if missing else possible[0]
     return Permitted(*row, True, merging, reason)
 
@@ -201,4 +199,4 @@ def _tried(
     unscored = [f"{task}: {reason}" for task, reason in lacking.items() if reason]
     if unscored:
         return True, f"not on {'; '.join(unscored)}"
-    return True, without(rehearsal.known, kept)
+    return True, rehearsal.known.without(kept)

@@ -9,7 +9,6 @@ from neulig_fl.config.methods import MethodEntry
 from neulig_fl.core import variants
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.merging.method_needs import Needs
-from neulig_fl.records.grants import Grants
 from neulig_fl.study.method_requirements import Reach
 from neulig_fl.study.mixture_inputs import Experts, MixtureInputs
 
@@ -82,12 +81,6 @@ def of_method(inputs: MixtureInputs, entry: MethodEntry, ask: Ask, merging: bool
         lacking = not_merged if merging else not needs.outputs and reach.unmet(needs)
         return Permitted(entry.name, None, False, False, lacking or not_ensembled, entry.variant)
     unless = UNLESS_REFUSED if any(each.depends for each in sums) else None
-    words = (not_merged, not_ensembled, without(inputs.known, experts), unless)
+    words = (not_merged, not_ensembled, inputs.known.without(experts), unless)
     reasons = [reason for reason in words if reason]
     return Permitted(entry.name, None, ensemble, merge, "; ".join(reasons) or None, entry.variant)
-
-
-def without(known: Grants, kept: Experts) -> str | None:
-    """Who is left out of a row, in words; None when nobody is."""
-    left_out = [client for client in known.clients if client not in kept]
-    return f"without {', '.join(left_out)}" if left_out else None

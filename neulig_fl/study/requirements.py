@@ -39,11 +39,11 @@ def unmet(scenario: Scenario) -> Iterator[Problem]:
 
 def unmet_methods(scenario: Scenario) -> Iterator[Problem]:
     """Merge methods for which no stage finds what they need, merged or as an ensemble."""
+    known = [k for k in known_by_stage(scenario) if {"merge", "ensemble"} & set(k.stage.run)]
     for index, entry in enumerate(scenario.methods):
         needs: Needs = variants.load("neulig_fl.merging.methods", entry.name).NEEDS
         if needs.experts not in (None, len(scenario.clients)):
             continue  # which `wrong_methods` says
-        known = (k for k in known_by_stage(scenario) if {"merge", "ensemble"} & set(k.stage.run))
         if not any(_can_be_had(needs, each) for each in known):
             what = f"{entry.name} needs {', '.join(needs.released)}, and no stage that merges has"
             lacking = [k for k in (*needs.each, *needs.sums) if not _shared(scenario, k)]

@@ -33,8 +33,7 @@ def score(run: StageRun) -> None:
     try:
         row.scores = _scores(run, kind, voters)
         row.bytes = run.released.bytes[(run.stage.group, kind, "evaluation")]
-        silent = [name for name in run.released.clients if name not in voters]
-        row.reason = f"without {', '.join(silent)}" if silent else None
+        row.reason = run.released.without(voters)
     except NotAvailable as reason:
         row.reason = str(reason)
     close(run, row, start)

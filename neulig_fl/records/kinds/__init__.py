@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -327,7 +327,16 @@ def byte_count(kind: str, rows: int, sizes: Dimensions, fraction: float = 1.0) -
         >>> byte_count("features", 3, Dimensions(2, 5, 32, {}))
         24
     """
-    fields = layout(kind, rows, sizes, fraction)
+    return bytes_of(layout(kind, rows, sizes, fraction))
+
+
+def bytes_of(fields: Sequence[Field]) -> int:
+    """Bytes of the arrays that a layout describes.
+
+    Example:
+        >>> bytes_of([("sum", "<f8", (1,)), ("labels", "<i4", (3,))])
+        20
+    """
     return sum(math.prod(shape) * int(dtype[-1]) for _, dtype, shape in fields)
 
 

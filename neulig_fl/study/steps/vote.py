@@ -29,11 +29,11 @@ def needs(known: Known) -> Iterator[Missing]:
 
 def rehearse(rehearsal: Rehearsal) -> Iterator[Permitted]:
     """The row that it would give."""
-    from neulig_fl.study.permitted import Permitted, without
+    from neulig_fl.study.permitted import Permitted
 
     known = rehearsal.known
     _, voters = voting(known, rehearsal.stage.group)
-    reason = without(known, voters) if voters else NOBODY
+    reason = known.without(voters) if voters else NOBODY
     yield Permitted(VOTE, None, bool(voters), False, reason)
 
 
