@@ -15,7 +15,6 @@ from pathlib import Path
 
 from neulig_fl.client.store import KEYS
 from neulig_fl.config.scenario import Scenario
-from neulig_fl.config.values import SUMS
 from neulig_fl.core import strict_json
 from neulig_fl.core.errors import InputError
 from neulig_fl.core.files import PRIVATE, write_atomically
@@ -92,7 +91,7 @@ def introduce(scenario: Scenario, stores: Path, file: Path) -> Path | None:
     Returns:
         `file`; None where no stage shares anything within sums.
     """
-    if not any(share.protection.name in SUMS for stage in scenario.stages for share in stage.share):
+    if not any(share.in_sums for stage in scenario.stages for share in stage.share):
         return None
     found = {}
     for client in scenario.clients:

@@ -22,7 +22,6 @@ from neulig_fl.core.errors import ClientRefused, InputError, RunError, plain
 from neulig_fl.ledger import chain
 from neulig_fl.privacy.keys import PublicIdentity
 from neulig_fl.records import decisions, kinds, payloads, policy_layers
-from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Holdings, Request
 from neulig_fl.records.policy_layers import Layer
 from neulig_fl.records.protections import Case, Way
@@ -252,9 +251,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         reason = other_images(side, request, said)
         if found is not None and reason is None:
             return store.receipted(found, said, wrap)
-        asked = Candidate(
-            expert, request.kind, request.protection, spec.counted_rows, spec.bytes, stated.claims
-        )
+        asked = spec.candidate(expert, stated.claims)
         reason = reason or policy_layers.over_limit(side.layers, store.entries(), asked)
         if reason is not None:
             refuse(side, reason, request, expert=expert, data=data)

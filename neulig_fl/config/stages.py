@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from neulig_fl.config.protection import Protection
 from neulig_fl.config.values import (
+    SUMS,
     WITHOUT_QUERIES,
     Clip,
     Count,
@@ -65,6 +66,11 @@ class Share(Section):
         none = isinstance(kind, str) and kind in WITHOUT_QUERIES
         return {**data, "queries": [] if none else default}
 
+    @property
+    def in_sums(self) -> bool:
+        """Whether the server is to learn sums of the records, and no single one."""
+        return self.protection.name in SUMS
+
 
 class Stage(Section):
     """A part of the scenario with its own share policy."""
@@ -78,6 +84,16 @@ class Stage(Section):
     granularity: Several[Granularity] = Field(
         ("sample",), description="Granularities of `merge`; each gives a result."
     )
+
+    def summed(self, kind: str, queries: str | None = None) -> Share | None:
+        """The entry of `share` under which sums of a kind of record can be asked for, if any.
+
+        Args:
+            kind: kind of record.
+            queries: the query set; None for kinds without queries.
+        """
+        fitting = (s for s in self.share if s.kind == kind and queries in (s.queries or (None,)))
+        return next((share for share in fitting if share.in_sums), None)
 
 
 class SecureAggregationOptions(Section):

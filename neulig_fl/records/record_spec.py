@@ -8,8 +8,9 @@ from typing import Any
 
 from neulig_fl.config.values import SERVER
 from neulig_fl.records import kinds, protections
+from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Field, Kind, Request
-from neulig_fl.records.protections import Protection, Way
+from neulig_fl.records.protections import Claims, Protection, Way
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,18 @@ class RecordSpec:
     def counted_rows(self) -> int | None:
         """Rows that count towards a budget; None for kinds that answer no queries."""
         return self.rows if self.kind.per_query else None
+
+    def candidate(self, expert: str, claims: Claims) -> Candidate:
+        """It, as budgets count it.
+
+        Args:
+            expert: tag of the expert, as in the ledger's entries.
+            claims: what its protection says of it.
+        """
+        asked = self.request
+        return Candidate(
+            expert, asked.kind, asked.protection, self.counted_rows, self.bytes, claims
+        )
 
     def way(self, run: str, recipient: str | None = None) -> Way:
         """How it gets to the server in one run: what it is bound to, and whose key it is sealed to.

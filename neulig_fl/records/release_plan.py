@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from neulig_fl.config.scenario import Client, Scenario, Share, Stage
-from neulig_fl.config.values import MODEL_KINDS, SUMS, WHOLE_MODEL_KINDS
+from neulig_fl.config.values import MODEL_KINDS, WHOLE_MODEL_KINDS
 from neulig_fl.data.query_sets import Block, blocks, class_count, open_tasks
 from neulig_fl.data.sources import Task
 from neulig_fl.ledger.chain import RELEASE, Entry
 from neulig_fl.models.families import Family, open_family
 from neulig_fl.records import decisions, kinds, policy_layers, protections
-from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Dimensions, Request
 from neulig_fl.records.protections import NOTHING_STATED, Case, Stated
 from neulig_fl.records.record_spec import RecordSpec
@@ -124,9 +123,9 @@ def _asked(stage: Stage) -> list[tuple[Request, Share]]:
     """Requests, each with what the stage says of it; sums are asked for by the steps."""
     shares = sorted(stage.share, key=lambda s: kinds.names().index(s.kind))
     return [
-        (Request(stage.name, stage.group, s.kind, queries, s.fraction, s.protection.name), s)
+        (Request.of(stage, s, queries), s)
         for s in shares
-        if s.protection.name not in SUMS
+        if not s.in_sums
         for queries in (s.queries or (None,))
     ]
 
@@ -190,14 +189,7 @@ class _Forecast:
         if refusal is None:
             left, stated = self._answered(record), self._stated(record)
             expert = client.brought(request.group) or request.group
-            candidate = Candidate(
-                expert,
-                request.kind,
-                request.protection,
-                left.counted_rows,
-                left.bytes,
-                stated.claims,
-            )
+            candidate = left.candidate(expert, stated.claims)
             layers = policy_layers.of_client(client.name, client.policy)
             refusal = policy_layers.over_limit(layers, book, candidate)
             book += [] if refusal else [{**_entry(left, expert), **stated.facts}]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from neulig_fl.config import conditions
-from neulig_fl.config.scenario import Scenario, Share, Stage
-from neulig_fl.config.values import SUMS
+from neulig_fl.config.scenario import Scenario, Stage
 from neulig_fl.core.errors import NotAvailable
 from neulig_fl.records.grants import Grants
 from neulig_fl.study import coopvec_needs
@@ -95,7 +94,7 @@ class MixtureInputs:
 
     def in_sums(self, kind: str, queries: str | None = None) -> bool:
         """Whether the stage shares a kind within sums."""
-        return self._shared(kind, queries) is not None
+        return self.stage.summed(kind, queries) is not None
 
     def experts(self, merging: bool) -> tuple[str, ...]:
         """Clients whose experts can be mixed, in order; who refuses a sum is found when asked."""
@@ -157,18 +156,10 @@ class MixtureInputs:
 
     def settle(self) -> None:
         """Have the evaluation queries be those that the sums answer, where only sums do."""
-        share = self._shared(self.known.kind, "evaluation")
+        share = self.stage.summed(self.known.kind, "evaluation")
         if share is not None and self.outputs_in_sums:
             place = (self.stage.group, self.known.kind, "evaluation")
             self.known.fractions[place] = share.fraction
-
-    def _shared(self, kind: str, queries: str | None) -> Share | None:
-        """The entry of the stage under which a sum can be asked for."""
-        for share in self.stage.share:
-            asked = share.kind == kind and queries in (share.queries or (None,))
-            if asked and share.protection.name in SUMS:
-                return share
-        return None
 
 
 def sum_notes(scenario: Scenario) -> list[str]:
@@ -180,7 +171,7 @@ def sum_notes(scenario: Scenario) -> list[str]:
     shared = [
         (
             stage.name,
-            ", ".join(dict.fromkeys(s.kind for s in stage.share if s.protection.name in SUMS)),
+            ", ".join(dict.fromkeys(s.kind for s in stage.share if s.in_sums)),
         )
         for stage in scenario.stages
     ]

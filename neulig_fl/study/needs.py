@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from neulig_fl.config.schema import PortlandOptions, Scenario
 from neulig_fl.config.stages import Share, Stage
-from neulig_fl.config.values import MIXED_KINDS, SUMS
+from neulig_fl.config.values import MIXED_KINDS
 from neulig_fl.records import kinds
 from neulig_fl.records.grants import Grants, Key
 from neulig_fl.study.mixture_inputs import MixtureInputs
@@ -64,7 +64,7 @@ def known_by_stage(scenario: Scenario) -> Iterator[Known]:
         known, summed = Grants(scenario), set()
         for earlier in scenario.stages[:number]:
             for share, key in _records(earlier):
-                if share.protection.name in SUMS:
+                if share.in_sums:
                     summed.add(key)
                     continue
                 for client in known.clients:

@@ -9,7 +9,6 @@ from neulig_fl.config.schema import Scenario
 from neulig_fl.config.stages import Share
 from neulig_fl.config.values import (
     MODEL_KINDS,
-    SUMS,
 )
 from neulig_fl.core import variants
 from neulig_fl.core.errors import NotAvailable
@@ -102,7 +101,7 @@ def _wrong_threshold(threshold: int, clients: int) -> str | None:
 
 
 def _wrong_sum(share: Share, clients: int) -> Iterator[tuple[str, str]]:
-    if share.protection.name not in SUMS:
+    if not share.in_sums:
         return
     from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS  # slow to import
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from neulig_fl.config.scenario import Scenario, Share
+from neulig_fl.config.scenario import Scenario, Share, Stage
 from neulig_fl.config.stages import EXAMPLES
 from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError
@@ -82,6 +82,12 @@ class Request:
         # One way to write a number: a fingerprint, and a signature, is of a text, and 1, 1.0 and
         # true are three; so are 0.0 and -0.0.
         object.__setattr__(self, "fraction", float(self.fraction) + 0.0)
+
+    @classmethod
+    def of(cls, stage: Stage, share: Share, queries: str | None) -> Request:
+        """What a stage asks for under one entry of its `share`, on one of its query sets."""
+        protection = share.protection.name
+        return cls(stage.name, stage.group, share.kind, queries, share.fraction, protection)
 
     @classmethod
     def read(cls, said: object) -> Request:

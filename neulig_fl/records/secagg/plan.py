@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from neulig_fl.config.scenario import Client, Stage
-from neulig_fl.config.values import SUMS
 from neulig_fl.ledger.chain import OUTCOME, RELEASE, Entry
 from neulig_fl.privacy.leverage import MODEL, OUTPUTS, WeightedSum, predicted
 from neulig_fl.privacy.secagg import colluders
@@ -240,12 +239,9 @@ class _Asked:
     @cached_property
     def request(self) -> Request:
         """As the stage shares it."""
-        kind, queries = self.record
-        shares = (s for s in self.stage.share if s.kind == kind and s.protection.name in SUMS)
-        share = next(s for s in shares if queries in (s.queries or (None,)))
-        return Request(
-            self.stage.name, self.stage.group, kind, queries, share.fraction, share.protection.name
-        )
+        share = self.stage.summed(*self.record)
+        assert share is not None  # whoever asks has looked
+        return Request.of(self.stage, share, self.record[1])
 
     @cached_property
     def tasks(self) -> list[str]:

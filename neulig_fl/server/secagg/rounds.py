@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neulig_fl.config.scenario import Stage
-from neulig_fl.config.values import SUMS
 from neulig_fl.core.errors import ClientRefused, InputError, NotAvailable
 from neulig_fl.ledger.chain import canonical
 from neulig_fl.privacy.secagg import Terms
@@ -102,15 +101,11 @@ class SumRounds:
         return SumRequest(request, new_round(), tuple(parts), images)
 
     def _request(self, kind: str, queries: str | None) -> Request:
-        stage = self._stage
-        for share in stage.share:
-            fits = share.kind == kind and queries in (share.queries or (None,))
-            if fits and share.protection.name in SUMS:
-                return Request(
-                    stage.name, stage.group, kind, queries, share.fraction, share.protection.name
-                )
-        on = f" on {queries} queries" if queries else ""
-        raise NotAvailable(f"stage {stage.name!r} shares no secure sums of {kind}{on}")
+        share = self._stage.summed(kind, queries)
+        if share is None:
+            on = f" on {queries} queries" if queries else ""
+            raise NotAvailable(f"stage {self._stage.name!r} shares no secure sums of {kind}{on}")
+        return Request.of(self._stage, share, queries)
 
     def _sum(self, whole: SumRequest) -> Summed:
         setting, run = self._collector.released.setting, self._collector.book.run
