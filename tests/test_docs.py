@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -208,6 +209,20 @@ def _neulig_fl(arguments: list[str], where: str, capsys: pytest.CaptureFixture[s
         cli.main(arguments)
     told = capsys.readouterr()
     assert end.value.code == 0, f"{where}: {shlex.join(arguments)}: {told.out}{told.err}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_and_paragraphs_are_whole(page: Path) -> None:
+    """Every table has its line of headings, and no page says a paragraph twice (a bad merge)."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+    said = [part.strip() for part in text.split("\n\n")]
+    for part in said:
+        for above, line in itertools.pairwise(["", *part.splitlines()]):
+            if re.match(r"\|[ :]*-[-| :]*$", line):
+                assert above.count("|") == line.count("|"), f"{page.name}: {above!r} over {line!r}"
+    if page.name != "results.md":  # rendered reports, which have sections of the same words
+        long = [part for part in said if len(part) > 60]
+        assert len(long) == len(set(long)), [part for part in long if long.count(part) > 1][:1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
