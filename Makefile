@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Tests start hundreds of processes; without bytecode on the disk, each compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo reproduce mutants test unit check install format clean
 
 install: $(STAMP)
