@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neulig_fl.report import figures
-from neulig_fl.report.markdown import table, text
+from neulig_fl.report.markdown_tables import table, text
 from reproduction import paper, tables
 from reproduction.data import Data, Entry
 from reproduction.over_seeds import ENOUGH, Values, shown

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from neulig_fl.report import figures, rows, settings
-from neulig_fl.report.markdown import table, text
+from neulig_fl.report.markdown_tables import table, text
 from reproduction import order
 from reproduction.over_seeds import (
     Method,

@@ -191,7 +191,7 @@ def _print_together(found: Sequence[Findings], console: Console) -> None:
 def _print_distances(rows: Sequence[tuple[str, str, float, float]], console: Console) -> None:
     from rich.text import Text
 
-    from neulig_fl.report.terminal import empty_table
+    from neulig_fl.report.tables import empty_table
 
     if console.width >= WIDE:
         table = empty_table(["First", "Second", "Distance", "Cosine"], words=2)

@@ -84,7 +84,7 @@ def _task_table(found: Sequence[ListedTask]) -> Table:
 
     from neulig_fl.config.scenario import MICRO_MODELS
     from neulig_fl.data.sources import SPLITS
-    from neulig_fl.report.terminal import empty_table
+    from neulig_fl.report.tables import empty_table
 
     sizes = ["classes", "images", *SPLITS]
     table = empty_table(
@@ -228,7 +228,7 @@ def _model_cells(model: MicroModel) -> list[str]:
 def _model_table(found: Sequence[MicroModel]) -> Table:
     from rich.text import Text
 
-    from neulig_fl.report.terminal import empty_table
+    from neulig_fl.report.tables import empty_table
 
     table = empty_table(_MODEL_HEADS)
     for each in found:

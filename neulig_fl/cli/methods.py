@@ -80,7 +80,7 @@ def record(name: str, module: ModuleType) -> dict[str, Any]:
 def _print_all(found: Sequence[dict[str, Any]], console: Console) -> None:
     from rich.text import Text
 
-    from neulig_fl.report.terminal import empty_table
+    from neulig_fl.report.tables import empty_table
 
     if console.width < WIDE:
         for each in found:

@@ -263,7 +263,7 @@ def _sums(planned: Sequence[PlannedSum], everyone: Sequence[str]) -> Table:
     from rich.text import Text
 
     from neulig_fl.report.rows import label, who
-    from neulig_fl.report.terminal import empty_table
+    from neulig_fl.report.tables import empty_table
 
     columns = ["Sums for", "Of", "Clients", "Sums", "Bytes each", "Leverage"]
     table = empty_table(columns, words=3)
@@ -285,7 +285,7 @@ def _releases(released: Sequence[Planned], everyone: Sequence[str]) -> Table:
     from rich.text import Text
 
     from neulig_fl.report.rows import who
-    from neulig_fl.report.terminal import empty_table
+    from neulig_fl.report.tables import empty_table
 
     alike: dict[tuple[str, str, int, int], list[str]] = {}
     for item in released:
@@ -302,7 +302,7 @@ def _releases(released: Sequence[Planned], everyone: Sequence[str]) -> Table:
 def _print_totals(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     from rich.text import Text
 
-    from neulig_fl.report.terminal import empty_table
+    from neulig_fl.report.tables import empty_table
 
     keys = ["records", "bytes"]
     if any(entry["masked_records"] for entry in found):

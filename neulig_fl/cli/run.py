@@ -15,14 +15,15 @@ import typer
 from neulig_fl.cli.options import ScenarioFile, Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from neulig_fl.config.scenario import OpenedScenario, Scenario
     from neulig_fl.report import Report
     from neulig_fl.study.runs import Kept
 
 LOG_END = 200_000
 """Characters at the end of a log in which a reason is looked for."""
+
+FEW = 5
+"""Experts that are listed by name at the end of a run."""
 
 _MARK = re.compile(r"\bat client '([^']+)'$")
 """What `flower_messages.at_client` writes below an error."""
@@ -208,23 +209,21 @@ def _show(read: Scenario, folder: Path, reports: list[Report]) -> None:
         from neulig_fl.report import summary
 
         show_seeds(read_summary(folder / summary.FILE_NAME), folder, console)
+        console.print(_experts(read, reports))
     else:
-        reports[0].print(console)
-    _experts(read, reports, console)
+        reports[0].print_brief(console, [_experts(read, reports)])
 
 
-def _experts(read: Scenario, reports: list[Report], console: Console) -> None:
-    """Say which experts were trained now, and which were there."""
-    from rich.text import Text
-
-    from neulig_fl.report.terminal import heading
-
-    heading(console, "Where the experts came from")
+def _experts(read: Scenario, reports: list[Report]) -> str:
+    """Which experts were trained now, and which were there; how many, where they are many."""
+    found: dict[str, list[str]] = {}
     for report in reports:
-        seed = f"Seed {report.data['scenario']['seed']}: " if len(reports) > 1 else ""
         for words, names in origins(read, report).items():
-            if names:
-                console.print(Text(f"{seed}{words}: {', '.join(names)}", overflow="fold"))
+            found.setdefault(words, []).extend(names)
+    there = {words: names for words, names in found.items() if names}
+    if sum(map(len, there.values())) <= FEW:
+        return "Experts " + "; ".join(f"{words}: {', '.join(n)}" for words, n in there.items())
+    return "Experts: " + ", ".join(f"{len(n)} {words}" for words, n in there.items())
 
 
 def origins(read: Scenario, report: Report) -> dict[str, list[str]]:

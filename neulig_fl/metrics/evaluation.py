@@ -114,22 +114,29 @@ def average_record(scores: Sequence[TaskScore]) -> dict[str, Any]:
     return record
 
 
+_SIDES = {"merge_accuracy": "merge_right", "ensemble_accuracy": "ensemble_right"}
+
+
 def comparison(
-    scores: Sequence[TaskScore], base: Sequence[TaskScore], quantity: str
+    scores: Sequence[TaskScore],
+    base: Sequence[TaskScore],
+    quantity: str,
+    base_quantity: str | None = None,
 ) -> dict[str, Any] | None:
-    """A method's accuracy minus NeuLig's on the same queries, in percentage points.
+    """One accuracy minus another on the same queries, in percentage points.
 
     Args:
-        scores: the method's, one a task.
-        base: NeuLig's, the same tasks.
+        scores: of what is compared, one a task.
+        base: of what it is compared with, the same tasks.
         quantity: `merge_accuracy` or `ensemble_accuracy`.
+        base_quantity: the base's; the same where not given.
 
     Returns:
         {difference, ci95}, or None when a side is missing, a task has no query, or the two answered
         another number of queries, as where a vote has answers to more of them.
     """
-    side = {"merge_accuracy": "merge_right", "ensemble_accuracy": "ensemble_right"}[quantity]
-    pairs = [(getattr(s, side), getattr(b, side)) for s, b in zip(scores, base, strict=True)]
+    side, other = _SIDES[quantity], _SIDES[base_quantity or quantity]
+    pairs = [(getattr(s, side), getattr(b, other)) for s, b in zip(scores, base, strict=True)]
     counts = _paired(pairs)
     if counts is None:
         return None

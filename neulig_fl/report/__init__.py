@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 from neulig_fl.core.consoles import PlainConsole
 from neulig_fl.core.errors import InputError, nearest
 from neulig_fl.core.files import PRIVATE, write_atomically
-from neulig_fl.report import contract, markdown, rows, terminal
+from neulig_fl.report import brief, contract, markdown, rows, terminal
 
 __all__ = ["Report"]
 
@@ -65,6 +66,15 @@ class Report:
     def print(self, console: Console | None = None) -> None:
         """Print the short form, laid out for the console's width."""
         terminal.show(self.data, console or PlainConsole(), self.path)
+
+    def print_brief(self, console: Console | None = None, besides: Sequence[str] = ()) -> None:
+        """Print what each stage gave, on one screen.
+
+        Args:
+            console: where to; the standard output if not given.
+            besides: sentences on what no report says.
+        """
+        brief.show(self.data, console or PlainConsole(), self.path, besides)
 
     def stage(self, name: str) -> dict[str, Any]:
         """One stage, by its name.

@@ -68,6 +68,23 @@ def count(value: int | None) -> str:
     return NULL if value is None else f"{value:,}"
 
 
+def size(value: int) -> str:
+    """Bytes in the unit that fits, three digits (1 kB is 1,000 bytes).
+
+    Example:
+        >>> size(999), size(1500), size(4933632), size(999_999), size(2 * 10**12)
+        ('999 B', '1.50 kB', '4.93 MB', '1.00 MB', '2,000 GB')
+    """
+    if value < 1000:
+        return f"{value} B"
+    for power, unit in enumerate(("kB", "MB", "GB"), start=1):
+        scaled = value / 1000**power
+        if scaled < 999.5 or unit == "GB":
+            break
+    decimals = max(0, 2 - (scaled >= 9.995) - (scaled >= 99.95))
+    return f"{scaled:,.{decimals}f} {unit}"
+
+
 def epsilon(value: float | str | None) -> str:
     """A privacy parameter; "-" makes no claim, "inf" claims nothing can be said.
 

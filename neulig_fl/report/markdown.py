@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from neulig_fl.report import figures, rows, settings
+from neulig_fl.report import figures, rows, sentences, settings, timeline
+from neulig_fl.report.markdown_tables import filled, table, text
 
 _SHORT = {"merge_accuracy": "Mer.", "ensemble_accuracy": "Ens.", "gap": "Gap"}
+_SIDE = {"merge_accuracy": "merge", "ensemble_accuracy": "ensemble"}
 _EPOCHS = 20  # most lines of Portland's trajectory
 
 
@@ -15,6 +17,8 @@ def render(report: Mapping[str, Any]) -> str:
     """A report as Markdown (GitHub's tables)."""
     parts = [
         _head(report),
+        _stages(report),
+        _how_to_read(report),
         *(_stage(stage, report) for stage in report["stages"]),
         *(_coopvec_map(coopvec_map) for coopvec_map in report["coopvec_maps"]),
         _privacy(report),
@@ -25,46 +29,25 @@ def render(report: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table(head: Sequence[str], body: Sequence[Sequence[str]], words: int = 1) -> str:
-    r"""A Markdown table.
-
-    Args:
-        head: the columns' names.
-        body: the rows' cells.
-        words: how many columns, from the left, hold words; the others are numbers, to the right.
-
-    Example:
-        >>> print(table(["Task", "n"], [["a|b", "7"]]))
-        | Task | n |
-        | :-- | --: |
-        | a\|b | 7 |
-    """
-    ruler = [":--" if at < words else "--:" for at in range(len(head))]
-    lines = [[text(cell) for cell in head], ruler, *([text(cell) for cell in row] for row in body)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def text(words: str) -> str:
-    """Words from elsewhere, so that they are shown and not read as Markdown or HTML."""
-    shown = figures.plain(words).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
-    for sign in ("|", "*", "_", "`", "]("):
-        shown = shown.replace(sign, f"\\{sign}")
-    return shown
-
-
 def _head(report: Mapping[str, Any]) -> str:
     scenario = report["scenario"]
-    notes = [f"- {text(note)}" for note in report["notes"]]
     return "\n".join(
         [
             f"# {text(scenario['name'])}",
             "",
             f"Seed {scenario['seed']}, {text(report['engine'])} engine, "
             f"{len(rows.clients(report))} clients. All accuracies are percentages.",
-            "",
+        ]
+    )
+
+
+def _how_to_read(report: Mapping[str, Any]) -> str:
+    notes = [f"- {text(note)}" for note in report["notes"]]
+    return "\n".join(
+        [
             "## How to read it",
             "",
-            *(text(sentence) for sentence in rows.how_to_read(report)),
+            *(text(sentence) for sentence in sentences.how_to_read(report)),
             *(
                 ["", "Departures from the paper, and choices, in this run:", "", *notes]
                 if notes
@@ -74,8 +57,52 @@ def _head(report: Mapping[str, Any]) -> str:
     )
 
 
+def _stages(report: Mapping[str, Any]) -> str:
+    """Stage against stage: what each share policy gave, and what each client had released."""
+    head = ["Stage", "Group", "Released in it", "Method", "Without", "Merge", "Ensemble"]
+    head += ["Gap of means", "95 % CI", "Bytes each so far", "Epsilon so far"]
+    body = [
+        [
+            line.name,
+            line.group,
+            "; ".join(line.given) or figures.NULL,
+            line.label,
+            line.without,
+            *_mean_cells(line.average),
+            line.released,
+            line.epsilon,
+        ]
+        for line in timeline.stage_lines(report)
+    ]
+    said = _bullets([*timeline.answers(report), timeline.RULE])
+    parts = ["## Stages", filled(head, body, words=5), *said, *_stage_differences(report)]
+    return "\n\n".join(parts)
+
+
+def _stage_differences(report: Mapping[str, Any]) -> Iterator[str]:
+    body = [
+        [
+            found["stage"],
+            rows.label(found["method"], found["granularity"], found["variant"]),
+            _SIDE[found["quantity"]],
+            found["versus"],
+            rows.label(
+                found["versus_method"], found["versus_granularity"], found["versus_variant"]
+            ),
+            _SIDE[found["versus_quantity"]],
+            figures.signed(found["difference"]),
+            figures.interval(found["ci95"]),
+        ]
+        for found in report["stage_comparisons"]
+    ]
+    if body:
+        yield "### Stage minus earlier stage"
+        head = ["Stage", "Method", "Accuracy", "Minus stage", "Method", "Accuracy"]
+        yield table([*head, "Difference", "95 % CI"], body, words=6)
+
+
 def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    found = rows.rows(stage)
+    found = rows.rows(stage, rows.clients(report))
     parts = [f"## Stage {text(stage['name'])} (group {stage['group']})"]
     if found:
         parts += ["### Accuracies", _per_task(stage, found)]
@@ -89,24 +116,25 @@ def _stage(stage: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 def _privacy(report: Mapping[str, Any]) -> str:
     """Accuracy against epsilon, where something was noised."""
-    sentences = rows.privacy(report)
-    if not sentences:
+    said = sentences.privacy(report)
+    if not said:
         return ""
     head = ["Stage", "Method", "Epsilon of the stage", "Epsilon so far", "Ensemble", "Merge"]
     lines = rows.accuracy_against_epsilon(report)
-    parts = ["## Differential privacy", *_bullets(sentences)]
+    parts = ["## Differential privacy", *_bullets(said)]
     return "\n\n".join([*parts, *([table(head, lines, words=2)] if lines else [])])
 
 
 def _per_task(stage: Mapping[str, Any], found: Sequence[rows.TableRow]) -> str:
     names = rows.tasks(stage)
-    head = ["Method", *(f"{task} {_SHORT[key]}" for task in names for key in rows.QUANTITIES)]
+    quantities = [f"{task} {_SHORT[key]}" for task in names for key in rows.QUANTITIES]
+    head = ["Method", "Without", *quantities]
     head += ["Avg Mer.", "Avg Ens.", "Gap of means", "95 % CI"]
     body = []
     for row in found:
         cells = [_cell(row.tasks.get(task), key) for task in names for key in rows.QUANTITIES]
-        body.append([row.label, *cells, *_mean_cells(row.average)])
-    return table(head, body)
+        body.append([row.label, row.fewer, *cells, *_mean_cells(row.average)])
+    return filled(head, body, words=2)
 
 
 def _cell(task: Mapping[str, Any] | None, key: str) -> str:
@@ -127,6 +155,7 @@ def _mean_cells(average: Mapping[str, Any]) -> list[str]:
 def _averages(found: Sequence[rows.TableRow]) -> str:
     head = [
         "Method",
+        "Without",
         "Verdict",
         "Merge",
         "Ensemble",
@@ -143,6 +172,7 @@ def _averages(found: Sequence[rows.TableRow]) -> str:
         body.append(
             [
                 row.label,
+                row.fewer,
                 f"{row.verdict}{reason}",
                 *_mean_cells(average),
                 figures.interval(test["ci90"] if test else None),
@@ -153,7 +183,7 @@ def _averages(found: Sequence[rows.TableRow]) -> str:
                 figures.percent(average["interior"]),
             ]
         )
-    return table(head, body, words=2)
+    return filled(head, body, words=3)
 
 
 def _bullets(sentences: Sequence[str]) -> list[str]:
@@ -180,7 +210,7 @@ def _detail(stage: Mapping[str, Any], found: Sequence[rows.TableRow]) -> list[st
             )
     head = ["Task", "Method", "n", "Mer.", "Ens.", "Gap", "95 % CI", "Agreement %"]
     head += ["Effective experts", "Interior %"]
-    return ["### Each task", table(head, body, words=2)] if body else []
+    return ["### Each task", filled(head, body, words=2)] if body else []
 
 
 def _settings(stage: Mapping[str, Any]) -> list[str]:
@@ -218,7 +248,7 @@ def _differences(stage: Mapping[str, Any]) -> Iterator[str]:
                 value, ends = difference.values.get(key, (None, None))
                 cells += [figures.signed(value), figures.interval(ends)]
             body.append(cells)
-        yield table(head, body)
+        yield filled(head, body)
 
 
 def _given(stage: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
@@ -291,7 +321,7 @@ def _coopvec_map(found: Mapping[str, Any]) -> str:
 
 
 def _portland(report: Mapping[str, Any]) -> str:
-    parts = ["## Portland", text(rows.portland(report))]
+    parts = ["## Portland", text(sentences.portland(report))]
     if report["portland"] and report["portland"]["trajectory"]:
         trajectory = report["portland"]["trajectory"]
         step = -(-len(trajectory) // _EPOCHS)
@@ -346,7 +376,7 @@ def _run(report: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             "## The run",
-            f"{text(rows.ledger(report))}. Scenario hash {report['scenario']['hash']}. "
+            f"{text(sentences.ledger(report))}. Scenario hash {report['scenario']['hash']}. "
             f"Peak memory of the server's process: {memory} bytes.",
             table(["Part", "Seconds"], spent),
             table(["Software", "Version"], versions, words=2),

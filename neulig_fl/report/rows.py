@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from neulig_fl.report import figures
 
 CONTROLS = ("simple-average", "hard-routing", "best-single", "oracle", "pretrained")
+ONE_MODEL = ("hard-routing", "best-single", "oracle", "pretrained")
+"""Controls that answer each query with one model: its merge is its ensemble."""
+
+BY_CONSTRUCTION = "by construction"
+"""The verdict of a gap that can only be 0."""
+
 QUANTITIES = ("merge_accuracy", "ensemble_accuracy", "gap")
-ROUTING = 0.05  # a share of interior queries below this is called routing
 NEULIG, METHOD, CONTROL = range(3)  # ranks
 
 
@@ -25,6 +30,7 @@ class TableRow:
         average: the report's `average`, or nulls; with `agreement`, `effective_experts` and
             `interior` as means over the tasks.
         tasks: the report's `tasks[]` by name.
+        without: clients whose experts it could have mixed and does not.
     """
 
     label: str
@@ -34,6 +40,17 @@ class TableRow:
     verdict: str
     average: Mapping[str, Any]
     tasks: Mapping[str, Mapping[str, Any]]
+    without: tuple[str, ...] = ()
+
+    @property
+    def fewer(self) -> str:
+        """The clients that are missing, in words; "-" where none is.
+
+        Example:
+            >>> TableRow("a", 0, "ok", None, "-", {}, {}, ("north", "east")).fewer
+            'north, east'
+        """
+        return figures.plain(", ".join(self.without)) or figures.NULL
 
 
 def label(method: str, granularity: str | None, variant: str | None = None) -> str:
@@ -53,9 +70,14 @@ def called(found: Mapping[str, Any]) -> str:
     return label(found["method"], found["granularity"], found["variant"])
 
 
-def rows(stage: Mapping[str, Any]) -> list[TableRow]:
-    """A stage's results in the order of the tables: NeuLig, merge methods, controls."""
-    return [_row(result) for result in ordered(stage["results"])]
+def rows(stage: Mapping[str, Any], everyone: Sequence[str] = ()) -> list[TableRow]:
+    """A stage's results in the order of the tables: NeuLig, merge methods, controls.
+
+    Args:
+        stage: of the report.
+        everyone: the scenario's clients, so that a row can say which of them it is without.
+    """
+    return [row(result, everyone) for result in ordered(stage["results"])]
 
 
 def ordered(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -74,14 +96,27 @@ def _rank(method: str) -> int:
     return CONTROL if method in CONTROLS else METHOD
 
 
-def _row(result: Mapping[str, Any]) -> TableRow:
+_MEANS = ("agreement", "effective_experts", "interior")
+
+NO_AVERAGE: Mapping[str, Any] = {
+    "merge_accuracy": None,
+    "ensemble_accuracy": None,
+    "gap_of_means": None,
+    "gap_of_means_ci95": None,
+    "mean_absolute_gap": None,
+    "equivalence": None,
+    **dict.fromkeys(_MEANS),
+}
+"""The averages of what has no result."""
+
+
+def row(result: Mapping[str, Any], everyone: Sequence[str] = ()) -> TableRow:
+    """One result as the tables show it."""
     tasks = {task["task"]: task for task in result["tasks"]}
-    keys = ("merge_accuracy", "ensemble_accuracy", "gap_of_means", "gap_of_means_ci95")
-    average = dict.fromkeys([*keys, "mean_absolute_gap", "equivalence"]) | (result["average"] or {})
-    for key in ("agreement", "effective_experts", "interior"):
+    average = {**NO_AVERAGE, **(result["average"] or {})}
+    for key in _MEANS:
         average[key] = figures.mean([task[key] for task in tasks.values()])
-    test = average["equivalence"]
-    verdict = test["verdict"] if test else figures.NULL
+    verdict = _verdict(result["method"], average)
     if result["status"] != "ok":
         verdict = result["status"].replace("-", " ")
     return TableRow(
@@ -92,7 +127,26 @@ def _row(result: Mapping[str, Any]) -> TableRow:
         verdict,
         average,
         tasks,
+        tuple(_left_out(result, everyone)),
     )
+
+
+def _verdict(method: str, average: Mapping[str, Any]) -> str:
+    """Of equivalence; a control that is one model, which cannot differ from itself, gets none."""
+    test = average["equivalence"]
+    if test is None:
+        return figures.NULL
+    if method in ONE_MODEL and average["mean_absolute_gap"] == 0:
+        return BY_CONSTRUCTION
+    found: str = test["verdict"]
+    return found
+
+
+def _left_out(result: Mapping[str, Any], everyone: Sequence[str]) -> list[str]:
+    one = result["method"] in ("pretrained", "best-single")
+    if one or not everyone or not result["experts"]:
+        return []
+    return [name for name in everyone if name not in result["experts"]]
 
 
 def tasks(stage: Mapping[str, Any]) -> list[str]:
@@ -109,7 +163,7 @@ def quantities(found: Sequence[TableRow]) -> list[str]:
 def missing(found: Sequence[TableRow]) -> list[str]:
     """Why figures are null, one sentence a reason, with the methods (and tasks) it holds for."""
     sentences = [
-        f"{row.label}: {row.verdict}: {_told(row.reason)}" for row in found if row.status != "ok"
+        f"{row.label}: {row.verdict}: {told(row.reason)}" for row in found if row.status != "ok"
     ]
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for row in found:
@@ -155,7 +209,8 @@ def _task_reasons(row: TableRow) -> dict[str, list[str]]:
     return found
 
 
-def _told(reason: str | None) -> str:
+def told(reason: str | None) -> str:
+    """A reason in words."""
     return figures.plain(reason) if reason else "no reason was recorded"
 
 
@@ -230,52 +285,6 @@ def who(some: Sequence[str], everyone: Sequence[str]) -> str:
     return figures.plain(", ".join(some))
 
 
-def refusals(report: Mapping[str, Any]) -> list[str]:
-    """One sentence a refusal."""
-    return [
-        figures.plain(f"{r['client']} refused {r['kind']} in stage {stage['name']}: {r['reason']}")
-        for stage in report["stages"]
-        for r in stage["refusals"]
-    ]
-
-
-def ledger(report: Mapping[str, Any]) -> str:
-    """One sentence on the ledger, and on whose keys its signatures rest."""
-    found = report["ledger"]
-    state = "chain and signatures are verified" if found["verified"] else "NOT VERIFIED"
-    head = figures.plain(found["head"])[:16] if found["head"] else figures.NULL
-    said = f"Ledger: {found['entries']} entries, {state}; head {head}"
-    if "trust" not in found:
-        return said
-    first = [figures.plain(n) for n, each in found["trust"].items() if not each["pinned"]]
-    if not first:
-        return f"{said}; all keys were pinned"
-    return f"{said}; keys trusted on first use: {', '.join(first)}"
-
-
-def privacy(report: Mapping[str, Any]) -> list[str]:
-    """Sentences on what a run, or all seeds, cost in differential privacy; none without noise."""
-    found = report["privacy"]
-    if found["epsilon"] is None:
-        return []
-    cost = f"epsilon is {figures.epsilon(found['epsilon'])} at delta {found['delta']:g}"
-    what = "the run" if "engine" in report else "all seeds together"
-    sentences = [
-        f"Differential privacy of {what}, {figures.plain(found['adjacency'])}: {cost}, for the "
-        "client that spent most, over all that has left of its experts."
-    ]
-    for each in found["clients"]:
-        name = figures.plain(each["client"])
-        if each["unprotected"]:
-            kinds = ", ".join(figures.plain(kind) for kind in each["unprotected"])
-            sentences.append(f"{name}: infinite, because without noise went {kinds}.")
-        if each["earlier_runs"]:
-            runs = ", ".join(figures.plain(run)[:8] for run in each["runs"])
-            count = f"{each['earlier_runs']} earlier run{'s' * (each['earlier_runs'] > 1)}"
-            sentences.append(f"{name}: what left in {count} is included (ids {runs}).")
-    return sentences
-
-
 def accuracy_against_epsilon(report: Mapping[str, Any]) -> list[list[str]]:
     """A line for each stage's rows of NeuLig and the average: method, epsilons, both averages."""
     spent = {each["stage"]: each for each in report["privacy"]["stages"]}
@@ -298,76 +307,3 @@ def accuracy_against_epsilon(report: Mapping[str, Any]) -> list[list[str]]:
                 ]
             )
     return lines
-
-
-def portland(report: Mapping[str, Any]) -> str:
-    """One sentence on how Portland was trained."""
-    found = report["portland"]
-    if found is None:
-        return "Portland: no stage trained it."
-    inputs = f"{found['objective']} on {found['queries']} queries"
-    if found["objective_on"] != "ensemble":
-        judged = {"merge": "merged models", "both": "ensemble and merged models"}
-        inputs += f", through {judged[found['objective_on']]} (an extension)"
-    if found["transductive"]:
-        inputs += " (transductive: the inputs on which accuracy is measured)"
-    trained = f"{len(found['trajectory'])} epochs in {figures.number(found['seconds'])} s"
-    rate = figures.count(round(found["samples_per_second"]))
-    size = f"{figures.count(found['parameters'])} parameters on {found['outputs']}"
-    loss = f"alignment {found['alignment']}, alpha {found['alpha']:g}, beta {found['beta']:g}"
-    return f"Portland: {size}, {inputs}, {loss}; {trained} ({rate} samples/s)."
-
-
-def experts(report: Mapping[str, Any]) -> list[str]:
-    """One sentence a group on the experts' own accuracies, or why there is none."""
-    found = report["reference"]["experts"]
-    if not found:
-        return [f"Experts alone: {_told(report['reference']['reason'])}"]
-    sentences = []
-    for group in dict.fromkeys(expert["group"] for expert in found):
-        own = [expert for expert in found if expert["group"] == group]
-        each = ", ".join(
-            f"{e['task']} {figures.number(e['accuracy'])} ({e['client']})" for e in own
-        )
-        mean = figures.number(figures.mean([expert["accuracy"] for expert in own]))
-        sentences.append(f"Experts alone, group {group}: {each}; mean {mean}")
-    return sentences
-
-
-def how_to_read(report: Mapping[str, Any]) -> list[str]:
-    """Two or three sentences on the tables, and one where a small gap is only routing."""
-    sentences = [
-        "The gap is merge minus ensemble accuracy in percentage points, with 95 % intervals: a gap "
-        "near 0 says that both mixtures do as well, not that they do well, so read it beside the "
-        "accuracies and the controls.",
-        "A gap of 0 with no interior query (largest CoopVec entry below 0.9) is routing, not "
-        "merging: then both mixtures are one expert.",
-    ]
-    margins = sorted(set(_margins(report)))
-    if margins:
-        allowed = " or ".join(f"-{margin:g} and +{margin:g}" for margin in margins)
-        sentences.append(
-            f"Equivalent: the gap's 90 % interval lies between {allowed} points. Different: it "
-            "does not, and excludes 0; the 95 % interval beside it is wider and may hold 0. "
-            "Inconclusive: too few queries to tell. '-' is a figure that is missing or does not "
-            "apply, never 0."
-        )
-    return [*sentences, *_routing(report)]
-
-
-def _margins(report: Mapping[str, Any]) -> Iterator[float]:
-    for stage in report["stages"]:
-        for result in stage["results"]:
-            if result["average"] and result["average"]["equivalence"]:
-                yield result["average"]["equivalence"]["margin_pp"]
-
-
-def _routing(report: Mapping[str, Any]) -> Iterator[str]:
-    for stage in report["stages"]:
-        for row in rows(stage):
-            interior = row.average["interior"]
-            if row.rank == NEULIG and interior is not None and interior < ROUTING:
-                yield (
-                    f"Here, in stage {stage['name']}, {row.label} is nearly all routing: "
-                    f"{figures.percent(interior)} % of the queries are interior."
-                )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neulig_fl.report import faults, figures, rows, terminal
+from neulig_fl.report import faults, figures, rows, sentences, tables, terminal
 from neulig_fl.report.parts.seeds import Summary
 
 FILE_NAME = "summary.json"
@@ -32,9 +32,9 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     terminal.heading(console, f"{summary['scenario']['name']}, over seeds {seeds}")
     for stage in summary["stages"]:
         console.print()
-        tables = [_table(stage, join, gap) for join, gap in ((" ", 2), (" ", 1), ("\n", 1))]
-        terminal.print_first_that_fits(console, tables)
-    for sentence in rows.privacy(summary):
+        layouts = [_table(stage, join, gap) for join, gap in ((" ", 2), (" ", 1), ("\n", 1))]
+        tables.print_first_that_fits(console, layouts)
+    for sentence in sentences.privacy(summary):
         console.print()
         console.print(Text(sentence, overflow="fold"))
 
@@ -44,7 +44,7 @@ def _table(stage: Mapping[str, Any], join: str, gap: int) -> Table:
     stacked = join == "\n"
     heads = [f"{_HEADS[figure]}{join}+- sd" for figure in FIGURES]
     ends = [f"{heads.pop()}\n95 % CI"] if stacked else [heads.pop(), "95 % CI"]
-    table = terminal.empty_table([f"Stage {figures.plain(stage['name'])}", *heads, *ends], gap=gap)
+    table = tables.empty_table([f"Stage {figures.plain(stage['name'])}", *heads, *ends], gap=gap)
     for result in rows.ordered(stage["results"]):
         name = rows.called(result)
         cells = [_cell(result[figure], figure, join) for figure in FIGURES]

@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from neulig_fl.core.errors import plain
-from neulig_fl.report import figures, rows, settings
+from neulig_fl.report import figures, rows, sentences, settings, stage_table, tables, timeline
 
 _VERDICT = {"equivalent": "green", "different": "red", "inconclusive": "yellow"}
 _SHORT = {"merge_accuracy": "Mer.", "ensemble_accuracy": "Ens.", "gap": "Gap"}
 _WIDTH = {"merge_accuracy": 6, "ensemble_accuracy": 6, "gap": 7}
-_UNBOUND = 10_000  # columns; wider than any table, to learn how wide a table would like to be
 Column = tuple[str, Callable[[rows.TableRow], str]]
 
 
@@ -35,13 +33,21 @@ def show(report: Mapping[str, Any], console: Console, path: Path | None) -> None
         path: report.json on disk, named at the end; None where there is none.
     """
     _head(report, console)
+    heading(console, "Stages")
+    console.print(stage_table.fitted(timeline.stage_lines(report), console, records=True))
+    for sentence in [*timeline.answers(report), timeline.RULE]:
+        _say(console, sentence)
     for stage in report["stages"]:
-        _stage(stage, console)
+        _stage(stage, rows.clients(report), console)
     heading(console, "What each client gave away")
     _given(report, console)
     heading(console, "How to read it")
-    for sentence in rows.how_to_read(report):
+    for sentence in sentences.how_to_read(report):
         _say(console, sentence)
+    if report["notes"]:
+        heading(console, "Notes")
+    for note in report["notes"]:
+        _say(console, note, mark="-")
     if path is not None:
         heading(console, "The whole report")
         for name in ("report.md", path.name):
@@ -54,19 +60,18 @@ def _head(report: Mapping[str, Any], console: Console) -> None:
     console.print(Text(figures.plain(scenario["name"]), style="bold"))
     run = f"Seed {scenario['seed']}, {report['engine']} engine, {total} s"
     _say(console, f"{run}, server's peak memory {memory:,.0f} MiB.")
-    for sentence in [*rows.experts(report), rows.portland(report)]:
+    for sentence in [*sentences.experts(report), sentences.portland(report)]:
         _say(console, sentence)
-    for note in report["notes"]:
-        _say(console, f"Note: {note}")
 
 
-def _stage(stage: Mapping[str, Any], console: Console) -> None:
+def _stage(stage: Mapping[str, Any], everyone: Sequence[str], console: Console) -> None:
     heading(console, f"Stage {stage['name']} (group {stage['group']})")
-    found = rows.rows(stage)
+    found = rows.rows(stage, everyone)
     if not found:
         _say(console, "This stage has no results: it only released records.")
         return
-    print_first_that_fits(console, [_averages(found, *layout) for layout in _LAYOUTS])
+    layouts = [([c for c in columns if _says(c, found)], gap) for columns, gap in _LAYOUTS]
+    tables.print_first_that_fits(console, [_averages(found, *layout) for layout in layouts])
     told = [*rows.missing(found), *rows.groupings(stage), *settings.sentences(stage)]
     for sentence in told:
         _say(console, sentence, mark="-")
@@ -76,7 +81,9 @@ def _stage(stage: Mapping[str, Any], console: Console) -> None:
     differences = rows.differences(stage)
     if differences:
         console.print()
-        print_first_that_fits(console, [_differences(differences, wide) for wide in (True, False)])
+        tables.print_first_that_fits(
+            console, [_differences(differences, wide) for wide in (True, False)]
+        )
     if stage["audits"]:
         _say(console, f"{len(stage['audits'])} audits: see report.md")
 
@@ -94,6 +101,11 @@ _AGREE: Column = ("Agree\n%", _average("agreement", figures.percent))
 _EXPERTS: Column = ("Effective\nexperts", _average("effective_experts", figures.number))
 _INTERIOR: Column = ("Interior\n%", _average("interior", figures.percent))
 _VERDICTS: Column = ("Verdict", lambda row: row.verdict)
+
+
+def _says(column: Column, found: Sequence[rows.TableRow]) -> bool:
+    """Whether a column has a figure; what a stage does not compute has none."""
+    return any(column[1](row) != figures.NULL for row in found)
 
 
 def _stacked(row: rows.TableRow) -> str:
@@ -114,7 +126,7 @@ _LAYOUTS = (
 
 def _averages(found: Sequence[rows.TableRow], layout: Sequence[Column], gap: int) -> Table:
     """The stage's averages; a layout without verdicts has them under the methods' names."""
-    table = empty_table(["Averages", *(head for head, _ in layout)], gap=gap)
+    table = tables.empty_table(["Averages", *(head for head, _ in layout)], gap=gap)
     for at, (head, _) in enumerate(layout, start=1):
         table.columns[at].justify = "left" if head == "Verdict" else "right"
     for at, row in enumerate(found):
@@ -122,6 +134,8 @@ def _averages(found: Sequence[rows.TableRow], layout: Sequence[Column], gap: int
         name = _name(row)
         if _VERDICTS not in layout and row.verdict != figures.NULL:
             name.append(f"\n{row.verdict}", style=style)
+        if row.without:
+            name.append(f"\nwithout {row.fewer}", style="yellow not bold")
         cells = [
             Text(shown(row), style=style if head == "Verdict" else "") for head, shown in layout
         ]
@@ -147,7 +161,7 @@ def _per_task(
         return
     for each in range(len(tasks), 0, -1):
         blocks = [_block(known, tasks[at : at + each], keys) for at in range(0, len(tasks), each)]
-        if all(_fits(console, block) for block in blocks) and (each > 1 or len(tasks) == 1):
+        if all(tables.fits(console, block) for block in blocks) and (each > 1 or len(tasks) == 1):
             yield from blocks
             return
     for task in tasks:
@@ -158,7 +172,7 @@ def _block(found: Sequence[rows.TableRow], tasks: Sequence[str], keys: Sequence[
     under = " ".join(f"{_SHORT[key]:>{_WIDTH[key]}}" for key in keys)
     names = [textwrap.wrap(figures.plain(task), max(len(under), 12)) for task in tasks]
     widths = [max(len(line) for line in [*name, under]) for name in names]
-    table = empty_table(["Each task"])
+    table = tables.empty_table(["Each task"])
     for name, width in zip(names, widths, strict=True):
         head = [*(line.center(width) for line in name), under.rjust(width)]
         table.add_column(Text("\n".join(head)), no_wrap=True, vertical="bottom")
@@ -172,7 +186,7 @@ def _block(found: Sequence[rows.TableRow], tasks: Sequence[str], keys: Sequence[
 
 
 def _one_task(found: Sequence[rows.TableRow], name: str) -> Table:
-    table = empty_table([figures.plain(name), "Mer.", "Ens.", "Gap", "95 % CI"], gap=1)
+    table = tables.empty_table([figures.plain(name), "Mer.", "Ens.", "Gap", "95 % CI"], gap=1)
     for at, row in enumerate(found):
         task = row.tasks.get(name)
         cells = [_figure(task, key) for key in rows.QUANTITIES]
@@ -190,7 +204,7 @@ def _figure(task: Mapping[str, Any] | None, key: str) -> str:
 def _differences(found: Sequence[rows.Difference], wide: bool) -> Table:
     """Methods minus NeuLig; where it is narrow, an interval stands under its difference."""
     join = " " if wide else "\n"
-    table = empty_table(["Minus NeuLig", f"Merge{join}95 % CI", f"Ensemble{join}95 % CI"])
+    table = tables.empty_table(["Minus NeuLig", f"Merge{join}95 % CI", f"Ensemble{join}95 % CI"])
     for difference in found:
         cells = [figures.plain(difference.label)]
         for key in ("merge_accuracy", "ensemble_accuracy"):
@@ -205,21 +219,21 @@ def _given(report: Mapping[str, Any], console: Console) -> None:
     everyone = rows.clients(report)
     found = [given for stage in report["stages"] for given in rows.given(stage)]
     if found:
-        tables = [_given_wide(found, everyone), _given_narrow(found, everyone)]
-        print_first_that_fits(console, tables)
+        layouts = [_given_wide(found, everyone), _given_narrow(found, everyone)]
+        tables.print_first_that_fits(console, layouts)
         if any(given.epsilon == figures.NULL for given in found):
             _say(console, "Epsilon '-': no differential-privacy claim.")
     else:
         _say(console, "Nothing left a client.")
-    for sentence in rows.refusals(report):
+    for sentence in sentences.refusals(report):
         _say(console, sentence, mark="-")
-    for sentence in rows.privacy(report):
+    for sentence in sentences.privacy(report):
         _say(console, sentence)
-    _say(console, f"{rows.ledger(report)}.")
+    _say(console, f"{sentences.ledger(report)}.")
 
 
 def _given_wide(found: Sequence[rows.Given], everyone: Sequence[str]) -> Table:
-    table = empty_table(["Stage", "Clients", "Record", *_AMOUNTS], words=3)
+    table = tables.empty_table(["Stage", "Clients", "Record", *_AMOUNTS], words=3)
     last = None
     for given in found:
         stage = "" if given.stage == last else figures.plain(given.stage)
@@ -231,7 +245,7 @@ def _given_wide(found: Sequence[rows.Given], everyone: Sequence[str]) -> Table:
 
 def _given_narrow(found: Sequence[rows.Given], everyone: Sequence[str]) -> Table:
     """Each stage's name on a line of its own."""
-    table = empty_table(["Clients: record", *_AMOUNTS], gap=1)
+    table = tables.empty_table(["Clients: record", *_AMOUNTS], gap=1)
     last = None
     for given in found:
         if given.stage != last:
@@ -247,33 +261,6 @@ _AMOUNTS = ("Rows", "Bytes each", "Epsilon")
 
 def _amounts(given: rows.Given) -> tuple[str, str, str]:
     return figures.count(given.rows), figures.count(given.bytes), given.epsilon
-
-
-def empty_table(heads: Sequence[str], words: int = 1, gap: int = 2) -> Table:
-    """An empty table: words fold when there is no room, numbers stand to the right and never do."""
-    table = Table(
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, gap, 0, 0),
-        header_style="bold",
-    )
-    for at, head in enumerate(heads):
-        if at < words:
-            table.add_column(Text(head), overflow="fold", vertical="top")
-        else:
-            table.add_column(Text(head), justify="right", no_wrap=True, vertical="top")
-    return table
-
-
-def _fits(console: Console, table: Table) -> bool:
-    unbound = console.options.update(width=_UNBOUND)
-    return console.measure(table, options=unbound).maximum <= console.width
-
-
-def print_first_that_fits(console: Console, tables: Sequence[Table]) -> None:
-    """Print the first table that fits the console's width, or else the last."""
-    console.print(next((table for table in tables if _fits(console, table)), tables[-1]))
 
 
 def heading(console: Console, words: str) -> None:

@@ -31,6 +31,7 @@ from neulig_fl.records.transport import Transport
 from neulig_fl.server.collecting import Collector
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.server.secagg.rounds import SumRounds
+from neulig_fl.study import stage_comparisons
 from neulig_fl.study.baseline_rows import StageRun, comparisons, peak_rss_bytes
 from neulig_fl.study.mixture_inputs import sum_notes
 from neulig_fl.study.trained_portland import TrainedPortland
@@ -52,6 +53,7 @@ class Study:
     maps: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     prepared: dict[str, dict[str, bool]] = field(default_factory=dict)
+    scores: dict[str, stage_comparisons.Scores] = field(default_factory=dict)
 
     @property
     def released(self) -> ReleasedRecords:
@@ -80,6 +82,7 @@ class Study:
         self.trained = run.trained
         self.maps += run.maps
         self.seconds[f"stage {stage.name}"] = time.perf_counter() - start
+        self.scores[stage.name] = {key: row.scores for key, row in run.rows.items()}
         self.stages.append(
             {
                 "name": stage.name,
@@ -123,6 +126,7 @@ class Study:
             "peak_rss_bytes": peak_rss_bytes(),
             "notes": notes(self.released.setting.scenario, self.trained),
             "stages": self.stages,
+            "stage_comparisons": [*stage_comparisons.between(self.stages, self.scores)],
             "coopvec_maps": self.maps,
             "portland": self.portland_record(),
             "privacy": privacy_cost.account(receipts, [stage["name"] for stage in self.stages]),

@@ -8,7 +8,7 @@ from pathlib import Path
 import tiny
 from command_line import Line, clients
 
-from neulig_fl.report import Report
+from neulig_fl.report import Report, timeline
 from neulig_fl.study import runs
 
 
@@ -19,9 +19,10 @@ def test_a_run_prints_its_report_and_a_second_one_trains_nothing(
     scenario = tiny.write(tmp_path, data)
     first = line("run", scenario, "--engine", "local", "--out", tmp_path / "one")
     assert first.code == 0
-    assert "Stage merging (group A)" in first.out
+    assert "merging (A): NeuLig (sample)" in first.out
+    assert len(first.out.splitlines()) <= 24
     assert "trained now: ada (A), bob (A), cyd (A)" in first.out
-    assert str(tmp_path / "one" / "report.json") in first.out.replace("\n", "")
+    assert str(tmp_path / "one" / "report.md") in first.out.replace("\n", "")
     done = [text for text in first.err.splitlines() if text.startswith("merging: parameters")]
     assert len(done) == 1, "one line for a finished task"
     assert "3 of 3" in done[0]
@@ -32,7 +33,10 @@ def test_a_run_prints_its_report_and_a_second_one_trains_nothing(
 
     again = line("report", tmp_path / "one")
     assert again.code == 0
-    assert again.out == first.out.split("\nWhere the experts came from")[0]
+    assert "Stage merging (group A)" in again.out
+    for sentence in timeline.answers(Report.load(tmp_path / "one").data):
+        assert sentence in " ".join(first.out.split())
+        assert sentence in " ".join(again.out.split())
 
     refused = line("run", scenario, "--engine", "local", "--out", tmp_path / "one")
     assert refused.code == 2
@@ -48,9 +52,9 @@ def test_several_seeds_are_summed_up(line: Line, data: Path, tmp_path: Path) -> 
     ended = line("run", scenario, "--engine", "local", "--out", out)
     assert ended.code == 0
     assert "tiny, over seeds 3, 4" in ended.out
-    assert "Seed 4: " in ended.out
+    assert "\nExperts: " in ended.out, "there are 6: more than are named"
     again = line("report", out)
-    assert again.out == ended.out.split("\nWhere the experts came from")[0]
+    assert again.out == ended.out.split("Experts: ")[0]
     assert "Seed 4, local engine" in line("report", out / "seed-4").out
     (out / "summary.json").write_text("{}")
     broken = line("report", out)
@@ -85,7 +89,7 @@ def test_the_command_keeps_stores_and_leaves_the_reference_out(
     options = ("--engine", "local", "--stores", "kept")
     ended = line("run", path, *options, "--out", "one", "--no-reference")
     assert ended.code == 0
-    assert "Where the experts came from" in ended.out
+    assert ": ada (A), bob (A), cyd (A)" in ended.out
     report = json.loads((tmp_path / "one" / "report.json").read_text())
     assert report["reference"] == {"experts": [], "reason": runs.LEFT_OUT}
     assert runs.LEFT_OUT in (tmp_path / "one" / "report.md").read_text()

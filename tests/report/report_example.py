@@ -164,6 +164,26 @@ def comparison(method: str, granularity: str | None, quantity: str) -> dict[str,
     }
 
 
+def stage_comparison(stage: str, versus: str, quantity: str, before: str) -> dict[str, Any]:
+    """A stage's NeuLig minus an earlier stage's: of the same figures, so of difference 0."""
+    average = result("neulig", "sample")["average"]
+    difference = average[quantity] - average[before]
+    return {
+        "stage": stage,
+        "method": "neulig",
+        "granularity": "sample",
+        "variant": None,
+        "quantity": quantity,
+        "versus": versus,
+        "versus_method": "neulig",
+        "versus_granularity": "sample" if versus == "merging" else None,
+        "versus_variant": None,
+        "versus_quantity": before,
+        "difference": difference,
+        "ci95": [difference - 0.51, difference + 0.49],
+    }
+
+
 def ensembling() -> dict[str, Any]:
     """Outputs only: nothing can be merged yet."""
     releases = [release(client, "offset-sum", None, 1, 8) for client in CLIENTS]
@@ -322,6 +342,11 @@ def _example(seed: int) -> dict[str, Any]:
         ],
         "reference": {"experts": experts, "reason": None},
         "stages": [ensembling(), merging(), transfer()],
+        "stage_comparisons": [
+            stage_comparison("merging", "ensembling", "merge_accuracy", "ensemble_accuracy"),
+            stage_comparison("merging", "ensembling", "ensemble_accuracy", "ensemble_accuracy"),
+            stage_comparison("transfer", "merging", "merge_accuracy", "merge_accuracy"),
+        ],
         "coopvec_maps": [coopvec_map()],
         "portland": portland(),
         "privacy": {
@@ -339,6 +364,7 @@ def noised(seed: int = 7) -> dict[str, Any]:
     """A short report with what `example` has not: noise that was paid for, keys, settings."""
     report = example(seed)
     del report["stages"][2:], report["portland"]["trajectory"][2:]
+    del report["stage_comparisons"][1:]
     for stage in report["stages"]:
         del stage["comparisons"][1:], stage["releases"][5:]
     release = report["stages"][0]["releases"][4]

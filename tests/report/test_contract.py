@@ -70,6 +70,18 @@ REQUIRED = [
 ]
 
 
+def test_a_difference_between_stages_is_that_of_their_rows() -> None:
+    """Without it the sentence that a reader looks at first could contradict the tables."""
+    report = example()
+    report["stage_comparisons"][0]["difference"] += 0.1
+    with pytest.raises(RunError, match="is not the difference of its rows"):
+        contract.validate(report)
+    report = example()
+    report["stage_comparisons"][0]["versus"] = "nowhere"
+    with pytest.raises(RunError, match="is not the difference of its rows, None"):
+        contract.validate(report)
+
+
 def test_schema_is_one() -> None:
     """Without it the published schema itself could be invalid and accept everything."""
     Draft202012Validator.check_schema(contract.schema())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from report_example import NO_PARAMETERS, ONE_MODEL, example, merging
 
-from neulig_fl.report import rows
+from neulig_fl.report import rows, sentences
 
 
 def test_order() -> None:
@@ -68,11 +68,11 @@ def test_given() -> None:
 def test_routing() -> None:
     """Without it a gap of 0 that is only routing would be sold as merging."""
     report = example()
-    assert len(rows.how_to_read(report)) == 3
+    assert len(sentences.how_to_read(report)) == 3
     ours = next(r for r in report["stages"][1]["results"] if r["method"] == "neulig")
     for task in ours["tasks"]:
         task["interior"] = 0.0
-    assert rows.how_to_read(report)[3] == (
+    assert sentences.how_to_read(report)[3] == (
         "Here, in stage merging, NeuLig (sample) is nearly all routing: "
         "0.00 % of the queries are interior."
     )
@@ -82,7 +82,7 @@ def test_ledger_not_verified() -> None:
     """Without it a ledger that was tampered with would look like any other."""
     report = example()
     report["ledger"] = {"entries": 3, "head": None, "verified": False}
-    assert rows.ledger(report) == "Ledger: 3 entries, NOT VERIFIED; head -"
+    assert sentences.ledger(report) == "Ledger: 3 entries, NOT VERIFIED; head -"
 
 
 def test_trust_on_first_use_is_said() -> None:
@@ -92,31 +92,31 @@ def test_trust_on_first_use_is_said() -> None:
         name: {"key": "ed25519:" + "A" * 43, "pinned": name == "east"} for name in ("east", "sea")
     }
     report["ledger"]["trust"] = keys
-    assert rows.ledger(report).endswith("; keys trusted on first use: sea")
+    assert sentences.ledger(report).endswith("; keys trusted on first use: sea")
     keys["sea"]["pinned"] = True
-    assert rows.ledger(report).endswith("; all keys were pinned")
+    assert sentences.ledger(report).endswith("; all keys were pinned")
 
 
 def test_experts_unknown() -> None:
     """Without it a deployment, which cannot know the accuracies, would print an empty line."""
     report = example()
     report["reference"] = {"experts": [], "reason": "a deployment cannot know it"}
-    assert rows.experts(report) == ["Experts alone: a deployment cannot know it"]
+    assert sentences.experts(report) == ["Experts alone: a deployment cannot know it"]
 
 
 def test_what_the_boosting_term_was_computed_on() -> None:
     """Without it an extension of ours would pass as the paper's training."""
     report = example()
-    assert "extension" not in rows.portland(report)
+    assert "extension" not in sentences.portland(report)
     for on, judged in {"merge": "merged models", "both": "ensemble and merged models"}.items():
         report["portland"]["objective_on"] = on
-        assert f"queries, through {judged} (an extension), alignment" in rows.portland(report)
+        assert f"queries, through {judged} (an extension), alignment" in sentences.portland(report)
 
 
 def test_transductive() -> None:
     """Without it training on the evaluation inputs could go unsaid."""
     report = example()
     report["portland"]["transductive"] = True
-    assert "transductive: the inputs on which accuracy is measured" in rows.portland(report)
+    assert "transductive: the inputs on which accuracy is measured" in sentences.portland(report)
     report["portland"] = None
-    assert rows.portland(report) == "Portland: no stage trained it."
+    assert sentences.portland(report) == "Portland: no stage trained it."

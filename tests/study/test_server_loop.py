@@ -24,6 +24,7 @@ from neulig_fl.ledger import chain
 from neulig_fl.merging.portland import Fit, Portland
 from neulig_fl.records.release_plan import open_setting, stage_plan
 from neulig_fl.report import Report
+from neulig_fl.report.headline import headline
 from neulig_fl.runtime import engines
 from neulig_fl.runtime.engines import Job, local
 from neulig_fl.study import runs
@@ -274,6 +275,34 @@ def test_the_comparisons_are_with_neulig_per_sample(full: Full) -> None:
         own = rows[figure["method"], figure["granularity"]]["average"][figure["quantity"]]
         assert figure["difference"] == pytest.approx(own - base[figure["quantity"]])
         assert figure["ci95"][0] <= figure["difference"] <= figure["ci95"][1]
+
+
+def test_stages_are_compared_query_by_query(full: Full) -> None:
+    """Without it what a later stage changed could not be told from chance."""
+    report = full[0].data
+    stages = {stage["name"]: stage for stage in report["stages"]}
+    assert list(stages) == ["outputs", "merging", "transfer"]
+    found = {
+        (c["stage"], c["versus"], c["quantity"], c["versus_quantity"]): c
+        for c in report["stage_comparisons"]
+    }
+    merge, ensemble = "merge_accuracy", "ensemble_accuracy"
+    assert set(found) == {
+        ("merging", "outputs", ensemble, ensemble),
+        ("merging", "outputs", merge, ensemble),
+        ("transfer", "outputs", ensemble, ensemble),
+        ("transfer", "outputs", merge, ensemble),
+        ("transfer", "merging", ensemble, ensemble),
+        ("transfer", "merging", merge, merge),
+    }
+    for (stage, versus, quantity, before), comparison in found.items():
+        now, then = headline(stages[stage]["results"]), headline(stages[versus]["results"])
+        assert now is not None
+        assert then is not None
+        difference = now["average"][quantity] - then["average"][before]
+        assert comparison["difference"] == pytest.approx(difference)
+        assert comparison["ci95"][0] <= difference <= comparison["ci95"][1]
+        assert (comparison["method"], comparison["versus_method"]) == ("neulig", "neulig")
 
 
 def test_a_second_run_trains_nothing_and_says_so(full: Full, data: Path, tmp_path: Path) -> None:

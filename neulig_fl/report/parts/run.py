@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from neulig_fl.report.parts.portland import CoopvecMap, Portland
 from neulig_fl.report.parts.privacy import Privacy
-from neulig_fl.report.parts.stages import Stage
+from neulig_fl.report.parts.stages import RowKey, Stage, StageComparison
 from neulig_fl.report.parts.values import (
     Accuracy,
     Count,
@@ -22,6 +22,7 @@ from neulig_fl.report.parts.values import (
     Version,
     contradicted,
     repeated,
+    same,
 )
 
 
@@ -116,15 +117,33 @@ class RunReport(Part):
     notes: list[Text] = Field(description="where this run departs from the paper")
     reference: Reference
     stages: list[Stage] = Field(min_length=1)
+    stage_comparisons: list[StageComparison] = Field(
+        description="each stage minus the first and the last before it that have accuracies",
+    )
     coopvec_maps: list[CoopvecMap]
     portland: Portland | None
     privacy: Privacy
     ledger: Ledger
 
     def contradictions(self) -> Iterator[Fault]:
-        """A stage's name is unique."""
+        """A stage's name is unique, and a difference between two stages is that of their rows."""
         for name, times in repeated([stage.name for stage in self.stages]):
             yield ("stages",), f"{name!r} stands there {times} times; a stage's name is unique"
+        for at, found in enumerate(self.stage_comparisons):
+            now = self._accuracy(found.stage, found.row, found.quantity)
+            before = self._accuracy(found.versus, found.versus_row, found.versus_quantity)
+            expected = None if now is None or before is None else now - before
+            if not same(found.difference, expected):
+                place = ("stage_comparisons", at, "difference")
+                yield place, f"{found.difference} is not the difference of its rows, {expected}"
+
+    def _accuracy(self, stage: str, row: RowKey, quantity: str) -> float | None:
+        """The average of a result; None where there is none."""
+        for result in (r for s in self.stages if s.name == stage for r in s.results):
+            if (result.method, result.granularity, result.variant) == row and result.average:
+                found: float | None = getattr(result.average, quantity)
+                return found
+        return None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -22,6 +22,10 @@ from neulig_fl.report.parts.values import (
     Variant,
 )
 
+Quantity = Literal["merge_accuracy", "ensemble_accuracy"]
+RowKey = tuple[str, str | None, str | None]
+"""Method, granularity, variant."""
+
 
 class Comparison(Part):
     """A method minus NeuLig, paired by query, percentage points."""
@@ -30,9 +34,39 @@ class Comparison(Part):
     granularity: Granularity
     variant: Variant
     versus: Literal["neulig"]
-    quantity: Literal["merge_accuracy", "ensemble_accuracy"]
+    quantity: Quantity
     difference: Points
     ci95: Interval
+
+
+class StageComparison(Part):
+    """A stage's accuracy minus an earlier stage's, paired by query, percentage points.
+
+    Both are accuracies of the row that speaks for its stage (`headline`).
+    """
+
+    stage: Text
+    method: Text
+    granularity: Granularity
+    variant: Variant
+    quantity: Quantity
+    versus: Text = Field(description="the earlier stage")
+    versus_method: Text
+    versus_granularity: Granularity
+    versus_variant: Variant
+    versus_quantity: Quantity
+    difference: Points
+    ci95: Interval
+
+    @property
+    def row(self) -> RowKey:
+        """The stage's row."""
+        return self.method, self.granularity, self.variant
+
+    @property
+    def versus_row(self) -> RowKey:
+        """The earlier stage's row."""
+        return self.versus_method, self.versus_granularity, self.versus_variant
 
 
 class Release(Part):

@@ -1,0 +1,57 @@
+"""Stage against stage: what moving from one share policy to the next changes, paired by query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from neulig_fl.metrics import evaluation
+from neulig_fl.metrics.evaluation import TaskScore
+from neulig_fl.report.headline import QUANTITIES, headline, quantity
+from neulig_fl.study.baseline_rows import Key
+
+Scores = Mapping[Key, Sequence[TaskScore]]
+"""What each row of a stage did on the evaluation queries."""
+
+
+def between(stages: Sequence[Mapping[str, Any]], scores: Mapping[str, Scores]) -> Iterator[Any]:
+    """The report's `stage_comparisons`: each stage beside the first and the last one before it.
+
+    Merge is compared with merge and ensemble with ensemble; the joint model's accuracy (merge where
+    there is one) also where the earlier stage's is the other.
+
+    Args:
+        stages: the report's, in order; those without accuracies are passed over.
+        scores: of each stage, by its name.
+    """
+    spoken = [(s["name"], row) for s in stages if (row := headline(s["results"])) is not None]
+    for number, (name, row) in enumerate(spoken):
+        earlier = {spoken[at][0]: spoken[at][1] for at in (0, number - 1) if number}
+        for versus, base in earlier.items():
+            for key, base_key in _quantities(row, base):
+                found = evaluation.comparison(
+                    scores[name][_key(row)], scores[versus][_key(base)], key, base_key
+                )
+                if found is not None:
+                    yield (
+                        _record(name, row, key) | _record(versus, base, base_key, "versus") | found
+                    )
+
+
+def _quantities(row: Mapping[str, Any], base: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which accuracy is compared with which."""
+    joint = quantity(row), quantity(base)
+    pairs = [(key, key) for key in QUANTITIES]
+    return [*pairs, *([joint] if joint[0] != joint[1] else [])]  # type: ignore[list-item]
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return row["method"], row["granularity"], row["variant"]
+
+
+def _record(stage: str, row: Mapping[str, Any], key: str, side: str = "") -> dict[str, Any]:
+    named = {name: row[name] for name in ("method", "granularity", "variant")}
+    record = {"stage": stage, **named, "quantity": key}
+    if not side:
+        return record
+    return {side if name == "stage" else f"{side}_{name}": value for name, value in record.items()}
