@@ -1,14 +1,25 @@
-"""`neulig-fl report`: print a run's report again, or the summary of its seeds."""
+"""`neulig-fl report`: print a run's report, or the summary of its seeds, in several formats."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
+
+    from neulig_fl.report import Report
+
+
+class Format(StrEnum):
+    """How a report is printed."""
+
+    TEXT, MD, JSON, CSV, LATEX = "text", "md", "json", "csv", "latex"
 
 
 def report(
@@ -16,23 +27,63 @@ def report(
         Path,
         typer.Argument(metavar="RUN_DIR", help="The folder of a run, or of one seed of it."),
     ],
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="`text`: tables fitted to the terminal; `md`: report.md; `json`: report.json; "
+            "`csv`: a row for each stage, method and task; `latex`: tables like the paper's.",
+        ),
+    ] = Format.TEXT,
 ) -> None:
     """Print the report of an earlier run, or the summary of its seeds.
 
-    The output is fitted to the terminal's width; report.md in the same folder has every figure.
+    With several seeds, `csv` has the rows of all of them; for `md` and `latex`, name one seed's
+    folder. Nothing is computed anew: every format has the figures of report.json.
 
     [bold]Examples[/]
       neulig-fl report runs/quickstart/20250101-120000
-      neulig-fl report runs/many-seeds/20250101-120000/seed-7
+      neulig-fl report runs/many-seeds/20250101-120000/seed-7 --format latex > table.tex
+      neulig-fl report runs/many-seeds/20250101-120000 --format csv > results.csv
     """
     from neulig_fl.core.consoles import PlainConsole
+    from neulig_fl.core.errors import InputError
     from neulig_fl.report import Report, summary
 
     file = run / summary.FILE_NAME
-    if file.is_file():
-        show_seeds(read_summary(file), run, PlainConsole())
+    if not file.is_file():
+        loaded = Report.load(run)
+        if form is Format.TEXT:
+            loaded.print()
+        else:
+            _print_as(form, [loaded])
+        return
+    found = read_summary(file)
+    seeds = [run / f"seed-{seed}" for seed in found["seeds"]]
+    if form is Format.TEXT:
+        show_seeds(found, run, PlainConsole())
+    elif form is Format.JSON:
+        typer.echo(file.read_text(encoding="utf-8"), nl=False)
+    elif form is Format.CSV:
+        _print_as(form, [Report.load(seed) for seed in seeds])
     else:
-        Report.load(run).print()
+        raise InputError(
+            f"{run}: has several seeds, and --format {form.value} prints one report; name one of "
+            f"{', '.join(map(str, seeds))}"
+        )
+
+
+def _print_as(form: Format, reports: Sequence[Report]) -> None:
+    from neulig_fl.report import contract, latex, markdown, tidy
+
+    first = reports[0].data
+    if form is Format.CSV:
+        text = tidy.csv_text([row for each in reports for row in tidy.records(each.data)])
+    elif form is Format.JSON:
+        text = contract.to_json(first)
+    else:
+        text = latex.render(first) if form is Format.LATEX else markdown.render(first)
+    typer.echo(text, nl=False)
 
 
 def read_summary(file: Path) -> dict[str, Any]:

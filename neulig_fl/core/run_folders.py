@@ -18,6 +18,9 @@ RUNS = Path("runs")
 SCENARIO_FILE, OVERRIDES_FILE = "scenario.yaml", "overrides.json"
 """The scenario as it was given, and what replaced its values, where something did."""
 
+ERROR_FILE = "error.json"
+"""What ended a run, where an error did."""
+
 
 @contextmanager
 def run_folder(name: str, out: str | Path | None) -> Iterator[Path]:
@@ -113,6 +116,48 @@ def _held(folder: Path, option: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def state(folder: Path) -> tuple[str, str] | None:
+    """How a run that has no report stands.
+
+    Args:
+        folder: of a run, or of one seed of it.
+
+    Returns:
+        `running`, `failed` or `interrupted`, and the reason where an error ended it; None where
+        no run was begun in the folder.
+    """
+    there = [folder / SCENARIO_FILE, folder / "scenario.json"]
+    if not any(file.is_file() for file in there):
+        return None
+    if _at_work(folder):
+        return "running", ""
+    for file in (folder / ERROR_FILE, *sorted(folder.glob(f"seed-*/{ERROR_FILE}"))):
+        if file.is_file():
+            return "failed", _reason(file)
+    return "interrupted", ""
+
+
+def _at_work(folder: Path) -> bool:
+    """Whether a process holds the folder, or that of all seeds above it."""
+    handle = os.open(folder.parent if folder.name.startswith("seed-") else folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # A file system without locks on folders.
+    finally:
+        os.close(handle)
+    return False
+
+
+def _reason(file: Path) -> str:
+    try:
+        return str(json.loads(file.read_bytes())["message"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return f"{file.name} cannot be read"
 
 
 def write_overrides(folder: Path, overrides: Sequence[str]) -> None:

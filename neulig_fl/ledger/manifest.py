@@ -15,6 +15,7 @@ from typing import Any
 
 from neulig_fl.core.errors import BadReply
 from neulig_fl.core.files import PRIVATE, write_atomically
+from neulig_fl.core.run_folders import ERROR_FILE
 from neulig_fl.ledger import chain
 from neulig_fl.ledger.handshake import RUN
 from neulig_fl.privacy.keys import Identity, PublicIdentity, signed_by
@@ -26,7 +27,7 @@ SCENARIO, OUTCOME, PORTLAND = "scenario.json", "outcome.json", "portland.safeten
 RECEIPTS, TRUST = "receipts.jsonl", "trust.json"
 """The files that it names: of the run, what it found, Portland, the receipts, the clients' keys."""
 
-ERROR = "error.json"
+ERROR = ERROR_FILE
 """What ended a run, as the manifest says it too."""
 
 _PURPOSE = "run manifest"

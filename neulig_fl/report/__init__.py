@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from neulig_fl.core.consoles import PlainConsole
 from neulig_fl.core.errors import InputError, nearest
 from neulig_fl.core.files import PRIVATE, write_atomically
-from neulig_fl.report import brief, contract, markdown, rows, terminal
+from neulig_fl.report import brief, contract, markdown, rows, terminal, tidy
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["Report"]
 
@@ -62,6 +65,23 @@ class Report:
     def markdown(self) -> str:
         """Every figure, as the text of report.md."""
         return markdown.render(self.data)
+
+    def frame(self) -> DataFrame:
+        """Every figure as a table: a row for each stage, method and task (`task` average: means).
+
+        Returns:
+            A pandas DataFrame with the columns of `neulig-fl report --format csv`.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise InputError(
+                "a frame needs pandas: `pip install pandas`; `report.tidy.records` needs nothing"
+            ) from error
+        return DataFrame(tidy.records(self.data), columns=list(tidy.COLUMNS))
 
     def print(self, console: Console | None = None) -> None:
         """Print the short form, laid out for the console's width."""

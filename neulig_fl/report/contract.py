@@ -16,7 +16,7 @@ import numpy as np
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core.core_schema import TaggedUnionSchema
 
-from neulig_fl.core import strict_json
+from neulig_fl.core import run_folders, strict_json
 from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.report import faults
@@ -114,7 +114,7 @@ def read(run: Path) -> tuple[dict[str, Any], Path]:
     try:
         report = strict_json.parsed(path.read_bytes())
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no report is there; {_where_else(run)}") from error
+        raise InputError(f"{path}: no report is there; {why_not(run)}") from error
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: not readable as JSON ({error}); run the scenario again"
@@ -132,11 +132,21 @@ def read(run: Path) -> tuple[dict[str, Any], Path]:
     return report, path
 
 
-def _where_else(run: Path) -> str:
+def why_not(run: Path) -> str:
+    """Why a folder has no report, and the next step."""
     seeds = sorted(folder.parent.name for folder in run.glob(f"seed-*/{FILE_NAME}"))
     if seeds:
         return f"this run has several seeds: name one of {', '.join(seeds)}"
-    return "name the folder that `neulig-fl run` printed"
+    state = run_folders.state(run)
+    if state is None:
+        return "name the folder that `neulig-fl run` printed"
+    words, reason = state
+    return {
+        "running": "the run goes on; wait for its end",
+        "failed": f"the run failed: {reason}; mend the cause and run the scenario again",
+        "interrupted": "the run was interrupted; run the scenario again (trained experts are in "
+        "the cache)",
+    }[words]
 
 
 def _plain(value: Any) -> Any:

@@ -127,14 +127,15 @@ def answers(report: Mapping[str, Any]) -> list[str]:
         return ["No stage has an accuracy: see the reasons below."]
     first = spoken[0]
     gave = f"after {first.released} from each client"
-    said = [f"{first.name}: {_accuracy(first)} {gave}{_less(first)}."]
+    said = [f"{first.name}: {headline_words(first)} {gave}{_less(first)}."]
     for before, line in itertools.pairwise(spoken):
         changed = _changed(report, line, before)
-        said.append(f"{line.name}: {_accuracy(line)}{_less(line)}; {changed}.")
-    return [figures.plain(sentence) for sentence in (*said, *below(report))]
+        said.append(f"{line.name}: {headline_words(line)}{_less(line)}; {changed}.")
+    return [figures.plain(sentence) for sentence in (*said, *below(report), *unlike(report))]
 
 
-def _accuracy(line: StageLine) -> str:
+def headline_words(line: StageLine) -> str:
+    """The joint model's accuracy, of a stage that has one."""
     key = "merge_accuracy" if line.average["merge_accuracy"] is not None else "ensemble_accuracy"
     return f"{line.label}, {_SIDE[key]} {figures.number(line.average[key])} %"
 
@@ -184,6 +185,25 @@ def joint_difference(
             joint: Mapping[str, Any] = found
             return joint
     return None
+
+
+def unlike(report: Mapping[str, Any]) -> list[str]:
+    """Gaps between a side made of noised records and one that is not: two things change at once."""
+    found = []
+    noised: dict[tuple[str, bool], set[bool]] = {}
+    for stage in report["stages"]:
+        for release in stage["releases"]:
+            if release["queries"] in (None, "evaluation"):
+                key = stage["group"], release["queries"] is None
+                noised.setdefault(key, set()).add(isinstance(release["epsilon"], int | float))
+        row = headline(stage["results"])
+        outputs, models = (noised.get((stage["group"], of_models)) for of_models in (False, True))
+        if row and row["average"]["gap_of_means"] is not None and outputs == {True} != models:
+            found.append(
+                f"In {stage['name']}, the gap is the noise's too: the ensemble is made of noised "
+                "outputs, the merged model of parameters without noise."
+            )
+    return found
 
 
 def below(report: Mapping[str, Any]) -> list[str]:
