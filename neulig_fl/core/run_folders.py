@@ -15,7 +15,10 @@ from neulig_fl.core.files import PRIVATE, sweep, write_atomically
 from neulig_fl.core.private_folders import WRITE, make_way, require_firm, require_private
 
 RUNS = Path("runs")
-SCENARIO_FILE, OVERRIDES_FILE = "scenario.yaml", "overrides.json"
+SCENARIO_FILE = "scenario.yaml"
+"""The scenario as it is run: with every override and default, and absolute paths."""
+
+GIVEN_FILE, OVERRIDES_FILE = "given.yaml", "overrides.json"
 """The scenario as it was given, and what replaced its values, where something did."""
 
 ERROR_FILE = "error.json"

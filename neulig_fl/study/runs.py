@@ -1,9 +1,10 @@
 """One call from a scenario file to its report: the run's folder, the engine, the report.
 
-A run's folder holds `scenario.yaml` (as given), and for every seed `scenario.json` (resolved, what
-the apps read), `clients/NAME/` (each client's own store, where no other folder was named),
-`flower.log`, `report.json`, `report.md`. With several seeds these lie in `seed-N/`, and
-`summary.json` beside them.
+A run's folder holds `scenario.yaml` (with every override and default; it runs the run again),
+`given.yaml` (as it was given), and for every seed `scenario.json` (what the apps read),
+`clients/NAME/` (each client's own store, where no other folder was named), `flower.log`,
+`report.json`, `report.md`. With several seeds these lie in `seed-N/`, and `summary.json` beside
+them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,18 @@ from typing import Any
 
 from neulig_fl.client import address_book
 from neulig_fl.client.server_identity import Servers
+from neulig_fl.config import effective
 from neulig_fl.config.scenario import OpenedScenario, Scenario, dump
 from neulig_fl.config.values import SERVER
 from neulig_fl.core import progress
 from neulig_fl.core.files import PRIVATE, sweep, write_atomically
-from neulig_fl.core.run_folders import SCENARIO_FILE, held_stores, run_folder, write_overrides
+from neulig_fl.core.run_folders import (
+    GIVEN_FILE,
+    SCENARIO_FILE,
+    held_stores,
+    run_folder,
+    write_overrides,
+)
 from neulig_fl.report import Report, composition
 from neulig_fl.runtime import engines, machine
 from neulig_fl.study import over_seeds
@@ -130,7 +138,8 @@ def run_opened(
 ) -> list[Report]:
     """Run a scenario that was read, in a folder that is this run's alone (`run_folder`)."""
     read = opened.scenario
-    write_atomically(folder / SCENARIO_FILE, opened.text, PRIVATE)
+    write_atomically(folder / GIVEN_FILE, opened.text, PRIVATE)
+    write_atomically(folder / SCENARIO_FILE, effective.text(opened), PRIVATE)
     write_overrides(folder, opened.overrides)
     many = len(read.all_seeds) > 1
     reports = []

@@ -12,7 +12,7 @@ from typing import Any
 from neulig_fl.config.scenario import Scenario, load_resolved
 from neulig_fl.config.values import SERVER, SLUG_WORDS, is_slug
 from neulig_fl.core.errors import BadReply, InputError, plain
-from neulig_fl.core.run_folders import SCENARIO_FILE
+from neulig_fl.core.run_folders import GIVEN_FILE, SCENARIO_FILE
 from neulig_fl.ledger import chain, expert_account, manifest, receipts
 from neulig_fl.ledger.chain import Entry
 from neulig_fl.ledger.handshake import RUN
@@ -251,7 +251,7 @@ class Audit:
         place = given_scenario.given(self.folder)
         if place is None or self.scenario is None:
             return
-        file = place / SCENARIO_FILE
+        file = place / GIVEN_FILE
         try:
             given = self._as_given
         except InputError as error:
@@ -260,9 +260,21 @@ class Audit:
         problem = None if given is None else given_scenario.difference(given, self.scenario)
         if problem is not None:
             yield Failure(file, None, f"is not what {manifest.SCENARIO} says: there {problem}")
+        yield from self._again(place, self.scenario)
         if place != self.folder and self.folder.name != f"seed-{self.scenario.seed}":
             what = f"is of seed {self.scenario.seed}, in the folder of another"
             yield Failure(self.folder / manifest.SCENARIO, None, what)
+
+    def _again(self, place: Path, ran: Scenario) -> Iterator[Failure]:
+        """What would be run again is what was run."""
+        file = place / SCENARIO_FILE
+        try:
+            problem = given_scenario.again(place, ran) if file.is_file() else None
+        except InputError as error:
+            yield Failure(file, None, f"is not valid: {error}")
+            return
+        if problem is not None:
+            yield Failure(file, None, f"is not what {manifest.SCENARIO} says: there {problem}")
 
     # ------------------------------------------------------------ the manifest
 

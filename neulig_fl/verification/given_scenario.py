@@ -1,8 +1,9 @@
 """Whether the scenario as it was given is the one that was run.
 
-The server signs `scenario.json`, which the apps read: resolved, one seed. `scenario.yaml`, which
-people read, and `overrides.json` beside it come from whoever started the run; put together they
-must say the same. Relative paths are apart: nobody wrote down where they started.
+The server signs `scenario.json`, which the apps read: resolved, one seed. `given.yaml` and
+`overrides.json` come from whoever started the run; put together they must say the same. Relative
+paths are apart: nobody wrote down where they started. So must `scenario.yaml`, which runs it again,
+paths and all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from neulig_fl.config.scenario import Scenario, as_written
 from neulig_fl.core.errors import InputError
-from neulig_fl.core.run_folders import SCENARIO_FILE, read_overrides
+from neulig_fl.core.run_folders import GIVEN_FILE, SCENARIO_FILE, read_overrides
 
 _SEEDS = ("seed", "seeds")
 
@@ -25,7 +26,7 @@ def given(folder: Path) -> Path | None:
         folder: of the seed: that of the run, or `seed-N` in it.
     """
     places = [folder, *([folder.parent] if folder.name.startswith("seed-") else [])]
-    return next((place for place in places if (place / SCENARIO_FILE).is_file()), None)
+    return next((place for place in places if (place / GIVEN_FILE).is_file()), None)
 
 
 def read(place: Path) -> Scenario:
@@ -38,9 +39,26 @@ def read(place: Path) -> Scenario:
         InputError: it is not valid; the message is one line.
     """
     try:
-        return as_written(place / SCENARIO_FILE, read_overrides(place)).scenario
+        return as_written(place / GIVEN_FILE, read_overrides(place)).scenario
     except InputError as error:
         raise InputError(str(error).split("\n")[0]) from error
+
+
+def again(place: Path, ran: Scenario) -> str | None:
+    """What of `scenario.yaml`, with which the run is run again, is not as it was run.
+
+    Args:
+        place: folder of `given`.
+        ran: of `scenario.json`.
+
+    Raises:
+        InputError: the file is not valid; the message is one line.
+    """
+    try:
+        said = as_written(place / SCENARIO_FILE).resolved
+    except InputError as error:
+        raise InputError(str(error).split("\n")[0]) from error
+    return difference(said, ran)
 
 
 def difference(said: Scenario, ran: Scenario) -> str | None:

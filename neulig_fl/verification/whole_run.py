@@ -15,7 +15,7 @@ from pathlib import Path
 from neulig_fl.config.values import SERVER
 from neulig_fl.core.errors import InputError, nearest
 from neulig_fl.core.files import sha256
-from neulig_fl.core.run_folders import SCENARIO_FILE
+from neulig_fl.core.run_folders import GIVEN_FILE
 from neulig_fl.ledger import chain, manifest, receipts
 from neulig_fl.report import composition
 from neulig_fl.verification import given_scenario, report_check
@@ -132,7 +132,7 @@ def _checked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
         yield _epsilon(audit)
     place = given_scenario.given(audit.folder)
     if place is not None:
-        yield f"{SCENARIO_FILE}: it says what {SCENARIO} says; folders of paths apart"
+        yield f"{GIVEN_FILE}: it says what {SCENARIO} says; folders of paths apart"
     yield f"protection and noise of each entry: what {SCENARIO} asks for"
     if audit.counted.entries:
         yield (
@@ -201,7 +201,7 @@ def _unchecked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
     if audit.error is None:
         yield from _unsigned(audit)
     if given_scenario.given(audit.folder) is None:
-        yield f"{SCENARIO_FILE}: not here, so the report's scenario.hash was not calculated again"
+        yield f"{GIVEN_FILE}: not here, so the report's scenario.hash was not calculated again"
     yield "whether a record is honest: that features are those of the expert is nobody's proof"
     yield "progress.jsonl, flower.log, address-book.json, and what clients keep besides ledgers"
 

@@ -216,16 +216,27 @@ EDITS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no scenario": (lambda run: (run / "scenario.json").unlink(), "scenario.json: is not there"),
     "another scenario that was given": (
+        _bytes("given.yaml", b"epochs: 1\n", b"epochs: 9\n"),
+        "given.yaml: is not what scenario.json says: there experts.epochs",
+    ),
+    "another scenario to be run again": (
         _bytes("scenario.yaml", b"epochs: 1\n", b"epochs: 9\n"),
         "scenario.yaml: is not what scenario.json says: there experts.epochs",
     ),
-    "another folder of images": (
+    "a scenario to be run again on images from elsewhere": (
         _bytes("scenario.yaml", b"/first", b"/other"),
         "scenario.yaml: is not what scenario.json says: there tasks.first.root",
     ),
+    "a scenario that cannot be run again": (
+        _bytes("scenario.yaml", b"stages:", b"stadges:"), "scenario.yaml: is not valid: "
+    ),
+    "another folder of images": (
+        _bytes("given.yaml", b"/first", b"/other"),
+        "given.yaml: is not what scenario.json says: there tasks.first.root",
+    ),
     "values that were not replaced": (
         lambda run: (run / "overrides.json").write_text('["portland.epochs=2"]'),
-        "scenario.yaml: is not what scenario.json says: there portland.epochs is '1', and '2' was",
+        "given.yaml: is not what scenario.json says: there portland.epochs is '1', and '2' was",
     ),
     "another Portland": (
         _truncated(manifest.PORTLAND), "portland.safetensors: is not the file that the server"

@@ -105,7 +105,8 @@ def test_a_scenario_that_asks_for_other_noise_than_left_is_found(
 ) -> None:
     """The attacker, a server, would sign a scenario with more noise than its clients' records had."""
     run = Path(shutil.copytree(honest, tmp_path / "run"))
-    (run / "scenario.yaml").unlink()
+    for each in ("scenario.yaml", "given.yaml"):
+        (run / each).unlink()
     said = json.loads((run / manifest.SCENARIO).read_text())
     at, changes, told = SCENARIOS[name]
     said["stages"][0]["share"][at] |= changes

@@ -72,7 +72,7 @@ def test_a_pipe_is_read_once(
     monkeypatch.chdir(tmp_path / "exp")
     report = runs.run(_fifo(written, tmp_path / "pipe"), "local", tmp_path / "out")
     assert report.data["scenario"]["name"] == "tiny"
-    assert (tmp_path / "out" / "scenario.yaml").read_bytes() == written.read_bytes()
+    assert (tmp_path / "out" / "given.yaml").read_bytes() == written.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
