@@ -192,6 +192,10 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+_INSTEAD = {"seed": "seeds", "seeds": "seed"}
+"""Keys of which one takes the place of the other, where the other is the file's."""
+
+
 def _overridden(source: ScenarioText, text: str) -> ScenarioText:
     """Put one `key.sub=value` in the place of what the file says."""
     key, equals, value = text.partition("=")
@@ -212,6 +216,8 @@ def _overridden(source: ScenarioText, text: str) -> ScenarioText:
     last = _step(here, names[-1], text, steps)
     here[last] = scalar(value)
     overrides[*steps, last] = text
+    if not steps and (other := _INSTEAD.get(str(last))) and (other,) not in overrides:
+        data.pop(other, None)
     return dataclasses.replace(source, data=data, overrides=overrides)
 
 

@@ -283,6 +283,16 @@ def test_the_hash_knows_what_is_said_and_not_how(tmp_path: Path) -> None:
     assert load(path, ["experts.epochs=4"]).hash != scenario.hash
 
 
+def test_seeds_take_the_place_of_the_files_seed(tmp_path: Path) -> None:
+    """Several seeds of somebody's scenario would need a copy of it."""
+    many = write(tmp_path, f"seeds: [1, 2]\n{SCENARIO}")
+    assert load(many, ["seed=5"]).all_seeds == (5,)
+    path = write(tmp_path, f"seed: 3\n{SCENARIO}")
+    assert load(path, ["seeds=[7, 8]"]).all_seeds == (7, 8)
+    with pytest.raises(ScenarioError, match="--set seeds=\\[7\\]: seeds: given beside seed"):
+        load(path, ["seed=5", "seeds=[7]"])
+
+
 def test_paths_start_from_the_scenarios_folder(tmp_path: Path) -> None:
     """A run from another folder would look for the user's files there."""
     for folder in ("images", "weights"):
