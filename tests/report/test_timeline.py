@@ -109,3 +109,21 @@ def test_a_run_without_any_accuracy() -> None:
     for stage in report["stages"]:
         stage["results"] = []
     assert timeline.answers(report) == ["No stage has an accuracy: see the reasons below."]
+
+
+def test_a_gap_that_is_the_noises_too_is_said() -> None:
+    """Without it a gap of 56 points would be read as the merge's, which the noise made."""
+    report = example()
+    assert timeline.unlike(report) == []
+    for release in report["stages"][0]["releases"]:
+        if release["queries"] == "evaluation":
+            release |= {"protection": "gaussian", "epsilon": 8.0}
+    (said,) = timeline.unlike(report)
+    assert said.startswith("In merging, the gap is the noise's too")
+    assert said in timeline.answers(report)
+    for release in report["stages"][1]["releases"]:
+        release |= {"protection": "gaussian", "epsilon": 8.0}
+    for release in report["stages"][0]["releases"]:
+        if release["queries"] is None:
+            release |= {"protection": "gaussian", "epsilon": 8.0}
+    assert timeline.unlike(report) == [], "both sides are noised"
