@@ -87,9 +87,9 @@ def _count(things: object, noun: str) -> str:
 
 
 def warnings(setting: Setting) -> Iterator[str]:
-    """What is allowed and yet hardly meant: more threads than cores, a run that would end early."""
+    """What is allowed and yet hardly meant: more threads than cores, and `study.remarks`."""
     from neulig_fl.runtime import machine
-    from neulig_fl.study.dry_run import rehearse
+    from neulig_fl.study.remarks import remarks
 
     threads, there = setting.scenario.resources.client_cpus, machine.cores()
     if threads > there:
@@ -97,9 +97,7 @@ def warnings(setting: Setting) -> Iterator[str]:
             f"resources.client_cpus: {threads}, but this process may use {there} "
             f"{'core' if there == 1 else 'cores'}: a client's threads will wait for one another"
         )
-    for outlook in rehearse(setting):
-        if outlook.stops is not None:
-            yield f"but its run would end in stage {outlook.stage.name}: {outlook.stops}"
+    yield from remarks(setting)
 
 
 def require_sound(opened: OpenedScenario) -> Setting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from neulig_fl.cli.options import AsJson, ScenarioFile, Settings
@@ -13,15 +13,21 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from neulig_fl.records.kinds import Request
     from neulig_fl.records.release_plan import Planned, Setting
     from neulig_fl.records.secagg.plan import PlannedSum
+    from neulig_fl.study.cost_outlook import CostOutlook
     from neulig_fl.study.outlook import StageOutlook
     from neulig_fl.study.permitted import Permitted
+    from neulig_fl.study.uses import Record
 
 NOT_KNOWN = (
     "A plan does not know the policies of nodes, nor what earlier runs released: more may be "
     "refused."
 )
+
+NOISE = ("epsilon", "delta", "adjacency", "noise_multiplier", "clip")
+"""What is said of a record's noise, as its client will sign it; null where it has none."""
 
 BY_COOPVECS = (
     "Leverage is the largest of a client, with all sums before it. CoopVecs decide where it lies "
@@ -49,44 +55,79 @@ def plan(
     from neulig_fl.core.consoles import PlainConsole
     from neulig_fl.records.release_plan import open_setting
     from neulig_fl.study.checking import open_scenario
-    from neulig_fl.study.dry_run import rehearse
 
     read = open_scenario(scenario, settings).resolved
     setting = open_setting(read, read.all_seeds[0])
-    outlooks = list(rehearse(setting))
+    found = Plan.of(setting)
     if as_json:
-        echo_json(record(setting, outlooks))
+        echo_json(record(found))
     else:
-        _print(setting, outlooks, PlainConsole())
+        _print(found, PlainConsole())
 
 
-def record(setting: Setting, outlooks: Sequence[StageOutlook]) -> dict[str, Any]:
-    """The plan as plain JSON values.
+@dataclass(frozen=True)
+class Plan:
+    """What is foreseen of a run.
 
     Args:
         setting: the scenario, opened.
         outlooks: its stages, as far as the run would come.
+        cost: what they would cost in differential privacy.
+        unused: what nothing uses, by stage (`uses.unused`).
     """
-    from neulig_fl.config import conditions
 
-    read = setting.scenario
+    setting: Setting
+    outlooks: Sequence[StageOutlook]
+    cost: CostOutlook
+    unused: Mapping[str, Sequence[Record]]
+
+    @classmethod
+    def of(cls, setting: Setting) -> Plan:
+        """Go through a scenario that is opened."""
+        from neulig_fl.study import cost_outlook
+        from neulig_fl.study.dry_run import rehearse
+        from neulig_fl.study.uses import unused
+
+        outlooks = list(rehearse(setting))
+        return cls(setting, outlooks, cost_outlook.foreseen(setting, outlooks), unused(setting))
+
+    @property
+    def everyone(self) -> list[str]:
+        """Names of all clients."""
+        return [client.name for client in self.setting.scenario.clients]
+
+    def uses(self, request: Request) -> bool:
+        """Whether something uses what is asked for."""
+        return (request.kind, request.queries) not in self.unused.get(request.stage, ())
+
+
+def record(plan: Plan) -> dict[str, Any]:
+    """The plan as plain JSON values."""
+    from neulig_fl.config import conditions
+    from neulig_fl.study import remarks
+
+    read, outlooks = plan.setting.scenario, plan.outlooks
     return {
         "scenario": read.name,
-        "seed": setting.seed,
-        "stages": [_stage_record(outlook) for outlook in outlooks],
+        "seed": plan.setting.seed,
+        "stages": [_stage_record(plan, outlook) for outlook in outlooks],
         "not_reached": [stage.name for stage in read.stages[len(outlooks) :]],
-        "clients": totals(setting, outlooks),
+        "clients": totals(plan.setting, outlooks),
+        "privacy": plan.cost.record(),
+        "never_met": list(remarks.never_met(read)),
         "conditions": conditions.of(read),
         "not_known": NOT_KNOWN,
     }
 
 
-def _stage_record(outlook: StageOutlook) -> dict[str, Any]:
+def _stage_record(plan: Plan, outlook: StageOutlook) -> dict[str, Any]:
+    from neulig_fl.study import remarks
+
     return {
         "name": outlook.stage.name,
         "group": outlook.stage.group,
         "known": {what: list(clients) for what, clients in outlook.known.items()},
-        "releases": [_release_record(item) for item in outlook.released],
+        "releases": [_release_record(plan, item) for item in outlook.released],
         "refusals": [
             {"client": item.client, "kind": item.request.kind, "reason": item.refusal}
             for item in outlook.refused
@@ -94,10 +135,11 @@ def _stage_record(outlook: StageOutlook) -> dict[str, Any]:
         "sums": [asdict(planned) for planned in outlook.sums],
         "results": [asdict(result) for result in outlook.results],
         "stops": outlook.stops,
+        "may_stop": remarks.may_end(plan.setting.scenario, outlook),
     }
 
 
-def _release_record(item: Planned) -> dict[str, Any]:
+def _release_record(plan: Plan, item: Planned) -> dict[str, Any]:
     request = item.request
     return {
         "client": item.client,
@@ -106,6 +148,8 @@ def _release_record(item: Planned) -> dict[str, Any]:
         "protection": request.protection,
         "rows": item.rows,
         "bytes": item.bytes,
+        **{key: item.entry.get(key) for key in NOISE},
+        "used": plan.uses(request),
     }
 
 
@@ -133,32 +177,33 @@ def totals(setting: Setting, outlooks: Sequence[StageOutlook]) -> list[dict[str,
     return found
 
 
-def _print(setting: Setting, outlooks: Sequence[StageOutlook], console: Console) -> None:
+def _print(plan: Plan, console: Console) -> None:
     from neulig_fl.config import conditions
     from neulig_fl.report.terminal import heading
+    from neulig_fl.study import remarks
 
-    read = setting.scenario
-    everyone = [client.name for client in read.clients]
-    _say(console, f"{read.name}: what a run would release and permit (seed {setting.seed}).")
+    read, outlooks = plan.setting.scenario, plan.outlooks
+    _say(console, f"{read.name}: what a run would release and permit (seed {plan.setting.seed}).")
     for outlook in outlooks:
         heading(console, f"Stage {outlook.stage.name} (group {outlook.stage.group})")
-        _print_stage(outlook, everyone, console)
+        _print_stage(plan, outlook, console)
     for stage in read.stages[len(outlooks) :]:
         _say(console, f"Stage {stage.name} would not be reached.")
     heading(console, "What each client would give away")
-    _print_totals(totals(setting, outlooks), console)
-    for sentence in [NOT_KNOWN, *conditions.of(read)]:
-        _say(console, sentence)
+    _print_totals(totals(plan.setting, outlooks), console)
+    _say(console, *remarks.never_met(read), NOT_KNOWN, *conditions.of(read))
 
 
-def _print_stage(outlook: StageOutlook, everyone: Sequence[str], console: Console) -> None:
+def _print_stage(plan: Plan, outlook: StageOutlook, console: Console) -> None:
     from neulig_fl.report.rows import who
+    from neulig_fl.study import remarks
 
+    everyone, name = plan.everyone, outlook.stage.name
     known = [f"{what} ({who(clients, everyone)})" for what, clients in outlook.known.items()]
     if known:
         _say(console, f"Known from earlier stages: {', '.join(known)}.")
     if outlook.released:
-        console.print(_releases(outlook.released, everyone))
+        console.print(_releases(plan, outlook.released))
     elif not outlook.sums:
         _say(console, "Nothing new would be released.")
     for item in outlook.refused:
@@ -168,12 +213,13 @@ def _print_stage(outlook: StageOutlook, everyone: Sequence[str], console: Consol
         console.print(_sums(outlook.sums, everyone))
         if any(each.leverage[0] < each.leverage[1] for each in outlook.sums):
             _say(console, BY_COOPVECS)
-    for sentence in [*colluding(outlook.sums), *not_summed(outlook.sums)]:
-        _say(console, sentence)
+    _say(console, *colluding(outlook.sums), *not_summed(outlook.sums), plan.cost.sentence(name))
+    uncertain = remarks.may_end(plan.setting.scenario, outlook)
+    if uncertain is not None:
+        _say(console, f"The run would end here {uncertain}.")
     if outlook.stops is not None:
         _say(console, f"The run would end here: {outlook.stops}.")
-    for sentence in permissions(outlook.results):
-        _say(console, sentence)
+    _say(console, *permissions(outlook.results))
 
 
 def permissions(results: Sequence[Permitted]) -> list[str]:
@@ -280,23 +326,37 @@ def _sums(planned: Sequence[PlannedSum], everyone: Sequence[str]) -> Table:
     return table
 
 
-def _releases(released: Sequence[Planned], everyone: Sequence[str]) -> Table:
+def _releases(plan: Plan, released: Sequence[Planned]) -> Table:
     """One line for clients whose records are alike."""
     from rich.text import Text
 
     from neulig_fl.report.rows import who
     from neulig_fl.report.tables import empty_table
 
-    alike: dict[tuple[str, str, int, int], list[str]] = {}
+    alike: dict[tuple[str, ...], list[str]] = {}
     for item in released:
-        key = (_what(item), item.request.protection, item.rows, item.bytes)
-        alike.setdefault(key, []).append(item.client)
-    table = empty_table(["Clients", "Record", "Rows", "Bytes each"], words=2)
-    for (what, protection, rows, size), clients in alike.items():
-        guarded = "unprotected" if protection == "none" else protection
-        cells = (who(clients, everyone), f"{what}, {guarded}", f"{rows:,}", f"{size:,}")
-        table.add_row(*map(Text, cells))
+        alike.setdefault(_cells(plan, item), []).append(item.client)
+    noised = any(item.entry.get("epsilon") is not None for item in released)
+    heads = ["Clients", "Record", "Rows", "Bytes each", *(["Epsilon", "Delta"] if noised else [])]
+    table = empty_table(heads, words=2)
+    for cells, clients in alike.items():
+        table.add_row(*map(Text, [who(clients, plan.everyone), *cells][: len(heads)]))
     return table
+
+
+def _cells(plan: Plan, item: Planned) -> tuple[str, ...]:
+    """A record in words, its rows where those count, its bytes, and what its noise promises."""
+    from neulig_fl.report import figures
+
+    guard = item.request.protection
+    what = f"{_what(item)}, {'unprotected' if guard == 'none' else guard}"
+    return (
+        what if plan.uses(item.request) else f"{what} (nothing uses it)",
+        figures.count(item.record.counted_rows),
+        figures.count(item.bytes),
+        figures.epsilon(item.entry.get("epsilon")),
+        figures.epsilon(item.entry.get("delta")),
+    )
 
 
 def _print_totals(found: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -313,7 +373,10 @@ def _print_totals(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def _say(console: Console, words: str) -> None:
+def _say(console: Console, *sentences: str | None) -> None:
+    """Print what there is to say, a line each."""
     from rich.text import Text
 
-    console.print(Text(words, overflow="fold"), highlight=False)
+    for words in sentences:
+        if words is not None:
+            console.print(Text(words, overflow="fold"), highlight=False)

@@ -70,6 +70,23 @@ def exceeded(budgets: Budgets, entries: Sequence[Entry], candidate: Candidate) -
     return next((reason for reason in found if reason is not None), None)
 
 
+def named(limit: str, value: float) -> str:
+    """A limit with its value, as refusals name it; of a default, that it is one.
+
+    Whoever has no policy has the defaults, and would look for them in vain.
+
+    Args:
+        limit: a key of `budgets`.
+        value: what holds.
+
+    Example:
+        >>> named("max_delta", 1e-5), named("max_delta", 1e-3)
+        ('max_delta 1e-05 (the default)', 'max_delta 0.001')
+    """
+    default = value == Budgets.model_fields[limit].default
+    return f"{limit} {value:g}{' (the default)' if default else ''}"
+
+
 def expired(budgets: Budgets, now: datetime) -> str | None:
     """Whether a policy's time is over.
 
@@ -150,16 +167,19 @@ def delta_refusal(budgets: Budgets, delta: float | None, clients: int = 1) -> st
 
     Example:
         >>> delta_refusal(Budgets(), 0.99)
-        'limit max_delta 1e-05: the noise is for a delta of 0.99'
+        'limit max_delta 1e-05 (the default): the noise is for a delta of 0.99; budgets: \
+{max_delta: 0.99} in that policy would allow it'
     """
-    limit = f"limit max_delta {budgets.max_delta:g}"
+    limit = f"limit {named('max_delta', budgets.max_delta)}"
     empty = accountant.bare(budgets.max_delta, clients) if budgets.max_epsilon is not None else None
     if empty is not None:
         return f"{limit}, at which max_epsilon is judged: {empty}"
     if delta is None:
         return f"{limit}: the delta of this record's noise is not known"
     if not 0.0 < delta <= budgets.max_delta:  # NaN is not within a limit
-        return f"{limit}: the noise is for a delta of {delta:g}"
+        allowing = f"; budgets: {{max_delta: {delta:g}}} in that policy would allow it"
+        told = f"{limit}: the noise is for a delta of {delta:g}"
+        return f"{told}{allowing}" if 0.0 < delta < 1.0 else told
     return None
 
 
@@ -186,7 +206,8 @@ def _epsilon(budgets: Budgets, spent: Sequence[Entry], candidate: Candidate) -> 
 
 
 def _leverage(budgets: Budgets, _: Sequence[Entry], candidate: Candidate) -> str | None:
-    leverage, limit = candidate.claims.leverage, f"limit max_leverage {budgets.max_leverage:g}"
+    leverage = candidate.claims.leverage
+    limit = f"limit {named('max_leverage', budgets.max_leverage)}"
     if leverage is None:
         known = candidate.protection not in SUMS
         return None if known else f"{limit}: this record's leverage in its sums is not known"
@@ -208,7 +229,7 @@ def _group_size(budgets: Budgets, _: Sequence[Entry], candidate: Candidate) -> s
 
 def _sums(budgets: Budgets, _: Sequence[Entry], candidate: Candidate) -> str | None:
     """What a sum loses by rounding is lost anew in each: many sums of the same tell of it."""
-    found, limit = candidate.claims.sums, f"limit max_sums {budgets.max_sums}"
+    found, limit = candidate.claims.sums, f"limit {named('max_sums', budgets.max_sums)}"
     if found is None:
         known = candidate.protection not in SUMS
         return None if known else f"{limit}: how many sums it has been in is not known"

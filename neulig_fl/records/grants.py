@@ -100,7 +100,7 @@ class Grants:
         """A share of a query set, block by block; of `train`, what its owners released."""
         from neulig_fl.data.query_sets import blocks  # loads NumPy, which a check has no use for
 
-        owners = self.giving(group, "inputs", "train")
+        owners = self.giving(group, "inputs", "train") if queries == "train" else ()
         found = blocks(self.scenario, self.tasks, queries, group, fraction)
         return [b for b in found if b.owner is None or b.owner in owners]
 

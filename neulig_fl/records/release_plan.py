@@ -8,14 +8,14 @@ pixels decide the splits; the hashes are kept in the cache folder.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from neulig_fl.config.scenario import Client, Scenario, Share, Stage
 from neulig_fl.config.values import MODEL_KINDS, WHOLE_MODEL_KINDS
 from neulig_fl.data.query_sets import Block, blocks, class_count, open_tasks
 from neulig_fl.data.sources import Task
-from neulig_fl.ledger.chain import RELEASE, Entry
+from neulig_fl.ledger.chain import RELEASE, REPEAT, Entry
 from neulig_fl.models.families import Family, open_family
 from neulig_fl.records import decisions, kinds, policy_layers, protections
 from neulig_fl.records.kinds import Dimensions, Request
@@ -30,10 +30,13 @@ class Planned:
     Args:
         record: the record.
         refusal: why the client will refuse; None when it will not.
+        entry: what the client's ledger will say of it, as far as that is known before the run;
+            nothing where it will be refused.
     """
 
     record: RecordSpec
     refusal: str | None
+    entry: Entry = field(default_factory=dict)
 
     @property
     def client(self) -> str:
@@ -186,14 +189,19 @@ class _Forecast:
         setting, book = self.setting, self.books[client.name]
         record = setting.record(request, client.name)
         refusal = decisions.refusal(setting.scenario, client, request)
-        if refusal is None:
-            left, stated = self._answered(record), self._stated(record)
-            expert = client.brought(request.group) or request.group
-            candidate = left.candidate(expert, stated.claims)
-            layers = policy_layers.of_client(client.name, client.policy)
-            refusal = policy_layers.over_limit(layers, book, candidate)
-            book += [] if refusal else [{**_entry(left, expert), **stated.facts}]
-        return Planned(record, refusal)
+        if refusal is not None:
+            return Planned(record, refusal)
+        left, stated = self._answered(record), self._stated(record)
+        expert = expert_name(client, request.group)
+        entry = {**_entry(left, expert), **stated.facts}
+        if any(_is_repeat(entry, before) for before in book):  # it is not charged again
+            return Planned(record, None, {**entry, "event": REPEAT})
+        layers = policy_layers.of_client(client.name, client.policy)
+        refusal = policy_layers.over_limit(layers, book, left.candidate(expert, stated.claims))
+        if refusal is not None:
+            return Planned(record, refusal)
+        book.append(entry)
+        return Planned(record, None, entry)
 
     def _answered(self, record: RecordSpec) -> RecordSpec:
         """The record as it would leave; of `train`, about the queries whose owners give them."""
@@ -221,15 +229,25 @@ class _Forecast:
         }
 
 
+def expert_name(client: Client, group: str) -> str:
+    """Which expert of a client a group means; one checkpoint for both is one expert."""
+    return client.brought(group) or group
+
+
 def _entry(record: RecordSpec, expert: str) -> Entry:
     """What the ledger would say of a release."""
-    request = record.request
     return {
+        **asdict(record.request),
         "event": RELEASE,
+        "client": record.client,
         "expert": expert,
-        "group": request.group,
-        "kind": request.kind,
-        "protection": request.protection,
         "rows": record.rows,
         "bytes": record.bytes,
     }
+
+
+def _is_repeat(entry: Entry, before: Entry) -> bool:
+    """Whether a record is the one that left before, by another stage's or group's name."""
+    own_half = entry["queries"] == "train" or kinds.load(entry["kind"]).measured
+    names = {"event", "stage"} | (set() if own_half else {"group"})
+    return all(before.get(key) == value for key, value in entry.items() if key not in names)

@@ -274,7 +274,7 @@ def _given(stage: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]
             release["queries"] or figures.NULL,
             release["protection"],
             release["adjacency"] or figures.NULL,
-            figures.count(release["rows"]),
+            figures.count(rows.counted_rows(release)),
             figures.count(release["bytes"]),
             figures.epsilon(release["epsilon"]),
             figures.epsilon(release["delta"]),

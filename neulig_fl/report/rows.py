@@ -239,18 +239,25 @@ class Given:
     stage: str
     clients: tuple[str, ...]
     what: str
-    rows: int
+    rows: int | None
     bytes: int
     epsilon: str
 
 
 def given(stage: Mapping[str, Any]) -> list[Given]:
     """What was given away in a stage, with like releases of several clients together."""
-    found: dict[tuple[str, int, int, str], list[str]] = {}
+    found: dict[tuple[str, int | None, int, str], list[str]] = {}
     for release in stage["releases"]:
-        key = what(release), release["rows"], release["bytes"], figures.epsilon(release["epsilon"])
+        rows = counted_rows(release)
+        key = what(release), rows, release["bytes"], figures.epsilon(release["epsilon"])
         found.setdefault(key, []).append(release["client"])
     return [Given(stage["name"], tuple(dict.fromkeys(c)), *key) for key, c in found.items()]
+
+
+def counted_rows(release: Mapping[str, Any]) -> int | None:
+    """A release's rows, where rows are counted: what answers no queries has none."""
+    rows: int = release["rows"]
+    return rows if release["queries"] else None
 
 
 def what(release: Mapping[str, Any]) -> str:

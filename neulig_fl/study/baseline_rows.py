@@ -223,13 +223,13 @@ def _bytes_used(run: StageRun, method: str, merging: bool) -> int:
     if merging:
         keys |= {(group, kind, None) for kind in MODEL_KINDS}
     if method not in ("simple-average", "oracle") and run.trained is not None:
-        trained = run.trained
-        keys |= {
-            (trained.group, released.kind, trained.queries),
-            (trained.group, "offset-sum", None),
-        }
-        keys.add((trained.group, "inputs", "train"))
-        if released.setting.scenario.portland.objective_on != "ensemble":
+        trained, options = run.trained, released.setting.scenario.portland
+        keys.add((trained.group, released.kind, trained.queries))
+        if options.alignment != "none":
+            keys.add((trained.group, "offset-sum", None))
+        if trained.queries == "train":
+            keys.add((trained.group, "inputs", "train"))
+        if options.objective_on != "ensemble":
             keys |= {(trained.group, kind, None) for kind in MODEL_KINDS}
     return sum(size for key, size in released.bytes.items() if key in keys)
 

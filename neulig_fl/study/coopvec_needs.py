@@ -6,7 +6,7 @@ A plan asks here what a stage will have, and the run asks here before it compute
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,21 +113,57 @@ def learners(known: Grants, group: str) -> tuple[str, ...]:
     """Clients that share all that Portland's training needs of them, in order; two or more.
 
     Raises:
-        NotAvailable: fewer than two do.
+        NotAvailable: fewer than two do; it says which record of whom is missing.
     """
     options = known.scenario.portland
-    names = known.sharing(group, options.queries)
-    besides = ["offset-sum"] if options.alignment != "none" else []
-    besides += ["parameters"] if options.objective_on != "ensemble" else []
-    for givers in [known.giving(group, kind) for kind in besides]:
-        names = tuple(name for name in names if name in givers)
-    if len(names) < 2:
-        beside = "" if options.objective_on == "ensemble" else " and parameters"
+    if options.queries == "train" and not known.giving(group, "inputs", "train"):
         raise NotAvailable(
-            f"Portland needs two clients' {options.outputs} on {options.queries} queries{beside}; "
-            f"shared by: {', '.join(names) or 'nobody'}"
+            "Portland is trained on train queries, and no client released its training inputs; "
+            "portland.queries: pool needs none"
+        )
+    needed = {
+        f"{options.outputs} on {options.queries} queries": known.sharing(group, options.queries)
+    }
+    spared: dict[str, str] = {}
+    if options.alignment != "none":
+        needed["offset-sum"] = known.giving(group, "offset-sum")
+        spared["offset-sum"] = "portland.alignment: none"
+    if options.objective_on != "ensemble":
+        needed["parameters"] = known.giving(group, "parameters")
+        spared["parameters"] = "portland.objective_on: ensemble"
+    names = _sharing_all(known, needed)
+    if len(names) < 2:
+        raise NotAvailable(
+            "; ".join([_too_few(known, needed), *_without_one(known, needed, spared)])
         )
     return names
+
+
+def _sharing_all(known: Grants, needed: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    return tuple(n for n in known.clients if all(n in givers for givers in needed.values()))
+
+
+def _too_few(known: Grants, needed: Mapping[str, Sequence[str]]) -> str:
+    """Who shares all of it, and what is missing of whom."""
+    names = _sharing_all(known, needed)
+    lacking = {
+        what: [n for n in known.clients if n not in givers] for what, givers in needed.items()
+    }
+    missing = ", ".join(f"{what} of {' and '.join(of)}" for what, of in lacking.items() if of)
+    return (
+        f"Portland needs two clients that share {', '.join(needed)}; shared by: "
+        f"{', '.join(names) or 'nobody'}; missing: {missing}"
+    )
+
+
+def _without_one(
+    known: Grants, needed: Mapping[str, Sequence[str]], spared: Mapping[str, str]
+) -> Iterator[str]:
+    """Options that need one kind of record less, where enough clients share the rest."""
+    for kind, option in spared.items():
+        rest = {what: givers for what, givers in needed.items() if what != kind}
+        if len(_sharing_all(known, rest)) >= 2:
+            yield f"{option} needs no {kind}"
 
 
 def require_queries(known: Grants, group: str) -> None:

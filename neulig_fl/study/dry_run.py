@@ -21,13 +21,15 @@ NO_INPUTS = "no client released its training inputs"
 """Then nobody is asked for outputs on them, and nobody refuses."""
 
 
-def rehearse(setting: Setting) -> Iterator[StageOutlook]:
+def rehearse(setting: Setting, known: Grants | None = None) -> Iterator[StageOutlook]:
     """Go through a scenario's stages up to the one in which the run would end.
 
     Args:
         setting: the scenario, with its tasks and model opened; their data are not read.
+        known: takes what is released, of nothing yet; one of its own unless given.
     """
-    known, sums = Grants(setting.scenario, setting.tasks), RunSums(setting)
+    known = Grants(setting.scenario, setting.tasks) if known is None else known
+    sums = RunSums(setting)
     portland: PlannedPortland | None = None
     for stage in setting.scenario.stages:
         outlook = StageOutlook(stage, _words(known, stage.group))
@@ -58,15 +60,16 @@ def _collect(setting: Setting, known: Grants, outlook: StageOutlook) -> None:
         asked = [_with_true_rows(known, item) for item in planned if item.request == request]
         for item in asked:
             if item.refusal is None:
-                known.note(item.client, _key(request), request.fraction)
+                known.note(item.client, key_of(request), request.fraction)
                 outlook.released.append(item)
             else:
                 outlook.refused.append(item)
                 if item.refusal != NO_INPUTS and setting.scenario.on_refusal == "stop":
-                    outlook.stops = f"{item.client} refuses {request.kind}, and on_refusal is stop"
+                    outlook.end(item.client, request.kind, item.refusal)
 
 
-def _key(request: Request) -> Key:
+def key_of(request: Request) -> Key:
+    """By what it is known who released a record."""
     return request.group, request.kind, request.queries
 
 
@@ -77,7 +80,8 @@ def _with_true_rows(known: Grants, item: Planned) -> Planned:
         return item
     fraction = known.fractions.get((request.group, "inputs", "train"), 1.0)
     rows = sum(block.rows for block in known.blocks(request.group, "train", fraction))
-    return Planned(replace(item.record, rows=rows), item.refusal if rows else NO_INPUTS)
+    refusal = item.refusal if rows else NO_INPUTS
+    return replace(item, record=replace(item.record, rows=rows), refusal=refusal)
 
 
 def _steps(rehearsal: Rehearsal) -> None:

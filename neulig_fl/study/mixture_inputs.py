@@ -113,7 +113,8 @@ class MixtureInputs:
             merging: whether the row merges models as well.
         """
         if not self.experts(merging):
-            return "no client shares what is mixed"
+            mixed = f"{self.known.kind} of evaluation queries"
+            return f"no client shares {mixed}{' and parameters' if merging else ''}"
         kinds = ["parameters"] if merging and self.parameters_in_sums else []
         kinds += [self.known.kind] if self.outputs_in_sums else []
         found = (coopvec_needs.not_in_sums(name, kind) for kind in kinds)

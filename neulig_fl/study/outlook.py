@@ -30,6 +30,7 @@ class StageOutlook:
         released: records that would be released.
         refused: records that would be refused.
         sums: secure sums that its steps would ask for, in order.
+        asked: kinds and query sets of which they would ask for sums, those at hand too.
         results: what could then be computed.
         stops: why the run would end in this stage; None when it would not.
     """
@@ -39,8 +40,14 @@ class StageOutlook:
     released: list[Planned] = field(default_factory=list)
     refused: list[Planned] = field(default_factory=list)
     sums: list[PlannedSum] = field(default_factory=list)
+    asked: set[tuple[str, str | None]] = field(default_factory=set)
     results: list[Permitted] = field(default_factory=list)
     stops: str | None = None
+
+    def end(self, client: str, what: str, reason: str) -> None:
+        """Have the run end here at a refusal, unless it has ended at one before."""
+        if self.stops is None:
+            self.stops = f"{client} refuses {what}, and on_refusal is stop: {reason}"
 
 
 @dataclass(frozen=True)
@@ -107,15 +114,15 @@ class Rehearsal:
         Raises:
             NotAvailable: there would be none.
         """
+        self.outlook.asked.add((kind, queries))
         trained = self.portland.stage if self.portland else None
         planned, new = self.sums.plan.ask(self.stage, row, (kind, queries), experts, trained)
         outlook = self.outlook
         if new and planned not in outlook.sums:  # each step asks again for what was refused
             outlook.sums.append(planned)
         stop = self.known.scenario.on_refusal == "stop"
-        if stop and planned.refusals and outlook.stops is None:
-            first = next(iter(planned.refusals))
-            outlook.stops = f"{first} refuses a sum of {kind}, and on_refusal is stop"
+        for client, reason in planned.refusals.items() if stop else ():
+            outlook.end(client, f"a sum of {kind}", reason)
         if planned.refusal is not None:
             raise NotAvailable(planned.refusal)
         return SumOutlook(planned.clients, planned.leverage[0] < planned.leverage[1])

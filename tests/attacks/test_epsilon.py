@@ -232,8 +232,8 @@ def _with_limits(data: Path, **limits: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("rules", "delta", "told"),
     [
-        ({}, 0.3, "limit max_delta 1e-05: the noise is for a delta of 0.3"),
-        ({}, 1.1e-5, "limit max_delta 1e-05: the noise is for a delta of 1.1e-05"),
+        ({}, 0.3, "limit max_delta 1e-05 (the default): the noise is for a delta of 0.3; budgets"),
+        ({}, 1.1e-5, "limit max_delta 1e-05 (the default): the noise is for a delta of 1.1e-05"),
         ({"max_epsilon": 1.0}, 0.3, "limit max_delta 1e-05"),
         ({"max_epsilon": 1.0, "max_delta": 1e-7}, 1e-6, "limit max_delta 1e-07"),
         ({"max_delta": 0.9}, 0.9, "delta 0.9 is not below 1/3"),

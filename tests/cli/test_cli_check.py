@@ -342,7 +342,8 @@ def test_a_run_that_would_stop_is_foretold(line: Line, data: Path, tmp_path: Pat
     ended = line("check", path)
     assert ended.code == 0
     assert ended.out.splitlines()[-1] == (
-        "  but its run would end in stage merging: bob refuses parameters, and on_refusal is stop"
+        "  but its run would end in stage merging: bob refuses parameters, and on_refusal is stop: "
+        "policy of client 'bob': never parameters"
     )
 
 

@@ -23,8 +23,21 @@ TRAIN = [
 ]
 GROUPS = {"epochs": 1, "batch_size": 16, "groups": ["A", "B"]}
 
+NOISED = tiny.noised(tiny.OUTPUTS[1], epsilon=8.0, clip=1.0, delta=1e-5)
+PROMISED = ("epsilon", "delta", "adjacency")
+NO_ALIGNMENT = {"epochs": 2, "batch_size": 4, "alignment": "none"}
+OUTPUTS_THEN_PARAMETERS = [
+    {"name": "outputs", "share": [NOISED], "run": ["train-portland", "ensemble"]},
+    {
+        "name": "merging",
+        "share": [{"kind": "parameters", "protection": "sealed"}],
+        "run": ["merge"],
+    },
+]
+
 PLANNED: dict[str, dict[str, Any]] = {
     "plain": {},
+    "noise": {"portland": NO_ALIGNMENT, "stages": OUTPUTS_THEN_PARAMETERS},
     "parameters refused": {
         "clients": clients("bob", **NEVER),
         "on_refusal": "continue",
@@ -117,16 +130,24 @@ def test_what_is_planned_is_what_is_done(
     planned = json.loads(line("plan", tmp_path / "scenario.yaml", "--json").out)
     assert planned["not_reached"] == []
     for foretold, done in zip(planned["stages"], report.data["stages"], strict=True):
-        keys = ("client", "kind", "queries", "protection", "rows", "bytes")
-        assert foretold["releases"] == [{k: r[k] for k in keys} for r in done["releases"]]
+        keys = ("client", "kind", "queries", "protection", "rows", "bytes", *PROMISED)
+        announced = [{k: r[k] for k in keys} for r in foretold["releases"]]
+        assert announced == [{k: r[k] for k in keys} for r in done["releases"]]
         refused = [(r["client"], r["kind"]) for r in done["refusals"]]
         assert [(r["client"], r["kind"]) for r in foretold["refusals"]] == refused
         assert _permitted(foretold, done) == _computed(done)
         assert foretold["stops"] is None
+    assert _cost(planned["privacy"]) == _cost(report.data["privacy"])
     given = [r for s in report.data["stages"] for r in s["releases"]]
     for client in planned["clients"]:
         own = [r["bytes"] for r in given if r["client"] == client["client"]]
         assert (client["records"], client["bytes"]) == (len(own), sum(own))
+
+
+def _cost(privacy: dict[str, Any]) -> dict[str, Any]:
+    """What a plan and a report both say of the privacy that is spent."""
+    clients = [{k: c[k] for k in ("client", "epsilon", "unprotected")} for c in privacy["clients"]]
+    return {**{k: privacy[k] for k in (*PROMISED, "stages")}, "clients": clients}
 
 
 def _permitted(stage: dict[str, Any], done: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -169,6 +190,43 @@ def test_a_plan_in_words(line: Line, data: Path, tmp_path: Path) -> None:
     assert "Permits merge and ensemble accuracy of: NeuLig (sample), NeuLig (batch-first)" in told
     assert "- oracle: not on second: its own expert is bob's, who does not share it here" in told
     assert "best-single: unless the best single expert is bob's" in told
+
+
+def test_a_plan_tells_what_noise_promises_and_what_undoes_it(
+    line: Line, data: Path, tmp_path: Path
+) -> None:
+    """Without it a user would learn after the run that their epsilon of 8 is none."""
+    path = tiny.write(tmp_path, data, **PLANNED["noise"])
+    told = " ".join(line("plan", path).out.split())
+    assert "Rows Bytes each Epsilon Delta" in told
+    assert "all 3 features of pool, gaussian 12 768 5.326 1e-05" in told
+    assert "Epsilon so far is 8 at delta 1e-05, of the client that spends most." in told
+    bare = "Epsilon is infinite from this stage on: without noise leaves parameters (all 3)."
+    assert f"all 3 parameters, sealed - {_bytes(path, line)} {bare}" in told
+    planned = json.loads(line("plan", path, "--json").out)
+    assert planned["privacy"]["infinite"] == {
+        "stage": "merging",
+        "kinds": {"parameters": ["ada", "bob", "cyd"]},
+    }
+
+
+def _bytes(path: Path, line: Line) -> str:
+    stages = json.loads(line("plan", path, "--json").out)["stages"]
+    return f"{stages[1]['releases'][0]['bytes']:,}"
+
+
+def test_a_plan_marks_what_nothing_uses(line: Line, data: Path, tmp_path: Path) -> None:
+    """Without it a client would give its training images away for nothing."""
+    share = [*tiny.OUTPUTS, {"kind": "inputs"}, {"kind": "gram"}]
+    stages = [{"name": "outputs", "share": share, "run": ["train-portland", "ensemble"]}]
+    path = tiny.write(tmp_path, data, stages=stages)
+    told = " ".join(line("plan", path).out.split())
+    assert "inputs of train, unprotected (nothing uses it)" in told
+    assert "gram, unprotected (nothing uses it) - " in told, "and no row of it is counted"
+    assert "features of pool, unprotected 12" in told
+    (stage,) = json.loads(line("plan", path, "--json").out)["stages"]
+    idle = {r["kind"] for r in stage["releases"] if not r["used"]}
+    assert idle == {"inputs", "gram"}
 
 
 SUMMED = [
@@ -269,7 +327,9 @@ def test_a_plan_ends_where_the_run_would(line: Line, data: Path, tmp_path: Path)
     path = tiny.write(tmp_path, data, clients=clients("bob", policy={"never": ["offset-sum"]}))
     planned = json.loads(line("plan", path, "--json").out)
     (stage,) = planned["stages"]
-    assert stage["stops"] == "bob refuses offset-sum, and on_refusal is stop"
+    assert stage["stops"] == (
+        "bob refuses offset-sum, and on_refusal is stop: policy of client 'bob': never offset-sum"
+    )
     assert [r["client"] for r in stage["releases"]] == ["ada", "cyd"]
     assert planned["not_reached"] == ["merging"]
     told = line("plan", path).out

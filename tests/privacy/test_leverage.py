@@ -306,8 +306,8 @@ def test_the_reason_names_what_a_user_needs_and_no_weight() -> None:
     history = [WeightedSum(FEATURES, row(0.2, 0.2, 0.2, 0.2, 0.2))]
     asked = [WeightedSum(FEATURES, row(0.9, 0.1)), WeightedSum(FEATURES, row(0.1, 0.9))]
     assert objection(history, asked, "ada", LIMIT) == (
-        "leverage of client 'ada' in sums over features A would be 1.000, above max_leverage 0.5: "
-        "2 sums asked for, 1 before"
+        "leverage of client 'ada' in sums over features A would be 1.000, above max_leverage 0.5 "
+        "(the default): 2 sums asked for, 1 before"
     )
 
 

@@ -103,7 +103,7 @@ def test_which_kinds_have_rows(kind: str) -> None:
         ({"max_rows": 100}, BARE, "max_rows 100: the rows of this record are not known"),
         ({"max_bytes": 100}, BARE, "max_bytes 100: the bytes of this record are not known"),
         ({"max_epsilon": 3}, _record(), "max_epsilon 3: with protection none no epsilon is known"),
-        ({}, _record(protection="secure-aggregation"), "max_leverage 0.5: this record's leverage .* not known"),
+        ({}, _record(protection="secure-aggregation"), r"max_leverage 0.5 \(the default\): this record's leverage .* not known"),
         (
             {"min_group_size": 3},
             _record(protection="secure-aggregation", claims=Claims(leverage=0.1)),
@@ -112,7 +112,7 @@ def test_which_kinds_have_rows(kind: str) -> None:
         (
             {},
             _record(protection="secure-aggregation", claims=Claims(leverage=0.1, group_size=3)),
-            "max_sums 64: how many sums it has been in is not known",
+            r"max_sums 64 \(the default\): how many sums it has been in is not known",
         ),
     ],
 )  # fmt: skip
@@ -179,7 +179,11 @@ def test_a_delta_is_small_unless_a_policy_says_otherwise() -> None:
     noisy = _record(protection="gaussian", claims=_noise(1e-3, 0.99))
     for rules in (Budgets(), Budgets(max_epsilon=1.0), Budgets(max_epsilon=1.0, max_delta=0.5)):
         found = budgets.exceeded(rules, [], noisy)
-        assert found == f"limit max_delta {rules.max_delta:g}: the noise is for a delta of 0.99"
+        default = "" if rules.max_delta == 0.5 else " (the default)"
+        assert found == (
+            f"limit max_delta {rules.max_delta:g}{default}: the noise is for a delta of 0.99; "
+            "budgets: {max_delta: 0.99} in that policy would allow it"
+        )
     assert (
         budgets.exceeded(Budgets(), [], _record(protection="gaussian", claims=_noise(9.0))) is None
     )

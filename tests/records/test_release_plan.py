@@ -126,20 +126,35 @@ def test_answers_to_inputs_that_nobody_gives_use_up_no_limit(data: Path, tmp_pat
     assert [(p.client, p.request.kind) for p in found if p.refusal] == [("ada", "features")]
 
 
+def _in_both_groups(first: str, second: str) -> list[dict[str, Any]]:
+    return [
+        {"name": "one", "share": [{"kind": "features", "queries": [first]}]},
+        {"name": "two", "group": "B", "share": [{"kind": "features", "queries": [second]}]},
+    ]
+
+
 def test_one_checkpoint_for_both_groups_is_one_expert(data: Path, tmp_path: Path) -> None:
     """Without it the same expert would have its limit twice."""
     (tmp_path / "own.pt").write_bytes(b"not read here")
     clients = _limited(max_rows=20)
-    stages = [
-        {"name": "one", "share": [{"kind": "features", "queries": ["pool"]}]},
-        {"name": "two", "group": "B", "share": [{"kind": "features", "queries": ["pool"]}]},
-    ]
-    changes = {"stages": stages, "experts": {"groups": ["A", "B"]}}
+    changes = {"stages": _in_both_groups("pool", "evaluation"), "experts": {"groups": ["A", "B"]}}
     found = _plan(tmp_path, data, clients=clients, **changes)
     assert not [p for stage in found for p in stage if p.refusal]
     clients[0]["checkpoint"] = "own.pt"
     found = _plan(tmp_path, data, clients=clients, **changes)
     assert [(p.client, p.request.stage) for s in found for p in s if p.refusal] == [("ada", "two")]
+
+
+def test_what_left_before_leaves_again_uncharged(data: Path, tmp_path: Path) -> None:
+    """Without it a plan would refuse what a client sends once more, and count its noise twice."""
+    (tmp_path / "own.pt").write_bytes(b"not read here")
+    clients = _limited(max_rows=20)
+    clients[0]["checkpoint"] = "own.pt"
+    changes = {"stages": _in_both_groups("pool", "pool"), "experts": {"groups": ["A", "B"]}}
+    found = _plan(tmp_path, data, clients=clients, **changes)
+    assert not [p for stage in found for p in stage if p.refusal]
+    events = {(p.client, p.request.stage): p.entry["event"] for s in found for p in s}
+    assert [key for key, event in events.items() if event == "repeat"] == [("ada", "two")]
 
 
 def _requests(tmp_path: Path, data: Path, *shares: Any, groups: str = "AAA") -> list[list[Request]]:

@@ -12,14 +12,13 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from neulig_fl.cli.plan import record
+from neulig_fl.cli.plan import Plan, record
 from neulig_fl.core import cache_folder, variants
 from neulig_fl.merging import methods as merge_methods
 from neulig_fl.merging.methods import StateDicts, merged
 from neulig_fl.records.release_plan import open_setting
 from neulig_fl.report import Report
 from neulig_fl.study.checking import load
-from neulig_fl.study.dry_run import rehearse
 
 EXPERTS = {"epochs": 8, "lr": 5.0e-3, "batch_size": 8}
 """Enough for the tiny experts to tell their classes apart, so that a wrong figure shows."""
@@ -57,7 +56,7 @@ def rows(report: Report, stage: int) -> dict[tuple[str, str | None], dict[str, A
 def planned(folder: Path) -> dict[str, Any]:
     """What `plan` says of the scenario of a run."""
     setting = open_setting(load(folder / "scenario.yaml"), tiny.SEED)
-    return json.loads(json.dumps(record(setting, list(rehearse(setting)))))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(record(Plan.of(setting))))  # type: ignore[no-any-return]
 
 
 def test_every_method_has_a_row_in_every_stage_and_one_release_serves_all(

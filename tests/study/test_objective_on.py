@@ -411,7 +411,10 @@ def test_too_few_parameters_end_the_run_as_the_plan_says(train: Train) -> None:
     """Without it a plan would promise a training that cannot be."""
     policies = _policies(ada={"never": ["parameters"]}, bob={"never": ["parameters"]})
     run = train(step=False, **_said(**policies))
-    with pytest.raises(ClientRefused, match="queries and parameters; shared by: cyd"):
+    with pytest.raises(
+        ClientRefused,
+        match="sum, parameters; shared by: cyd; missing: parameters of ada and bob",
+    ):
         training.train(run)
     (outlook,) = rehearse(run.released.setting)
     assert "shared by: cyd" in (outlook.stops or "")

@@ -23,6 +23,7 @@ from neulig_fl.records.secagg.plan import PlannedSum
 from neulig_fl.server.collecting import Collector
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study.checking import load
+from neulig_fl.study.cost_outlook import foreseen as foreseen_cost
 from neulig_fl.study.dry_run import rehearse
 from neulig_fl.study.outlook import StageOutlook
 from neulig_fl.study.server_loop import Study
@@ -33,6 +34,8 @@ TASKS = ("first", "second", "first", "second")
 STEPS = ("train-portland", "vote", "ensemble", "merge")
 METHODS = ("task-arithmetic", "ties", "regmean", "fisher", "magmax")
 SUMMED = {"protection": "secure-aggregation"}
+
+NOISE = {"gaussian": {"noise_multiplier": 3.0, "clip": 1.0, "delta": 1e-5}}
 
 Row = tuple[str, str | None, str | None]
 
@@ -64,6 +67,8 @@ def shares(draw: st.DrawFn, outputs: str) -> list[dict[str, Any]]:
     for kind in (*draw(st.sampled_from([(outputs,), (outputs,), ()])), *draw(others)):
         share = {"kind": kind, "queries": draw(st.sampled_from(sets))}
         share |= draw(st.sampled_from([{}, {}, {"fraction": 0.5}, {"protection": "sealed"}]))
+        if kind == outputs and draw(st.integers(0, 3)) == 0:
+            share |= {"protection": NOISE}
         if kind == outputs and draw(st.integers(0, 3)) == 0:
             share = {"kind": kind, "queries": ["evaluation"]} | SUMMED
         found.append(share)
@@ -209,8 +214,8 @@ def _sides(row: Mapping[str, Any]) -> tuple[bool, bool]:
     )
 
 
-def run(scenario: Scenario, folder: Path) -> tuple[list[dict[str, Any]], str | None]:
-    """The stages of a real run, clients in this process, and the error that ended it."""
+def run(scenario: Scenario, folder: Path) -> tuple[Study, str | None]:
+    """A real run, clients in this process, and the error that ended it."""
     clients = tiny.InProcess(scenario, folder)
     known = ReleasedRecords(clients.setting)
     progress = Progress(lambda event: None)
@@ -220,8 +225,8 @@ def run(scenario: Scenario, folder: Path) -> tuple[list[dict[str, Any]], str | N
         for stage in scenario.stages:
             study.run_stage(stage)
     except NeuligError as error:
-        return study.stages, str(error)
-    return study.stages, None
+        return study, str(error)
+    return study, None
 
 
 def compare(outlooks: Sequence[StageOutlook], stages: Sequence[Mapping[str, Any]]) -> None:
@@ -312,8 +317,10 @@ def test_a_run_does_what_was_foreseen(said: dict[str, Any], data: Path) -> None:
 
 def check(scenario: Scenario, folder: Path) -> None:
     """Rehearse a scenario, run it, and compare."""
-    outlooks = list(rehearse(open_setting(scenario, scenario.seed)))
-    stages, error = run(scenario, folder)
+    setting = open_setting(scenario, scenario.seed)
+    outlooks = list(rehearse(setting))
+    study, error = run(scenario, folder)
+    stages = study.stages
     whole = [each for each in outlooks if each.stops is None]
     if scenario.on_refusal == "stop" and any(depends(p) for o in whole for p in o.sums):
         whole = whole[: len(stages)]  # a refusal of CoopVecs, which no plan knows, ends the run
@@ -321,6 +328,15 @@ def check(scenario: Scenario, folder: Path) -> None:
         assert (error is None) == (outlooks[-1].stops is None), (error, outlooks[-1].stops)
     assert [each["name"] for each in stages] == [each.stage.name for each in whole]
     compare(whole, stages)
+    if error is None and not any(depends(p) for o in whole for p in o.sums):
+        told = foreseen_cost(setting, whole).account
+        assert cost(told) == cost(study.outcome()["privacy"])
+
+
+def cost(privacy: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What was spent; experts have other names in a plan than in a ledger."""
+    clients = [(c["client"], c["epsilon"], c["unprotected"]) for c in privacy["clients"]]
+    return privacy["epsilon"], privacy["delta"], privacy["stages"], clients
 
 
 QUICK = {"adamerging": {"steps": 2}, "wemoe": {"steps": 2}, "git-rebasin": {"sweeps": 2}}

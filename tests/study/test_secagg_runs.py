@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny
 
-from neulig_fl.cli.plan import record
+from neulig_fl.cli.plan import Plan, record
 from neulig_fl.config import conditions
 from neulig_fl.core.errors import ClientRefused
 from neulig_fl.merging import portland
@@ -19,7 +19,6 @@ from neulig_fl.privacy.secagg import Terms, default_threshold
 from neulig_fl.records.release_plan import open_setting
 from neulig_fl.report import Report
 from neulig_fl.study.checking import load
-from neulig_fl.study.dry_run import rehearse
 from neulig_fl.verification import whole_run
 
 ANY_LEVERAGE = {"budgets": {"max_leverage": 1.0}}
@@ -61,7 +60,7 @@ def _figures(row: dict[str, Any]) -> Any:
 
 def _planned(folder: Path) -> dict[str, Any]:
     setting = open_setting(load(folder / "scenario.yaml"), tiny.SEED)
-    return json.loads(json.dumps(record(setting, list(rehearse(setting)))))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(record(Plan.of(setting))))  # type: ignore[no-any-return]
 
 
 # ---------------------------------------------------------------- the same figures
@@ -201,7 +200,8 @@ def test_a_run_that_stops_at_a_refusal_is_foretold(data: Path, tmp_path: Path) -
         tiny.run(tmp_path, data, **said)
     planned = _planned(tmp_path)
     assert planned["stages"][0]["stops"] == (
-        "bob refuses a sum of parameters, and on_refusal is stop"
+        "bob refuses a sum of parameters, and on_refusal is stop: policy of client 'bob': never "
+        "parameters"
     )
     assert planned["not_reached"] == ["more"]
 

@@ -400,7 +400,7 @@ def test_a_stage_without_any_parameters_has_rows_with_reasons(data: Path, tmp_pa
     report = tiny.run(tmp_path, data, on_refusal="continue", clients=clients)
     rows = report.data["stages"][1]["results"]
     assert {(r["status"], r["reason"]) for r in rows if r["method"] != "pretrained"} == {
-        ("not-permitted", "no client shares what is mixed")
+        ("not-permitted", "no client shares features of evaluation queries and parameters")
     }
     assert all(r["average"] is None for r in rows if r["method"] != "pretrained")
 

@@ -358,7 +358,10 @@ def test_a_stage_asks_for_sums_of_what_it_shares_itself(make: Make) -> None:
         bench.tell("evaluation")
         merge.run(bench.run)
         assert bench.sums.asked == []
-        assert bench.row("simple-average").reason == "no client shares what is mixed"
+        assert (
+            bench.row("simple-average").reason
+            == "no client shares features of evaluation queries and parameters"
+        )
 
 
 def test_sums_of_a_part_of_the_queries_are_scored_on_that_part(make: Make) -> None:

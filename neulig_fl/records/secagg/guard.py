@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from neulig_fl.core.errors import InputError
 from neulig_fl.privacy.leverage import ROUNDING, Overlap, WeightedSum, beside, known
+from neulig_fl.records.budgets import named
 
 MOST_DOUBTED = 5
 """Groups of clients, each alone with what it tells, whose word is tried both ways."""
@@ -67,8 +68,8 @@ def objection(
         >>> both, one = {"a": 0.5, "b": 0.5}, {"b": 1.0}
         >>> objection([], [WeightedSum("model", both)], "a", 0.5)
         >>> objection([WeightedSum("model", both)], [WeightedSum("model", one)], "b", 0.5)
-        "leverage of client 'a' in sums over model would be 1.000, above max_leverage 0.5: \
-1 sum asked for, 1 before"
+        "leverage of client 'a' in sums over model would be 1.000, above max_leverage 0.5 \
+(the default): 1 sum asked for, 1 before"
     """
     if not 0.0 < max_leverage <= 1.0:
         raise InputError(f"max_leverage is {max_leverage}; allowed: above 0, at most 1")
@@ -177,7 +178,8 @@ def _like(rows: Sequence[WeightedSum], others: Sequence[WeightedSum]) -> list[We
 def _reason(client: str, what: str, value: float, most: float, asked: int, before: int) -> str:
     # Rounded up: a refusal must not print a leverage equal to its limit.
     shown = math.ceil(value * 1000.0 - 1e-6) / 1000.0
+    sums = f"{asked} sum{'' if asked == 1 else 's'} asked for, {before} before"
     return (
         f"leverage of client {client!r} in sums over {what} would be {shown:.3f}, above "
-        f"max_leverage {most:g}: {asked} sum{'' if asked == 1 else 's'} asked for, {before} before"
+        f"{named('max_leverage', most)}: {sums}"
     )

@@ -21,7 +21,7 @@ from neulig_fl.records import decisions, kinds, policy_layers
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.protections import Claims
-from neulig_fl.records.release_plan import Setting
+from neulig_fl.records.release_plan import Setting, expert_name
 from neulig_fl.records.secagg import history, requests
 from neulig_fl.records.secagg.accounts import Sums
 
@@ -145,7 +145,7 @@ class SumPlan:
             policy_layers.of_client(name, client.policy),
             self._entries(client, request),
         )
-        expert, new = _expert(client, request.group), asked.sums(taking)
+        expert, new = expert_name(client, request.group), asked.sums(taking)
         claims = Claims(leverage=0.0, group_size=len(taking), sums=asked.count)
         if new:
             theirs, _ = policy_layers.max_leverages(scenario.clients)
@@ -165,7 +165,7 @@ class SumPlan:
         order = [stage.name for stage in scenario.stages]
         begun = order[: order.index(request.stage) + 1]
         found = [
-            _entry(client, planned.request, planned.rows, planned.bytes)
+            planned.entry
             for name in begun
             for planned in self.setting.forecast[name]
             if planned.client == client.name and planned.refusal is None
@@ -176,7 +176,7 @@ class SumPlan:
         """The sums of one group's experts that the clients will remember together."""
         known = {}
         for client in self.setting.scenario.clients:
-            own, tag = self._books.get(client.name, []), _expert(client, group)
+            own, tag = self._books.get(client.name, []), expert_name(client, group)
             known[client.name] = history.events(e for e in own if e["expert"] == tag)
         return history.rows(known, "", list(known))
 
@@ -284,15 +284,10 @@ class _Asked:
         ]
 
 
-def _expert(client: Client, group: str) -> str:
-    """Which expert of a client a group means; one checkpoint for both is one expert."""
-    return client.brought(group) or group
-
-
 def _entry(client: Client, request: Request, rows: int, size: int) -> Entry:
     return {
         "event": RELEASE,
-        "expert": _expert(client, request.group),
+        "expert": expert_name(client, request.group),
         "kind": request.kind,
         "rows": rows,
         "bytes": size,

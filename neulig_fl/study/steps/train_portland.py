@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from neulig_fl.config.problems import quoted
@@ -52,6 +53,8 @@ def rehearse(rehearsal: Rehearsal) -> Iterator[Permitted]:
     else:
         queries = known.scenario.portland.queries
         rehearsal.portland = PlannedPortland(stage.name, queries, names, names[0])
+        with suppress(NotAvailable):  # without answers for every task there is no CoopVec Map
+            coopvec_needs.map_queries(known, rehearsal.portland, stage.group, names)
 
 
 def run(run: StageRun) -> None:
