@@ -88,9 +88,13 @@ def _empty(policy: Policy) -> Iterator[Problem]:
     """A key whose value was lost must not read as one that says nothing."""
     given = policy.model_fields_set
     if "allow" in given and policy.allow is None:
-        yield Problem(("allow",), "is empty; write [] to let nothing out, or remove the key")
+        yield Problem(
+            ("allow",), "is empty (got null); write [] to let nothing out, or remove the key"
+        )
     if "preset" in given and policy.preset is None:
-        yield Problem(("preset",), f"is empty; {nearest('', presets())}; or remove the key")
+        yield Problem(
+            ("preset",), f"is empty (got null); {nearest('', presets())}; or remove the key"
+        )
 
 
 def _against(rule: AllowRule, policy: Policy) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from neulig_fl.config.stages import SecureAggregationOptions
 from neulig_fl.core.errors import ClientRefused
 from neulig_fl.records.protections import NoOptions, Protection, Way
 
@@ -21,6 +22,11 @@ ALONE = "with protection secure-aggregation it is released within sums only"
 
 class SecureAggregation(Protection[NoOptions]):
     """A record that no way leads out of the client by itself."""
+
+    elsewhere = (
+        f"put {' and '.join(SecureAggregationOptions.model_fields)} under the scenario's own key "
+        "secure_aggregation, which holds for all stages"
+    )
 
     def problem(self, way: Way) -> str:
         """On no way can it leave alone."""
