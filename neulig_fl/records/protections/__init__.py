@@ -135,6 +135,14 @@ class Protection(Generic[OptionsT]):
         fields = self.options.model_fields
         return " and ".join(key for key, about in fields.items() if about.is_required())
 
+    def fits(self, kind: str) -> bool:
+        """Whether a record of a kind can have it at all.
+
+        Args:
+            kind: name of one.
+        """
+        return True
+
     def given(self, share: Share) -> OptionsT:
         """The options that a share gives.
 

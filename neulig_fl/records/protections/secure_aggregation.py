@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from neulig_fl.config.stages import SecureAggregationOptions
 from neulig_fl.core.errors import ClientRefused
+from neulig_fl.records import kinds
 from neulig_fl.records.protections import NoOptions, Protection, Way
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ class SecureAggregation(Protection[NoOptions]):
         f"put {' and '.join(SecureAggregationOptions.model_fields)} under the scenario's own key "
         "secure_aggregation, which holds for all stages"
     )
+
+    def fits(self, kind: str) -> bool:
+        """What can be summed can leave in sums."""
+        return kinds.load(kind).summed
 
     def problem(self, way: Way) -> str:
         """On no way can it leave alone."""
