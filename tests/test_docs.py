@@ -365,6 +365,8 @@ def table(name: str, section: dict[str, Any]) -> str:
 def _default(name: str, key: str, about: dict[str, Any]) -> str:
     if (name, key) == ("Share", "queries"):
         return "by kind"
+    if "default" not in about:
+        return "none"
     default = about["default"]
     if isinstance(default, dict) and "$ref" in about:
         return "its defaults"

@@ -122,10 +122,20 @@ def _of_file(text: str) -> dict[str, str]:
     for name, key in said.items() if isinstance(said, Mapping) else ():
         if not isinstance(key, str):
             place = source.origin(("trust", name) if inside else (name,))
-            raise InputError(f"{place}: {str(key)[:60]!r} is no key; write NAME: ed25519:...")
+            what = f"{place}: {str(key)[:60]!r} is no key; write NAME: ed25519:..."
+            raise InputError(what if inside else _no_trust(source.name, str(name), place))
     if not isinstance(said, Mapping) or not said:
         raise InputError(f"--trust {text}: names no key; write NAME: ed25519:..., one a line")
     return {str(name): str(key) for name, key in said.items()}
+
+
+def _no_trust(file: str, name: str, place: str) -> str:
+    """What is wrong with a file that is neither one of keys nor a scenario that pins any."""
+    return (
+        f"{file}: has no mapping `trust`, and is no file of keys alone ({name[:60]!r} at {place} "
+        "has another value); add `trust: {NAME: ed25519:...}`, or name a file that has "
+        "NAME: ed25519:... on each line and nothing else"
+    )
 
 
 def show(found: Findings, console: Console) -> None:

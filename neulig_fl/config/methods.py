@@ -12,11 +12,28 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
+from pydantic_core import PydanticCustomError
 
 from neulig_fl.config.values import MethodName, Section
 
-Value = StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)] | StrictStr
+
+def _with_one_fault(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """What `read` makes of a value; one error where it finds one for each type that it tries."""
+    try:
+        return read(value)
+    except ValidationError as error:
+        kind = "finite_number" if isinstance(value, float) else "wrong_type"
+        raise PydanticCustomError(kind, "no value of an option") from error
+
+
+Value = Annotated[
+    StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)] | StrictStr,
+    WrapValidator(_with_one_fault),
+]
 """Of an option; which values a method takes, its own file says."""
 
 

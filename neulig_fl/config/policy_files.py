@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,10 +12,16 @@ from neulig_fl.config.problems import Problem, problems_of, quoted, report
 from neulig_fl.config.schema import exists, place
 from neulig_fl.config.values import NOISELESS, TRIMMED, WITHOUT_QUERIES
 from neulig_fl.config.yaml_source import read as read_yaml
+from neulig_fl.core import variants
 from neulig_fl.core.errors import ScenarioError, nearest
 
 PRESETS = Path(__file__).parent / "presets"
 """The presets: policy files that come with the package, to be named or copied."""
+
+PROTECTIONS = "neulig_fl.records.protections"
+
+Fits = Callable[[str, str], bool]
+"""Whether a protection can be had of a kind of record, by the names of both."""
 
 MOST_PRESETS = 5
 """Presets that name presets, at most this many."""
@@ -31,15 +37,17 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def read(path: Path, within: Sequence[Path] = ()) -> Policy:
+def read(path: Path, within: Sequence[Path] = (), fits: Fits | None = None) -> Policy:
     """Read a policy file and check it.
 
     Args:
         path: YAML file. A preset's relative path in it starts from its folder.
         within: the files whose presets led here, outermost first.
+        fits: looks whether rules can be met; unless given, that is not looked at.
 
     Raises:
-        ScenarioError: it cannot be read, or contradicts itself; file:line:column and what to do.
+        ScenarioError: it cannot be read, or contradicts itself; a line for each thing that is
+            wrong: file:line:column and what to do.
     """
     source = read_yaml(path)
     try:
@@ -47,7 +55,7 @@ def read(path: Path, within: Sequence[Path] = ()) -> Policy:
     except ValidationError as error:
         report(source, problems_of(error, Policy.model_json_schema(), source))
         raise
-    report(source, [*_silent(policy), *problems(policy, path.parent, (*within, path))])
+    report(source, [*_silent(policy), *problems(policy, path.parent, (*within, path), fits)])
     return policy
 
 
@@ -56,13 +64,16 @@ def preset_path(preset: str, folder: Path) -> Path:
     return place(folder, preset) if is_policy_file(preset) else PRESETS / f"{preset}.yaml"
 
 
-def problems(policy: Policy, folder: Path, within: Sequence[Path] = ()) -> Iterator[Problem]:
+def problems(
+    policy: Policy, folder: Path, within: Sequence[Path] = (), fits: Fits | None = None
+) -> Iterator[Problem]:
     """What a policy says against itself, and what is wrong with its preset.
 
     Args:
         policy: valid key by key.
         folder: where a preset's relative path starts.
         within: the files that led here.
+        fits: as for `read`.
     """
     for index, kind in enumerate(policy.never):
         if policy.only is not None and kind in policy.only:
@@ -72,9 +83,11 @@ def problems(policy: Policy, folder: Path, within: Sequence[Path] = ()) -> Itera
     for index, rule in enumerate(policy.allow or ()):
         for key, text in _against(rule, policy):
             yield Problem(("allow", index, key), text)
+        if fits is not None and _unmet(rule, fits):
+            yield Problem(("allow", index, "protections"), _unmet_words(rule, fits))
     yield from _without_noise(policy)
     yield from _empty(policy)
-    yield from _preset_problems(policy, folder, within)
+    yield from _preset_problems(policy, folder, within, fits)
 
 
 def _silent(policy: Policy) -> Iterator[Problem]:
@@ -88,9 +101,13 @@ def _empty(policy: Policy) -> Iterator[Problem]:
     """A key whose value was lost must not read as one that says nothing."""
     given = policy.model_fields_set
     if "allow" in given and policy.allow is None:
-        yield Problem(("allow",), "is empty; write [] to let nothing out, or remove the key")
+        yield Problem(
+            ("allow",), "is empty (got null); write [] to let nothing out, or remove the key"
+        )
     if "preset" in given and policy.preset is None:
-        yield Problem(("preset",), f"is empty; {nearest('', presets())}; or remove the key")
+        yield Problem(
+            ("preset",), f"is empty (got null); {nearest('', presets())}; or remove the key"
+        )
 
 
 def _against(rule: AllowRule, policy: Policy) -> Iterator[tuple[str, str]]:
@@ -108,6 +125,19 @@ def _against(rule: AllowRule, policy: Policy) -> Iterator[tuple[str, str]]:
             yield "fraction", f"{kind} leaves whole or not at all; leave fraction out"
 
 
+def _unmet(rule: AllowRule, fits: Fits) -> bool:
+    """Whether no record of the kind can have one of the protections: nothing leaves under it."""
+    return rule.protections is not None and not any(
+        fits(name, rule.kind) for name in rule.protections
+    )
+
+
+def _unmet_words(rule: AllowRule, fits: Fits) -> str:
+    others = [name for name in variants.names(PROTECTIONS) if fits(name, rule.kind)]
+    got = f"(got {quoted(rule.protections)})"
+    return f"no record of {rule.kind} can have such a protection {got}; {nearest('', others)}"
+
+
 def _without_noise(policy: Policy) -> Iterator[Problem]:
     guards = [rule.protections for rule in policy.allow or ()]
     if policy.budgets.max_epsilon is None or not guards or None in guards:
@@ -120,7 +150,9 @@ def _without_noise(policy: Policy) -> Iterator[Problem]:
         )
 
 
-def _preset_problems(policy: Policy, folder: Path, within: Sequence[Path]) -> Iterator[Problem]:
+def _preset_problems(
+    policy: Policy, folder: Path, within: Sequence[Path], fits: Fits | None
+) -> Iterator[Problem]:
     preset = policy.preset
     if preset is None:
         return
@@ -134,23 +166,46 @@ def _preset_problems(policy: Policy, folder: Path, within: Sequence[Path]) -> It
     elif path in within or len(within) >= MOST_PRESETS:
         yield Problem(steps, f"presets lead back to themselves, or too far {got}; leave one out")
     else:
-        yield from _with_preset(policy, path, within)
+        yield from _with_preset(policy, path, within, fits)
 
 
-def _with_preset(policy: Policy, path: Path, within: Sequence[Path]) -> Iterator[Problem]:
+def _with_preset(
+    policy: Policy, path: Path, within: Sequence[Path], fits: Fits | None
+) -> Iterator[Problem]:
+    """What the preset's file has wrong, each of it, or what contradicts the preset."""
     try:
-        inner = read(path, within)
+        inner = _all_of(path, within, fits)
     except ScenarioError as error:
-        first, *_ = str(error).splitlines()
-        yield Problem(("preset",), f"it cannot be used: {first}")
+        for line in str(error).splitlines():
+            yield Problem(("preset",), f"it cannot be used: {line}")
         return
+    instead = "and both must; change the rule, or copy the preset's file and change that"
     for index, rule in enumerate(policy.allow or ()):
-        if not _possible(rule, inner):
-            yield Problem(
-                ("allow", index),
-                f"the preset does not allow {rule.kind} like this, and both must; change the rule, "
-                "or copy the preset's file and change that",
-            )
+        if not all(_possible(rule, each) for each in inner):
+            what = f"the preset does not allow {rule.kind} like this, {instead}"
+            yield Problem(("allow", index), what)
+    for index, kind in enumerate(policy.only or ()):
+        if not _lets_out(inner, kind):
+            yield Problem(("only", index), f"the preset does not allow {kind}, {instead}")
+    kinds = {rule.kind for each in inner for rule in each.allow or ()}
+    left = {kind for kind in kinds if _lets_out(inner, kind)}
+    if left and left <= set(policy.never):
+        what = "nothing is left of what the preset allows; write allow: [] to let nothing out"
+        yield Problem(("never",), what)
+
+
+def _lets_out(policies: Sequence[Policy], kind: str) -> bool:
+    """Whether policies that all hold allow a kind, on whichever queries."""
+    return all(_possible(AllowRule(kind=kind), each) for each in policies)
+
+
+def _all_of(path: Path, within: Sequence[Path], fits: Fits | None) -> list[Policy]:
+    """The policy of a file, and those of the presets that it leads to."""
+    found = [read(path, within, fits)]
+    while (preset := found[-1].preset) is not None:
+        within, path = (*within, path), preset_path(preset, path.parent)
+        found.append(read(path, within, fits))
+    return found
 
 
 def _possible(rule: AllowRule, policy: Policy) -> bool:

@@ -23,6 +23,7 @@ from neulig_fl.config.values import (
     Section,
     Several,
     Text,
+    never_null,
     unique,
 )
 
@@ -97,12 +98,14 @@ class Policy(Section):
 
     preset: Text | None = Field(
         None,
+        json_schema_extra=never_null,
         description="Additional rules: the name of a preset, or the path of a policy file.",
         examples=["outputs-only", "my-policy.yaml"],
     )
     allow: Annotated[tuple[AllowRule, ...], AfterValidator(unique)] | None = Field(
         None,
-        description="The records that may leave; []: none; null: what the stages share.",
+        json_schema_extra=never_null,
+        description="The records that may leave; []: none. Left out: what the stages share.",
     )
     never: tuple[KindName, ...] = Field(
         (), description="Kinds of record that never leave the client."

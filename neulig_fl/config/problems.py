@@ -7,40 +7,25 @@ them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from neulig_fl.config.values import DIGEST, MOMENT, PUBLIC_KEY, SLUG, SLUG_WORDS, TEMPLATE
+from neulig_fl.config.allowed import Schema, at, in_words, key_rules, keys
 from neulig_fl.config.yaml_source import ScenarioText, Steps
 from neulig_fl.core.errors import ScenarioError, nearest, plain
 
 MOST_SHOWN = 20
 
-_Schema = Mapping[str, Any]
-_PATTERNS = {
-    SLUG: SLUG_WORDS,
-    TEMPLATE: "text with one {} where the class name goes",
-    PUBLIC_KEY: "a public key as a run's trust.json has it: ed25519: and 43 characters",
-    DIGEST: "64 hex digits, as `neulig-fl check FILE --hash` prints them",
-    MOMENT: "a date (2027-03-31), or a date-time with its zone (2027-03-31T18:00:00Z)",
-}
 _LONGEST_STEP = 100
 """Characters of a key in an error."""
 
 _MOST_TOLD = 10 * MOST_SHOWN
 """Findings that are put into words; several of one value can come to the same words."""
 
-_BOUNDS = {
-    "minimum": "at least",
-    "exclusiveMinimum": "above",
-    "maximum": "at most",
-    "exclusiveMaximum": "below",
-}
 _WHAT = {
     "literal_error": "unknown value",
     "variant": "unknown value",
@@ -101,7 +86,7 @@ def report(source: ScenarioText, problems: Iterable[Problem]) -> None:
         raise ScenarioError("\n".join(lines))
 
 
-def problems_of(error: ValidationError, schema: _Schema, source: ScenarioText) -> list[Problem]:
+def problems_of(error: ValidationError, schema: Schema, source: ScenarioText) -> list[Problem]:
     """Translate pydantic's findings, in the order of the file.
 
     Only the first say what is allowed: to find the nearest name takes time, and few are quoted.
@@ -118,7 +103,7 @@ def problems_of(error: ValidationError, schema: _Schema, source: ScenarioText) -
     return [*told, *rest]
 
 
-def problems_within(error: ValidationError, schema: _Schema, steps: Steps) -> list[Problem]:
+def problems_within(error: ValidationError, schema: Schema, steps: Steps) -> list[Problem]:
     """Translate pydantic's findings about a part that was validated by itself.
 
     Args:
@@ -166,113 +151,20 @@ def _what(error: ErrorDetails) -> str:
     return f"{_WHAT.get(error['type'], 'wrong type')} (got {quoted(error['input'])})"
 
 
-def _problem(error: ErrorDetails, schema: _Schema) -> Problem:
+def _problem(error: ErrorDetails, schema: Schema) -> Problem:
     kind, received = error["type"], error["input"]
     steps = _steps(error)
-    parents = _at(schema, steps[:-1])
+    parents, here = at(schema, steps[:-1]), at(schema, steps)
     if kind == "missing":
-        wanted = next(iter(_at(schema, steps)), {}).get("description", "")
+        wanted = next(iter(here), {}).get("description", "")
         return Problem(steps, f"is missing. {wanted}")
-    if kind == "extra_forbidden":
-        return Problem(steps, f"unknown key; {nearest(str(steps[-1]), _keys(parents))}", key=True)
+    if kind == "extra_forbidden" or (not here and keys(parents) and not _is_key(error)):
+        return _told(steps, "unknown key", nearest(str(steps[-1]), keys(parents)), key=True)
     if _is_key(error):
-        rules = [rule for each in parents for rule in _key_rules(each)]
-        return Problem(steps, f"not a key for this place; {_allowed(rules, received)}", key=True)
-    return Problem(steps, f"{_what(error)}; {_allowed(_at(schema, steps), received)}")
+        rules = [rule for each in parents for rule in key_rules(each)]
+        return _told(steps, "not a key for this place", in_words(rules, received, schema), key=True)
+    return _told(steps, _what(error), in_words(here, received, schema))
 
 
-def _at(schema: _Schema, steps: Sequence[str | int]) -> list[_Schema]:
-    """Find the schemas that a value may meet; none where the steps lead nowhere."""
-    found = list(_alternatives(schema, schema))
-    for step in steps:
-        found = [
-            option
-            for each in found
-            for inner in _inside(each, step)
-            for option in _alternatives(inner, schema)
-        ]
-    return found
-
-
-def _alternatives(schema: _Schema, root: _Schema) -> Iterator[_Schema]:
-    if "$ref" in schema:
-        target = root["$defs"][schema["$ref"].rpartition("/")[2]]
-        yield {**target, **{key: schema[key] for key in schema if key != "$ref"}}
-    elif "anyOf" in schema:
-        about = {key: schema[key] for key in schema if key != "anyOf"}
-        for option in schema["anyOf"]:
-            yield from ({**each, **about} for each in _alternatives(option, root))
-    else:
-        yield schema
-
-
-def _inside(schema: _Schema, step: str | int) -> Iterator[_Schema]:
-    if isinstance(step, int):
-        found = [schema.get("items")]
-    elif step in schema.get("properties", {}):
-        found = [schema["properties"][step]]
-    else:
-        found = [schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
-    yield from (each for each in found if isinstance(each, dict))
-
-
-def _keys(schemas: Iterable[_Schema]) -> list[str]:
-    return [key for schema in schemas for key in schema.get("properties", {})]
-
-
-def _key_rules(schema: _Schema) -> Iterator[_Schema]:
-    patterns = schema.get("patternProperties", {})
-    yield from ({"type": "string", "pattern": pattern} for pattern in patterns)
-    if "propertyNames" in schema and not patterns:
-        yield {"type": "string", **schema["propertyNames"]}
-
-
-def _allowed(schemas: Sequence[_Schema], received: Any) -> str:
-    """Say what the schemas allow, and the nearest name if they list names."""
-    names = [name for schema in schemas for name in schema.get("enum", [])]
-    if any("enum" in schema for schema in schemas):
-        extra = ["null"] if any(schema.get("type") == "null" for schema in schemas) else []
-        return nearest(received if isinstance(received, str) else "", [*names, *extra])
-    hint = f"allowed: {' or '.join(dict.fromkeys(_words(schema) for schema in schemas))}"
-    takes_list = any(schema.get("type") == "array" for schema in schemas)
-    if takes_list and isinstance(received, str):
-        listed = yaml.safe_dump([received], default_flow_style=True, allow_unicode=True, width=1e9)
-        return f"{hint}; write {listed.strip()}"
-    return hint
-
-
-def _words(schema: _Schema) -> str:
-    """Say what one schema allows.
-
-    Example:
-        >>> _words({"type": "integer", "minimum": 1})
-        'a whole number, at least 1'
-    """
-    match schema.get("type"):
-        case "null":
-            return "null"
-        case "string":
-            return _PATTERNS.get(schema.get("pattern", ""), "text that is not empty")
-        case "boolean":
-            return "true or false"
-        case "integer":
-            return ", ".join(["a whole number", *_bounds(schema)])
-        case "number":
-            return ", ".join(["a number", *_bounds(schema)])
-        case "array":
-            return _list_words(schema)
-        case _:
-            keys = ", ".join(_keys([schema]))
-            return f"a mapping with the keys {keys}" if keys else "a mapping"
-
-
-def _bounds(schema: _Schema) -> Iterator[str]:
-    return (f"{words} {schema[key]}" for key, words in _BOUNDS.items() if key in schema)
-
-
-def _list_words(schema: _Schema) -> str:
-    least = schema.get("minItems", 0)
-    names = schema["items"].get("enum")
-    entries = f"of {', '.join(names) or 'nothing in this version'}" if names is not None else ""
-    size = f"with at least {least} entries" if least > 1 else "that is not empty" if least else ""
-    return " ".join(part for part in ("a list", entries, size) if part)
+def _told(steps: Steps, *parts: str, key: bool = False) -> Problem:
+    return Problem(steps, "; ".join(part for part in parts if part), key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,11 @@ class OpenedScenario:
             ) from error
 
 
-def as_written(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScenario:
+def as_written(
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    schema: Callable[[], dict[str, Any]] | None = None,
+) -> OpenedScenario:
     """What a scenario's file says, valid in itself; nothing that it names is looked for.
 
     Args:
@@ -116,6 +120,8 @@ def as_written(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScenari
             `folder_of` it.
         overrides: `key.sub=value` texts that replace values of the file, as in
             `clients.0.task=digits`; the value is YAML.
+        schema: makes the JSON Schema from which messages say what is allowed; `json_schema` unless
+            given, which knows nothing of what the files of variants add.
 
     Raises:
         ScenarioError: everything that is wrong in itself, a line each: file:line:column (or the
@@ -128,7 +134,7 @@ def as_written(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScenari
     try:
         scenario = Scenario.model_validate(source.data)
     except ValidationError as error:
-        report(source, problems_of(error, json_schema(), source))
+        report(source, problems_of(error, (schema or json_schema)(), source))
         raise
     return OpenedScenario(scenario, source, folder_of(path), tuple(overrides))
 

@@ -112,6 +112,17 @@ class Variant:
         return name
 
 
+def never_null(schema: dict[str, Any]) -> None:
+    """Change the JSON Schema of a key that can be left out, and be null in a finished model alone.
+
+    Args:
+        schema: what pydantic makes of a type with None and that default; changed in its place.
+    """
+    (written,) = (each for each in schema.pop("anyOf") if each != {"type": "null"})
+    del schema["default"]
+    schema.update(written)
+
+
 def unique(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """The same items; an error where one of them stands twice."""
     if len(set(items)) < len(items):

@@ -23,6 +23,9 @@ _LONG = 100_000
 TOO_DEEP = f"nested more than {MOST_LEVELS} levels deep"
 TOO_MANY = f"more than {MOST_VALUES} values once aliases are followed"
 CORE = "tag:yaml.org,2002:"
+_ENDS = "\0\r\n\x85\u2028\u2029"
+"""Ends of a line, and of the text."""
+
 _PLAIN_SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -87,7 +90,40 @@ class _Bounded(Composer):
 
 
 class _Loader(_Bounded, _Scalars, yaml.SafeLoader):
-    """PyYAML's own loader, whose errors have words of ours."""
+    """PyYAML's own loader, whose errors have words of ours, and with YAML's own rule for tabs.
+
+    A tab parts what stands on a line as a space does, and indents nothing; PyYAML refuses both.
+    """
+
+    def scan_to_next_token(self) -> None:
+        """As PyYAML's, and past tabs that indent nothing."""
+        super().scan_to_next_token()
+        while self.peek() == "\t" and (length := self._blanks()):
+            self.forward(length)
+            super().scan_to_next_token()
+
+    def _blanks(self) -> int:
+        """How many spaces and tabs are next; none where they indent a block's line."""
+        length = self._white()
+        last = self.peek(length) in _ENDS or self.peek(length) == "#"
+        return length if self.flow_level or not self.allow_simple_key or last else 0
+
+    def scan_plain_spaces(self, indent: int, start_mark: Any) -> Any:
+        """As PyYAML's, where a tab is one of the spaces within a text or behind it."""
+        length = self._white()
+        white = self.prefix(length)
+        if "\t" not in white:
+            return super().scan_plain_spaces(indent, start_mark)
+        self.forward(length)
+        if self.peek() in _ENDS:
+            return super().scan_plain_spaces(indent, start_mark)
+        return [white]
+
+    def _white(self) -> int:
+        length = 0
+        while self.peek(length) in " \t":
+            length += 1
+        return length
 
 
 def _fast_loader() -> type[Any]:

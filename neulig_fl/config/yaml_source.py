@@ -37,7 +37,8 @@ MOST_DIGITS = 100
 
 _MERGE = CORE + "merge"
 _IN_OUR_WORDS = {
-    "character '\\t'": "a tab where YAML wants spaces; indent with spaces",
+    "'\\t'": "a tab where YAML wants spaces; write spaces instead",
+    "but found ':'": "a key is empty; write `key: value`",
     "while scanning a quoted scalar": "the quote opened at line {began} is never closed",
     "while parsing a flow": "the bracket opened at line {began} is not closed, or lacks a comma",
     "mapping values are not allowed here": "a colon stands where none can: check the indentation "
@@ -265,6 +266,8 @@ def _bases(node: Node) -> Iterator[MappingNode]:
 
 
 def _name(key: Node) -> str:
+    if isinstance(key, ScalarNode) and not key.value:
+        raise FaultError("a key is empty; write `key: value`", spot(key.start_mark))
     if isinstance(key, ScalarNode) and key.tag == CORE + "str":
         return str(_scalar(key))
     shown = repr(key.value) if isinstance(key, ScalarNode) else "a list or mapping"

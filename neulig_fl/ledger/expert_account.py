@@ -133,7 +133,7 @@ def problem(entry: Entry, earlier: Sequence[Entry]) -> str | None:
     floors = (dict(fresh), {e["noise_multiplier"]: 1 for e in noised}, told)
     counts = dict(found["noise"])
     if any(counts.get(each, 0) < least for floor in floors for each, least in floor.items()):
-        return "accounts for less noise than has left"
+        return "accounts for less noise than has been released"
     bare = dict.fromkeys(e["kind"] for e in mine if e.get("noise_multiplier") is None)
     bare |= dict.fromkeys(before["unprotected"] if before else ())
     lacking = [kind for kind in bare if kind not in found["unprotected"]]

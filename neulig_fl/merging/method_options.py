@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
+from neulig_fl.config.problems import problems_within
 from neulig_fl.config.values import Section
 from neulig_fl.core.errors import InputError, nearest
 
@@ -63,7 +64,8 @@ def settings(method: ModuleType, given: Mapping[str, Any]) -> dict[str, Any]:
         if first["type"] == "extra_forbidden":
             known = list(options(method).model_fields)
             raise InputError(f"{name} has no option {key!r}; {nearest(key, known)}") from error
-        what = f"option {key} of {name}: {first['msg'].lower()} (got {given[key]!r})"
+        wrong, *_ = problems_within(error, options(method).model_json_schema(), ())
+        what = f"option {key} of {name}: {wrong.text}"
         raise InputError(f"{what}; see `neulig-fl methods {name}`") from error
 
 

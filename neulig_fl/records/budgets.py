@@ -62,7 +62,7 @@ def exceeded(budgets: Budgets, entries: Sequence[Entry], candidate: Candidate) -
     Example:
         >>> told = {"event": "release", "expert": "e", "kind": "features", "rows": 60, "bytes": 240}
         >>> exceeded(Budgets(max_rows=100), [told], Candidate("e", "logits", "none", 41, 164))
-        'limit max_rows 100: 60 rows of this expert have left, and this record has 41'
+        'limit max_rows 100: 60 rows of this expert have been released, and this record has 41'
     """
     spent = [entry for entry in entries if entry["event"] == "release"]
     checks: tuple[_Check, ...] = (_rows, _bytes, _delta, _epsilon, _leverage, _group_size, _sums)
@@ -107,28 +107,28 @@ def _rows(budgets: Budgets, spent: Sequence[Entry], candidate: Candidate) -> str
     if budgets.max_rows is None or candidate.kind not in counted:
         return None
     of_expert = _of_expert(spent, candidate)
-    left = sum(int(entry["rows"]) for entry in of_expert if entry["kind"] in counted)
-    return _over("max_rows", budgets.max_rows, left, candidate.rows)
+    released = sum(int(entry["rows"]) for entry in of_expert if entry["kind"] in counted)
+    return _over("max_rows", budgets.max_rows, released, candidate.rows)
 
 
 def _bytes(budgets: Budgets, spent: Sequence[Entry], candidate: Candidate) -> str | None:
     if budgets.max_bytes is None:
         return None
-    left = sum(int(entry["bytes"]) for entry in _of_expert(spent, candidate))
-    return _over("max_bytes", budgets.max_bytes, left, candidate.bytes)
+    released = sum(int(entry["bytes"]) for entry in _of_expert(spent, candidate))
+    return _over("max_bytes", budgets.max_bytes, released, candidate.bytes)
 
 
 def _of_expert(spent: Sequence[Entry], candidate: Candidate) -> list[Entry]:
     return [entry for entry in spent if entry.get("expert") in (candidate.expert, None)]
 
 
-def _over(name: str, most: int, left: int, more: int | None) -> str | None:
+def _over(name: str, most: int, released: int, more: int | None) -> str | None:
     what = name.removeprefix("max_")
     if more is None:
         return f"limit {name} {most}: the {what} of this record are not known"
-    if left + more <= most:
+    if released + more <= most:
         return None
-    told = f"{left} {what} of this expert have left, and this record has {more}"
+    told = f"{released} {what} of this expert have been released, and this record has {more}"
     return f"limit {name} {most}: {told}"
 
 
@@ -196,11 +196,13 @@ def _epsilon(budgets: Budgets, spent: Sequence[Entry], candidate: Candidate) -> 
         return f"{limit}: with protection {candidate.protection} no epsilon is known"
     before = charges(spent)
     if any(each.noise_multiplier is None for each in before):
-        return f"{limit}: something has left without noise"
+        return f"{limit}: a record has been released without noise"
     delta = budgets.max_delta
     epsilon = accountant.spent([*before, charge], delta).epsilon
     if not epsilon <= budgets.max_epsilon:  # NaN is not within a limit
-        what = f"all that has left of this client comes to {epsilon:.4g} at delta {delta:g}"
+        what = (
+            f"all that has been released of this client comes to {epsilon:.4g} at delta {delta:g}"
+        )
         return f"{limit}: with this record {what}"
     return None
 

@@ -68,7 +68,7 @@ def _parts(
 def _refused(lines: Sequence[StageLine]) -> Iterator[str]:
     refused = [f"{line.refusals} in {line.name}" for line in lines if line.refusals]
     if refused:
-        yield f"Refusals: {', '.join(refused)}."
+        yield f"Records refused or missing: {', '.join(refused)}."
 
 
 def _ledger(report: Mapping[str, Any]) -> str:

@@ -12,9 +12,11 @@ ROUTING = 0.05
 
 
 def refusals(report: Mapping[str, Any]) -> list[str]:
-    """One sentence a refusal."""
+    """One sentence a record that was not released; its reason says whether it was refused."""
     return [
-        figures.plain(f"{r['client']} refused {r['kind']} in stage {stage['name']}: {r['reason']}")
+        figures.plain(
+            f"{r['client']} did not release {r['kind']} in stage {stage['name']}: {r['reason']}"
+        )
         for stage in report["stages"]
         for r in stage["refusals"]
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from neulig_fl.config.problems import report
 from neulig_fl.config.scenario import OpenedScenario, Scenario, as_written
 from neulig_fl.study.scenario_checks import problems_between
+from neulig_fl.study.scenario_schema import json_schema
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
@@ -26,7 +27,7 @@ def open_scenario(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScen
             the field, the value received, what is allowed and the nearest valid name. First what is
             wrong in itself; what does not fit together only once nothing else is wrong.
     """
-    opened = as_written(path, overrides)
+    opened = as_written(path, overrides, json_schema)
     report(opened.source, problems_between(opened.scenario, opened.folder))
     opened.require_text()
     return opened

@@ -29,6 +29,7 @@ from neulig_fl.config.values import (
 from neulig_fl.core import variants
 from neulig_fl.core.errors import nearest
 from neulig_fl.models import families
+from neulig_fl.records import protections
 from neulig_fl.study.method_checks import wrong_methods
 from neulig_fl.study.requirements import unmet, unmet_methods, wrong_sums
 from neulig_fl.study.share_checks import (
@@ -217,9 +218,13 @@ def _idle_prefix(steps: tuple[str | int, ...], got: object, beside: str) -> Prob
 def _policies(scenario: Scenario, base: Path) -> Iterator[Problem]:
     """No policy contradicts itself; one that the stages contradict is a refusal, and no error."""
     for index, client in enumerate(scenario.clients):
-        for found in policy_files.problems(client.policy, base):
+        for found in policy_files.problems(client.policy, base, fits=_fits):
             steps = ("clients", index, "policy", *found.steps)
             yield Problem(steps, found.text, found.key)
+
+
+def _fits(protection: str, kind: str) -> bool:
+    return protections.load(protection).fits(kind)
 
 
 def _weights(scenario: Scenario, base: Path) -> Iterator[Problem]:

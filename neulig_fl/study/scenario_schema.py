@@ -19,13 +19,17 @@ def json_schema() -> dict[str, Any]:
         ['clip', 'delta']
     """
     schema = bare_schema()
-    defined, alone = schema["$defs"], []
+    defined, alone, examples = schema["$defs"], [], []
     mappings: dict[str, dict[str, Any]] = {}
     for name in variants.names(protections.__name__):
-        options = protections.load(name).options.model_json_schema(ref_template=_REF)
+        protection = protections.load(name)
+        options = protection.options.model_json_schema(ref_template=_REF)
         defined |= options.pop("$defs", {})
         if not options.get("required"):
             alone.append(name)
+        if protection.example:
+            options["examples"] = [dict(protection.example)]
+            examples.append({name: dict(protection.example)})
         if options["properties"]:
             title = "".join(part.capitalize() for part in name.split("-")) + "Options"
             defined[title] = options
@@ -34,5 +38,5 @@ def json_schema() -> dict[str, Any]:
             mappings[name] = {"type": ["null", "object"], "maxProperties": 0}
     by_name, by_mapping = defined["Share"]["properties"]["protection"]["anyOf"]
     by_name["enum"] = alone
-    by_mapping |= {"properties": mappings, "additionalProperties": False}
+    by_mapping |= {"properties": mappings, "additionalProperties": False, "examples": examples}
     return schema

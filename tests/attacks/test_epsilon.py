@@ -336,7 +336,9 @@ def test_another_name_of_an_expert_is_no_fresh_budget(how: str, data: Path, tmp_
         for n, each in enumerate(changes)
     )  # fmt: skip
     assert _answers(_party(first, tmp_path / "ada"), ASKED)[0]
-    with pytest.raises(ClientRefused, match=r"all that has left of this client comes to 1\.\d+"):
+    with pytest.raises(
+        ClientRefused, match=r"all that has been released of this client comes to 1\.\d+"
+    ):
         _answers(_party(second, tmp_path / "ada"), ASKED)
     tags = [entry["expert"] for entry in ClientStore(tmp_path / "ada").entries()]
     assert tags[0] != tags[1], "they are told apart"
@@ -401,7 +403,9 @@ def test_a_client_cannot_sign_less_than_the_server_received(
         return honest([], entry)
 
     monkeypatch.setattr(expert_account, "account", forgetful)
-    with pytest.raises(BadReply, match="its signed entry accounts for less noise than has left"):
+    with pytest.raises(
+        BadReply, match="its signed entry accounts for less noise than has been released"
+    ):
         _collected(tmp_path, data, {**POOL, "queries": ["pool", "evaluation"]})
 
 
@@ -445,11 +449,14 @@ def test_limits_hold_over_runs_with_stores_that_outlive_them(data: Path, tmp_pat
     kept = tmp_path / "stores"
     assert refused("a", "pool", kept) == refused("b", "pool", kept) == []
     (reason,) = refused("c", "evaluation", kept)
-    assert "policy of client 'ada': limit max_rows 20: 12 rows of this expert have left" in reason
+    assert (
+        "policy of client 'ada': limit max_rows 20: 12 rows of this expert have been released"
+        in reason
+    )
     clients[0]["policy"] = {"budgets": {"max_epsilon": 1.0}}
     (reason,) = refused("d", "evaluation", kept)
     assert (
-        "limit max_epsilon 1: with this record all that has left of this client comes to 1."
+        "limit max_epsilon 1: with this record all that has been released of this client comes to 1."
         in reason
     )
     assert refused("e", "evaluation", None) == [], "a fresh store knows of nothing"

@@ -180,7 +180,11 @@ def test_keys_come_from_a_file(line: Line, run: Path, tmp_path: Path) -> None:
     for text, problem in (
         ("trust: {}\n", "names no key"),
         ("trust: 7\n", "names no key"),
-        ("ada: 7\n", "keys.yaml:1:6: '7' is no key"),
+        ("ada: 7\n", "keys.yaml: has no mapping `trust`, and is no file of keys alone ('ada' at "),
+        (
+            "name: tiny\nseed: 3\nclients: []\n",
+            "keys.yaml:2:7 has another value); add `trust: {NAME: ed25519:...}`, or name a file",
+        ),
         ("trust:\n  ada: [x]\n", "keys.yaml:2:8: \"['x']\" is no key"),
     ):
         (tmp_path / "keys.yaml").write_text(text)

@@ -123,6 +123,27 @@ def test_merge_keys_and_aliases_are_followed() -> None:
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
 )
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("seed:\t3", {"seed": 3}),
+        ("seed: 3\t\nb: 4 \t # c", {"seed": 3, "b": 4}),
+        ("a\t: 3", {"a": 3}),
+        ("a: b\tc\t# x", {"a": "b\tc"}),
+        ("a: b\t\n  c\t\n  d", {"a": "b c d"}),
+        ("a:\t[1,\t2\t]\t\nb: {x:\t1,\n\ty: 2}", {"a": [1, 2], "b": {"x": 1, "y": 2}}),
+        ("a:\t# c\n  b: 1\n\t\n\t# c\nd: 2", {"a": {"b": 1}, "d": 2}),
+        ("a: 'x'\t\nb: &b\t3\nc: *b\t", {"a": "x", "b": 3, "c": 3}),
+        ("a: |\n  x\ty\n  \tz", {"a": "x\ty\n\tz"}),
+    ],
+)
+def test_a_tab_that_indents_nothing_is_a_space(text: str, data: object) -> None:
+    """A user would be told to indent with spaces where nothing is indented, in a valid file."""
+    assert parse(text, "x.yaml").data == data
+
+
 MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(
     f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 12)
 )
@@ -138,7 +159,16 @@ MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(
         ("a: 1\n\n  a: 2", r"x.yaml:3:4: .* a colon stands where none can"),
         ("a: 1\nb: 2\na: 3", r"x.yaml:3:1: the key 'a' is there twice, first at line 1"),
         ("a: {b: 1, 'b': 2}", r"x.yaml:1:11: the key 'b' is there twice"),
-        ("a:\n\tb: 1", r"x.yaml:2:1: .* indent with spaces"),
+        ("a:\n\tb: 1", r"x.yaml:2:1: .* write spaces instead"),
+        ("a: x\n\tb: 1", r"x.yaml:2:1: .* write spaces instead"),
+        ("a: b\n  \tc: d", r"x.yaml:2:3: .* write spaces instead"),
+        ("a:\n-\tb: 1", r"x.yaml:2:2: .* write spaces instead"),
+        ("a: |\t\n  x", r"x.yaml:1:5: .* write spaces instead"),
+        ("a: 1\n? \n", r"x.yaml:2:2: a key is empty; write `key: value`"),
+        ("? \n: 4", r"x.yaml:1:2: a key is empty"),
+        ("a: 1\n: 3", r"x.yaml:2:1: not valid YAML: a key is empty"),
+        ("a: {: 3}", r"x.yaml:1:5: not valid YAML: a key is empty"),
+        ("'': 3", r"x.yaml:1:1: a key is empty"),
         ("a: [1,\n  2\nb: 1", r"x.yaml:3:2: .* bracket opened at line 1 is not closed"),
         ("a: 1\nb: 'x\n", r"x.yaml:3:1: .* quote opened at line 2 is never closed"),
         ("a: *b", r"x.yaml:1:4: .* there is no anchor"),

@@ -120,8 +120,8 @@ def test_an_honest_account_is_believed_and_any_other_figure_is_not(
 
 FORGED: list[tuple[dict[str, Any] | None, str]] = [
     (None, "has no account of the noise that left"),
-    ({"noise": [[2.0, 1]]}, "accounts for less noise than has left"),
-    ({"noise": [[3.0, 2]]}, "accounts for less noise than has left"),
+    ({"noise": [[2.0, 1]]}, "accounts for less noise than has been released"),
+    ({"noise": [[3.0, 2]]}, "accounts for less noise than has been released"),
     ({"unprotected": []}, "does not account for logits, which left without noise"),
     ({"epsilon": 1.0}, "claims an epsilon of 1.0 for what comes to inf"),
     ({"epsilon": math.nan}, "has an account that is none"),

@@ -47,7 +47,7 @@ BARE = Candidate("e", "features", "none")
 
 
 @pytest.mark.parametrize(("most", "reason"), [
-    (15, None), (14, "limit max_rows 14: 10 rows of this expert have left, and this record has 5"),
+    (15, None), (14, "limit max_rows 14: 10 rows of this expert have been released, and this record has 5"),
 ])  # fmt: skip
 def test_rows_add_up_to_the_limit_and_no_further(most: int, reason: str | None) -> None:
     """Without it a client would give one row too many, or one too few."""
@@ -55,7 +55,7 @@ def test_rows_add_up_to_the_limit_and_no_further(most: int, reason: str | None) 
 
 
 @pytest.mark.parametrize(("most", "reason"), [
-    (60, None), (59, "limit max_bytes 59: 40 bytes of this expert have left, and this record has 20"),
+    (60, None), (59, "limit max_bytes 59: 40 bytes of this expert have been released, and this record has 20"),
 ])  # fmt: skip
 def test_bytes_add_up_to_the_limit_and_no_further(most: int, reason: str | None) -> None:
     """Without it bytes would be counted, and never stopped."""
@@ -73,7 +73,10 @@ def test_only_the_experts_own_releases_count() -> None:
     ]
     assert budgets.exceeded(Budgets(max_rows=5, max_bytes=20), others, _record()) is None
     reason = budgets.exceeded(Budgets(max_rows=5), [*others, _left(rows=1)], _record())
-    assert reason == "limit max_rows 5: 1 rows of this expert have left, and this record has 5"
+    assert (
+        reason
+        == "limit max_rows 5: 1 rows of this expert have been released, and this record has 5"
+    )
 
 
 def test_an_entry_that_names_no_expert_counts_for_every_one() -> None:
@@ -210,7 +213,7 @@ def test_noise_adds_up_over_all_that_has_left() -> None:
     found = budgets.exceeded(budget, [spent, _left(noise_multiplier=9.0, expert="f")], record)
     assert found is not None, "another expert has seen the same images"
     assert found.startswith(
-        "limit max_epsilon 1: with this record all that has left of this client comes to 1."
+        "limit max_epsilon 1: with this record all that has been released of this client comes to 1."
     )
     assert found.endswith("at delta 1e-05")
 
@@ -230,7 +233,7 @@ def test_one_release_without_noise_ends_every_epsilon() -> None:
     assert budgets.exceeded(budget, [noised], noisy) is None
     for bare in (_left(), _left("offset-sum", noise_multiplier=None)):
         found = budgets.exceeded(budget, [noised, bare], noisy)
-        assert found == "limit max_epsilon 3: something has left without noise"
+        assert found == "limit max_epsilon 3: a record has been released without noise"
 
 
 # ---------------------------------------------------------------- time

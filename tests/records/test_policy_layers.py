@@ -332,7 +332,7 @@ def test_the_first_limit_that_is_exceeded_is_named() -> None:
     assert policy_layers.over_limit((wide,), [left], record) is None
     reason = policy_layers.over_limit((wide, narrow), [left], record)
     assert reason is not None
-    assert reason.startswith("8: limit max_rows 8: 4 rows of this expert have left")
+    assert reason.startswith("8: limit max_rows 8: 4 rows of this expert have been released")
     assert policy_layers.over_limit((wide, Layer("n", None)), [], record) == "n cannot be read"
 
 
@@ -363,8 +363,8 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
         ("{}\n", "1:1: the policy says nothing; give it one of preset, allow, never, only, budgets, scenarios"),
         ("- never\n", "1:1: the file is no mapping"),
         ("alow: []\n", "1:1: alow: unknown key; .* did you mean allow?"),
-        ("allow:\n", "1:7: allow: is empty; write [] to let nothing out"),
-        ("preset:\n", "1:8: preset: is empty; allowed: labels-only, .* or remove the key"),
+        ("allow:\n", "1:7: allow: is empty (got null); write [] to let nothing out"),
+        ("preset:\n", "1:8: preset: is empty (got null); allowed: labels-only, .* or remove the key"),
         ("preset: output-only\n", '1:9: preset: no such preset (got "output-only"); .* did you mean outputs-only?'),
         ("preset: gone.yaml\n", '1:9: preset: there is no such file (got "gone.yaml"); looked for'),
         ("preset: own.yaml\n", '1:9: preset: presets lead back to themselves'),
@@ -382,6 +382,9 @@ def test_a_file_that_was_checked_is_the_policy(tmp_path: Path) -> None:
         ("preset: outputs-only\nallow: [{kind: parameters}]\n", "2:9: allow.0: the preset does not allow parameters like this"),
         ("preset: outputs-only\nallow: [{kind: labels, queries: [train]}]\n", "2:9: allow.0: the preset does not allow labels"),
         ("preset: sums-only\nallow: [{kind: logits, protections: [sealed]}]\n", "2:9: allow.0: the preset does not allow logits"),
+        ("preset: labels-only\nonly: [features]\n", "2:8: only.0: the preset does not allow features, and both must"),
+        ("preset: labels-only\nonly: [labels, features]\n", "2:16: only.1: the preset does not allow features"),
+        ("preset: labels-only\nnever: [labels]\n", "2:8: never: nothing is left of what the preset allows; write allow: []"),
         ("budgets: {max_rows: 0}\n", "budgets.max_rows: out of range"),
         ("budgets: {max_rows: 1.5}\n", "budgets.max_rows: wrong type .* a whole number, at least 1"),
         ("budgets: {max_leverage: 1.1}\n", "budgets.max_leverage: out of range"),
@@ -398,6 +401,34 @@ def test_a_wrong_policy_file_gets_one_located_error(text: str, wrong: str, tmp_p
     """Without it a typing mistake in a policy would be a hole in it."""
     pattern = ".*".join(re.escape(part) for part in wrong.split(" .* "))
     assert re.search(pattern, _wrong(tmp_path, text)), _wrong(tmp_path, text)
+
+
+def test_all_that_is_wrong_with_a_policy_file_is_told(tmp_path: Path) -> None:
+    """A user would mend one mistake a run, though the docs promise all of them."""
+    inner = _file(
+        tmp_path, "never: [labls]\nallow: [{kind: labels, row: 3}]\nbudget: {}\n", "in.yaml"
+    )
+    told = [f"{inner}:1:9: never.0: ", f"{inner}:2:24: allow.0.row: ", f"{inner}:3:1: budget: "]
+    for read_it, before in (
+        (lambda: read(inner), ""),
+        (lambda: load(_scenario(tmp_path, "{preset: in.yaml}")), "policy.preset: it cannot be used: "),
+        (lambda: read(_file(tmp_path, "preset: in.yaml\n", "out.yaml")), "preset: it cannot be used: "),
+    ):  # fmt: skip
+        with pytest.raises(ScenarioError) as caught:
+            read_it()
+        lines = str(caught.value).splitlines()
+        assert len(lines) == 3
+        assert all(f"{before}{what}" in line for what, line in zip(told, lines, strict=True)), lines
+
+
+def test_a_preset_of_a_preset_counts(tmp_path: Path) -> None:
+    """A rule that the innermost preset forbids would be taken for one that lets something out."""
+    _file(tmp_path, "preset: labels-only\nbudgets: {max_rows: 5}\n", "middle.yaml")
+    for text in ("allow: [{kind: parameters}]", "only: [parameters]", "never: [labels]"):
+        outer = _file(tmp_path, f"preset: middle.yaml\n{text}\n", "outer.yaml")
+        with pytest.raises(ScenarioError, match=r"the preset (does not allow parameters|allows;)"):
+            read(outer)
+    read(_file(tmp_path, "preset: middle.yaml\nonly: [labels]\nnever: [features]\n", "outer.yaml"))
 
 
 def test_presets_that_lead_in_a_circle_end(tmp_path: Path) -> None:
@@ -448,6 +479,8 @@ def test_a_stage_may_ask_for_what_a_preset_never_allows(tmp_path: Path) -> None:
         ("{never: [labels], allow: [{kind: labels}]}", "6:46: clients.1.policy.allow.0.kind: labels is"),
         ("{preset: open-door}", '6:22: clients.1.policy.preset: no such preset (got "open-door")'),
         ("{preset: own.yaml}", "6:22: clients.1.policy.preset: it cannot be used: "),
+        ("{allow: [{kind: labels, protections: [gaussian, secure-aggregation]}]}",
+         '6:50: clients.1.policy.allow.0.protections: no record of labels can have such a protection (got ["gaussian", "secure-aggregation"]); allowed: none, sealed'),
         ("{allow: null}", "6:21: clients.1.policy.allow: is empty"),
         ("{budget: {}}", "6:14: clients.1.policy.budget: unknown key; .* did you mean budgets?"),
     ],
@@ -459,6 +492,7 @@ def test_a_contradiction_in_a_scenario_is_located(rules: str, wrong: str, tmp_pa
         load(_scenario(tmp_path, rules))
     pattern = ".*".join(re.escape(part) for part in wrong.split(" .* "))
     assert re.search(f"scenario.yaml:{pattern}", str(caught.value)), str(caught.value)
+    load(_scenario(tmp_path, "{allow: [{kind: labels, protections: [none, gaussian]}]}"))
     if "own" in rules:
         assert f"{tmp_path / 'own.yaml'}:1:9: never.0: unknown value" in str(caught.value)
 

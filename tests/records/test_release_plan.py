@@ -99,7 +99,7 @@ def test_a_limit_that_will_be_reached_is_foretold(data: Path, tmp_path: Path) ->
         for p in stage
         if p.refusal
     ]
-    told = "policy of client 'ada': limit max_rows 32: 26 rows of this expert have left, and this"
+    told = "policy of client 'ada': limit max_rows 32: 26 rows of this expert have been released, and this"
     assert refused == [("two", "logits", "pool", f"{told} record has 12")]
 
 

@@ -120,3 +120,13 @@ def test_transductive() -> None:
     assert "transductive: the inputs on which accuracy is measured" in sentences.portland(report)
     report["portland"] = None
     assert sentences.portland(report) == "Portland: no stage trained it."
+
+
+def test_a_record_that_was_not_released_has_one_sentence() -> None:
+    """`refused` would stand there twice, or of a client that was only missing."""
+    report = example()
+    client, stage = report["stages"][1]["refusals"][0]["client"], report["stages"][1]["name"]
+    for reason in ("refused: policy of client 'harbour': never parameters", "missing: no reply"):
+        report["stages"][1]["refusals"][0]["reason"] = reason
+        told = f"{client} did not release parameters in stage {stage}: {reason}"
+        assert sentences.refusals(report) == [told]

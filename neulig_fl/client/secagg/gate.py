@@ -234,7 +234,7 @@ def _of_expert(said: Sequence[Event], expert: str | None) -> list[Event]:
 def _over(side: Side, asked: SumRequest) -> str | None:
     """A round that the ledger knows is over: its masks hide one vector, not two."""
     left = history.released(side.store.entries(), asked.round)
-    return None if left is None else "in this round its vector has left already"
+    return None if left is None else "in this round its vector has been released already"
 
 
 def contribute(side: Side, held: SumInProgress, delivery: bytes, holdings: SumHoldings) -> Released:
@@ -310,7 +310,7 @@ def _with_survivors(side: Side, held: SumInProgress, survivors: Sequence[str]) -
     asked = held.asked
     own = history.released(side.store.entries(), asked.round)
     if own is None:
-        return "in this round no vector of its own has left"
+        return "in this round no vector of its own has been released"
     reason = asked.restricted(survivors).too_few()
     if reason is not None:
         return reason

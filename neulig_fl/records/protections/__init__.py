@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from neulig_fl.config.allowed import in_yaml
 from neulig_fl.config.problems import Problem, problems_within, quoted
 from neulig_fl.config.scenario import Scenario, Share
 from neulig_fl.config.values import Section
@@ -110,11 +111,14 @@ class Protection(Generic[OptionsT]):
 
     Attributes:
         example: options that can be given, for error messages; empty where none are needed.
+        elsewhere: where its settings stand that are no options, for error messages; empty where
+            there are none.
         noised: whether it adds noise of its own to every record, so that the same queries in
             another fraction, or under other options, are another record.
     """
 
     example: Mapping[str, Any] = {}
+    elsewhere = ""
     noised = False
 
     def __init__(self, options: type[OptionsT]) -> None:
@@ -130,6 +134,14 @@ class Protection(Generic[OptionsT]):
         """The options that a scenario has to give, in words."""
         fields = self.options.model_fields
         return " and ".join(key for key, about in fields.items() if about.is_required())
+
+    def fits(self, kind: str) -> bool:
+        """Whether a record of a kind can have it at all.
+
+        Args:
+            kind: name of one.
+        """
+        return True
 
     def given(self, share: Share) -> OptionsT:
         """The options that a share gives.
@@ -160,12 +172,11 @@ class Protection(Generic[OptionsT]):
     ) -> Iterator[Problem]:
         fields, steps = self.options.model_fields, ("protection", name)
         if not fields:
-            what = f"{name} has no options (got {quoted(options)})"
-            yield Problem(steps, f"{what}; write protection: {name}")
+            what = f"{name} has no options (got {quoted(options)}); write protection: {name}"
+            yield Problem(steps, f"{what}, and {self.elsewhere}" if self.elsewhere else what)
         elif not options:
-            such_as = ", ".join(f"{key}: {quoted(value)}" for key, value in self.example.items())
             what = f"{name} needs {self.needed} (got no options)"
-            yield Problem(steps[:1], f"{what}; such as {{{name}: {{{such_as}}}}}")
+            yield Problem(steps[:1], f"{what}; such as {in_yaml({name: dict(self.example)})}")
         else:
             yield from problems_within(error, self.options.model_json_schema(), steps)
 

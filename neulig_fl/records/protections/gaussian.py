@@ -65,6 +65,10 @@ class Gaussian(Protection[GaussianOptions]):
     noised = True
     needed = "clip, delta, and epsilon or noise_multiplier"
 
+    def fits(self, kind: str) -> bool:
+        """Noise can be added to what consists of numbers."""
+        return kinds.load(kind).noisable
+
     def problems(self, scenario: Scenario, shares: Sequence[Placed]) -> Iterator[Problem]:
         """Noise is for what it can be added to, and its delta is one for the run."""
         first: float | None = None
@@ -80,7 +84,7 @@ class Gaussian(Protection[GaussianOptions]):
 
     def _faults(self, scenario: Scenario, share: Share) -> Iterator[tuple[tuple[str, ...], str]]:
         options = ("protection", share.protection.name)
-        if not kinds.load(share.kind).noisable:
+        if not self.fits(share.kind):
             what = f"no noise can be added to it (got {quoted(share.kind)})"
             yield ("kind",), f"{what}; allowed: {_noisable()}"
         if share.kind in MODEL_KINDS and scenario.experts.origin == "diverse":
@@ -108,7 +112,7 @@ class Gaussian(Protection[GaussianOptions]):
         Raises:
             InputError: the share does not say enough, or is of a kind without rows of numbers.
         """
-        if not kinds.load(kind).noisable:
+        if not self.fits(kind):
             raise InputError(
                 f"protection gaussian of {kind}; allowed: {_noisable()}",
                 public_reason=f"no noise can be added to {kind}",

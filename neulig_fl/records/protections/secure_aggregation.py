@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from neulig_fl.config.stages import SecureAggregationOptions
 from neulig_fl.core.errors import ClientRefused
+from neulig_fl.records import kinds
 from neulig_fl.records.protections import NoOptions, Protection, Way
 
 if TYPE_CHECKING:
@@ -21,6 +23,15 @@ ALONE = "with protection secure-aggregation it is released within sums only"
 
 class SecureAggregation(Protection[NoOptions]):
     """A record that no way leads out of the client by itself."""
+
+    elsewhere = (
+        f"put {' and '.join(SecureAggregationOptions.model_fields)} under the scenario's own key "
+        "secure_aggregation, which holds for all stages"
+    )
+
+    def fits(self, kind: str) -> bool:
+        """What can be summed can leave in sums."""
+        return kinds.load(kind).summed
 
     def problem(self, way: Way) -> str:
         """On no way can it leave alone."""

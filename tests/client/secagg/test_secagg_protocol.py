@@ -202,7 +202,12 @@ def test_limits_count_what_left_within_sums(data: Path, tmp_path: Path) -> None:
     hand = Hand(scenario, tmp_path, parts, FEATURES).until("reveal")
     assert hand.store("ada").entries()[0]["rows"] == 14
     again = hand.again([Part("first", MEAN)])
-    _refused(again, "advertise", "ada", "limit max_rows 20: 14 rows of this expert have left, and")
+    _refused(
+        again,
+        "advertise",
+        "ada",
+        "limit max_rows 20: 14 rows of this expert have been released, and",
+    )
 
 
 @pytest.mark.parametrize("limit", ["max_bytes", "max_rows"])
@@ -394,7 +399,7 @@ def test_messages_of_another_round_are_refused(step: str, hand: Hand) -> None:
 def test_a_round_that_the_ledger_knows_is_over(hand: Hand) -> None:
     """Without it a client would send two vectors under one name of a round."""
     hand.until("mask")
-    _refused(hand, "advertise", "ada", "in this round its vector has left already")
+    _refused(hand, "advertise", "ada", "in this round its vector has been released already")
 
 
 # ---------------------------------------------------------------- keys
@@ -706,7 +711,7 @@ def test_killed_between_debit_and_reply_the_charge_stays_and_the_round_is_lost(
     (entry,) = hand.store("ada").entries()
     assert (entry["event"], entry["bytes"]) == ("release", 4 * hand.terms.entries)
     _refused(hand, "mask", "ada", "it has masked and answers this once shared")
-    _refused(hand, "advertise", "ada", "in this round its vector has left already")
+    _refused(hand, "advertise", "ada", "in this round its vector has been released already")
 
 
 def test_killed_before_the_debit_nothing_left_and_no_second_vector_is_made(

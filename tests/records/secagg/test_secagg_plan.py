@@ -164,7 +164,7 @@ def test_another_groups_expert_has_a_leverage_of_its_own(data: Path, tmp_path: P
         ),
         (
             {"budgets": {"max_bytes": 100}},
-            "policy of client 'bob': limit max_bytes 100: 0 bytes of this expert have left, and "
+            "policy of client 'bob': limit max_bytes 100: 0 bytes of this expert have been released, and "
             "this record has ",
         ),
         (
@@ -216,7 +216,7 @@ def test_what_was_released_before_counts(data: Path, tmp_path: Path) -> None:
     }
     found = Planning(tmp_path, data, **changes).ask(AVERAGE, FEATURES)
     assert dict(found.refusals) == {
-        "bob": "policy of client 'bob': limit max_rows 20: 12 rows of this expert have left, and "
+        "bob": "policy of client 'bob': limit max_rows 20: 12 rows of this expert have been released, and "
         "this record has 14"
     }
 
