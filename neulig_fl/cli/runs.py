@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neulig_fl.cli.options import AsJson
+from neulig_fl.core.run_folders import RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ def runs(
     folder: Annotated[
         Path,
         typer.Argument(metavar="FOLDER", help="A folder of runs, or the folder of one run."),
-    ] = Path("runs"),
+    ] = RUNS,
     as_json: AsJson = False,
 ) -> None:
     """List runs, the latest last: when each began, its state, and its last stage's accuracy.
@@ -40,8 +41,8 @@ def runs(
     from neulig_fl.core.errors import InputError
     from neulig_fl.report import kept_runs, tables
 
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; `neulig-fl run` makes {folder}/NAME/TIME")
+    if not folder.is_dir() and folder != RUNS:
+        raise InputError(f"{folder}: is no folder; name one that holds runs")
     found = list(kept_runs.found(folder))
     if as_json:
         typer.echo(json.dumps([_record(run) for run in found], indent=1))

@@ -61,5 +61,12 @@ def test_runs_are_listed(line: Line, ended: Path) -> None:
     assert (found["folder"], found["state"]) == (str(ended), "done")
     empty = line("runs", ended / "seed-3" / "clients")
     assert "no run is there" in empty.out
+    assert "seeds 3, 4" in " ".join(line("runs").out.split())
     missing = line("runs", ended / "nowhere")
     assert (missing.code, "is no folder" in missing.err) == (2, True)
+
+
+def test_no_run_yet(line: Line) -> None:
+    """Without it a new user would meet an error where there is only nothing to list."""
+    ended = line("runs")
+    assert (ended.code, "no run is there" in ended.out) == (0, True)
