@@ -62,7 +62,7 @@ REPLIES = {
     (PARTY, "ClientHandler"): {
         "answer": {
             "(self._hello(body), b'')",
-            "(self._prepare(gate.understood_group(side, asked), opening.run), b'')",
+            "(self._prepare(gate.admit_preparing(side, asked), opening.run), b'')",
             "self._release(side, asked, payload)",
             "self._sum(side, asked, payload)",
             "(self._close(side, asked, payload), b'')",

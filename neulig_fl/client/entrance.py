@@ -17,7 +17,7 @@ from neulig_fl.client.server_identity import Servers
 from neulig_fl.core.errors import BadReply
 from neulig_fl.ledger.opening import OPENING, Opening
 from neulig_fl.records import budgets, policy_layers, signed_requests
-from neulig_fl.records.signed_requests import run_named
+from neulig_fl.records.signed_requests import Signed, run_named
 
 
 def begin(side: Side, body: Mapping[str, Any], carrier: str) -> tuple[Opening, bool]:
@@ -70,7 +70,7 @@ def _unwanted(side: Side, opening: Opening, before: int | None) -> str | None:
 
 def admitted(
     side: Side, action: str, body: Mapping[str, Any], payload: bytes | memoryview, carrier: str
-) -> tuple[Opening, dict[str, Any]]:
+) -> tuple[Opening, Signed]:
     """What is asked in a run, if its server signed that for this client, and now; or a refusal.
 
     Args:
@@ -81,7 +81,7 @@ def admitted(
         carrier: Flower's id of the run, as the client has it.
 
     Returns:
-        The run's opening, and the request's details.
+        The run's opening, and the request.
 
     Raises:
         ClientRefused: the run did not begin here, or under another id of Flower's; the request is
@@ -102,4 +102,15 @@ def admitted(
             servers.count(request)
         except BadReply as error:
             gate.refuse(side, error.public_reason or "the request is malformed")
-    return opening, request.asked
+    return opening, request
+
+
+def answered(side: Side, request: Signed) -> None:
+    """Note that a request that was admitted is answered; another may be by now.
+
+    Args:
+        side: who was asked.
+        request: what `admitted` returned.
+    """
+    with side.store.exclusive():
+        Servers(side.store.root).answered(request)

@@ -22,6 +22,7 @@ from neulig_fl.core.errors import ClientRefused, InputError, RunError, plain
 from neulig_fl.ledger import chain
 from neulig_fl.privacy.keys import PublicIdentity
 from neulig_fl.records import decisions, kinds, payloads, policy_layers
+from neulig_fl.records.image_sets import ANY, ImageSets
 from neulig_fl.records.kinds import Dimensions, Holdings, Request
 from neulig_fl.records.policy_layers import Layer
 from neulig_fl.records.protections import Case, Way
@@ -60,6 +61,11 @@ class Held(Holdings, Protocol):
     @property
     def record_hash(self) -> str:
         """Identifies all that the record's numbers follow from besides its kind and shape."""
+        ...
+
+    @property
+    def images_by_task(self) -> Mapping[str, Sequence[str] | None]:
+        """Content ids of each task's images; None where the server sends what it likes."""
         ...
 
     def fault(self) -> str | None:
@@ -103,16 +109,24 @@ def understood(side: Side, body: Mapping[str, Any]) -> Request:
         refuse(side, error.public_reason or "the request is malformed")
 
 
-def understood_group(side: Side, body: Mapping[str, Any]) -> str:
-    """The group in a message that asks for an expert to be prepared, or a refusal.
+def admit_preparing(side: Side, body: Mapping[str, Any]) -> str:
+    """The group whose expert a message asks to prepare, or a refusal before anything is trained.
+
+    Where no record would leave, no expert is trained for one. That is not entered in the ledger:
+    no record was asked for.
 
     Raises:
-        ClientRefused: it is none of the scenario's, or the message holds more.
+        ClientRefused: the group is none of the scenario's, or the message holds more; or the run
+            was refused too often, its server is not the known one, or a policy's time is over.
     """
     group = body.get("group")
     known = isinstance(group, str) and group in side.scenario.experts.groups
     if set(body) != {"group"} or not known:
         refuse(side, "the request is not one that neulig-fl makes")
+    silent = chain.SILENT if _is_silent(side) else None
+    reason = silent or side.server.problem() or policy_layers.time_over(side.layers)
+    if reason is not None:
+        raise ClientRefused.public(plain(reason, LONGEST_REASON))
     return str(group)
 
 
@@ -146,7 +160,10 @@ def admit(side: Side, request: Request, fault: Fault) -> None:
 def admit_closing(side: Side, details: Mapping[str, Any], payload: Sized) -> PublicIdentity:
     """Let the question for the end of the ledger pass, or refuse it and note that.
 
-    It asks for nothing else, and the server that the client knows in this run alone gets it.
+    It asks for nothing else, and the server that the client knows in this run alone gets it: also
+    of a run that was refused too often, and after a policy's time. It tells how many entries the
+    ledger has and the hash of the last, no more, and without it nobody could check what the run,
+    and its refusals, came to.
 
     Args:
         side: who is asked.
@@ -238,7 +255,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         share = kinds.share_of(side.scenario, request)
         spec = RecordSpec(request, side.client.name, holdings.rows, holdings.sizes)
         guard, way = spec.guard, spec.way(store.run or "", side.server.agreement)
-        problem = "no stage shares it" if share is None else guard.problem(way)
+        problem = "no stage shares it" if share is None else spec.problem or guard.problem(way)
         if share is None or problem is not None:
             refuse(side, str(problem), request)
         treatment = [request.protection, guard.settings(share, share.kind)]
@@ -248,6 +265,7 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         case = Case(request.kind, spec.rows, share, holdings.start)
         stated = guard.stated(case)
         said = fact(side, request, expert=expert, data=data, **stated.facts)
+        said |= {"images": _images(side, holdings)} if spec.kind.output else {}
         reason = other_images(side, request, said)
         if found is not None and reason is None:
             return store.receipted(found, said, wrap)
@@ -259,6 +277,15 @@ def release(side: Side, request: Request, holdings: Held) -> Released:
         arrays = guard.treated(kinds.build(request.kind, holdings), case)
         payload = payloads.pack(arrays, spec.fields, who)
         return store.keep(fingerprint, payload, spec.rows, said, wrap)
+
+
+def _images(side: Side, holdings: Held) -> list[str]:
+    """Names of the sets of images that a record answers, whose members are on the disk on return.
+
+    Those that the server sends may be any, whatever they are called.
+    """
+    by_task, sets = holdings.images_by_task, ImageSets(side.store.root)
+    return sorted({ANY if ids is None else sets.remember(ids) for ids in by_task.values()}) or [ANY]
 
 
 def _wrapping(spec: RecordSpec, way: Way) -> Wrap:

@@ -96,19 +96,20 @@ class ClientHandler:
         if action not in ("prepare", "release", "sum", "close"):
             raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
         stranger = self._side()
-        opening, asked = entrance.admitted(stranger, action, body, payload, self.carrier)
+        opening, request = entrance.admitted(stranger, action, body, payload, self.carrier)
         asker = replace(stranger.server, identity=opening.server)
         side = replace(stranger, store=self._store(opening.run), server=asker)
+        asked = request.asked
         try:
             if action == "prepare":
-                return self._prepare(gate.understood_group(side, asked), opening.run), b""
+                return self._prepare(gate.admit_preparing(side, asked), opening.run), b""
             if action == "release":
                 return self._release(side, asked, payload)
             if action == "sum":
                 return self._sum(side, asked, payload)
             return self._close(side, asked, payload), b""
         finally:
-            Servers(self.root).answered(opening.run)
+            entrance.answered(side, request)
 
     def _store(self, run: str | None = None) -> ClientStore:
         return ClientStore(self.root, run, self.keys)
@@ -127,12 +128,13 @@ class ClientHandler:
     def _forget_sums_of_others(self, run: str) -> None:
         """A sum of another run goes on no more, however it ended."""
         store = self._store(run)
-        kept = store.kept_sum()
-        try:
-            if kept is not None and SumInProgress.from_bytes(kept).run != run:
+        with store.exclusive():  # nor may another be kept between the look and the erasure
+            kept = store.kept_sum()
+            try:
+                if kept is not None and SumInProgress.from_bytes(kept).run != run:
+                    store.forget_sum()
+            except RunError:
                 store.forget_sum()
-        except RunError:
-            store.forget_sum()
 
     def encoder(self, group: str) -> tuple[nn.Module, bool]:
         """The client's expert for a group, and whether it was trained just now."""

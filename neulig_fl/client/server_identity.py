@@ -137,7 +137,8 @@ class Servers:
         """Note that a request is answered now, so that it is not answered twice.
 
         Args:
-            request: signed, of a run that began here.
+            request: signed, of a run that began here. Whoever calls holds the store's lock: what is
+                read must not change before it is written.
 
         Raises:
             BadReply: it was answered already, or a later one was begun; or the file is damaged.
@@ -150,11 +151,15 @@ class Servers:
             raise BadReply.public("the request was answered before, or a later one was")
         self._note(request.run, begun)
 
-    def answered(self, run: str) -> None:
-        """Note that the last request of a run is answered, whatever came of it."""
-        before = self._last(run)
-        if before is not None:
-            self._note(run, {**before, "done": True})
+    def answered(self, request: Signed) -> None:
+        """Note that a request is answered, whatever came of it, unless a later one was begun.
+
+        Args:
+            request: counted before. As for `count`, whoever calls holds the store's lock.
+        """
+        before = self._last(request.run)
+        if before is not None and before["signature"] == request.signature:
+            self._note(request.run, {**before, "done": True})
 
     def _last(self, run: str) -> dict[str, Any] | None:
         said = self._read(self._folder / f"{run}.last")

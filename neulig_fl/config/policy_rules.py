@@ -88,8 +88,8 @@ class Budgets(Section):
     )
     not_after: Moment | None = Field(
         None,
-        description="A date (inclusive, in UTC), or a date-time with a time zone; afterwards every "
-        "request is refused. null: no end.",
+        description="A date (inclusive, in UTC), or a date-time with a time zone; afterwards no "
+        "record leaves and no expert is trained. null: no end.",
     )
 
 

@@ -42,7 +42,7 @@ class Share(Section):
     fraction: Annotated[Number, Field(gt=0, le=1)] = Field(
         1.0,
         description="Fraction of the queries; for a trimmed-task-vector, fraction of its entries "
-        "that is kept, those of largest magnitude.",
+        "that is kept, those of largest magnitude, at most 0.99.",
     )
     protection: Protection = Field(
         Protection("none"),

@@ -59,6 +59,21 @@ def kept(size: int, fraction: float) -> int:
     return min(size, int(size * fraction) + 1)
 
 
+def keeps_all(entries: Mapping[str, Shape], fraction: float) -> bool:
+    """Whether nothing is trimmed.
+
+    Args:
+        entries: shape of every floating state-dict entry, in order.
+        fraction: share to keep.
+
+    Example:
+        >>> keeps_all({"w": (10, 10)}, 0.99), keeps_all({"w": (10, 10)}, 0.98)
+        (True, False)
+    """
+    size = _size(entries)
+    return kept(size, fraction) >= size
+
+
 def trimmed(vector: Arrays, fraction: float) -> Arrays:
     """Keep the numbers of largest magnitude, taken over the whole vector; of equal ones the first.
 

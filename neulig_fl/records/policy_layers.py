@@ -153,6 +153,17 @@ def denial(layers: Sequence[Layer], asked: Asked, now: datetime | None = None) -
     )
 
 
+def time_over(layers: Sequence[Layer], now: datetime | None = None) -> str | None:
+    """Why the time of one of the layers is over; None where it is not.
+
+    Args:
+        layers: the rules, which all hold.
+        now: the time, with its zone; the clock's unless given.
+    """
+    moment = now or datetime.now(UTC)
+    return first_refusal(layers, lambda rules: budgets.expired(rules.budgets, moment))
+
+
 def over_limit(
     layers: Sequence[Layer], entries: Sequence[Entry], candidate: Candidate
 ) -> str | None:
@@ -167,7 +178,7 @@ def over_limit(
 
 
 def _forbidden(policy: Policy, asked: Asked) -> str | None:
-    telling = asked.kind in (*MODEL_KINDS, *kinds.those(lambda kind: kind.measured))
+    telling = asked.kind in kinds.those(lambda kind: kind.tells_model)
     same = dict.fromkeys((asked.kind, *MODEL_KINDS)) if telling else (asked.kind,)
     for kind in same:  # whoever keeps the parameters keeps what they follow from
         if kind in policy.never:

@@ -51,6 +51,14 @@ class RecordSpec:
         return kinds.layout(self.request.kind, self.rows, self.sizes, self.request.fraction)
 
     @property
+    def problem(self) -> str | None:
+        """Why there is no such record; None where there is one."""
+        asked = self.request
+        if self.kind.keeps_all(asked.fraction, self.sizes):
+            return f"a fraction of {asked.fraction} is all of it, and no {asked.kind}"
+        return None
+
+    @property
     def bytes(self) -> int:
         """Bytes of it as it leaves."""
         return kinds.bytes_of(self.fields) + self.guard.overhead

@@ -188,7 +188,7 @@ class _Forecast:
     def _planned(self, client: Client, request: Request) -> Planned:
         setting, book = self.setting, self.books[client.name]
         record = setting.record(request, client.name)
-        refusal = decisions.refusal(setting.scenario, client, request)
+        refusal = decisions.refusal(setting.scenario, client, request) or record.problem
         if refusal is not None:
             return Planned(record, refusal)
         left, stated = self._answered(record), self._stated(record)

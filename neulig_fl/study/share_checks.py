@@ -14,6 +14,7 @@ from neulig_fl.config.values import (
 )
 from neulig_fl.privacy import accountant
 from neulig_fl.records import kinds, protections
+from neulig_fl.records.kinds.trimmed_task_vector import MOST_KEPT
 from neulig_fl.records.protections import Placed
 
 
@@ -93,10 +94,10 @@ def without_start(scenario: Scenario) -> Iterator[Problem]:
 
 def _wrong_fraction(share: Share) -> str | None:
     got = f"(got {quoted(share.fraction)})"
-    if share.kind == TRIMMED:
-        whole = f"keeps all of the task vector {got}; give a smaller fraction, or share task-vector"
-        return whole if share.fraction == 1 else None
-    if share.fraction == 1 or kinds.load(share.kind).divisible:
+    kind = kinds.load(share.kind)
+    if kind.keeps_all(share.fraction):
+        return f"keeps all of the task vector {got}; give {MOST_KEPT} or less, or share task-vector"
+    if share.fraction == 1 or kind.divisible:
         return None
     what = f"{share.kind} leaves whole or not at all {got}; leave fraction out"
     return f"{what}, or share {TRIMMED}" if share.kind in MODEL_KINDS else what

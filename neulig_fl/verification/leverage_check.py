@@ -6,7 +6,8 @@ leverage that its client counted. Both are in the receipts, so whoever has these
 
 1. Did a client sign less than its own rows in this run come to? More it may: it also counts rows of
    other runs, what other clients told it, and sums whose receipts were lost.
-2. Do all rows together, which the server has, tell more of a client than its policies allow?
+2. Do all rows together, which the server has, tell more of a client than its policies allow? So
+   may a sum and the records that others released alone before it (`alone.told_alone`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from neulig_fl.ledger import chain
+from neulig_fl.ledger import chain, expert_account
 from neulig_fl.ledger.chain import Entry, Fault
 from neulig_fl.privacy import posterior
 from neulig_fl.privacy.leverage import MODEL
+from neulig_fl.records.secagg import alone
 
 TOLERANCE = 1e-6
 """Leverages that differ by less are the same: the clients' is of floating point."""
@@ -92,6 +94,7 @@ def check(
             own = [row for row in rows if row.client == name]
             _claims(found, receipts, own, outcomes.get(name), received)
         found.faults += _beyond(rows, outcomes, received, limits)
+        found.faults += _beside_alone(receipts, rows, outcomes, received, limits)
     return found
 
 
@@ -236,3 +239,59 @@ def _beyond(
             if value > limit + TOLERANCE:
                 what = f"together the sums over {statistic} tell {value:.6g} of client {name!r}"
                 yield Fault(of[-1].receipt, f"{what}, above its max_leverage {limit:g}")
+
+
+def _beside_alone(
+    receipts: Sequence[Entry],
+    rows: Sequence[SummedRow],
+    outcomes: Mapping[str, Survivors],
+    received: Survivors,
+    limits: Mapping[str, float],
+) -> Iterator[Fault]:
+    """What each sum tells of those in it, beside what others had released alone until then.
+
+    Whoever had released the same alone has nothing left to guard. What left after a sum, no client
+    could know of.
+    """
+    left = [(at, each) for at, each in enumerate(receipts) if _told_alone(each)]
+    confirmed = {number: names for own in outcomes.values() for number, names in own.items()}
+    for number, statistic in dict.fromkeys((row.round, row.statistic) for row in rows):
+        asked = [row for row in rows if (row.round, row.statistic) == (number, statistic)]
+        first, last, group = asked[0].receipt, asked[-1].receipt, asked[0].group
+        before = [each for at, each in left if at < first and each["entry"].get("group") == group]
+        counted = [
+            str(e["client"])
+            for e in before
+            if any(_together(statistic, each) for each in _told_alone(e))
+        ]
+        together = {
+            (r.round, r.statistic, chain.canonical(r.weights)): r
+            for r in rows
+            if r.group == group and r.receipt <= last and _together(statistic, r.statistic)
+        }
+        ways = _ways([*together.values()], confirmed if outcomes else None, received)
+        for name in dict.fromkeys(row.client for row in asked) if counted else ():
+            own = [each["entry"] for each in before if each["client"] == name]
+            if any(_gives(entry, receipts[first]["entry"], statistic) for entry in own):
+                continue
+            others = [{other: 1.0} for other in dict.fromkeys(counted) if other != name]
+            value = min(_leverage([*each, *others]).get(name, 0.0) for each in ways)
+            limit = limits.get(name, 1.0)
+            if value > limit + TOLERANCE:
+                what = f"the sums over {statistic} and what others released alone before tell"
+                whom = f"{value:.6g} of client {name!r}, above its max_leverage {limit:g}"
+                yield Fault(last, f"{what} {whom}")
+
+
+def _told_alone(receipt: Entry) -> list[str]:
+    """What a record tells of that left in no sum in this run, for the first time or again."""
+    entry = receipt.get("entry")
+    if not isinstance(entry, dict) or entry.get("event") not in expert_account.LEFT:
+        return []
+    return alone.told_alone({**entry, "event": chain.RELEASE})
+
+
+def _gives(entry: Entry, asked: Entry, statistic: str) -> bool:
+    """Whether a client's record that left alone gave what its vector in a sum tells."""
+    left = {**entry, "event": chain.RELEASE}
+    return alone.gives(left, str(asked.get("kind")), asked.get("fraction", 1.0), [statistic])

@@ -196,6 +196,29 @@ def test_a_run_that_was_refused_often_gets_nothing_more(
     assert entries[0] == before
 
 
+def test_a_run_that_was_refused_often_has_no_expert_trained(
+    scenario: Scenario, few: int, tmp_path: Path
+) -> None:
+    """Without it a server that gets no record any more could still keep a client busy training."""
+    side = _side(scenario, tmp_path / "ada")
+    assert gate.admit_preparing(side, {"group": "A"}) == "A"
+    _refused(side, few)
+    with pytest.raises(ClientRefused, match="nothing of it is answered any more"):
+        gate.admit_preparing(side, {"group": "A"})
+    assert len(side.store.entries()) == few
+
+
+def test_the_end_of_a_ledger_is_told_also_to_a_run_that_was_refused_often(
+    scenario: Scenario, few: int, tmp_path: Path
+) -> None:
+    """Without it nobody could check that the refusals which silenced a client are in its ledger."""
+    side = _side(scenario, tmp_path / "ada")
+    _refused(side, few)
+    assert gate.admit_closing(side, {}, b"") == tiny.SERVER.identity
+    with pytest.raises(ClientRefused, match="any more"):
+        gate.admit_closing(side, {"stage": "one"}, b"")
+
+
 def test_no_run_can_silence_a_client_for_another(
     scenario: Scenario, few: int, tmp_path: Path
 ) -> None:

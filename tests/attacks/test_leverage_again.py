@@ -101,6 +101,45 @@ def test_three_sums_that_no_client_saw_all_of_are_put_together() -> None:
     ]
 
 
+def _alone(client: str, kind: str = "parameters", **more: Any) -> Entry:
+    """The receipt of a record that left in no sum."""
+    entry = {"event": chain.RELEASE, "expert": f"{client}'s", "group": "A", "kind": kind}
+    return {"client": client, "entry": {**entry, "protection": "none", "fraction": 1.0, **more}}
+
+
+@pytest.mark.parametrize(
+    ("left", "of", "found"),
+    [
+        ({}, "model", True),
+        ({"kind": "trimmed-task-vector", "fraction": 0.1}, "model", True),
+        ({"protection": "gaussian", "noise_multiplier": 1e-6}, "model", True),
+        ({"event": chain.REPEAT}, "model", True),
+        ({"kind": "labels", "images": ["x"]}, "outputs x", True),
+        ({}, "outputs x", True),
+        ({"kind": "labels", "images": ["y"]}, "outputs x", False),
+        ({"kind": "offset-sum"}, "model", False),
+        ({"group": "B"}, "model", False),
+    ],
+)
+def test_what_others_released_alone_before_a_sum_is_counted(
+    left: dict[str, Any], of: str, found: bool
+) -> None:
+    """The attackers, clients whose code does not count what others released, would pass."""
+    kind = "parameters" if of == "model" else "features"
+    mean = _round("1", 0.25, ALL, of=of, kind=kind)
+    others = [_alone(name, **left) for name in NAMES[1:]]
+    faults = _faults([*others, *mean])
+    assert bool(faults) == found
+    if found:
+        assert (
+            f"6: the sums over {of} and what others released alone before tell 1 of client 'ada', "
+            "above its max_leverage 0.5"
+        ) in faults
+    assert _faults([*mean, *others]) == [], "what leaves later nobody could know"
+    own = [_alone(name, kind, images=["x"]) for name in NAMES]
+    assert _faults([*own, *others, *mean]) == [], "who gave the same guards nothing"
+
+
 def test_a_client_that_fell_silent_is_no_forgery() -> None:
     """Without it one lost message would make an honest run fail, or an attack pass."""
     three = dict.fromkeys(NAMES[:3], 0.25)

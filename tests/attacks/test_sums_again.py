@@ -152,6 +152,132 @@ def test_a_sum_with_those_whose_models_left_alone_is_refused(data: Path, tmp_pat
     assert not [e for e in hand.store("ada").entries() if e["event"] == "release"]
 
 
+NOISED = {"gaussian": {"noise_multiplier": 1e-6, "clip": 10.0, "delta": 1e-5}}
+PARTS = [
+    ("trimmed-task-vector", {"fraction": 0.9}),
+    ("trimmed-task-vector", {"fraction": 0.01}),
+    ("trimmed-task-vector", {"fraction": 0.9, "protection": "sealed"}),
+    ("parameters", {"protection": NOISED}),
+    ("task-vector", {"protection": NOISED}),
+    ("gram", {"examples": 4}),
+    ("fisher", {"examples": 4}),
+]
+OUTPUTS = [
+    ("features", {}),
+    ("features", {"fraction": 0.5}),
+    ("features", {"protection": NOISED}),
+    ("logits", {}),
+    ("probabilities", {"protection": "sealed"}),
+    ("top-k", {}),
+    ("labels", {}),
+]
+
+
+def _alone(kind: str, share: Mapping[str, Any], queries: str | None = None) -> dict[str, Any]:
+    """What a server asks for of one entry of a stage's `share`."""
+    guard = share.get("protection", "none")
+    name = guard if isinstance(guard, str) else next(iter(guard))
+    part = share.get("fraction", 1.0)
+    return asdict(Request("alone", "A", kind, queries, fraction=part, protection=name))
+
+
+def _beside(folder: Path, data: Path, share: Mapping[str, Any], **policies: Any) -> Any:
+    """A stage in which a record leaves alone, and one of sums."""
+    stages = [{"name": "alone", "share": [share]}, {"name": "sums", "share": SHARE}]
+    return tiny_sums.scenario(folder, data, stages=stages, policies=policies)
+
+
+def _outputs(scenario: Any, folder: Path, queries: str = "pool") -> Hand:
+    """A server that asks for the mean of all clients' features."""
+    request = Request("sums", "A", "features", queries, protection="secure-aggregation")
+    return Hand(scenario, folder, [Part("first", MEAN), Part("second", MEAN)], request)
+
+
+@pytest.mark.parametrize(("kind", "share"), PARTS)
+def test_what_a_model_follows_from_in_part_or_with_noise_is_subtracted_from_no_sum(
+    kind: str, share: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    """Attack: the others release their models trimmed, noised or as statistics; then the mean."""
+    scenario = _beside(tmp_path, data, {"kind": kind, **share}, ada={"preset": "sums-only"})
+    hand = Hand(scenario, tmp_path)
+    for name in ("bob", "cyd", "dan"):
+        said = {"run": hand.run, **_alone(kind, share)}
+        assert tiny.say(hand.party(name), "release", said)[1]
+    hand.until("advertise")
+    with pytest.raises(ClientRefused, match=r"client 'ada' in sums over parameters .* be 1\.000"):
+        hand.say("ada", hand.body("share", "ada"))
+    assert not [e for e in hand.store("ada").entries() if e["event"] == "release"]
+
+
+@pytest.mark.parametrize(("kind", "share"), OUTPUTS)
+def test_outputs_that_left_alone_are_subtracted_from_no_sum_of_outputs(
+    kind: str, share: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    """Attack: the others answer the pool, or a part of it, alone; then the mean of all answers."""
+    entry = {"kind": kind, "queries": ["pool"], **share}
+    hand = _outputs(_beside(tmp_path, data, entry, ada={"preset": "sums-only"}), tmp_path)
+    for name in ("bob", "cyd", "dan"):
+        said = {"run": hand.run, **_alone(kind, share, "pool")}
+        assert tiny.say(hand.party(name), "release", said)[1]
+    hand.until("advertise")
+    with pytest.raises(ClientRefused, match=r"client 'ada' in sums over features .* be 1\.000"):
+        hand.say("ada", hand.body("share", "ada"))
+    assert not [e for e in hand.store("ada").entries() if e["event"] == "release"]
+
+
+def test_outputs_on_other_images_that_left_alone_end_no_sum(data: Path, tmp_path: Path) -> None:
+    """Without it whoever shares outputs on the pool would never sum those of the evaluation."""
+    entry = {"kind": "features", "queries": ["pool"]}
+    scenario = _beside(tmp_path, data, entry, ada={"preset": "sums-only"})
+    hand = _outputs(scenario, tmp_path, "evaluation")
+    for name in ("bob", "cyd", "dan"):
+        assert tiny.say(hand.party(name), "release", _alone("features", {}, "pool"))[1]
+    hand.until("reveal")
+    assert hand.store("ada").entries()[-2]["leverage"] == pytest.approx(0.25)
+
+
+def test_whose_outputs_left_may_sum_them(data: Path, tmp_path: Path) -> None:
+    """Without it a study of outputs first and their sums afterwards would have no sums."""
+    hand = _outputs(_beside(tmp_path, data, {"kind": "features", "queries": ["pool"]}), tmp_path)
+    for name in CLIENTS:
+        assert tiny.say(hand.party(name), "release", _alone("features", {}, "pool"))[1]
+    hand.until("reveal")
+    assert hand.store("ada").entries()[-2]["leverage"] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("kind", "share"), [PARTS[0], PARTS[3], ("features", {"queries": ["pool"]})]
+)
+def test_who_gave_less_alone_still_guards_the_rest(
+    kind: str, share: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    """Attack: ada too releases something alone, of which her model does not follow as it is."""
+    more = {"kind": kind, **share}
+    stages = [
+        {"name": "alone", "share": [{"kind": "fisher", "examples": 4}, more]},
+        {"name": "sums", "share": SHARE},
+    ]
+    hand = Hand(tiny_sums.scenario(tmp_path, data, stages=stages), tmp_path)
+    said = _alone(kind, share, *share.get("queries", ()))
+    assert tiny.say(hand.party("ada"), "release", said)[1]
+    for name in ("bob", "cyd", "dan"):
+        assert tiny.say(hand.party(name), "release", _alone("fisher", {}))[1]
+    hand.until("advertise")
+    with pytest.raises(ClientRefused, match=r"client 'ada' in sums over parameters .* be 1\.000"):
+        hand.say("ada", hand.body("share", "ada"))
+
+
+def test_a_part_that_left_alone_excuses_no_second_sum(data: Path, tmp_path: Path) -> None:
+    """Attack: ada released a hundredth of her task vector; the mean; the mean without her."""
+    kind, share = PARTS[1]
+    hand = Hand(_beside(tmp_path, data, {"kind": kind, **share}), tmp_path)
+    assert tiny.say(hand.party("ada"), "release", _alone(kind, share))[1]
+    hand.until("reveal")
+    again = hand.again([Part(None, dict.fromkeys(CLIENTS[1:], 1 / 3))])
+    with pytest.raises(ClientRefused, match=r"client 'ada' in sums over parameters .* be 1\.000"):
+        again.until("share")
+
+
 def test_whose_model_left_may_sum_it(data: Path, tmp_path: Path) -> None:
     """Without it a study of parameters first and sums afterwards would have no sums."""
     hand = Hand(_with_alone(tmp_path, data), tmp_path)

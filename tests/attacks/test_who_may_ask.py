@@ -7,6 +7,7 @@ to the client. What it lacks is the server's private key.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -182,13 +183,60 @@ def test_a_request_is_answered_once(scenario: Scenario, tmp_path: Path) -> None:
     assert {e["run"] for e in ClientStore(party.root).entries()[2:]} == {None}, "the run is whole"
 
 
+def test_an_earlier_request_that_ends_late_opens_no_later_one_again(
+    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: while request 1 is noted as answered, have request 2 answered; then once more."""
+    party = _begun(_party(scenario, tmp_path))
+    second = _ask(2, asdict(Request("outputs", "A", "features", "pool")))
+    asked, replies, honest = threading.Event(), [], Servers._note
+
+    def late() -> None:
+        asked.wait(60)
+        replies.append(party.answer("release", second, b""))
+
+    def note(self: Servers, run: str, said: dict[str, Any]) -> None:
+        if said["done"] and said["number"] == 1:
+            asked.set()  # between what is read and what is written
+            other.join(1)
+        honest(self, run, said)
+
+    monkeypatch.setattr(Servers, "_note", note)
+    other = threading.Thread(target=late)
+    other.start()
+    party.answer("release", _ask(1), b"")
+    other.join(60)
+    assert len(replies) == 1
+    with pytest.raises(ClientRefused, match="was answered before"):
+        party.answer("release", second, b"")
+
+
+def test_an_earlier_request_that_ends_late_does_not_end_a_later_one(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    """Without it request 2, whose process died, would be lost because request 1 ended meanwhile."""
+    party = _begun(_party(scenario, tmp_path))
+    servers, (one, two) = Servers(party.root), (_read(_ask(n), party) for n in (1, 2))
+    servers.count(one)
+    servers.count(two)
+    servers.answered(one)
+    servers.count(two)  # handed on again
+    servers.answered(two)
+    with pytest.raises(BadReply, match="was answered before"):
+        servers.count(two)
+
+
+def _read(body: dict[str, Any], party: ClientHandler) -> Any:
+    return opened(body, tiny.SERVER_KEYS.public, party.name, "release", b"")
+
+
 def test_a_request_whose_process_died_is_answered_when_it_comes_again(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it a client that ran out of memory once would be missing from the run."""
     party = _begun(_party(scenario, tmp_path))
     with monkeypatch.context() as killed:
-        killed.setattr(Servers, "answered", lambda self, run: None)
+        killed.setattr(Servers, "answered", lambda self, request: None)
         sent = party.answer("release", _ask(), b"")[1]
     assert party.answer("release", _ask(), b"")[1] == sent
     with pytest.raises(ClientRefused, match="was answered before"):

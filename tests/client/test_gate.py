@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -73,6 +74,7 @@ class Holdings:
     rows = ROWS
     fraction = 1.0
     asked = Request("one", "B", "features", "pool")
+    images_by_task = MappingProxyType({"digits": ["one", "two"]})
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -259,6 +261,17 @@ OVER_TRAIN = {
         {"kind": "labels", "queries": ["train"], "fraction": 0.5},
     ],
 }
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.9999999, 0.995, 0.8])
+def test_a_fraction_that_keeps_all_is_no_trimmed_task_vector(
+    fraction: float, tmp_path: Path
+) -> None:
+    """Attack: a fraction so near 1, or of so few numbers, that the whole model leaves as a part."""
+    stages = [{"name": "one", "share": [{"kind": "trimmed-task-vector", "fraction": fraction}]}]
+    asked = Request("one", "A", "trimmed-task-vector", fraction=fraction)
+    with pytest.raises(ClientRefused, match=f"a fraction of {fraction} is all of it, and no"):
+        _ask(_scenario(stages), asked, ClientStore(tmp_path / "ada", RUN), Holdings())
 
 
 def test_queries_of_others_are_asked_in_the_shared_fraction_and_no_other(tmp_path: Path) -> None:
@@ -755,6 +768,7 @@ class Referee:
             and 0 < request.fraction <= share["fraction"]
             and (not exact or request.fraction == share["fraction"])
             and (request.fraction == 1 or request.kind in DIVISIBLE_KINDS)
+            and not record_kinds.load(request.kind).keeps_all(request.fraction, SIZES)
             for stage in self.stages
             for share in stage["share"]
         )

@@ -134,6 +134,26 @@ def test_prepare_trains_once_and_notes_the_truth_for_the_engine(
     assert all(0 <= f["accuracy"] <= 100 and f["n_train"] > 0 for f in facts)
 
 
+@pytest.mark.parametrize("where", ["scenario", "node"])
+def test_after_a_policys_time_no_expert_is_trained_and_the_ledgers_end_is_told(
+    where: str, data: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    """Without it a policy that is over would have its client train for others, or end unsigned."""
+    over = {"budgets": {"not_after": "2020-01-01"}}
+    clients = tiny.said(data)["clients"]
+    clients[0] |= {"policy": over} if where == "scenario" else {}
+    file = tmp_path / "policy.yaml"
+    file.write_text("budgets: {not_after: 2020-01-01}\n")
+    said = tiny.scenario(tmp_path, data, clients=clients)
+    node = file if where == "node" else None
+    party = ClientHandler(said, said.seed, "ada", tmp_path / "ada", policy_file=node)
+    with pytest.raises(ClientRefused, match="limit not_after 2020-01-01: its time is over"):
+        tiny.say(party, "prepare", {"group": "A"}, b"")
+    assert not list(own_cache.rglob("*.safetensors"))
+    assert party._store().entries() == [], "no record was asked for"
+    assert tiny.say(party, "close", {}, b"")[0]["entries"] == 0
+
+
 def test_the_reply_to_prepare_tells_the_server_no_accuracy(
     scenario: Scenario, tmp_path: Path
 ) -> None:

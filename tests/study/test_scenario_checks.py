@@ -349,6 +349,17 @@ def test_what_cannot_be_summed_is_said(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("fraction", [1.0, 0.9999999, 0.991])
+def test_a_trimmed_task_vector_that_keeps_all_is_none(fraction: float) -> None:
+    """A stage would share whole models under another name."""
+    share = {"kind": "trimmed-task-vector", "fraction": fraction}
+    assert only(found(stages=[OUTPUTS, {"name": "t", "share": [share]}])) == (
+        f"stages.1.share.0.fraction: keeps all of the task vector (got {fraction}); give 0.99 or "
+        "less, or share task-vector"
+    )
+    assert found(stages=[OUTPUTS, {"name": "t", "share": [{**share, "fraction": 0.99}]}]) == []
+
+
 def test_two_clients_are_too_few_for_a_sum() -> None:
     """Of two clients each could subtract its own record from the sum."""
     problem = only(summing({"name": "s", "share": [SUMMED_PARAMETERS]}, clients=THREE[:2]))

@@ -19,15 +19,15 @@ from neulig_fl.client.gate import Fault, Held, Side
 from neulig_fl.client.secagg.state import SumInProgress
 from neulig_fl.client.store import Released
 from neulig_fl.core.errors import NeuligError
+from neulig_fl.ledger.chain import Entry
 from neulig_fl.privacy import secagg
 from neulig_fl.privacy.leverage import WeightedSum
 from neulig_fl.records import kinds, policy_layers
 from neulig_fl.records.budgets import Candidate
 from neulig_fl.records.image_sets import ImageSets
 from neulig_fl.records.secagg import accounts as sum_accounts
-from neulig_fl.records.secagg import history
+from neulig_fl.records.secagg import alone, history
 from neulig_fl.records.secagg.accounts import Sums
-from neulig_fl.records.secagg.history import Event
 from neulig_fl.records.secagg.peers import Peers, Statement, column
 from neulig_fl.records.secagg.requests import SumRequest
 from neulig_fl.records.secagg.vectors import weighted
@@ -47,11 +47,6 @@ class SumHoldings(Held, Protocol):
     @property
     def sent_images(self) -> str:
         """SHA-256 of the images that came by value; empty where none did."""
-        ...
-
-    @property
-    def images_by_task(self) -> Mapping[str, Sequence[str] | None]:
-        """Content ids of each task's images; None where the server sends what it likes."""
         ...
 
 
@@ -202,11 +197,18 @@ def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str
     peers = Peers(store.root)
     mine, heard = history.events(store.entries(), own), peers.known()
     hearsay = [e for e in peers.hearsay([*heard, own]) if e["round"] != asked.round]
-    alone = [event.get("expert") for event in mine if history.is_alone(event)]
-    if alone:  # models that were told before say nothing of this one, or it was told itself
-        now = {} if expert in alone else {columns[n]: tag for n, tag in held.experts.items()}
-        heard = {c: _of_expert(said, now.get(c)) for c, said in heard.items()}
-        mine, hearsay = _of_expert(mine, None), _of_expert(hearsay, None)
+    mine = alone.bare(mine)  # what left of its own alone says nothing of the others
+    experts = {**dict.fromkeys(present, UNKNOWN), **held.experts, name: expert}
+    new = asked.restricted(present).statistics(held.images, experts)
+    now, ever = (
+        alone.excused(
+            entries, asked.request.kind, asked.request.fraction, [s.statistic for s in new]
+        )
+        for entries in (_of(store.entries(), expert), store.entries())
+    )
+    tags = {columns[n]: tag for n, tag in held.experts.items()}
+    heard = {c: alone.counted(said, tags.get(c), now, ever) for c, said in heard.items()}
+    hearsay = alone.counted(hearsay, None, now, ever)
     if not met:  # whether an open round went on without it, others will say
         mine, heard = history.settled(mine), {}
     histories = {**heard, own: mine}
@@ -218,17 +220,12 @@ def _sums(side: Side, held: SumInProgress, present: Collection[str], expert: str
     labels |= {column: client for client, column in columns.items()}
     whole = [columns[other] for other in met]
     past = sum_accounts.accounts(before, own, whole, labels, hearsay)
-    images = ImageSets(store.root)
-    experts = {**dict.fromkeys(present, UNKNOWN), **held.experts, name: expert}
-    new = asked.restricted(present).statistics(held.images, experts)
     theirs, _ = policy_layers.max_leverages(side.scenario.clients)
-    return Sums(past, new, name, images.overlap, theirs=theirs)
+    return Sums(past, new, name, ImageSets(store.root).overlap, theirs=theirs)
 
 
-def _of_expert(said: Sequence[Event], expert: str | None) -> list[Event]:
-    """A history without the models that left alone, but for those of one expert."""
-    kept = {event["round"] for event in said if expert and event.get("expert") == expert}
-    return [e for e in said if not history.is_alone(e) or e["round"] in kept]
+def _of(entries: Sequence[Entry], expert: str) -> list[Entry]:
+    return [entry for entry in entries if entry.get("expert") == expert]
 
 
 def _over(side: Side, asked: SumRequest) -> str | None:

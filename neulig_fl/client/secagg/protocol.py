@@ -25,7 +25,7 @@ from neulig_fl.records.image_sets import ANY, ImageSets
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.secagg import keys, peers
 from neulig_fl.records.secagg.peers import Peers
-from neulig_fl.records.secagg.requests import SumRequest
+from neulig_fl.records.secagg.requests import SumRequest, public_outputs
 
 FIRST = {"step", "sum", "identities"}
 """What the body of the first message holds; those of the others hold `LATER`."""
@@ -100,8 +100,16 @@ class Summing:
         return self._kept(held, sent, history=said.to_body())
 
     def _images(self, holdings: SumHoldings) -> dict[str, str]:
-        """Names of each task's set of images; its members are on the disk on return."""
+        """Names of each task's set of images; its members are on the disk on return.
+
+        So are those of all that the scenario asks outputs of: of what others released alone it must
+        be known whether the images are these, or others.
+        """
         sets, found = ImageSets(self.side.store.root), holdings.images_by_task
+        for request in public_outputs(self.side.scenario):
+            for ids in self.holdings(request).images_by_task.values() if found else ():
+                if ids is not None:
+                    sets.remember(ids)
         return {task: ANY if ids is None else sets.remember(ids) for task, ids in found.items()}
 
     def _share(self, held: SumInProgress, message: bytes, histories: object) -> Reply:

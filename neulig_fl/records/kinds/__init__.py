@@ -4,8 +4,7 @@ A payload is the arrays' raw bytes (little-endian, row-major), one after the oth
 from the kind, the model and the number of rows, so both sides know them before anything travels and
 a payload of another size is refused.
 
-A file defines `KIND`, an instance of a class below `Kind`, which says what a record of it is and in
-what it differs from something told of a whole model.
+A file defines `KIND`, of a class below `Kind`, which says in what it is not told of a whole model.
 """
 
 from __future__ import annotations
@@ -204,8 +203,8 @@ class Kind(ABC):
         noisable: whether noise can be added to it: rows of numbers, or a model's difference to its
             checkpoint.
         summed: whether it can leave within secure sums.
-        measured: whether it is a statistic that the client measures with its model on its own
-            training images; the model follows from it.
+        measured: whether it is a statistic of the model on the client's own training images.
+        tells_model: whether the model, or a part of it, follows from it.
         against_start: whether it tells of a model by its difference to theta_0.
         of_heads: of outputs, whether they follow from the tasks' heads too.
         voted: whether it names each query's most likely class, see `most_likely`.
@@ -218,6 +217,7 @@ class Kind(ABC):
     noisable = False
     summed = False
     measured = False
+    tells_model = True
     against_start = False
     of_heads = False
     voted = False
@@ -240,6 +240,10 @@ class Kind(ABC):
             BadReply: what it is made of is not finite.
         """
 
+    def keeps_all(self, fraction: float, sizes: Dimensions | None = None) -> bool:
+        """Whether a fraction of its numbers, of sizes that may not be known, is all of them."""
+        return False
+
     def problem(self, arrays: Arrays, sizes: Dimensions) -> str | None:
         """Why arrays of the right shapes are no record of the kind; None when they are one."""
         return None
@@ -254,6 +258,7 @@ class Output(Kind):
 
     rank = 65
     output = True
+    tells_model = False
     per_query = True
     divisible = True
     of_heads = True

@@ -9,6 +9,7 @@ class Inputs(Kind):
     """A row for each image."""
 
     rank = 0
+    tells_model = False
     per_query = True
     divisible = True
 

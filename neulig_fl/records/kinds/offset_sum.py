@@ -12,6 +12,7 @@ class OffsetSum(Kind):
     """The sum of all floating state-dict entries, rounded against theta_0's."""
 
     rank = 10
+    tells_model = False
     against_start = True
 
     def layout(self, rows: int, sizes: Dimensions, fraction: float) -> list[Field]:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from neulig_fl.records.kinds import Arrays, Dimensions, Field, Holdings, Kind
 
+MOST_KEPT = 0.99
+"""Of a task vector; what keeps more is the task vector in all but name."""
+
 
 class TrimmedTaskVector(Kind):
     """A mask of what is kept, and the numbers that are."""
@@ -20,6 +23,14 @@ class TrimmedTaskVector(Kind):
         from neulig_fl.merging import trimming  # slow to import
 
         return trimming.layout(sizes.entries, fraction)
+
+    def keeps_all(self, fraction: float, sizes: Dimensions | None = None) -> bool:
+        """Above `MOST_KEPT`, and where as many numbers are kept as there are."""
+        from neulig_fl.merging import trimming  # as above
+
+        return fraction > MOST_KEPT or (
+            sizes is not None and trimming.keeps_all(sizes.entries, fraction)
+        )
 
     def made_of(self, holdings: Holdings) -> Arrays:
         """Of the expert's task vector."""

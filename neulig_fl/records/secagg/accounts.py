@@ -11,6 +11,7 @@ from neulig_fl.records import policy_layers
 from neulig_fl.records.policy_layers import Layer
 from neulig_fl.records.protections import Claims
 from neulig_fl.records.secagg import guard
+from neulig_fl.records.secagg.alone import bare, is_alone
 from neulig_fl.records.secagg.history import Event, called, rows, settled
 
 
@@ -95,7 +96,9 @@ def accounts(
 
     The client's own; those that are certain, and those that may be, by all that any client
     remembers; and these two once more as if the server knew the vectors of all who are not there:
-    what they did among themselves, nobody tells. Accounts that say the same are one.
+    what they did among themselves, nobody tells. All of them once with what left alone, which may
+    tell all of a vector, and once without it, because it may tell next to nothing: the one excuses
+    no sum that the other forbids. Accounts that say the same are one.
 
     Args:
         histories: `events` by column.
@@ -104,6 +107,25 @@ def accounts(
         labels: what to call clients in words, by column.
         hearsay: events of clients that are not there, as others tell them.
     """
+    found = _accounts(histories, own, whole, labels, hearsay)
+    if any(is_alone(event) for said in (*histories.values(), hearsay) for event in said):
+        without = {column: bare(said) for column, said in histories.items()}
+        found += _accounts(without, own, whole, labels, bare(hearsay))
+    kept: list[list[WeightedSum]] = []
+    for account in found:
+        if not any(_same(account, other) for other in kept):
+            kept.append(account)
+    return kept
+
+
+def _accounts(
+    histories: Mapping[str, Sequence[Event]],
+    own: str,
+    whole: Collection[str],
+    labels: Mapping[str, str] | None,
+    hearsay: Sequence[Event],
+) -> list[list[WeightedSum]]:
+    """Those of what is told here."""
     mine = {own: settled(histories.get(own, ()))}
     found = [rows(mine, own, (), labels)]
     if whole:
@@ -113,11 +135,7 @@ def accounts(
         ]
         there = {c if labels is None else called(c, labels) for c in (*whole, own)}
         found += [*heard, *([each.among(there) for each in account] for account in heard)]
-    kept: list[list[WeightedSum]] = []
-    for account in found:
-        if not any(_same(account, other) for other in kept):
-            kept.append(account)
-    return kept
+    return found
 
 
 def _same(one: Sequence[WeightedSum], other: Sequence[WeightedSum]) -> bool:

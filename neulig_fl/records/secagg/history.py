@@ -12,40 +12,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
-from neulig_fl.config.values import WHOLE_MODEL_KINDS
 from neulig_fl.ledger.chain import OUTCOME, RELEASE, Entry, canonical
-from neulig_fl.privacy import leverage
 from neulig_fl.privacy.leverage import WeightedSum
-from neulig_fl.records import kinds
+from neulig_fl.records.secagg import alone
+from neulig_fl.records.secagg.alone import is_alone, left_alone, told_alone
 
 Event = Mapping[str, Any]
 """`{event: left, round, expert, sums}` or `{event: outcome, round, survivors}`."""
 
-LEFT = "left"
-
-ALONE = "alone "
-"""What the round of a model begins with that left in no sum; a hash follows."""
-
-
-@cache
-def telling() -> tuple[str, ...]:
-    """Kinds of which a single record gives a model away."""
-    return (*WHOLE_MODEL_KINDS, *kinds.those(lambda kind: kind.measured))
-
-
-def is_alone(event: Event) -> bool:
-    """Whether an event is of a model that left in no sum, as if in one of its own."""
-    return str(event["round"]).startswith(ALONE)
+LEFT = alone.LEFT
 
 
 def events(entries: Iterable[Entry], own: str = "") -> list[Event]:
     """A client's history: what its ledger says of sums, oldest first, in columns.
 
-    A model that left alone is a sum with nobody else: with it the server subtracts its owner out of
-    sums with others, who therefore have to know.
+    A model or an output that left alone is a sum with nobody else: with it the server subtracts its
+    owner out of sums with others, who therefore have to know. It is told once of each expert.
 
     Args:
         entries: its own ledger.
@@ -61,6 +45,7 @@ def events(entries: Iterable[Entry], own: str = "") -> list[Event]:
     """
     found: list[Event] = []
     who: dict[str, Mapping[str, str]] = {}
+    known: set[tuple[str, str]] = set()
     for entry in entries:
         if entry["event"] == RELEASE and entry.get("sums"):
             columns = who[entry["round"]] = entry.get("who") or {}
@@ -70,25 +55,16 @@ def events(entries: Iterable[Entry], own: str = "") -> list[Event]:
             ]
             left = {"event": LEFT, "round": entry["round"], "expert": entry.get("expert") or ""}
             found.append({**left, "sums": rows})
-        elif own and entry["event"] == RELEASE and _tells_alone(entry):
-            found += _alone(entry, own)
+        elif own and entry["event"] == RELEASE:
+            expert = entry.get("expert") or ""
+            new = [of for of in told_alone(entry) if (expert, of) not in known]
+            known |= {(expert, of) for of in new}
+            found += left_alone(entry, own, new) if new else []
         elif entry["event"] == OUTCOME:
             columns = who.get(entry["round"], {})
             survivors = sorted(columns.get(name, name) for name in entry["survivors"])
             found.append({"event": OUTCOME, "round": entry["round"], "survivors": survivors})
     return found
-
-
-def _tells_alone(entry: Entry) -> bool:
-    return entry.get("kind") in telling() and entry.get("noise_multiplier") is None
-
-
-def _alone(entry: Entry, own: str) -> list[Event]:
-    """A model that left alone: a sum, and that nobody else was in it."""
-    number = f"{ALONE}{entry['hash']}"
-    row = {"of": leverage.MODEL, "weights": {own: 1.0}}
-    left = {"event": LEFT, "round": number, "expert": entry.get("expert") or "", "sums": [row]}
-    return [left, {"event": OUTCOME, "round": number, "survivors": [own]}]
 
 
 def merged(*told: Iterable[Event]) -> list[Event]:

@@ -7,7 +7,6 @@ client is anything from one over the clients to 1, and the clients decide when t
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,11 +18,15 @@ from neulig_fl.privacy.secagg import colluders
 from neulig_fl.privacy.secagg.terms import LEAST_CLIENTS
 from neulig_fl.records import decisions, kinds, policy_layers
 from neulig_fl.records.budgets import Candidate
+from neulig_fl.records.image_sets import ANY
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.protections import Claims
-from neulig_fl.records.release_plan import Setting, expert_name
-from neulig_fl.records.secagg import history, requests
+from neulig_fl.records.release_plan import Planned, Setting, expert_name
+from neulig_fl.records.secagg import alone, history, requests
 from neulig_fl.records.secagg.accounts import Sums
+
+_Left = Mapping[str, Sequence[Entry]]
+"""What would have left in no sum, by client."""
 
 RowName = tuple[str, str | None]
 """Method and granularity."""
@@ -114,9 +117,10 @@ class SumPlan:
     def _answered(self, asked: _Asked, experts: Sequence[str]) -> PlannedSum:
         """Who takes part and who does not; each refusal can bring about others."""
         refusals: dict[str, str] = {}
+        left = self._left(asked.request)
         while True:
             taking = tuple(name for name in experts if name not in refusals)
-            found = {name: self._refusal(name, asked, taking) for name in taking}
+            found = {name: self._refusal(name, asked, taking, left) for name in taking}
             new = {name: reason for name, reason in found.items() if reason is not None}
             if not new:
                 break
@@ -128,13 +132,13 @@ class SumPlan:
             taking,
             asked.count,
             asked.bytes,
-            self._leverage(asked, taking),
+            self._leverage(asked, taking, left),
             self._colluders(taking),
             refusals,
             self._too_few(taking),
         )
 
-    def _refusal(self, name: str, asked: _Asked, taking: Sequence[str]) -> str | None:
+    def _refusal(self, name: str, asked: _Asked, taking: Sequence[str], left: _Left) -> str | None:
         """Why a client will take no part, whatever the CoopVecs are; None when it may."""
         scenario, request = self.setting.scenario, asked.request
         client = next(c for c in scenario.clients if c.name == name)
@@ -148,8 +152,7 @@ class SumPlan:
         expert, new = expert_name(client, request.group), asked.sums(taking)
         claims = Claims(leverage=0.0, group_size=len(taking), sums=asked.count)
         if new:
-            theirs, _ = policy_layers.max_leverages(scenario.clients)
-            sums = Sums([self._past(request.group)], new, name, operator.eq, theirs=theirs)
+            sums = self._sums(name, asked, taking, left)
             claims, told = sums.claims(), sums.refusal(layers)
             if told is not None:
                 return told
@@ -161,16 +164,59 @@ class SumPlan:
 
     def _entries(self, client: Client, request: Request) -> list[Entry]:
         """What the client's ledger would hold by then."""
-        scenario = self.setting.scenario
-        order = [stage.name for stage in scenario.stages]
-        begun = order[: order.index(request.stage) + 1]
         found = [
-            planned.entry
-            for name in begun
-            for planned in self.setting.forecast[name]
-            if planned.client == client.name and planned.refusal is None
+            planned.entry for planned in self._released(request) if planned.client == client.name
         ]
         return found + self._books.get(client.name, [])
+
+    def _released(self, request: Request) -> list[Planned]:
+        """What would have left in no sum, in the stages that have begun."""
+        order = [stage.name for stage in self.setting.scenario.stages]
+        begun = order[: order.index(request.stage) + 1]
+        found = (planned for name in begun for planned in self.setting.forecast[name])
+        return [planned for planned in found if planned.refusal is None]
+
+    def _sums(self, name: str, asked: _Asked, taking: Sequence[str], left: _Left) -> Sums:
+        """What is asked for, beside all sums that a client will know of, and what left alone.
+
+        As on the client, who guards nothing where it gave the same itself.
+        """
+        new, request, within = asked.sums(taking), asked.request, self._past(asked.request.group)
+        excused = alone.excused(
+            left.get(name, ()), request.kind, request.fraction, [each.statistic for each in new]
+        )
+        others = {
+            n: alone.counted(history.events(said, n), None, excused, excused)
+            for n, said in left.items()
+            if n != name
+        }
+        past = [[*within, *history.rows(others, "", list(others))], within]
+        theirs, _ = policy_layers.max_leverages(self.setting.scenario.clients)
+        return Sums(past, new, name, asked.overlap, theirs=theirs)
+
+    def _left(self, request: Request) -> _Left:
+        """What will have left of each client's expert in no sum, as its ledger would hold it."""
+        found: dict[str, list[Entry]] = {}
+        clients = {client.name: client for client in self.setting.scenario.clients}
+        images: dict[Request, list[str]] = {}
+        for number, planned in enumerate(self._released(request)):
+            client, said = clients[planned.client], planned.request
+            entry = _entry(client, said, planned.rows, planned.bytes)
+            if entry["expert"] != expert_name(client, request.group) or not alone.told_alone(entry):
+                continue
+            if said not in images:
+                images[said] = self._images(said)
+            entry |= {"hash": str(number), "images": images[said]}
+            found.setdefault(client.name, []).append(entry)
+        return found
+
+    def _images(self, request: Request) -> list[str]:
+        """The sets of images that outputs are of, as `_Asked.statistics` names them."""
+        if not kinds.load(request.kind).output:
+            return []
+        if decisions.by_value(self.setting.scenario, request):
+            return [ANY]
+        return [f"{request.queries} {b.task.name}" for b in self.setting.blocks(request) if b.rows]
 
     def _past(self, group: str) -> list[WeightedSum]:
         """The sums of one group's experts that the clients will remember together."""
@@ -180,11 +226,14 @@ class SumPlan:
             known[client.name] = history.events(e for e in own if e["expert"] == tag)
         return history.rows(known, "", list(known))
 
-    def _leverage(self, asked: _Asked, taking: Sequence[str]) -> tuple[float, float]:
+    def _leverage(self, asked: _Asked, taking: Sequence[str], left: _Left) -> tuple[float, float]:
         """The largest leverage of a client after it, at least and at most."""
         own, group = [0.0 if not taking else 1.0 / len(taking)], asked.request.group
         for after in predicted([*self._past(group), *asked.sums(taking)]).values():
             own += [after.get(name, 0.0) for name in taking]
+        if asked.certain and left:
+            claims = (self._sums(name, asked, taking, left).claims() for name in taking)
+            own += [each.leverage or 0.0 for each in claims]
         known = asked.certain and not any((group, s) in self._unknown for s in asked.statistics)
         return max(own), max(own) if known else 1.0
 
@@ -255,6 +304,11 @@ class _Asked:
         queries = self.record[1]
         return [f"{OUTPUTS} {queries} {t}" for t in self.tasks] if queries else [MODEL]
 
+    def overlap(self, first: str, second: str) -> bool:
+        """Whether two sets of images may share one; those that the server sends may be any."""
+        sent = self.setting.scenario.queries.travel == "value"
+        return sent or first == second or ANY in (first, second)
+
     @property
     def count(self) -> int:
         """How many sums there are, at most: tasks with the same CoopVec share a merged model."""
@@ -289,6 +343,8 @@ def _entry(client: Client, request: Request, rows: int, size: int) -> Entry:
         "event": RELEASE,
         "expert": expert_name(client, request.group),
         "kind": request.kind,
+        "fraction": request.fraction,
+        "protection": request.protection,
         "rows": rows,
         "bytes": size,
     }

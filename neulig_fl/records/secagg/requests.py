@@ -294,6 +294,18 @@ def image_ids(scenario: Scenario, blocks: Sequence[Block]) -> dict[str, list[str
     return found
 
 
+def public_outputs(scenario: Scenario) -> list[Request]:
+    """A request for outputs on each part of a public query set that some stage shares, once."""
+    found = {
+        (queries, share.fraction): Request.of(stage, share, queries)
+        for stage in scenario.stages
+        for share in stage.share
+        for queries in share.queries
+        if queries in PUBLIC_QUERIES and kinds.load(share.kind).output
+    }
+    return list(found.values())
+
+
 def image_names(scenario: Scenario, blocks: Sequence[Block]) -> dict[str, str]:
     """Names of each task's set of images, as every client makes them."""
     ids = image_ids(scenario, blocks)

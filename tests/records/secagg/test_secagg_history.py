@@ -10,8 +10,9 @@ import pytest
 from neulig_fl.config.policy_rules import Budgets, Policy
 from neulig_fl.ledger.chain import OUTCOME, RELEASE
 from neulig_fl.privacy.leverage import MODEL, WeightedSum
+from neulig_fl.records import kinds
 from neulig_fl.records.policy_layers import Layer
-from neulig_fl.records.secagg import history
+from neulig_fl.records.secagg import alone, history
 from neulig_fl.records.secagg.accounts import Sums, accounts
 from neulig_fl.records.secagg.history import LEFT, Event, events, rows
 
@@ -229,10 +230,67 @@ def test_a_model_that_left_alone_is_a_sum_with_nobody_else() -> None:
     entry = {"event": RELEASE, "expert": "e", "kind": "parameters", "hash": "h"}
     noised = {**entry, "noise_multiplier": 1.0}
     left, word = events([entry, noised], "A")
+    assert events([noised], "A") == [left, word], "its noise guards its owner alone"
     assert rows({"A": [left, word]}, "A")[0].weights == {"A": 1.0}
-    assert history.is_alone(left)
-    assert history.is_alone(word)
+    assert alone.is_alone(left)
+    assert alone.is_alone(word)
     assert events([entry]) == []
+
+
+def test_every_kind_that_left_alone_tells_of_what_it_follows_from() -> None:
+    """Without it a new kind, or an old one under noise, would be subtracted from sums unseen."""
+    entry = {"event": RELEASE, "expert": "e", "hash": "h", "images": ["x", "y"]}
+    told = {name: alone.told_alone({**entry, "kind": name}) for name in kinds.names()}
+    outputs = kinds.those(lambda kind: kind.output)
+    silent = ("inputs", "offset-sum")
+    assert told == {
+        name: [] if name in silent else ["outputs x", "outputs y"] if name in outputs else [MODEL]
+        for name in kinds.names()
+    }
+    assert alone.told_alone({**entry, "kind": "labels", "images": None}) == ["outputs *"]
+    assert alone.told_alone({**entry, "kind": "labels", "event": "refusal"}) == []
+
+
+@pytest.mark.parametrize(
+    ("left", "kind", "statistics", "gives"),
+    [
+        ({"kind": "parameters"}, "parameters", [MODEL], True),
+        ({"kind": "task-vector", "protection": "sealed"}, "parameters", [MODEL], True),
+        ({"kind": "parameters"}, "features", ["outputs x"], True),
+        ({"kind": "parameters", "protection": "gaussian"}, "parameters", [MODEL], False),
+        ({"kind": "trimmed-task-vector"}, "parameters", [MODEL], False),
+        ({"kind": "gram"}, "parameters", [MODEL], False),
+        ({"kind": "parameters"}, "gram", [MODEL], False),
+        ({"kind": "gram"}, "gram", [MODEL], True),
+        ({"kind": "features"}, "features", ["outputs x"], True),
+        ({"kind": "features"}, "features", ["outputs x", "outputs y"], False),
+        ({"kind": "features", "fraction": 0.5}, "features", ["outputs x"], False),
+        ({"kind": "features", "images": ["*"]}, "features", ["outputs *"], False),
+        ({"kind": "labels"}, "features", ["outputs x"], False),
+        ({"kind": "features"}, "parameters", [MODEL], False),
+        ({"kind": "parameters", "event": "refusal"}, "parameters", [MODEL], False),
+        ({"kind": "offset-sum"}, "parameters", [MODEL], False),
+    ],
+)
+def test_only_who_gave_all_of_it_has_nothing_left_to_guard(
+    left: dict[str, Any], kind: str, statistics: list[str], gives: bool
+) -> None:
+    """Without it who released a part, or something else, would let the rest be told."""
+    entry = {"event": RELEASE, "protection": "none", "fraction": 1.0, "images": ["x"], **left}
+    assert alone.gives(entry, kind, 1.0, statistics) == gives
+
+
+def test_what_left_alone_is_counted_with_and_without() -> None:
+    """Without it a part that left alone would excuse a sum that tells the rest."""
+    left = events([{"event": RELEASE, "expert": "e", "kind": "labels", "hash": "h"}], "b")
+    mine = [_left("1", a=0.5, b=0.5), _word("1", "a", "b")]
+    found = accounts({"a": mine, "b": [*mine, *left]}, "a", ("b",))
+    weights = [_weights(each) for each in found]
+    both = {"a": 0.5, "b": 0.5}
+    assert [both, {"b": 1.0}] in weights
+    assert [both] in weights
+    heard = accounts({"a": mine, "b": mine}, "a", ("b",), hearsay=left)
+    assert [both, {"b": 1.0}] in [_weights(each) for each in heard]
 
 
 def test_names_are_those_that_the_ledger_says() -> None:

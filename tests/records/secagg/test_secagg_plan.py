@@ -22,6 +22,7 @@ SHARE = [
     {"kind": "parameters", "protection": "secure-aggregation"},
 ]
 STAGE = {"name": "one", "share": SHARE, "run": ["merge"]}
+SUMMED = {"name": "one", "share": SHARE}
 
 
 class Planning:
@@ -219,6 +220,53 @@ def test_what_was_released_before_counts(data: Path, tmp_path: Path) -> None:
         "bob": "policy of client 'bob': limit max_rows 20: 12 rows of this expert have been released, and "
         "this record has 14"
     }
+
+
+@pytest.mark.parametrize(
+    ("share", "record"),
+    [
+        ({"kind": "parameters"}, PARAMETERS),
+        ({"kind": "trimmed-task-vector", "fraction": 0.2}, PARAMETERS),
+        ({"kind": "gram", "examples": 4}, PARAMETERS),
+        ({"kind": "features", "queries": ["evaluation"], "fraction": 0.5}, FEATURES),
+        ({"kind": "labels", "queries": ["evaluation"]}, FEATURES),
+        ({"kind": "parameters"}, FEATURES),
+        ({"kind": "features", "queries": ["train"]}, FEATURES),
+    ],
+)
+def test_a_sum_with_those_whose_records_left_alone_is_foretold_as_refused(
+    share: dict[str, Any], record: tuple[str, str | None], data: Path, tmp_path: Path
+) -> None:
+    """Without it a plan would promise a sum that the client whom it would tell refuses."""
+    inputs = [{"kind": "inputs", "queries": ["train"]}] if "train" in str(share) else []
+    first = {"name": "zero", "share": [*inputs, share]}
+    clients = _clients("ada", count=4, preset="sums-only")
+    planning = Planning(tmp_path, data, clients=clients, stages=[first, SUMMED])
+    found = planning.ask(AVERAGE, record)
+    assert "leverage of client 'ada' in sums over" in found.refusals["ada"]
+    assert "would be 1.000" in found.refusals["ada"]
+
+
+def test_a_sum_of_what_each_gave_alone_is_foretold_as_given(data: Path, tmp_path: Path) -> None:
+    """Without it a plan would have sums refused that no client has a reason to refuse."""
+    alone = {"kind": "features", "queries": ["pool", "evaluation"]}
+    stages = [{"name": "zero", "share": [alone]}, SUMMED]
+    found = Planning(tmp_path / "one", data, stages=stages).ask(AVERAGE, FEATURES)
+    assert (dict(found.refusals), found.leverage) == ({}, pytest.approx((1 / 3, 1 / 3)))
+    clients = _clients("ada", count=4, preset="sums-only")
+    other = [{"name": "zero", "share": [{**alone, "queries": ["pool"]}]}, SUMMED]
+    found = Planning(tmp_path / "two", data, clients=clients, stages=other).ask(AVERAGE, FEATURES)
+    assert (dict(found.refusals), found.leverage) == ({}, pytest.approx((0.25, 0.25)))
+
+
+def test_the_leverage_of_a_plan_counts_what_left_alone(data: Path, tmp_path: Path) -> None:
+    """Without it a mean of five would be announced as one over five where the server knows one of them."""
+    clients = _clients(count=5)
+    for client in clients[1:]:
+        client["policy"] = {"preset": "sums-only"}
+    stages = [{"name": "zero", "share": [{"kind": "gram", "examples": 4}]}, SUMMED]
+    found = Planning(tmp_path, data, clients=clients, stages=stages).ask()
+    assert (dict(found.refusals), found.leverage) == ({}, pytest.approx((0.25, 0.25)))
 
 
 def test_the_same_sum_is_asked_for_once(data: Path, tmp_path: Path) -> None:
