@@ -408,6 +408,10 @@ def _value(about: dict[str, Any]) -> str:
     return {"string": text, "boolean": "`true`, `false`", "null": "null"}[kind]
 
 
+EXACT = 2**53
+"""Above it a JSON number is not exact; a bound that nobody meets is not worth a word."""
+
+
 def _bounds(about: dict[str, Any]) -> str:
     words = {
         "minimum": "at least",
@@ -415,7 +419,9 @@ def _bounds(about: dict[str, Any]) -> str:
         "maximum": "at most",
         "exclusiveMaximum": "below",
     }
-    said = [f"{word} {about[key]:g}" for key, word in words.items() if key in about]
+    said = [
+        f"{word} {about[key]:g}" for key, word in words.items() if about.get(key, EXACT) < EXACT
+    ]
     return f", {', '.join(said)}" if said else ""
 
 

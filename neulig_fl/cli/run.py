@@ -6,7 +6,7 @@ import json
 import re
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,7 +121,7 @@ def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> l
 def _explained(folder: Path) -> Iterator[None]:
     """Add to whatever ends a run where its log is, and what is kept."""
     from neulig_fl.core.errors import ClientRefused, InputError, NeuligError
-    from neulig_fl.core.files import open_privately
+    from neulig_fl.core.files import appending
 
     try:
         yield
@@ -140,7 +140,7 @@ def _explained(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         log = _log(folder)
-        with open_privately(log, "a", encoding="utf-8") as file:
+        with suppress(NeuligError), appending(log) as file:  # the disk may be full
             traceback.print_exc(file=file)
         error.add_note(f"the log is {log}; {KEPT}")
         raise

@@ -29,6 +29,7 @@ from neulig_fl.config.stages import Share, Stage
 from neulig_fl.config.tasks import OPEN_SOURCES, TaskOptions
 from neulig_fl.config.values import QUERY_SETS
 from neulig_fl.config.yaml_source import ScenarioText, Steps, is_standard_input, read, scalar
+from neulig_fl.core import regular_files
 from neulig_fl.core.errors import ScenarioError
 from neulig_fl.core.files import PRIVATE, write_atomically
 
@@ -128,7 +129,7 @@ def as_written(
             override), the field, the value received, what is allowed and the nearest valid name.
     """
     path = Path(path)
-    source = read(path)
+    source = read(path, pipes=True)
     for text in overrides:
         source = _overridden(source, text)
     try:
@@ -179,7 +180,7 @@ def load_resolved(path: Path) -> Scenario:
         ScenarioError: the file is not there or is not what `dump` writes.
     """
     try:
-        return Scenario.model_validate_json(path.read_bytes())
+        return Scenario.model_validate_json(regular_files.read(path))
     except (OSError, ValidationError) as error:
         raise ScenarioError(f"{path}: not a scenario as neulig-fl writes it: {error}") from error
 

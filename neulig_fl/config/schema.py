@@ -27,12 +27,15 @@ from neulig_fl.config.values import (
     Pretrained,
     PublicKey,
     QuerySet,
+    Rate,
     ResizeMode,
     Section,
     Seed,
     Several,
     Slug,
     Text,
+    Threads,
+    Weight,
 )
 
 MICRO_MODELS = ("micro-vit", "micro-rn")
@@ -152,9 +155,9 @@ class Experts(Section):
         ("A",), description="Halves of the training data on which each client trains an expert."
     )
     epochs: Count = Field(5, description="Epochs over the training images.")
-    lr: Positive = Field(3e-4, description="Peak learning rate.")
+    lr: Rate = Field(3e-4, description="Peak learning rate.")
     batch_size: Count = Field(64, description="Images per step.")
-    weight_decay: NotNegative = Field(0.1, description="AdamW's decoupled weight decay.")
+    weight_decay: Weight = Field(0.1, description="AdamW's decoupled weight decay.")
     warmup: Annotated[Number, Field(ge=0, le=1)] = Field(
         0.1, description="Fraction of the steps used for learning-rate warm-up."
     )
@@ -207,10 +210,10 @@ class PortlandOptions(Section):
         description="Alignment term on the standardised offset sums: paper is Eq. 8, code is what "
         "the paper's released code computes.",
     )
-    alpha: NotNegative = Field(1.0, description="Weight of the boosting term (Eq. 9).")
-    beta: NotNegative = Field(0.01, description="Weight of the alignment term (Eq. 9).")
+    alpha: Weight = Field(1.0, description="Weight of the boosting term (Eq. 9).")
+    beta: Weight = Field(0.01, description="Weight of the alignment term (Eq. 9).")
     epochs: Count = Field(20, description="Epochs over the queries.")
-    lr: Positive = Field(1e-3, description="Adam's learning rate.")
+    lr: Rate = Field(1e-3, description="Adam's learning rate.")
     batch_size: Count = Field(128, description="Queries per step.")
 
 
@@ -257,9 +260,9 @@ class Timeouts(Section):
 class Resources(Section):
     """What a client and the server may use of the machine."""
 
-    client_cpus: Count = Field(1, description="CPU threads per client.")
+    client_cpus: Threads = Field(1, description="CPU threads per client.")
     client_gpus: NotNegative = Field(0.0, description="Fraction of a GPU per client.")
-    server_threads: Count = Field(1, description="CPU threads of the server.")
+    server_threads: Threads = Field(1, description="CPU threads of the server.")
 
 
 class Scenario(Section):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -27,7 +27,8 @@ from neulig_fl.config.yaml_nodes import (
     composed,
     spot,
 )
-from neulig_fl.core.errors import ScenarioError
+from neulig_fl.core import regular_files
+from neulig_fl.core.errors import InputError, ScenarioError
 
 Steps = tuple[str | int, ...]
 
@@ -99,18 +100,20 @@ class ScenarioText:
         return f"{self.name}:{line}:{column}"
 
 
-def read(path: Path) -> ScenarioText:
-    """Read a YAML file, once: it may be a pipe.
+def read(path: Path, *, pipes: bool = False) -> ScenarioText:
+    """Read a YAML file, once.
 
     Args:
         path: the file; `-` is the standard input.
+        pipes: whether it may be a pipe or a device, as one that a command line names; what a file
+            names may not, for whoever reads it would wait for ever.
 
     Raises:
         ScenarioError: the file cannot be read or is not YAML as neulig-fl reads it;
             the message starts with file:line:column, or the file alone where there is no line.
     """
     name = STANDARD_INPUT if is_standard_input(path) else str(path)
-    return parse(_text(path, name), name)
+    return parse(_text(path, name, pipes), name)
 
 
 def parse(text: str, name: str) -> ScenarioText:
@@ -150,8 +153,8 @@ def is_standard_input(path: Path) -> bool:
     return str(path) == "-"
 
 
-def _text(path: Path, name: str) -> str:
-    raw = _bytes(path, name)
+def _text(path: Path, name: str, pipes: bool) -> str:
+    raw = _bytes(path, name, pipes)
     if len(raw) > MOST_BYTES:
         raise ScenarioError(f"{name}: more than {MOST_BYTES} bytes, and at most that many are read")
     try:
@@ -164,11 +167,13 @@ def _text(path: Path, name: str) -> str:
         ) from error
 
 
-def _bytes(path: Path, name: str) -> bytes:
+def _bytes(path: Path, name: str, pipes: bool) -> bytes:
     """At most one byte more than is allowed: a pipe or a device need not end."""
     try:
-        with open(0, "rb", closefd=False) if is_standard_input(path) else path.open("rb") as file:
+        with _opened(path, pipes) as file:
             return file.read(MOST_BYTES + 1)
+    except InputError as error:
+        raise ScenarioError(str(error)) from error
     except FileNotFoundError as error:
         raise ScenarioError(f"{name}: there is no such file; check the path") from error
     except IsADirectoryError as error:
@@ -176,6 +181,12 @@ def _bytes(path: Path, name: str) -> bytes:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ScenarioError(f"{name}: cannot be read: {why}") from error
+
+
+def _opened(path: Path, pipes: bool) -> BinaryIO:
+    if is_standard_input(path):
+        return open(0, "rb", closefd=False)
+    return path.open("rb") if pipes else regular_files.opened(path)
 
 
 def _root(text: str) -> MappingNode:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from neulig_fl.core import regular_files
 from neulig_fl.core.errors import RunError
 
 PRIVATE = 0o600
@@ -55,12 +56,16 @@ def replace_atomically(
             temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror or error}); free space there, or choose "
-            "another folder (--out for results, NEULIG_CACHE for the cache), then run again",
-            public_reason="it cannot write to its disk",
-        ) from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path}: cannot be written ({error.strerror or error}); free space there, or choose "
+        "another folder (--out for results, NEULIG_CACHE for the cache), then run again",
+        public_reason="it cannot write to its disk",
+    )
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int | None = None) -> Path:
@@ -93,6 +98,24 @@ def write_atomically(path: Path, content: str | bytes, mode: int | None = None) 
 def open_privately(path: Path, how: str, **more: Any) -> IO[Any]:
     """Open a file to write to it; one that is made is its owner's alone from the first moment."""
     return open(path, how, opener=lambda name, flags: os.open(name, flags, PRIVATE), **more)
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[IO[str]]:
+    """Open a file of one's own to add text to its end, such as a log.
+
+    Args:
+        path: made, for its owner alone, where it is not there.
+
+    Raises:
+        RunError: it cannot be written (no space, no permission): the system's own error of a full
+            disk names no file.
+    """
+    try:
+        with open_privately(path, "a", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 @contextmanager
@@ -182,6 +205,6 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file, read in parts."""
-    with path.open("rb") as file:
+    """SHA-256 (hex) of a regular file of any size, read in parts."""
+    with regular_files.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from neulig_fl.core.files import open_privately
+from neulig_fl.core.files import appending
 
 FILE = "progress.jsonl"
 _EVERY_SECONDS = 0.1
@@ -67,7 +67,7 @@ def to_file(path: Path) -> Progress:
     """Progress that is appended to a file."""
 
     def show(event: Event) -> None:
-        with open_privately(path, "a", encoding="utf-8") as file:
+        with appending(path) as file:
             file.write(json.dumps(event) + "\n")
 
     return Progress(show)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from neulig_fl.core import regular_files
 from neulig_fl.core.errors import InputError
 from neulig_fl.core.files import PRIVATE, sweep, write_atomically
 from neulig_fl.core.private_folders import WRITE, make_way, require_firm, require_private
@@ -180,7 +181,7 @@ def read_overrides(folder: Path) -> list[str]:
     """
     file = folder / OVERRIDES_FILE
     try:
-        found = json.loads(file.read_bytes()) if file.is_file() else []
+        found = json.loads(regular_files.read(file)) if file.is_file() else []
     except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):

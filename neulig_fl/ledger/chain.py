@@ -117,7 +117,7 @@ def fault(entries: Sequence[Entry], checked: int = 0) -> Fault | None:
     previous = entries[checked - 1]["hash"] if checked else START
     for index, entry in enumerate(entries[checked:], start=checked):
         if type(entry.get("index")) is not int or entry["index"] != index:
-            return Fault(index, f"says that it is entry {_shown(entry.get('index'))}")
+            return Fault(index, f"says that it is entry {shown(entry.get('index'))}")
         if entry.get("previous") != previous:
             return Fault(index, "does not follow from the entry before it")
         if entry.get("hash") != entry_hash(entry):
@@ -147,7 +147,7 @@ def signature_problem(entry: Entry, key: str) -> str | None:
     if entry.get("hash") != digest:
         return "was changed: its hash is not that of what it says"
     if entry.get("key") != key:
-        return f"is signed with another key, {_shown(entry.get('key'))}, not {key}"
+        return f"is signed with another key, {shown(entry.get('key'))}, not {key}"
     if not signed_by(key, PURPOSE, digest.encode(), entry.get("signature")):
         return "has a signature that is not its owner's"
     return None
@@ -171,7 +171,7 @@ def signature_fault(entries: Sequence[Entry], keys: Sequence[str]) -> Fault | No
     return None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value of an entry in an error: short, and on one line."""
     return f"{value!r}"[:60]
 
@@ -223,7 +223,7 @@ def read(path: Path) -> list[Entry]:
             content = file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
-    whole = memoryview(content)[: content.rfind(b"\n") + 1]
+    whole = memoryview(whole_lines(content))
     known = before if before is not None and _continues(whole, before) else None
     size, earlier = (known.size, known.entries) if known else (0, ())
     later, found = parsed(bytes(whole[size:]))
@@ -269,6 +269,20 @@ def _remember(
     _checked[path] = _Checked(version, size, digest, entries)
     while len(_checked) > _MOST_CHECKED:
         _checked.pop(next(iter(_checked)), None)
+
+
+def whole_lines(content: bytes) -> bytes:
+    r"""What of a ledger file's content ends with the end of a line.
+
+    A process that is killed can leave half a line. Its entry was never acknowledged, so nothing
+    left under it: `append` takes it away, and who reads the file leaves it out. An entry that was
+    acknowledged the next one, the server's receipts or its owner's closing hold as well.
+
+    Example:
+        >>> whole_lines(b'{"a":1}\n{"a"')
+        b'{"a":1}\n'
+    """
+    return content[: content.rfind(b"\n") + 1]
 
 
 def parsed(content: bytes) -> tuple[list[Entry], Fault | None]:

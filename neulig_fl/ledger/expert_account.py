@@ -140,12 +140,22 @@ def problem(entry: Entry, earlier: Sequence[Entry]) -> str | None:
     if lacking:
         return f"does not account for {lacking[0]}, which left without noise"
     epsilon = json_number(_spent(found).epsilon)
-    if not _same(found["epsilon"], epsilon):
+    if not same_epsilon(found["epsilon"], epsilon):
         return f"claims an epsilon of {found['epsilon']} for what comes to {epsilon}"
     return None
 
 
-def _same(one: object, other: float | str) -> bool:
+def same_epsilon(one: object, other: float | str) -> bool:
+    """Whether two epsilons are one but for the rounding of two machines.
+
+    Args:
+        one: as a client says it.
+        other: as it was calculated, by `json_number`.
+
+    Example:
+        >>> same_epsilon(2.0, 2.0000001), same_epsilon("inf", "inf"), same_epsilon(1.0, "inf")
+        (True, True, False)
+    """
     if isinstance(one, str) or isinstance(other, str):
         return one == other
     return isinstance(one, float | int) and math.isclose(one, other, rel_tol=_CLOSE, abs_tol=1e-12)
@@ -166,7 +176,7 @@ def _is_account(said: object) -> bool:
         and (epsilon == "inf" or (type(epsilon) in (int, float) and epsilon >= 0))
         and all(isinstance(each, list) and all(isinstance(n, str) for n in each) for each in names)
         and type(said["earlier_runs"]) is int
-        and said["earlier_runs"] >= len(said["runs"])
+        and len(said["runs"]) <= said["earlier_runs"] <= _MOST_COUNT
         and isinstance(noise, list)
         and len(noise) > 0
         and all(_is_pair(pair) for pair in noise)
@@ -195,4 +205,4 @@ def _agree(wanted: Account | None, found: object) -> bool:
     if wanted is None or not isinstance(found, dict) or not _is_account(found):
         return wanted is None and found is None
     rest = [{k: v for k, v in each.items() if k != "epsilon"} for each in (wanted, found)]
-    return rest[0] == rest[1] and _same(found["epsilon"], wanted["epsilon"])
+    return rest[0] == rest[1] and same_epsilon(found["epsilon"], wanted["epsilon"])

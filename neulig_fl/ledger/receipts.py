@@ -7,19 +7,17 @@ record of them says which.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from neulig_fl.config.values import NOISELESS, SERVER
+from neulig_fl.config.values import SERVER
 from neulig_fl.core.errors import BadReply, InputError
 from neulig_fl.core.files import PRIVATE, write_atomically
-from neulig_fl.ledger import chain, expert_account, handshake, manifest
+from neulig_fl.ledger import chain, entry_form, expert_account, handshake, manifest
 from neulig_fl.ledger.chain import Entry
 from neulig_fl.ledger.handshake import RUN
-from neulig_fl.privacy import accountant
 from neulig_fl.privacy.keys import SIGNING, PublicIdentity, fingerprint, public_bytes
 
 FILE, TRUST_FILE = manifest.RECEIPTS, manifest.TRUST
@@ -175,44 +173,13 @@ def _unsigned(entry: Entry, key: str) -> str | None:
 
 
 def entry_problem(entry: Entry) -> str | None:
-    """What is wrong with what an entry says, whatever was asked; None when nothing is."""
+    """What is wrong with a release as an entry says it, whatever was asked; None when nothing is.
+
+    The server asks it before it believes an entry, and `verify` afterwards.
+    """
     if entry.get("event") not in expert_account.LEFT:
         return f"is of a {str(entry.get('event'))[:40]!r}, not of a release"
-    index = entry.get("index")
-    if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        return f"has the index {str(index)[:40]!r}"
-    if not _number(entry.get("time")):
-        return "has no time"
-    epsilon, delta, adjacency = (entry.get(k) for k in ("epsilon", "delta", "adjacency"))
-    if epsilon is not None and epsilon != "inf" and not (_number(epsilon) and epsilon >= 0):
-        return f"claims an epsilon of {str(epsilon)[:40]!r}"
-    if delta is not None and not (_number(delta) and 0 <= delta <= 1):
-        return f"claims a delta of {str(delta)[:40]!r}"
-    if adjacency is not None and not isinstance(adjacency, str):
-        return f"claims an adjacency of {str(adjacency)[:40]!r}"
-    if not isinstance(entry.get("kind"), str):
-        return f"is of the kind {str(entry.get('kind'))[:40]!r}"
-    return None if entry.get("noise_multiplier") is None else _noise_problem(entry)
-
-
-def _noise_problem(entry: Entry) -> str | None:
-    noise, delta = entry["noise_multiplier"], entry.get("delta")
-    least, most = accountant.MULTIPLIERS
-    if not (_number(noise) and least <= noise <= most):
-        told = f"claims noise of {str(noise)[:40]!r} times its sensitivity"
-        return f"{told}; allowed: a number from {least:g} to {most:g}"
-    if not (_number(delta) and 0 < delta < 1):
-        return f"claims noise for a delta of {str(delta)[:40]!r}; allowed: above 0 and below 1"
-    protection = entry.get("protection")
-    if not isinstance(protection, str) or protection in NOISELESS:
-        return f"claims noise under protection {str(protection)[:40]!r}"
-    return None
-
-
-def _number(value: object) -> TypeGuard[float]:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= sys.float_info.max  # a whole number can be beyond every float
+    return entry_form.problem(entry)
 
 
 def difference(entry: Entry, wanted: Mapping[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ Source: Li, Yu, Wang, "Multi-Level Collaboration in Model Merging", arXiv:2503.0
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -267,7 +268,8 @@ def train(
         on_epoch: called after every epoch with (epochs done, Portland so far).
 
     Raises:
-        RunError: merged models are asked for, and a task has none.
+        RunError: merged models are asked for, and a task has none; or the training diverges, to a
+            loss or to weights that are not finite.
     """
     inputs = queries[0].outputs[0].numel()
     bound = inputs**-0.5
@@ -286,9 +288,26 @@ def train(
             _step(layer, optimiser, queries[index], rows, offsets, options, tally)
         spent += time.perf_counter() - start
         samples += tally.queries
-        trajectory.append({"epoch": epoch, **tally.means()})
+        means = tally.means()
+        _require_finite(layer, means["loss"], epoch, options)
+        trajectory.append({"epoch": epoch, **means})
         on_epoch(epoch, _frozen(layer, experts))
     return Fit(_frozen(layer, experts), trajectory, spent, samples)
+
+
+def _require_finite(
+    layer: nn.Linear, loss: float | None, epoch: int, options: PortlandOptions
+) -> None:
+    """Refuse a Portland whose CoopVecs would be no numbers."""
+    whole = all(bool(torch.isfinite(each).all()) for each in layer.parameters())
+    if loss is not None and math.isfinite(loss) and whole:
+        return
+    raise RunError(
+        f"Portland diverged in epoch {epoch}: its loss is {loss}, its weights are "
+        f"{'finite' if whole else 'not finite'}; lower portland.lr ({options.lr:g}), and "
+        f"portland.alpha ({options.alpha:g}) and portland.beta ({options.beta:g}) where they are "
+        "large"
+    )
 
 
 def _frozen(layer: nn.Linear, experts: Sequence[str]) -> Portland:

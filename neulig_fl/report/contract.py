@@ -16,7 +16,7 @@ import numpy as np
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core.core_schema import TaggedUnionSchema
 
-from neulig_fl.core import run_folders, strict_json
+from neulig_fl.core import regular_files, run_folders, strict_json
 from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.report import faults
@@ -112,7 +112,7 @@ def read(run: Path) -> tuple[dict[str, Any], Path]:
     """
     path = run / FILE_NAME if run.is_dir() else run
     try:
-        report = strict_json.parsed(path.read_bytes())
+        report = strict_json.parsed(regular_files.read(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no report is there; {why_not(run)}") from error
     except (OSError, ValueError) as error:

@@ -345,7 +345,7 @@ def received(answer: Answer, rows: int) -> dict[str, Any]:
         BadReply: other rows than wanted, or another hash than the client says.
     """
     said = answer.body.get("rows")
-    if not isinstance(said, int) or said != rows:
+    if type(said) is not int or said != rows:  # true is 1 to Python
         raise BadReply(f"{said!r} rows instead of {rows}")
     digest = hashlib.sha256(answer.payload).hexdigest()
     if digest != answer.body.get("sha256"):

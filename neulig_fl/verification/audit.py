@@ -11,6 +11,7 @@ from typing import Any
 
 from neulig_fl.config.scenario import Scenario, load_resolved
 from neulig_fl.config.values import SERVER, SLUG_WORDS, is_slug
+from neulig_fl.core import regular_files
 from neulig_fl.core.errors import BadReply, InputError, plain
 from neulig_fl.core.run_folders import GIVEN_FILE, SCENARIO_FILE
 from neulig_fl.ledger import chain, expert_account, manifest, receipts
@@ -54,6 +55,7 @@ class Audit:
     own: dict[str, list[Entry]] = field(default_factory=dict)
     survivors: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
     other_version: str | None = None
     doubts: list[str] = field(default_factory=list)
     counted: LeverageCheck = field(default_factory=LeverageCheck)
@@ -151,7 +153,7 @@ class Audit:
         if not file.is_file():
             yield Failure(file, None, "is not there")
             return
-        self.entries, found = chain.parsed(file.read_bytes())
+        self.entries, found = chain.parsed(regular_files.read(file))
         found = found or chain.fault(self.entries)
         if found is not None:
             yield Failure(file, found.index, found.what)
@@ -309,7 +311,11 @@ class Audit:
         file = self._clients / name / "ledger.jsonl"
         if not file.parent.is_dir():
             return
-        own, found = chain.parsed(file.read_bytes() if file.is_file() else b"")
+        content = regular_files.read(file) if file.is_file() else b""
+        lines = chain.whole_lines(content)
+        if len(lines) < len(content):
+            self.torn.append(name)
+        own, found = chain.parsed(lines)
         self.own[name] = own
         found = found or chain.fault(own)
         found = found or chain.signature_fault(own, self.identities[name].lineage)
@@ -344,7 +350,7 @@ class Audit:
             file = folder / "ledger.jsonl"
             if folder.name in self.identities or not file.is_file():
                 continue
-            for index, entry in enumerate(chain.parsed(file.read_bytes())[0]):
+            for index, entry in enumerate(chain.parsed(regular_files.read(file))[0]):
                 if entry.get(RUN) == self.run:
                     yield Failure(file, index, "is of this run, and its owner never said hello")
                     break
@@ -358,5 +364,5 @@ def _outcomes(own: Sequence[Entry]) -> dict[str, list[str]]:
 
 def _canonical_object(file: Path) -> dict[str, Any] | None:
     """A file of one canonical line; None when it is not there or not that."""
-    entries, found = chain.parsed(file.read_bytes() if file.is_file() else b"")
+    entries, found = chain.parsed(regular_files.read(file) if file.is_file() else b"")
     return entries[0] if found is None and len(entries) == 1 else None

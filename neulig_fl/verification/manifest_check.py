@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.core import strict_json
+from neulig_fl.core import regular_files, strict_json
 from neulig_fl.core.errors import BadReply
 from neulig_fl.core.files import sha256
 from neulig_fl.ledger import chain, closing, manifest
@@ -27,7 +27,7 @@ def read(folder: Path) -> tuple[Manifest | None, str | None]:
     if not file.is_file():
         return None, "is not there: the server vouches for nothing in this folder"
     try:
-        return manifest.parsed(file.read_bytes()), None
+        return manifest.parsed(regular_files.read(file)), None
     except BadReply as error:
         return None, str(error)
 
@@ -108,7 +108,7 @@ class ManifestCheck:
 
     def _is_error(self, file: Path) -> bool:
         try:
-            said = strict_json.parsed(file.read_bytes())
+            said = strict_json.parsed(regular_files.read(file))
         except ValueError:
             return False
         wanted = self.made.error or {}

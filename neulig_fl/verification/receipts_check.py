@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
-from neulig_fl.core.errors import InputError
 from neulig_fl.ledger import chain, expert_account, privacy_cost, receipts
 from neulig_fl.ledger.chain import Entry, Fault
 from neulig_fl.ledger.handshake import RUN
-from neulig_fl.privacy import accountant
-from neulig_fl.privacy.accountant import Charge
 from neulig_fl.privacy.keys import PublicIdentity
 
 _SAID = ("client", "stage", "group", "queries", "kind", "protection", "rows", "bytes", "sha256")
 _CLAIMED = ("epsilon", "delta", "adjacency")
-_CLOSE = 1e-6
-"""Share by which two calculations of one epsilon may differ."""
 
 
 def fault(
@@ -57,34 +51,11 @@ def _problem(
     if problem is None:
         wanted = {RUN: run, **{k: receipt.get(k) for k in (*_SAID, *_CLAIMED)}}
         problem = receipts.difference({**dict.fromkeys(_CLAIMED), **entry}, wanted)
-    problem = problem or epsilon_problem(entry)
     earlier = latest.setdefault(name, [])
     problem = problem or receipts.out_of_order(entry, earlier[-1] if earlier else None)
     problem = problem or expert_account.problem(entry, earlier)
     earlier.append(entry)
     return None if problem is None else f"the entry that client {name!r} signed {problem}"
-
-
-def epsilon_problem(entry: Entry) -> str | None:
-    """Whether an entry claims less than its noise comes to; None when it does not."""
-    epsilon, noise = entry.get("epsilon"), entry.get("noise_multiplier")
-    if epsilon is None or epsilon == "inf":
-        return None
-    if noise is None:
-        return f"claims an epsilon of {epsilon:g}, and no noise"
-    try:
-        spent = _alone(float(noise), float(entry["delta"]))
-    except InputError:
-        return f"claims an epsilon at a delta of {entry['delta']:g}"
-    if epsilon < spent * (1.0 - _CLOSE):
-        return f"claims an epsilon of {epsilon:.6g}; its noise comes to {spent:.6g}"
-    return None
-
-
-@cache
-def _alone(noise: float, delta: float) -> float:
-    """Epsilon of one record by itself."""
-    return accountant.spent([Charge("one record", noise)], delta).epsilon
 
 
 def told_otherwise(report: Mapping[str, Any], entries: Sequence[Entry]) -> str | None:

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from neulig_fl.core.errors import one_line
-from neulig_fl.ledger import chain, expert_account
+from neulig_fl.ledger import chain, entry_form
 from neulig_fl.ledger.chain import Entry, Fault
 from neulig_fl.ledger.handshake import RUN
-from neulig_fl.ledger.receipts import entry_problem, signed_entries
+from neulig_fl.ledger.receipts import signed_entries
 
 REFUSED = "refused: "
 """What a receipt's reason begins with when the client's gate refused."""
@@ -38,9 +38,9 @@ def anothers(name: str, own: Sequence[Entry], run: object) -> Fault | None:
 
 
 def impossible(own: Sequence[Entry]) -> Fault | None:
-    """The first release of a client's own ledger that says what no release can be."""
+    """The first entry of a client's own ledger that says what no entry of its event can say."""
     for index, entry in enumerate(own):
-        problem = entry_problem(entry) if entry.get("event") in expert_account.LEFT else None
+        problem = entry_form.problem(entry)
         if problem is not None:
             return Fault(index, problem)
     return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.core import strict_json, versions
+from neulig_fl.core import regular_files, strict_json, versions
 from neulig_fl.core.errors import InputError, NeuligError, RunError
 from neulig_fl.report import composition, contract, markdown, summary
 from neulig_fl.study import over_seeds
@@ -21,7 +21,7 @@ REPORT_FILE, PAGE_FILE, REFERENCE_FILE = contract.FILE_NAME, "report.md", "refer
 def loaded(file: Path) -> dict[str, Any]:
     """The object in a JSON file; empty, and so without what must be in it, when there is none."""
     try:
-        found = strict_json.parsed(file.read_bytes())
+        found = strict_json.parsed(regular_files.read(file))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -103,7 +103,7 @@ class ReportCheck:
         except (ValueError, LookupError, TypeError) as error:
             yield Failure(file, None, f"cannot be made of report.json ({type(error).__name__})")
             return
-        if file.read_bytes() != page:
+        if regular_files.read(file) != page:
             what = "is not the page of report.json; `neulig_fl.Report.load(RUN).write(RUN)` is"
             yield Failure(file, None, what)
 

@@ -186,6 +186,11 @@ def _unchecked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
                 f"client {client.name}: a cut at the end of its ledger would not be found, for it "
                 f"did not sign the end ({client.closed})"
             )
+        if client.name in audit.torn:
+            yield (
+                f"client {client.name}: the last line of its ledger, which has no end: it was "
+                "being written when its process was killed, and counts for nothing"
+            )
     for doubt in audit.doubts:
         yield f"whether a reply was lost: client {doubt}"
     for name in audit.counted.more:

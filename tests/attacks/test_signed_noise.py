@@ -123,7 +123,13 @@ def test_a_scenario_that_asks_for_other_noise_than_left_is_found(
         ({"noise_multiplier": 0.5}, "says noise_multiplier 0.5, and stage 'one' asks for 2.0"),
         ({"clip": 0.5}, "says clip 0.5, and stage 'one' asks for 1.0"),
         ({"adjacency": "one pixel"}, "says adjacency one pixel, and stage 'one' asks for replace"),
-        ({"protection": "sealed", "noise_multiplier": None, "epsilon": None}, "says protection"),
+        (
+            {
+                "protection": "sealed",
+                **dict.fromkeys(("noise_multiplier", "epsilon", "delta", "adjacency")),
+            },
+            "says protection",
+        ),
     ],
     ids=str,
 )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from neulig_fl.core.errors import RunError
 from neulig_fl.core.progress import Event, Follower, Progress, to_file
 
 
@@ -23,6 +26,12 @@ def test_a_bar_of_nothing_is_complete_at_once() -> None:
     events: list[Event] = []
     Progress(events.append).task("none", 0)
     assert events == [{"task": "none", "done": 0, "total": 0}]
+
+
+def test_a_full_disk_is_told_with_the_files_name() -> None:
+    """Without it the user would look for what is wrong with the standard output."""
+    with pytest.raises(RunError, match=r"^/dev/full: cannot be written \(No space left"):
+        to_file(Path("/dev/full")).note("a line")
 
 
 def test_a_follower_hands_on_every_event_in_order(tmp_path: Path) -> None:

@@ -442,6 +442,15 @@ def test_a_task_without_merged_models_cannot_be_judged_on_them() -> None:
     )
 
 
+def test_training_that_diverges_says_so() -> None:
+    """Without it CoopVecs that are no numbers would end the server in a step that knows nothing."""
+    task = replace(_queries(), outputs=_queries().outputs.float(), head=torch.ones(3, 4))
+    options = PortlandOptions(epochs=1, alignment="none").model_copy(update={"lr": 1e308})
+    told = r"Portland diverged in epoch 1: its loss is .*; lower portland\.lr \(1e\+308\)"
+    with pytest.raises(RunError, match=told):
+        portland.train([task], torch.zeros(3), EXPERTS, options, _generator())
+
+
 def test_an_epochs_figures_are_means_over_its_queries() -> None:
     """Without it a last, smaller batch would count as much as a whole one."""
     tally = portland._Tally()

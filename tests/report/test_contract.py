@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -381,6 +382,10 @@ def test_read_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="several seeds: name one of seed-7"):
         contract.read(tmp_path)
     path = tmp_path / "report.json"
+    os.mkfifo(path)  # attack: whoever reads it waits for ever
+    with pytest.raises(InputError, match=r"report\.json: is a pipe or a device"):
+        contract.read(tmp_path)
+    path.unlink()
     path.write_text("{")
     with pytest.raises(InputError, match="not readable as JSON"):
         contract.read(tmp_path)

@@ -129,7 +129,9 @@ def test_every_seed_is_verified(data: Path, tmp_path: Path) -> None:
 def test_entries_of_other_runs_are_left_alone(run: Path) -> None:
     """Without it a client that takes part in two runs could verify neither."""
     store = ClientStore(run / "clients" / "ada", "cd" * 16)
-    store.keep("other", b"x", 1, {"client": "ada", "stage": "one", "kind": "features", "time": 1.0})
+    of = ("time", "client", "stage", "group", "kind", "queries", "protection", "fraction")
+    said = {key: store.entries()[1][key] for key in (*of, "expert", "data")}
+    store.keep("12" * 16, b"x", 1, said)
     store.note_refusal({"client": "ada", "time": 1.0}, "not understood")
     (found,) = verify(run)
     assert found.failures == ()
@@ -536,3 +538,79 @@ def test_a_folder_is_one_runs_or_several_seeds(honest: Path, tmp_path: Path) -> 
     shutil.copytree(honest, tmp_path / "run" / "seed-2")
     with pytest.raises(InputError, match="holds a run's files beside those of seeds"):
         verify(tmp_path / "run")
+
+
+@pytest.mark.parametrize("place", ["clients/ada/reference.json", "clients/bob/ledger.jsonl"])
+def test_a_pipe_behind_a_linked_folder_is_not_waited_for(
+    place: str, run: Path, tmp_path: Path
+) -> None:
+    """Attack: a link leads to a folder that is not searched for pipes, as `--stores` does."""
+    file = run / place
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    (run / "clients").rename(tmp_path / "elsewhere")
+    (run / "clients").symlink_to(tmp_path / "elsewhere")
+    if file.name == "ledger.jsonl":
+        assert _failed(run)
+        return
+    for stores in (None, tmp_path / "elsewhere"):
+        with pytest.raises(InputError, match=r"reference\.json: is a pipe or a device"):
+            verify(run, stores=stores)
+
+
+def test_a_preset_that_is_a_pipe_is_not_waited_for(
+    run: Path, server: Identity, tmp_path: Path
+) -> None:
+    """Attack: a server signs a scenario whose policy is a pipe on the reader's own machine."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    said = json.loads((run / manifest.SCENARIO).read_text())
+    said["clients"][0]["policy"]["preset"] = str(tmp_path / "pipe.yaml")
+    (run / manifest.SCENARIO).write_text(json.dumps(said))
+    (run / "scenario.yaml").unlink()
+    forged.signed(run, server)
+    assert all(each.file.name == "report.json" for each in verify(run)[0].failures)
+
+
+TORN = b'{"account":null,"adj'
+
+
+def test_a_torn_last_line_is_a_note(run: Path) -> None:
+    """Without it a client that was killed while it wrote could never be verified again."""
+    file = run / "clients" / "bob" / "ledger.jsonl"
+    file.write_bytes(file.read_bytes() + TORN)
+    (found,) = verify(run)
+    assert found.failures == ()
+    assert any("client bob: the last line of its ledger" in each for each in found.unchecked)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_torn_line_hides_no_cut(left: int, run: Path) -> None:
+    """Attack: a client takes entries away, and half a line is to excuse it."""
+    file = run / "clients" / "ada" / "ledger.jsonl"
+    lines = _lines(file)
+    assert len(lines) == 3
+    file.write_bytes(b"".join(lines[:left]) + lines[left][:-1])
+    (failure,) = verify(run)[0].failures
+    assert (failure.file, failure.index) == (file, left)
+
+
+def test_a_client_that_left_the_run_by_an_odd_entry_is_the_one_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attack: a client's odd entry ended the whole run, or had `verify` accuse the server."""
+    keep = ClientStore.keep
+
+    def lying(self: Any, mark: str, payload: bytes, rows: int, fact: Any, *wrap: Any) -> Any:
+        odd = {"expert": [1]} if fact["client"] == "ada" and fact["kind"] == "features" else {}
+        return keep(self, mark, payload, rows, {**fact, **odd}, *wrap)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClientStore, "keep", lying)
+        run = _ran(tmp_path, data, SAID)
+    (stage, _) = json.loads((run / "report.json").read_text())["stages"]
+    (refusal,) = [each for each in stage["refusals"] if each["client"] == "ada"]
+    assert "its signed entry says expert [1]; allowed: 32 hexadecimal" in refusal["reason"]
+    (failure,) = verify(run)[0].failures
+    assert failure.file == run / "clients" / "ada" / "ledger.jsonl"
+    shutil.rmtree(run / "clients")
+    assert verify(run)[0].failures == ()

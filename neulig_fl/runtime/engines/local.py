@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -93,12 +93,20 @@ def threads(count: int | None = None) -> Iterator[None]:
 
 
 class _PrivateLog(logging.FileHandler):
-    """A log that is its owner's alone."""
+    """A log that is its owner's alone; on a full disk it ends, and the run tells of the disk."""
 
     def _open(self) -> TextIOWrapper:
         how = {"encoding": self.encoding, "errors": self.errors}
         opened: TextIOWrapper = open_privately(Path(self.baseFilename), self.mode, **how)  # type: ignore[assignment]
         return opened
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's)
+        """Leave a line out: logging's own way is a traceback on the terminal."""
+
+    def close(self) -> None:
+        """Close the file, also where what is left to be written cannot be."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from neulig_fl.core.errors import EngineError
-from neulig_fl.core.files import open_privately
+from neulig_fl.core.files import appending, open_privately
 from neulig_fl.runtime import machine
 from neulig_fl.runtime.engines import ERROR, LOG, OUTCOME, Job, reported_error
 from neulig_fl.runtime.engines._apps import app_dir
@@ -60,7 +60,7 @@ def run(job: Job, app: Path | None = None) -> None:
     if error is not None:
         raise error
     if stopped is not None:
-        with open_privately(log_file, "a", encoding="utf-8") as file:
+        with appending(log_file) as file:
             file.write(f"neulig-fl: {stopped}\n")
     elif status != "finished:completed":
         why = details or telling_line(log_file)

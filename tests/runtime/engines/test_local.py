@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,6 +146,13 @@ def _content(data: bytes = b"abc") -> RecordDict:
 
 
 @pytest.mark.usefixtures("identity")
+def test_a_log_on_a_full_disk_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it a full disk would fill the terminal with tracebacks of the log."""
+    with local.logged(Path("/dev/full")):
+        logging.getLogger("neulig_fl").error("a line")
+    assert capsys.readouterr().err == ""
+
+
 def test_each_side_has_its_own_copy_of_a_message() -> None:
     """Without it a client could change what the server sent, which no network allows."""
     grid, received = _echo_grid()

@@ -425,8 +425,8 @@ def _resigned(root: Path, answer: Answer, **changes: Any) -> Answer:
     ("changes", "problem"),
     [
         ({"round": "cd" * 16}, "says round 'cdcd"),
-        ({"sums": []}, "says sums '[]'"),
-        ({"protection": "none"}, "says protection 'none'"),
+        ({"sums": []}, "says sums []; allowed: a list of sums"),
+        ({"protection": "none"}, "is of no sum, and says round"),
         ({"event": "outcome"}, "is of a 'outcome', not of a release"),
     ],
 )
