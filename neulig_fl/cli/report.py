@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neulig_fl.cli.streams import echo, echo_json
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,7 +65,7 @@ def report(
     if form is Format.TEXT:
         show_seeds(found, run, PlainConsole())
     elif form is Format.JSON:
-        typer.echo(file.read_text(encoding="utf-8"), nl=False)
+        echo_json(found)
     elif form is Format.CSV:
         _print_as(form, [Report.load(seed) for seed in seeds])
     else:
@@ -74,16 +76,17 @@ def report(
 
 
 def _print_as(form: Format, reports: Sequence[Report]) -> None:
-    from neulig_fl.report import contract, latex, markdown, tidy
+    from neulig_fl.report import latex, markdown, tidy
 
     first = reports[0].data
     if form is Format.CSV:
         text = tidy.csv_text([row for each in reports for row in tidy.records(each.data)])
     elif form is Format.JSON:
-        text = contract.to_json(first)
+        echo_json(first)
+        return
     else:
         text = latex.render(first) if form is Format.LATEX else markdown.render(first)
-    typer.echo(text, nl=False)
+    echo(text, end="")
 
 
 def read_summary(file: Path) -> dict[str, Any]:

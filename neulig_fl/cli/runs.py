@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neulig_fl.cli.options import AsJson
+from neulig_fl.cli.streams import echo, echo_json
 from neulig_fl.core.run_folders import RUNS
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def runs(
         raise InputError(f"{folder}: is no folder; name one that holds runs")
     found = list(kept_runs.found(folder))
     if as_json:
-        typer.echo(json.dumps([_record(run) for run in found], indent=1))
+        echo_json([_record(run) for run in found])
     elif not found:
-        typer.echo(f"{folder}: no run is there; `neulig-fl run SCENARIO` makes one")
+        echo(f"{folder}: no run is there; `neulig-fl run SCENARIO` makes one")
     else:
         tables.print_first_that_fits(PlainConsole(), [_wide(found), _narrow(found)])
 

@@ -121,6 +121,9 @@ class _Release(_Written):
         le=_MOST_NOISE,
         description=f"a number from {_LEAST_NOISE:g} to {_MOST_NOISE:g}, or null",
     )
+    images: list[Text] | None = Field(
+        None, min_length=1, description="a list of names of sets of images, or null"
+    )
     round: TextOrNull = None
     sums: list[_Row] | None = Field(
         None, min_length=1, description="a list of sums, each with `of` and finite `weights`"
