@@ -59,8 +59,8 @@ CASES: dict[str, dict[str, Any]] = {
         "on_refusal": "continue",
         "stages": [_stage("one", NOISED), _stage("two", MORE)],
     },
-    "noise, then sums": {
-        "stages": [_stage("one", NOISED), _stage("two", SUMMED_OUTPUTS, SUMS, run=["merge"])]
+    "sums, then noise": {  # outputs that left with noise alone are guarded in later sums
+        "stages": [_stage("one", SUMMED_OUTPUTS, SUMS, run=["merge"]), _stage("two", NOISED)]
     },
 }
 

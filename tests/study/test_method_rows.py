@@ -228,7 +228,9 @@ def test_the_plan_says_the_same_as_the_run(data: Path, tmp_path: Path) -> None:
     merging = {**PARAMETERS, "share": [{"kind": "parameters"}, MEASURED[0]]}
     sums = {"name": "sums", "share": [{"kind": "fisher", "examples": 6, **SUMS}], "run": ["merge"]}
     methods = [*every_method(), {"name": "ties", "options": {"density": 0.5}}]
-    report = run(tmp_path, data, OUTPUTS, merging, sums, methods=methods)
+    allowed = {"budgets": {"max_leverage": 1}}  # by default no sum of what left alone before
+    clients = [{**each, "policy": allowed} for each in tiny.said(tmp_path)["clients"]]
+    report = run(tmp_path, data, OUTPUTS, merging, sums, methods=methods, clients=clients)
     stages = planned(tmp_path)["stages"]
 
     for at, stage in enumerate(stages):

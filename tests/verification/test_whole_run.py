@@ -566,7 +566,8 @@ def test_a_preset_that_is_a_pipe_is_not_waited_for(
     said = json.loads((run / manifest.SCENARIO).read_text())
     said["clients"][0]["policy"]["preset"] = str(tmp_path / "pipe.yaml")
     (run / manifest.SCENARIO).write_text(json.dumps(said))
-    (run / "scenario.yaml").unlink()
+    for name in ("scenario.yaml", "given.yaml"):
+        (run / name).unlink()
     forged.signed(run, server)
     assert all(each.file.name == "report.json" for each in verify(run)[0].failures)
 
