@@ -62,7 +62,7 @@ def test_a_wheel_has_all_that_the_help_begins_with(installed: Path, tmp_path: Pa
     (tmp_path / "small.yaml").write_text(SMALL)
     done = _run(installed, tmp_path, "run", "small.yaml", "--engine", "local")
     assert done.returncode == 0, done.stderr
-    assert "Stage all" in done.stdout
+    assert "all (A): " in done.stdout
 
 
 def _data(installed: Path) -> list[Path]:

@@ -141,9 +141,9 @@ def test_scale_and_sign() -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"drop": 1.0}, "drop of dare.*less than 1.*1.0"),
+        ({"drop": 1.0}, r"drop of dare.*got 1\.0.*at least 0, below 1"),
         ({"drop": -0.1}, "drop of dare"),
-        ({"then": "slerp"}, "then of dare.*'task-arithmetic' or 'ties'"),
+        ({"then": "slerp"}, "then of dare.*allowed: task-arithmetic, ties"),
         ({"density": 0.0}, "density of dare"),
         ({"p": 0.5}, "no option 'p'"),
     ],

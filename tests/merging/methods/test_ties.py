@@ -130,7 +130,7 @@ def test_running_statistics_are_averaged() -> None:
     [
         ({"density": 2.0}, "density of ties.*2.0"),
         ({"density": 0.0}, "density of ties.*0.0"),
-        ({"combine": "max"}, "combine of ties.*'mean' or 'sum'"),
+        ({"combine": "max"}, "combine of ties.*allowed: mean, sum"),
         ({"lambda": float("nan")}, "lambda of ties"),
         ({"trim": 0.2}, "no option 'trim'; allowed: density, combine, lambda"),
     ],

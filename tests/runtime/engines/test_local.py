@@ -145,7 +145,6 @@ def _content(data: bytes = b"abc") -> RecordDict:
     return RecordDict({"a": ArrayRecord({"x": array}), "m": MetricRecord({"n": [1, 2]})})
 
 
-@pytest.mark.usefixtures("identity")
 def test_a_log_on_a_full_disk_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Without it a full disk would fill the terminal with tracebacks of the log."""
     with local.logged(Path("/dev/full")):
@@ -153,6 +152,7 @@ def test_a_log_on_a_full_disk_is_left_out(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("identity")
 def test_each_side_has_its_own_copy_of_a_message() -> None:
     """Without it a client could change what the server sent, which no network allows."""
     grid, received = _echo_grid()
