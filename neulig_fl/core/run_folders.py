@@ -159,8 +159,8 @@ def _at_work(folder: Path) -> bool:
 
 def _reason(file: Path) -> str:
     try:
-        return str(json.loads(file.read_bytes())["message"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return str(json.loads(regular_files.read(file))["message"])
+    except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return f"{file.name} cannot be read"
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.core import run_folders, strict_json
+from neulig_fl.core import regular_files, run_folders, strict_json
 from neulig_fl.core.errors import NeuligError
 from neulig_fl.core.run_folders import SCENARIO_FILE
 from neulig_fl.report import contract, figures, timeline
@@ -71,9 +71,9 @@ def _of_one(folder: Path) -> str:
 
 def _of_seeds(folder: Path) -> str:
     try:
-        summary: Mapping[str, Any] = strict_json.parsed((folder / SUMMARY_FILE).read_bytes())
+        summary: Mapping[str, Any] = strict_json.parsed(regular_files.read(folder / SUMMARY_FILE))
         return f"seeds {', '.join(str(seed) for seed in summary['seeds'])}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (NeuligError, OSError, ValueError, KeyError, TypeError) as error:
         return f"{SUMMARY_FILE} cannot be read ({error})"
 
 

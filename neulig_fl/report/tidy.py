@@ -11,6 +11,8 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from neulig_fl.report import figures
+
 AVERAGE = "average"
 """In the column `task`: the unweighted mean over the tasks."""
 
@@ -50,21 +52,16 @@ def _rows(
     place = (scenario["name"], scenario["seed"], stage["name"], stage["group"], *method)
     costs = (len(result["experts"]), result["bytes"], result["seconds"])
     for task in result["tasks"]:
-        figures = (task["n"], task["merge_accuracy"], task["ensemble_accuracy"], task["gap"])
+        values = (task["n"], task["merge_accuracy"], task["ensemble_accuracy"], task["gap"])
         shares = [task[key] for key in _SHARES]
         ends = _ends(task["gap_ci95"])
-        yield (*place, task["task"], *figures, *ends, *shares, *costs, task["reason"])
+        yield (*place, task["task"], *values, *ends, *shares, *costs, task["reason"])
     average = result["average"] or {}
     queries = sum(task["n"] for task in result["tasks"]) or None
     means = (average.get(k) for k in ("merge_accuracy", "ensemble_accuracy", "gap_of_means"))
-    shares = [_mean([task[key] for task in result["tasks"]]) for key in _SHARES]
+    shares = [figures.mean([task[key] for task in result["tasks"]]) for key in _SHARES]
     ends = _ends(average.get("gap_of_means_ci95"))
     yield (*place, AVERAGE, queries, *means, *ends, *shares, *costs, result["reason"])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _ends(interval: Sequence[float] | None) -> tuple[float | None, float | None]:

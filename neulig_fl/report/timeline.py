@@ -100,22 +100,17 @@ def stage_lines(report: Mapping[str, Any]) -> list[StageLine]:
 
 def _given(stage: Mapping[str, Any], everyone: Sequence[str]) -> Iterator[str]:
     """Kinds with their query sets together; who released them where that is not everyone."""
-    found: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    owners: dict[tuple[str, str, str | None], dict[str, None]] = {}
     for given in stage["releases"]:
-        owners = tuple(
-            dict.fromkeys(
-                other["client"]
-                for other in stage["releases"]
-                if all(other[key] == given[key] for key in ("kind", "queries", "protection"))
-            )
-        )
-        queries = found.setdefault((given["kind"], given["protection"], owners), [])
-        if given["queries"] and given["queries"] not in queries:
-            queries.append(given["queries"])
-    for (kind, protection, owners), queries in found.items():
+        record = given["kind"], given["protection"], given["queries"]
+        owners.setdefault(record, {})[given["client"]] = None
+    found: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for (kind, protection, asked), clients in owners.items():
+        found.setdefault((kind, protection, tuple(clients)), []).extend([asked] if asked else [])
+    for (kind, protection, givers), queries in found.items():
         of = f" of {' and '.join(queries)}" if queries else ""
         how = "" if protection == "none" else f" ({protection})"
-        by = "" if set(owners) == set(everyone) else f" by {rows.who(owners, everyone)}"
+        by = "" if set(givers) == set(everyone) else f" by {rows.who(givers, everyone)}"
         yield figures.plain(f"{kind}{of}{how}{by}")
 
 

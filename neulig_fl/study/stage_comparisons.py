@@ -40,9 +40,11 @@ def between(stages: Sequence[Mapping[str, Any]], scores: Mapping[str, Scores]) -
 
 def _quantities(row: Mapping[str, Any], base: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Which accuracy is compared with which."""
-    joint = quantity(row), quantity(base)
     pairs = [(key, key) for key in QUANTITIES]
-    return [*pairs, *([joint] if joint[0] != joint[1] else [])]  # type: ignore[list-item]
+    joint, base_joint = quantity(row), quantity(base)
+    if joint and base_joint and joint != base_joint:
+        pairs.append((joint, base_joint))
+    return pairs
 
 
 def _key(row: Mapping[str, Any]) -> Key:
