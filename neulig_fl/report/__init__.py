@@ -1,4 +1,7 @@
-"""A run's report: report.json (the contract), report.md, and what is printed at the end."""
+"""A run's report: report.json (the contract), report.md, and what is printed at the end.
+
+Each call loads what it needs: `check` and `plan` use words of this room, and no report.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from neulig_fl.core.consoles import PlainConsole
 from neulig_fl.core.errors import InputError, nearest
 from neulig_fl.core.files import PRIVATE, write_atomically
-from neulig_fl.report import brief, contract, markdown, rows, terminal, tidy
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from rich.console import Console
 
 __all__ = ["Report"]
 
@@ -39,6 +39,8 @@ class Report:
         Raises:
             InputError: no report is there, or it is not a valid one.
         """
+        from neulig_fl.report import contract
+
         data, path = contract.read(Path(run))
         return cls(data, path)
 
@@ -48,6 +50,8 @@ class Report:
         Raises:
             RunError: every place that does not fit.
         """
+        from neulig_fl.report import contract
+
         contract.validate(self.data)
 
     def write(self, run: Path | str) -> Report:
@@ -58,12 +62,16 @@ class Report:
         Raises:
             RunError: the report is not valid (nothing is written), or the disk refuses.
         """
+        from neulig_fl.report import contract
+
         self.validate()
         write_atomically(Path(run) / "report.md", self.markdown(), PRIVATE)
         return Report(self.data, contract.write(self.data, Path(run)))
 
     def markdown(self) -> str:
         """Every figure, as the text of report.md."""
+        from neulig_fl.report import markdown
+
         return markdown.render(self.data)
 
     def frame(self) -> DataFrame:
@@ -75,6 +83,8 @@ class Report:
         Raises:
             InputError: pandas is not installed.
         """
+        from neulig_fl.report import tidy
+
         try:
             from pandas import DataFrame
         except ImportError as error:
@@ -85,6 +95,9 @@ class Report:
 
     def print(self, console: Console | None = None) -> None:
         """Print the short form, laid out for the console's width."""
+        from neulig_fl.core.consoles import PlainConsole
+        from neulig_fl.report import terminal
+
         terminal.show(self.data, console or PlainConsole(), self.path)
 
     def print_brief(self, console: Console | None = None, besides: Sequence[str] = ()) -> None:
@@ -94,6 +107,9 @@ class Report:
             console: where to; the standard output if not given.
             besides: sentences on what no report says.
         """
+        from neulig_fl.core.consoles import PlainConsole
+        from neulig_fl.report import brief
+
         brief.show(self.data, console or PlainConsole(), self.path, besides)
 
     def stage(self, name: str) -> dict[str, Any]:
@@ -119,6 +135,8 @@ class Report:
         Raises:
             InputError: there is no such stage or result.
         """
+        from neulig_fl.report import rows
+
         results: list[dict[str, Any]] = self.stage(stage)["results"]
         for found in results:
             if found["method"] == method and granularity in (None, found["granularity"]):
