@@ -218,6 +218,7 @@ def test_every_import_is_a_declared_dependency() -> None:
     names = {
         "yaml": "pyyaml",
         "PIL": "pillow",
+        "vl_convert": "vl-convert-python",
         "Crypto": "pycryptodome",
         "dp_accounting": "dp-accounting",
         "sklearn": "scikit-learn",

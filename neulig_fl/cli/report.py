@@ -22,6 +22,11 @@ class Format(StrEnum):
     """How a report is printed."""
 
     TEXT, MD, JSON, CSV, LATEX = "text", "md", "json", "csv", "latex"
+    HTML, FIGURES = "html", "figures"
+
+
+WRITTEN = {Format.HTML: "report.html", Format.FIGURES: "figures"}
+"""Formats that are files, and the file or folder in the run's folder."""
 
 
 def report(
@@ -34,17 +39,29 @@ def report(
         typer.Option(
             "--format",
             help="`text`: tables fitted to the terminal; `md`: report.md; `json`: report.json; "
-            "`csv`: a row for each stage, method and task; `latex`: tables like the paper's.",
+            "`csv`: a row for each stage, method and task; `latex`: tables like the paper's; "
+            "`html`: writes report.html, one page with figures; `figures`: writes each figure as "
+            "PDF, SVG and PNG, and its numbers as CSV.",
         ),
     ] = Format.TEXT,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where `html` (a file) or `figures` (a folder) is written.",
+            show_default="report.html or figures/ in RUN_DIR",
+        ),
+    ] = None,
 ) -> None:
-    """Print the report of an earlier run, or the summary of its seeds.
+    """Print or draw the report of an earlier run, or print the summary of its seeds.
 
-    With several seeds, `csv` has the rows of all of them; for `md` and `latex`, name one seed's
-    folder. Nothing is computed anew: every format has the figures of report.json.
+    With several seeds, `csv` has the rows of all of them; for `md`, `latex`, `html` and `figures`,
+    name one seed's folder. Nothing is computed anew: every format has the figures of report.json.
 
     [bold]Examples[/]
       neulig-fl report runs/quickstart/20250101-120000
+      neulig-fl report runs/quickstart/20250101-120000 --format html
+      neulig-fl report runs/quickstart/20250101-120000 --format figures --out figures
       neulig-fl report runs/many-seeds/20250101-120000/seed-7 --format latex > table.tex
       neulig-fl report runs/many-seeds/20250101-120000 --format csv > results.csv
     """
@@ -52,11 +69,19 @@ def report(
     from neulig_fl.core.errors import InputError
     from neulig_fl.report import Report, summary
 
+    if out is not None and form not in WRITTEN:
+        raise InputError(
+            f"--out: --format {form.value} is printed; allowed with --format html or figures; "
+            "redirect the output to a file"
+        )
     file = run / summary.FILE_NAME
     if not file.is_file():
         loaded = Report.load(run)
         if form is Format.TEXT:
             loaded.print()
+        elif form in WRITTEN:
+            folder = run if run.is_dir() else run.parent
+            _write(form, loaded, out or folder / WRITTEN[form])
         else:
             _print_as(form, [loaded])
         return
@@ -70,9 +95,21 @@ def report(
         _print_as(form, [Report.load(seed) for seed in seeds])
     else:
         raise InputError(
-            f"{run}: has several seeds, and --format {form.value} prints one report; name one of "
+            f"{run}: has several seeds, and --format {form.value} is of one report; name one of "
             f"{', '.join(map(str, seeds))}"
         )
+
+
+def _write(form: Format, loaded: Report, out: Path) -> None:
+    """Write the page, or the figures, and print where."""
+    from neulig_fl.core.errors import plain
+    from neulig_fl.core.files import PRIVATE, write_atomically
+
+    if form is Format.HTML:
+        echo(plain(write_atomically(out, loaded.page(), PRIVATE)))
+        return
+    for path in loaded.write_figures(out):
+        echo(plain(path))
 
 
 def _print_as(form: Format, reports: Sequence[Report]) -> None:

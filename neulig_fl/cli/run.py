@@ -82,7 +82,8 @@ def run(
       neulig-fl run scenarios/quickstart.yaml
       neulig-fl run my.yaml --engine local --out results --set experts.epochs=2 --set seed=8
 
-    The report is written to the run's folder as [bold]report.md[/] and [bold]report.json[/].
+    The report is written to the run's folder as [bold]report.html[/] (a page with figures),
+    [bold]report.md[/] and [bold]report.json[/].
     Exit codes: 0 success, 1 the run failed, 2 invalid input, 130 interrupted.
     """
     from neulig_fl.config.tasks import READ_FILES
@@ -105,6 +106,7 @@ def run(
     with run_folder(read.name, out) as folder:
         with _explained(folder):
             reports = _watched(opened, engine, folder, kept)
+        _draw(reports)
         _show(read, folder, reports)
 
 
@@ -115,6 +117,24 @@ def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> l
     with Live() as live:
         live({"note": f"{opened.name}: {engine} engine, in {folder}"})
         return runs.run_opened(opened, engine, folder, live, kept)
+
+
+def _draw(reports: list[Report]) -> None:
+    """Write each seed's page; the results are on the disk already, and stay."""
+    from neulig_fl.cli.live import Live
+    from neulig_fl.core.errors import RunError
+
+    with Live() as live:
+        live({"note": "drawing the page"})
+        for report in reports:
+            try:
+                report.write_page()
+            except RunError as error:
+                error.add_note(
+                    f"the results are kept in {report.path}; "
+                    "`neulig-fl report RUN --format html` writes the page"
+                )
+                raise
 
 
 @contextmanager

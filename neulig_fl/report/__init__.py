@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.console import Console
 
+    from neulig_fl.report.charts._figure import Chart
+
 __all__ = ["Report"]
 
 
@@ -73,6 +75,52 @@ class Report:
         from neulig_fl.report import markdown
 
         return markdown.render(self.data)
+
+    def page(self) -> str:
+        """Every figure and table, as one HTML file that loads nothing."""
+        from neulig_fl.report import page
+
+        return page.render(self.data)
+
+    def write_page(self, run: Path | str | None = None) -> Path:
+        """Write report.html; its path.
+
+        Args:
+            run: the folder; the one of `path` if not given.
+
+        Raises:
+            InputError: neither a folder nor a path is there.
+            RunError: the disk refuses; what was there stays.
+        """
+        from neulig_fl.report import page
+
+        if run is None and self.path is None:
+            raise InputError("the report lies in no folder; name one: write_page(FOLDER)")
+        folder = Path(run) if run is not None else (self.path or Path()).parent
+        return write_atomically(folder / page.FILE_NAME, self.page(), PRIVATE)
+
+    def figure(self, name: str) -> Chart:
+        """One of the page's figures, as an altair chart that holds its data.
+
+        Args:
+            name: such as `accuracy-against-bytes`; `neulig_fl.report.charts.names()` lists them.
+
+        Raises:
+            InputError: no figure has this name, or the report has nothing to draw in it.
+        """
+        from neulig_fl.report import charts
+
+        return charts.figure(self.data, name).chart
+
+    def write_figures(self, folder: Path | str) -> list[Path]:
+        """Write every figure as PDF, SVG and PNG, and its numbers as CSV; their paths.
+
+        Raises:
+            RunError: the disk refuses.
+        """
+        from neulig_fl.report import figure_files
+
+        return figure_files.write(self.data, Path(folder))
 
     def frame(self) -> DataFrame:
         """Every figure as a table: a row for each stage, method and task (`task` average: means).

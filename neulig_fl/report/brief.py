@@ -61,7 +61,8 @@ def _parts(
     yield from _sentences(said if detail != "last sentences" else said[-2:])
     yield from _sentences([*_refused(lines), _ledger(report), *besides])
     if path is not None:
-        where = path.with_name("report.md")
+        page = path.with_name("report.html")
+        where = page if page.is_file() else path.with_name("report.md")
         yield _paragraph(f"Every method, task, note and release: {plain(where)}", "cyan")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from neulig_fl.report import figures, rows, sentences, settings, timeline
+from neulig_fl.report import coopvec_maps, figures, rows, sentences, settings, timeline
 from neulig_fl.report.markdown_tables import filled, table, text
 
 _SHORT = {"merge_accuracy": "Mer.", "ensemble_accuracy": "Ens.", "gap": "Gap"}
@@ -20,7 +20,7 @@ def render(report: Mapping[str, Any]) -> str:
         _stages(report),
         _how_to_read(report),
         *(_stage(stage, report) for stage in report["stages"]),
-        *(_coopvec_map(coopvec_map) for coopvec_map in report["coopvec_maps"]),
+        *map(_coopvec_map, coopvec_maps.ends(report)),
         _privacy(report),
         _portland(report),
         _reference(report),

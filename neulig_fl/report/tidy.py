@@ -68,14 +68,15 @@ def _ends(interval: Sequence[float] | None) -> tuple[float | None, float | None]
     return (None, None) if interval is None else (interval[0], interval[1])
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> str:
     r"""The rows as CSV (RFC 4180, a line of headings); None is an empty cell.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it: names come
     from scenarios and reasons from clients.
 
     Args:
-        rows: as `records` gives them.
+        rows: as `records` gives them, or others.
+        columns: theirs.
 
     Example:
         >>> row = dict.fromkeys(COLUMNS) | {"scenario": "=cmd", "n": 3}
@@ -84,9 +85,9 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     for row in rows:
-        writer.writerow(_cell(row[column]) for column in COLUMNS)
+        writer.writerow(_cell(row.get(column)) for column in columns)
     return stream.getvalue()
 
 

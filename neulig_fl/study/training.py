@@ -17,6 +17,9 @@ from neulig_fl.study.baseline_rows import StageRun
 from neulig_fl.study.merged_queries import MergedQueries, open_merged
 from neulig_fl.study.trained_portland import TrainedPortland
 
+MOST_MAPS = 50
+"""CoopVec Maps that a report has of one training."""
+
 
 def train(run: StageRun) -> None:
     """Train Portland on the stage's group.
@@ -47,24 +50,42 @@ def train(run: StageRun) -> None:
         offsets = portland.standardised_offset_sums(raw)
     bar = run.progress.task(f"{run.stage.name}: Portland, epochs", options.epochs)
 
+    kept = kept_epochs(options.epochs)
+
     def on_epoch(epoch: int, network: Portland) -> None:
         bar.advance()
-        if epoch == 1 and options.epochs > 1:
-            _keep_map(run, network, epoch)
+        if epoch in kept:
+            _keep_map(run, network, epoch, whole=epoch in (1, options.epochs))
 
     generator = torch_generator(released.setting.seed, "portland", group)
     fit = portland.train(queries, offsets, names, options, generator, on_epoch)
     best, choice = best_single(queries, names)
     run.trained = TrainedPortland(fit, run.stage.name, group, options.queries, best, choice)
-    _keep_map(run, fit.portland, options.epochs)
 
 
-def _keep_map(run: StageRun, network: Portland, epoch: int) -> None:
+def kept_epochs(epochs: int) -> list[int]:
+    """The epochs after which a CoopVec Map is kept: evenly spread, the first and the last included.
+
+    Args:
+        epochs: how many there are.
+
+    Example:
+        >>> kept_epochs(3), len(kept_epochs(1000)), kept_epochs(1000)[-1]
+        ([1, 2, 3], 50, 1000)
+    """
+    if epochs <= MOST_MAPS:
+        return list(range(1, epochs + 1))
+    steps = MOST_MAPS - 1
+    return [1 + round(at * (epochs - 1) / steps) for at in range(MOST_MAPS)]
+
+
+def _keep_map(run: StageRun, network: Portland, epoch: int, *, whole: bool) -> None:
     """Add a CoopVec Map to the report; without answers for every task there is none."""
     try:
-        run.maps.append(map_record(run, network, epoch))
+        run.maps.append(map_record(run, network, epoch, whole=whole))
     except NotAvailable as reason:
-        run.progress.note(f"{run.stage.name}: no CoopVec Map after epoch {epoch}: {reason}")
+        if whole:  # said of the first and the last; it is so of those between
+            run.progress.note(f"{run.stage.name}: no CoopVec Map after epoch {epoch}: {reason}")
 
 
 def _merged(run: StageRun, names: tuple[str, ...]) -> MergedQueries | None:
@@ -131,8 +152,8 @@ def _worth(queries: list[TrainingQueries], position: int) -> Tensor:
     return torch.stack(parts).mean()
 
 
-def map_record(run: StageRun, network: Portland, epoch: int) -> dict[str, Any]:
-    """A CoopVec Map as the report has it."""
+def map_record(run: StageRun, network: Portland, epoch: int, *, whole: bool) -> dict[str, Any]:
+    """A CoopVec Map as the report has it; `whole` with the distributions that it is made from."""
     released = run.released
     options = released.setting.scenario.portland
     trained = TrainedPortland(
@@ -149,5 +170,5 @@ def map_record(run: StageRun, network: Portland, epoch: int) -> dict[str, Any]:
         "experts": list(network.experts),
         "values": found.values.tolist(),
         "raw_sums": found.raw_sums.tolist(),
-        "histograms": {"bins": coopvecs.BINS, "counts": found.counts.tolist()},
+        "histograms": {"bins": coopvecs.BINS, "counts": found.counts.tolist()} if whole else None,
     }

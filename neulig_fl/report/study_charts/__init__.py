@@ -1,0 +1,1 @@
+"""Figures of a study, over its seeds: one file each, as in `charts/`."""

@@ -1,0 +1,1 @@
+"""For all tests of the room's folders: `report_example`, and the browser."""
