@@ -86,11 +86,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        writer.writerow(_cell(row[column]) for column in COLUMNS)
+        writer.writerow(cell(row[column]) for column in COLUMNS)
     return stream.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """A value as CSV has it; a text that would be a formula gets an apostrophe before it."""
     if not isinstance(value, str):
         return "" if value is None else value
     shown = "".join(sign if sign.isprintable() else " " for sign in value)
