@@ -154,7 +154,9 @@ def furnish(folder: Path) -> None:
     for source in sorted((ROOT / "scenarios").rglob("*.yaml")):
         target = folder / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(yaml.safe_dump(small(read(source).data)))
+        said = read(source).data
+        said = {**said, "seeds": [7, 8]} if "base" in said else small(said)
+        target.write_text(yaml.safe_dump(said, sort_keys=False))
     tiny.images(folder / "my-images", ("rust", "paint", "dent"), each=24, seed=5)
     encoder = open_family(Model(**tiny.MODEL), 0).encoder()
     save_file(encoder.state_dict(), folder / "my-expert.safetensors")

@@ -75,13 +75,14 @@ def study(
 
 
 def _run(opened: OpenedStudy, engine: str, out: Path | None, jobs: int) -> None:
+    from neulig_fl.cli.check import require_sound_cases
     from neulig_fl.cli.exits import FAILED
     from neulig_fl.cli.live import Live
     from neulig_fl.runtime import engines
     from neulig_fl.study import studies
 
     engines.load(engine)
-    _require_sound(opened)
+    require_sound_cases(opened)
     try:
         with Live() as live:
             report = studies.run_opened(opened, engine, out, jobs, live)
@@ -93,36 +94,12 @@ def _run(opened: OpenedStudy, engine: str, out: Path | None, jobs: int) -> None:
         raise typer.Exit(FAILED)
 
 
-def _require_sound(opened: OpenedStudy) -> None:
-    """Images and checkpoints that are not built in, once for each case that names others.
-
-    Raises:
-        InputError: what is wrong with them, with the case.
-    """
-    from neulig_fl.cli.check import require_sound
-    from neulig_fl.config.tasks import READ_FILES
-    from neulig_fl.core.errors import InputError
-
-    seen = set()
-    for case in opened.cases:
-        read = case.opened.scenario
-        if not read.tasks and not any(c.checkpoint or c.task in READ_FILES for c in read.clients):
-            continue
-        files = read.model_dump_json(include={"tasks", "clients", "model", "queries", "stages"})
-        if files in seen:
-            continue
-        seen.add(files)
-        try:
-            require_sound(case.opened)
-        except InputError as error:
-            raise InputError(f"{opened.written.source.name}: case {case.name}: {error}") from error
-
-
 def _plan(opened: OpenedStudy, out: Path | None, as_json: bool) -> None:
+    from neulig_fl.cli.check import require_sound_cases
     from neulig_fl.core.consoles import PlainConsole
     from neulig_fl.study import study_outlook
 
-    _require_sound(opened)
+    require_sound_cases(opened)
     outlook = study_outlook.foreseen(opened, out)
     if as_json:
         echo_json(outlook.record())

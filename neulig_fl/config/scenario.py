@@ -130,6 +130,12 @@ def as_written(
     """
     path = Path(path)
     source = read(path, pipes=True)
+    if "base" in source.data and not {"clients", "stages"} & set(source.data):
+        where = source.origin(("base",), key=True)
+        raise ScenarioError(
+            f"{where}: the file is a study, not a scenario; `neulig-fl study {source.name} --plan` "
+            "checks it, and without --plan it is run"
+        )
     for text in overrides:
         source = with_text(source, text)
     return validated(source, folder_of(path), overrides, schema)

@@ -145,6 +145,12 @@ def as_written(path: Path, overrides: tuple[str, ...] = ()) -> StudyText:
             override), the field, the value received, what is allowed and the nearest valid name.
     """
     source = read(path, pipes=True)
+    if "clients" in source.data and "base" not in source.data:
+        where = source.origin(("clients",), key=True)
+        raise ScenarioError(
+            f"{where}: the file is a scenario, not a study; `neulig-fl run {source.name}` runs it, "
+            "and a study names it as its `base`"
+        )
     for text in overrides:
         source = with_text(source, text)
     try:
@@ -157,6 +163,16 @@ def as_written(path: Path, overrides: tuple[str, ...] = ()) -> StudyText:
         raise
     report(source, _problems(said))
     return StudyText(said, source, folder_of(path))
+
+
+def is_study(path: Path) -> bool:
+    """Whether a file is a study by its keys; what cannot be read is none."""
+    if not path.is_file():  # a pipe is read once
+        return False
+    try:
+        return "base" in read(path).data
+    except ScenarioError:
+        return False
 
 
 def json_schema() -> dict[str, Any]:
