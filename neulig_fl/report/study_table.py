@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
+from textwrap import shorten
 
 from rich.console import Console
 from rich.table import Table
@@ -28,20 +29,22 @@ def show(study: Study, console: Console, path: Path) -> None:
         path: study.json on disk.
     """
     said = study["answers"]
-    most = len(study["cases"])
-    for cases, sentences in _smaller(most, len(said)):
-        parts = [*_parts(study, console, path, cases, said[:sentences])]
+    for cases, sentences, words in _smaller(len(study["cases"]), len(said)):
+        parts = [*_parts(study, console, path, cases, said[:sentences], words)]
         if sum(_height(part, console) for part in parts) <= LINES:
             break
     for part in parts:
         console.print(part)
 
 
-def _smaller(cases: int, sentences: int) -> Iterator[tuple[int, int]]:
-    """How many cases and sentences are tried: first fewer sentences, then fewer cases."""
-    yield from ((cases, count) for count in range(sentences, 0, -1))
-    yield from ((count, 1) for count in range(cases - 1, _FEWEST - 1, -1))
-    yield min(cases, _FEWEST), 0
+def _smaller(cases: int, sentences: int) -> Iterator[tuple[int, int, bool]]:
+    """What is tried: how many cases and sentences, and whether the table has its words.
+
+    First fewer sentences, then a table of figures alone, then fewer cases.
+    """
+    yield from ((cases, count, True) for count in range(sentences, 0, -1))
+    yield from ((count, 1, False) for count in range(cases, _FEWEST - 1, -1))
+    yield min(cases, _FEWEST), 0, False
 
 
 def _height(part: Text | Table, console: Console) -> int:
@@ -51,7 +54,7 @@ def _height(part: Text | Table, console: Console) -> int:
 
 
 def _parts(
-    study: Study, console: Console, path: Path, cases: int, said: Sequence[str]
+    study: Study, console: Console, path: Path, cases: int, said: Sequence[str], words: bool
 ) -> Iterator[Text | Table]:
     runs = study["runs"]
     failed = sum(run["state"] == "failed" for run in runs)
@@ -59,8 +62,11 @@ def _parts(
     how += f", {failed} FAILED" if failed else ""
     yield Text(figures.plain(study["name"]), style="bold").append(how, style="not bold")
     if study["question"]:
-        yield _paragraph(figures.plain(study["question"]), "italic")
-    yield _table(study, console, cases)
+        most = max(2 * console.width - 2, 20)
+        yield _paragraph(
+            shorten(figures.plain(study["question"]), most, placeholder="..."), "italic"
+        )
+    yield _table(study, console, cases, words)
     if cases < len(study["cases"]):
         yield Text(f"and {len(study['cases']) - cases} more cases")
     for sentence in said:
@@ -73,11 +79,13 @@ def _parts(
         yield _paragraph(study_tidy.NO_PARQUET)
 
 
-def _table(study: Study, console: Console, cases: int) -> Table:
+def _table(study: Study, console: Console, cases: int, words: bool) -> Table:
     """Layouts from rich to narrow; the last folds its words."""
     lines = [*_lines(study)][:cases]
     layouts = [_layout(lines, left_out) for left_out in ((), ("Method",))]
     layouts.append(_layout(lines, ("Method", "Revealed")))
+    if not words:
+        return layouts[-1]
     if tables.fits(console, layouts[0]):
         return layouts[0]
     return next((each for each in layouts[1:] if console.width >= _width(each)), layouts[-1])

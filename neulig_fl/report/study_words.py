@@ -61,12 +61,13 @@ def last_stages(study: Study) -> dict[str, Mapping[str, Any] | None]:
 
 
 def answers(study: Study) -> list[str]:
-    """The study in sentences: first its range, then each case, then what is missing.
+    """The study in sentences: its range, each case against one, what failed, each case alone.
 
     Args:
         study: the content of study.json, its own sentences left out.
     """
-    return [figures.plain(each) for each in (*_range(study), *_cases(study), *missing(study))]
+    said = (*_range(study), *_against(study), *missing(study), *_cases(study))
+    return [figures.plain(each) for each in said]
 
 
 def _range(study: Study) -> Iterator[str]:
@@ -82,20 +83,12 @@ def _range(study: Study) -> Iterator[str]:
     yield f"Accuracy goes from {least} to {most}."
 
 
-def _cases(study: Study) -> Iterator[str]:
-    compared = {
-        each["case"]: each for each in study["comparisons"] if each["last"] and each["joint"]
-    }
-    for case, stage in last_stages(study).items():
-        if stage is None:
-            yield f"{case}: no stage has an accuracy."
-            continue
-        row = stage["headline"]
-        what = f"{row['label']}, {_SIDE[row['quantity']]} {spread(row['accuracy'])} %"
-        without = f", without {', '.join(stage['without'])}" if stage["without"] else ""
-        gave = f"after {size(stage)} from a client ({revealed(stage)})"
-        said = f"{case}: {what}{without} {gave}"
-        yield f"{said}; {difference(compared[case])}." if case in compared else f"{said}."
+def _against(study: Study) -> Iterator[str]:
+    """Every case's last stage against that of the case `versus`, in one sentence."""
+    found = [each for each in study["comparisons"] if each["last"] and each["joint"]]
+    if found:
+        told = "; ".join(f"{each['case']} {difference(each)}" for each in found)
+        yield f"Against {study['versus']}: {told}."
 
 
 def difference(found: Mapping[str, Any]) -> str:
@@ -103,20 +96,31 @@ def difference(found: Mapping[str, Any]) -> str:
 
     Example:
         >>> spread = {"mean": 1.5, "sd": 0.4, "ci95": [0.5, 2.5], "values": [1.5]}
-        >>> difference({"difference": spread, "word": "more", "versus_case": "labels"})
-        '1.50 points more [0.50, 2.50] than labels'
+        >>> difference({"difference": spread, "word": "more"})
+        '1.50 points more [0.50, 2.50]'
     """
-    value, versus = found["difference"]["mean"], found["versus_case"]
-    ends = figures.interval(found["difference"]["ci95"])
+    value, ends = found["difference"]["mean"], figures.interval(found["difference"]["ci95"])
     match found["word"]:
         case "missing":
-            return f"no difference from {versus}, as a seed lacks a figure"
+            return "not compared, as a seed lacks a figure"
         case "one-seed":
-            return f"{figures.signed(value)} points from {versus}, with one seed and no interval"
+            return f"{figures.signed(value)} points, with one seed and no interval"
         case "not-shown":
-            return f"no difference is shown ({figures.signed(value)} points {ends}) from {versus}"
+            return f"no difference is shown ({figures.signed(value)} {ends})"
         case word:
-            return f"{figures.number(abs(value))} points {word} {ends} than {versus}"
+            return f"{figures.number(abs(value))} points {word} {ends}"
+
+
+def _cases(study: Study) -> Iterator[str]:
+    """Each case's last stage: its accuracy, without whom, and what a client gave for it."""
+    for case, stage in last_stages(study).items():
+        if stage is None:
+            yield f"{case}: no stage has an accuracy."
+            continue
+        row = stage["headline"]
+        what = f"{row['label']}, {_SIDE[row['quantity']]} {spread(row['accuracy'])} %"
+        without = f", without {', '.join(stage['without'])}" if stage["without"] else ""
+        yield f"{case}: {what}{without} after {size(stage)} from a client ({revealed(stage)})."
 
 
 def missing(study: Study) -> Iterator[str]:
