@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from neulig_fl.report import Report
+    from neulig_fl.report.study_report import StudyReport
 
 
 class Format(StrEnum):
@@ -27,7 +28,9 @@ class Format(StrEnum):
 def report(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN_DIR", help="The folder of a run, or of one seed of it."),
+        typer.Argument(
+            metavar="RUN_DIR", help="The folder of a run, of one seed of it, or of a study."
+        ),
     ],
     form: Annotated[
         Format,
@@ -38,7 +41,7 @@ def report(
         ),
     ] = Format.TEXT,
 ) -> None:
-    """Print the report of an earlier run, or the summary of its seeds.
+    """Print the report of an earlier run or study, or the summary of a run's seeds.
 
     With several seeds, `csv` has the rows of all of them; for `md` and `latex`, name one seed's
     folder. Nothing is computed anew: every format has the figures of report.json.
@@ -50,8 +53,11 @@ def report(
     """
     from neulig_fl.core.consoles import PlainConsole
     from neulig_fl.core.errors import InputError
-    from neulig_fl.report import Report, summary
+    from neulig_fl.report import Report, study_report, summary
 
+    if (run / study_report.FILE_NAME).is_file():
+        _print_study(form, study_report.StudyReport.load(run))
+        return
     file = run / summary.FILE_NAME
     if not file.is_file():
         loaded = Report.load(run)
@@ -87,6 +93,26 @@ def _print_as(form: Format, reports: Sequence[Report]) -> None:
     else:
         text = latex.render(first) if form is Format.LATEX else markdown.render(first)
     echo(text, end="")
+
+
+def _print_study(form: Format, study: StudyReport) -> None:
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.report import study_tidy
+
+    if form is Format.TEXT:
+        study.print()
+    elif form is Format.MD:
+        echo(study.markdown(), end="")
+    elif form is Format.JSON:
+        echo_json(study.data)
+    elif form is Format.CSV:
+        rows = list(study_tidy.records(study.data, study.path.parent))
+        echo(study_tidy.csv_text(study_tidy.columns(study.data), rows), end="")
+    else:
+        raise InputError(
+            f"{study.path.parent}: is a study, and --format {form.value} prints one run's report; "
+            "name a run's folder in it"
+        )
 
 
 def read_summary(file: Path) -> dict[str, Any]:

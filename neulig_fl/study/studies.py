@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.core.errors import InputError, plain
+from neulig_fl.config import yaml_source
+from neulig_fl.core.errors import InputError, ScenarioError, plain
 from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.core.run_folders import STUDIES, put_aside, study_folder
 from neulig_fl.report import contract, study_report
@@ -106,8 +107,10 @@ def finished(study: OpenedStudy, folder: Path) -> dict[str, Mapping[str, Any]]:
     A run is finished where a valid report of its very scenario and seed lies in its folder.
 
     Raises:
-        InputError: a report is of another scenario or seed: the study was changed.
+        InputError: a report is of another scenario or seed, as the study was changed, or the
+            folder is another study's.
     """
+    _require_own(study, folder)
     found: dict[str, Mapping[str, Any]] = {}
     others = []
     for run in study.runs:
@@ -127,6 +130,23 @@ def finished(study: OpenedStudy, folder: Path) -> dict[str, Mapping[str, Any]]:
             "choose another --out, or remove the folders of these runs"
         )
     return found
+
+
+def _require_own(study: OpenedStudy, folder: Path) -> None:
+    """See that no study of another name lies in a folder.
+
+    Raises:
+        InputError: one does.
+    """
+    try:
+        there = yaml_source.read(folder / GIVEN).data.get("name")
+    except ScenarioError:  # no study, or one that nobody can read
+        return
+    if there != study.name:
+        raise InputError(
+            f"{plain(folder)}: holds the study {plain(there, 60)}, and this one is {study.name}; "
+            "choose another --out"
+        )
 
 
 def _ended(folder: Path, run: StudyRun, reason: str | None) -> Ended:

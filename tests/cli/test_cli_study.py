@@ -57,6 +57,19 @@ def test_a_study_ends_with_its_answer(line: Line, data: Path, tmp_path: Path) ->
     report = StudyReport.load(tmp_path / "studies" / "small")
     assert report.data["engines"] == ["local"]
     assert (report.path.parent / "study.md").read_text() == report.markdown()
+    shown = line("report", "studies/small")
+    assert (shown.code, shown.out) == (DONE, ended.out)
+    assert line("report", "studies/small", "--format", "md").out == report.markdown()
+    assert json.loads(line("report", "studies/small", "--format", "json").out) == report.data
+    printed = line("report", "studies/small", "--format", "csv").out
+    assert printed == (report.path.parent / "runs.csv").read_text()
+    ended = line("report", "studies/small", "--format", "latex")
+    assert ended.code == BAD_INPUT
+    assert "is a study, and --format latex prints one run's report" in ended.err
+    states = {
+        run["folder"]: run["state"] for run in json.loads(line("runs", "studies", "--json").out)
+    }
+    assert states == {"studies/small/whole/seed-3": "done", "studies/small/never/seed-3": "failed"}
 
 
 def test_bad_input_is_told_in_one_line(line: Line, data: Path, tmp_path: Path) -> None:

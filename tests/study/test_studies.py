@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy as copy_module
 import csv
 import json
 import os
@@ -19,9 +20,9 @@ import tiny
 import yaml
 from scipy import stats
 
-from neulig_fl.core.errors import InputError
+from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.core.run_folders import study_folder
-from neulig_fl.report import contract, study_tidy
+from neulig_fl.report import contract, study_report, study_tidy
 from neulig_fl.report.study_report import StudyReport
 from neulig_fl.study import studies, study_outlook
 from neulig_fl.study.study_files import open_study
@@ -88,6 +89,40 @@ def test_a_studys_report_is_what_its_schema_says(done: StudyReport) -> None:
     jsonschema.validate(done.data, study)
     assert StudyReport.load(done.path.parent).data == done.data
     assert json.loads(json.dumps(done.data)) == done.data
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("versus",), "nobody", r"versus: 'nobody' is none of outputs, models, never"),
+        (
+            ("runs", 0, "reason"),
+            "none",
+            r"runs\[0\].reason: 'none' does not go with the state done",
+        ),
+        (("runs", 0, "seed"), 9, r"runs: are not one for each case and seed"),
+        (("results", 0, "case"), "nobody", r"results\[0\].case: 'nobody' is none of"),
+        (
+            ("results", 0, "ensemble_accuracy", "mean"),
+            1.0,
+            r"is not one value a seed with their mean",
+        ),
+        (("comparisons", 0, "difference", "values"), [1.0], r"is not one value a seed"),
+        (("stages", 0, "bytes_so_far", "least"), -1, r"-1 is less than the minimum of 0"),
+        (("unknown",), 1, r"'unknown' was unexpected"),
+    ],
+)
+def test_a_study_that_contradicts_itself_is_none(
+    done: StudyReport, place: tuple[str | int, ...], value: Any, message: str
+) -> None:
+    """Without it a page would draw figures that are none."""
+    data = copy_module.deepcopy(done.data)
+    here: Any = data
+    for step in place[:-1]:
+        here = here[step]
+    here[place[-1]] = value
+    with pytest.raises(RunError, match=message):
+        study_report.validate(data)
 
 
 def test_figures_are_those_of_the_runs(done: StudyReport) -> None:
@@ -173,6 +208,15 @@ def test_another_study_is_not_mixed_into_a_folder(copy: Path, data: Path, tmp_pa
     with pytest.raises(InputError, match=r"is the report of another scenario .*6 such"):
         studies.run_study(changed, "local", copy)
     assert times(copy) == before
+
+
+def test_a_folder_is_one_studys(copy: Path, data: Path, tmp_path: Path) -> None:
+    """Without it the second study's report would replace the first's."""
+    other = write(tmp_path, data, name="other", cases={"more": OUTPUTS})
+    with pytest.raises(InputError, match="holds the study small, and this one is other; choose"):
+        studies.run_study(other, "local", copy)
+    with pytest.raises(InputError, match="holds the study small"):
+        study_outlook.foreseen(open_study(other), copy)
 
 
 def test_two_processes_never_work_in_one_study(folder: Path, data: Path, tmp_path: Path) -> None:
