@@ -2,6 +2,7 @@
 
 Example:
     report = neulig_fl.run("scenarios/quickstart.yaml", engine="local")
+    study = neulig_fl.run_study("scenarios/studies/alignment.yaml", engine="local")
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neulig_fl.report import Report as Report
+    from neulig_fl.report.study_report import StudyReport as StudyReport
     from neulig_fl.study.runs import run as run
+    from neulig_fl.study.studies import run_study as run_study
 
     __version__: str
 
-__all__ = ["Report", "__version__", "run"]
+__all__ = ["Report", "StudyReport", "__version__", "run", "run_study"]
 
 
 def __getattr__(name: str) -> Any:
-    """`run`, `Report`, the version, on first use: importing the package loads next to nothing."""
+    """The names of `__all__`, on first use: importing the package loads next to nothing."""
     if name == "__version__":
         from neulig_fl.core.versions import own
 
@@ -27,6 +30,14 @@ def __getattr__(name: str) -> Any:
         from neulig_fl.study.runs import run
 
         return run
+    if name == "run_study":
+        from neulig_fl.study.studies import run_study
+
+        return run_study
+    if name == "StudyReport":
+        from neulig_fl.report.study_report import StudyReport
+
+        return StudyReport
     if name == "Report":
         from neulig_fl.report import Report
 

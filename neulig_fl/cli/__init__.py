@@ -27,6 +27,7 @@ from neulig_fl.cli import (
     runs,
     schema,
     show,
+    study,
     verify,
 )
 from neulig_fl.cli.inspect import inspect
@@ -77,6 +78,7 @@ for _command in (
     run.run,
     check.check,
     plan.plan,
+    study.study,
     report.report,
     runs.runs,
     verify.verify,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
     from neulig_fl.config.scenario import Client, OpenedScenario, Scenario
     from neulig_fl.data.sources import Task
     from neulig_fl.records.release_plan import Setting
+    from neulig_fl.study.study_files import OpenedStudy
 
 
 def check(
     scenarios: Annotated[
-        list[Path], typer.Argument(metavar="SCENARIO...", help="Scenario files (YAML).")
+        list[Path], typer.Argument(metavar="FILE...", help="Scenario or study files (YAML).")
     ],
     with_hash: Annotated[
         bool,
@@ -30,7 +32,7 @@ def check(
     ] = False,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
-    """Validate scenarios: keys, values, their combinations, image folders and checkpoints.
+    """Validate scenarios and studies: keys, values, combinations, image folders, checkpoints.
 
     Every error names the file, line and column, the value, what is allowed and the nearest valid
     name. Nothing is trained. Data sets are opened, and each image that is not built in is decoded
@@ -43,6 +45,7 @@ def check(
     from neulig_fl.cli import taken
     from neulig_fl.cli.exits import BAD_INPUT, say_error
     from neulig_fl.cli.model_lines import model_lines
+    from neulig_fl.config import studies
     from neulig_fl.core.errors import InputError, plain
     from neulig_fl.runtime import machine
     from neulig_fl.study.checking import open_scenario
@@ -50,6 +53,9 @@ def check(
     bad = False
     for path in scenarios:
         try:
+            if studies.is_study(path):
+                echo(plain(_study(path, settings)))
+                continue
             opened = open_scenario(path, settings)
             machine.require(opened.scenario.resources, opened.name)
             setting = require_sound(opened)
@@ -64,6 +70,46 @@ def check(
                 echo(f"  hash {opened.resolved.hash}")
     if bad:
         raise typer.Exit(BAD_INPUT)
+
+
+def _study(path: Path, settings: list[str]) -> str:
+    """A study in one line, once every case of it is valid."""
+    from neulig_fl.study.study_files import open_study
+
+    opened = open_study(path, settings)
+    require_sound_cases(opened)
+    seeds = ", ".join(map(str, opened.seeds))
+    names = ", ".join(case.name for case in opened.cases)
+    cases = f"{_count(opened.cases, 'case')} of {opened.base.scenario.name} ({names})"
+    return f"OK: {opened.written.source.name}: {opened.name}: {cases}, seeds {seeds}"
+
+
+def require_sound_cases(opened: OpenedStudy) -> None:
+    """Open what a study's cases name and neulig-fl does not bring, once for all that name the same.
+
+    Raises:
+        InputError: what is wrong with it, with the case.
+    """
+    from neulig_fl.config.tasks import READ_FILES
+    from neulig_fl.core.errors import InputError
+
+    seen = set()
+    for case in opened.cases:
+        read = case.opened.scenario
+        if not read.tasks and not any(c.checkpoint or c.task in READ_FILES for c in read.clients):
+            continue
+        files = read.model_dump_json(include={"tasks", "clients", "model", "queries", "stages"})
+        if files in seen:
+            continue
+        seen.add(files)
+        try:
+            require_sound(replace(case.opened, scenario=_with_seeds(read, opened.seeds)))
+        except InputError as error:
+            raise InputError(f"{opened.written.source.name}: case {case.name}: {error}") from error
+
+
+def _with_seeds(read: Scenario, seeds: tuple[int, ...]) -> Scenario:
+    return read.model_copy(update={"seeds": seeds})
 
 
 def summary(setting: Setting) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from neulig_fl.report import Report
+    from neulig_fl.report.study_report import StudyReport
 
 
 class Format(StrEnum):
@@ -25,14 +26,19 @@ class Format(StrEnum):
     HTML, FIGURES = "html", "figures"
 
 
-WRITTEN = {Format.HTML: "report.html", Format.FIGURES: "figures"}
-"""Formats that are files, and the file or folder in the run's folder."""
+WRITTEN = (Format.HTML, Format.FIGURES)
+"""Formats that are files."""
+
+PAGE, FIGURES = "report.html", "figures"
+"""Where they lie in a run's folder."""
 
 
 def report(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN_DIR", help="The folder of a run, or of one seed of it."),
+        typer.Argument(
+            metavar="RUN_DIR", help="The folder of a run, of one seed of it, or of a study."
+        ),
     ],
     form: Annotated[
         Format,
@@ -53,7 +59,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Print or draw the report of an earlier run, or print the summary of its seeds.
+    """Print or draw the report of an earlier run or study, or print the summary of a run's seeds.
 
     With several seeds, `csv` has the rows of all of them; for `md`, `latex`, `html` and `figures`,
     name one seed's folder. Nothing is computed anew: every format has the figures of report.json.
@@ -67,13 +73,22 @@ def report(
     """
     from neulig_fl.core.consoles import PlainConsole
     from neulig_fl.core.errors import InputError
-    from neulig_fl.report import Report, summary
+    from neulig_fl.report import Report, study_report, summary
 
     if out is not None and form not in WRITTEN:
         raise InputError(
             f"--out: --format {form.value} is printed; allowed with --format html or figures; "
             "redirect the output to a file"
         )
+    if (run / study_report.FILE_NAME).is_file():
+        study = study_report.StudyReport.load(run)
+        if form in WRITTEN:
+            _write(
+                form, study, out or run / (study_report.PAGE if form is Format.HTML else FIGURES)
+            )
+        else:
+            _print_study(form, study)
+        return
     file = run / summary.FILE_NAME
     if not file.is_file():
         loaded = Report.load(run)
@@ -81,7 +96,7 @@ def report(
             loaded.print()
         elif form in WRITTEN:
             folder = run if run.is_dir() else run.parent
-            _write(form, loaded, out or folder / WRITTEN[form])
+            _write(form, loaded, out or folder / (PAGE if form is Format.HTML else FIGURES))
         else:
             _print_as(form, [loaded])
         return
@@ -100,7 +115,7 @@ def report(
         )
 
 
-def _write(form: Format, loaded: Report, out: Path) -> None:
+def _write(form: Format, loaded: Report | StudyReport, out: Path) -> None:
     """Write the page, or the figures, and print where."""
     from neulig_fl.core.errors import plain
     from neulig_fl.core.files import PRIVATE, write_atomically
@@ -124,6 +139,26 @@ def _print_as(form: Format, reports: Sequence[Report]) -> None:
     else:
         text = latex.render(first) if form is Format.LATEX else markdown.render(first)
     echo(text, end="")
+
+
+def _print_study(form: Format, study: StudyReport) -> None:
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.report import study_tidy
+
+    if form is Format.TEXT:
+        study.print()
+    elif form is Format.MD:
+        echo(study.markdown(), end="")
+    elif form is Format.JSON:
+        echo_json(study.data)
+    elif form is Format.CSV:
+        rows = list(study_tidy.records(study.data, study.path.parent))
+        echo(study_tidy.csv_text(study_tidy.columns(study.data), rows), end="")
+    else:
+        raise InputError(
+            f"{study.path.parent}: is a study, and --format {form.value} prints one run's report; "
+            "name a run's folder in it"
+        )
 
 
 def read_summary(file: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from neulig_fl.cli.options import ScenarioFile, Settings
 if TYPE_CHECKING:
     from neulig_fl.config.scenario import OpenedScenario, Scenario
     from neulig_fl.report import Report
+    from neulig_fl.report.study_report import StudyReport
     from neulig_fl.study.runs import Kept
 
 LOG_END = 200_000
@@ -122,19 +123,25 @@ def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> l
 def _draw(reports: list[Report]) -> None:
     """Write each seed's page; the results are on the disk already, and stay."""
     from neulig_fl.cli.live import Live
-    from neulig_fl.core.errors import RunError
 
     with Live() as live:
         live({"note": "drawing the page"})
         for report in reports:
-            try:
-                report.write_page()
-            except RunError as error:
-                error.add_note(
-                    f"the results are kept in {report.path}; "
-                    "`neulig-fl report RUN --format html` writes the page"
-                )
-                raise
+            drawn(report)
+
+
+def drawn(report: Report | StudyReport) -> None:
+    """Write a page; an error says that the results are kept."""
+    from neulig_fl.core.errors import RunError
+
+    try:
+        report.write_page()
+    except RunError as error:
+        error.add_note(
+            f"the results are kept in {report.path}; `neulig-fl report FOLDER --format html` writes "
+            "the page"
+        )
+        raise
 
 
 @contextmanager

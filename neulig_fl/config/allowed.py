@@ -13,12 +13,21 @@ from typing import Any
 
 import yaml
 
-from neulig_fl.config.values import DIGEST, MOMENT, PUBLIC_KEY, SLUG, SLUG_WORDS, TEMPLATE
+from neulig_fl.config.values import (
+    DIGEST,
+    DOTTED,
+    MOMENT,
+    PUBLIC_KEY,
+    SLUG,
+    SLUG_WORDS,
+    TEMPLATE,
+)
 
 Schema = Mapping[str, Any]
 
 _PATTERNS = {
     SLUG: SLUG_WORDS,
+    DOTTED: "a key as `--set` takes it, such as experts.epochs or clients.*.policy",
     TEMPLATE: "text with one {} where the class name goes",
     PUBLIC_KEY: "a public key as a run's trust.json has it: ed25519: and 43 characters",
     DIGEST: "64 hex digits, as `neulig-fl check FILE --hash` prints them",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from neulig_fl.config.overrides import with_text
 from neulig_fl.config.policy_rules import Budgets, Policy
-from neulig_fl.config.problems import problems_of, quoted, report
+from neulig_fl.config.problems import problems_of, report
 from neulig_fl.config.schema import (
     MICRO_MODELS,
     PRETRAINED_WORDS,
@@ -28,7 +27,7 @@ from neulig_fl.config.schema import (
 from neulig_fl.config.stages import Share, Stage
 from neulig_fl.config.tasks import OPEN_SOURCES, TaskOptions
 from neulig_fl.config.values import QUERY_SETS
-from neulig_fl.config.yaml_source import ScenarioText, Steps, is_standard_input, read, scalar
+from neulig_fl.config.yaml_source import ScenarioText, is_standard_input, read
 from neulig_fl.core import regular_files
 from neulig_fl.core.errors import ScenarioError
 from neulig_fl.core.files import PRIVATE, write_atomically
@@ -58,6 +57,7 @@ __all__ = [
     "folder_of",
     "json_schema",
     "load_resolved",
+    "validated",
 ]
 
 
@@ -130,14 +130,40 @@ def as_written(
     """
     path = Path(path)
     source = read(path, pipes=True)
+    if "base" in source.data and not {"clients", "stages"} & set(source.data):
+        where = source.origin(("base",), key=True)
+        raise ScenarioError(
+            f"{where}: the file is a study, not a scenario; `neulig-fl study {source.name} --plan` "
+            "checks it, and without --plan it is run"
+        )
     for text in overrides:
-        source = _overridden(source, text)
+        source = with_text(source, text)
+    return validated(source, folder_of(path), overrides, schema)
+
+
+def validated(
+    source: ScenarioText,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    schema: Callable[[], dict[str, Any]] | None = None,
+) -> OpenedScenario:
+    """A scenario whose text was read, and in which values were replaced, valid in itself.
+
+    Args:
+        source: what it says, overrides included.
+        folder: where its relative paths start.
+        overrides: the overrides as `key.sub=value`.
+        schema: as for `as_written`.
+
+    Raises:
+        ScenarioError: as for `as_written`.
+    """
     try:
         scenario = Scenario.model_validate(source.data)
     except ValidationError as error:
         report(source, problems_of(error, (schema or json_schema)(), source))
         raise
-    return OpenedScenario(scenario, source, folder_of(path), tuple(overrides))
+    return OpenedScenario(scenario, source, folder, tuple(overrides))
 
 
 def folder_of(path: Path) -> Path:
@@ -197,46 +223,3 @@ def json_schema() -> dict[str, Any]:
         **Scenario.model_json_schema(mode="validation"),
         "title": "neulig-fl scenario",
     }
-
-
-_INSTEAD = {"seed": "seeds", "seeds": "seed"}
-"""Keys of which one takes the place of the other, where the other is the file's."""
-
-
-def _overridden(source: ScenarioText, text: str) -> ScenarioText:
-    """Put one `key.sub=value` in the place of what the file says."""
-    key, equals, value = text.partition("=")
-    names = key.strip().split(".")
-    if not equals or not all(names):
-        raise ScenarioError(f"--set {text}: write it as key=value, such as experts.epochs=2")
-    data = copy.deepcopy(source.data)
-    overrides = dict(source.overrides)
-    here: Any = data
-    steps: Steps = ()
-    for name in names[:-1]:
-        step = _step(here, name, text, steps)
-        steps = (*steps, step)
-        if isinstance(here, dict) and here.get(name) is None:
-            here[name] = {}
-            overrides[steps] = text
-        here = here[step]
-    last = _step(here, names[-1], text, steps)
-    here[last] = scalar(value)
-    overrides[*steps, last] = text
-    if not steps and (other := _INSTEAD.get(str(last))) and (other,) not in overrides:
-        data.pop(other, None)
-    return dataclasses.replace(source, data=data, overrides=overrides)
-
-
-def _step(here: Any, name: str, text: str, steps: Steps) -> str | int:
-    """Return the key or index that a part of an override means."""
-    if isinstance(here, dict):
-        return name
-    field = ".".join(str(step) for step in steps)
-    if not isinstance(here, list):
-        raise ScenarioError(f"--set {text}: {field} is {quoted(here)}; there is nothing below it")
-    if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(here):
-        return int(name)
-    raise ScenarioError(
-        f"--set {text}: {field} has no entry {name[:20]!r}; allowed: 0 to {len(here) - 1}"
-    )

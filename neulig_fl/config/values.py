@@ -29,6 +29,7 @@ MOST_NAME = 60
 SLUG_WORDS = f"lower-case letters, digits and single hyphens, at most {MOST_NAME}, such as north-1"
 DIGEST = r"^[0-9a-f]{64}$"
 PUBLIC_KEY = r"^ed25519:[A-Za-z0-9_-]{43}$"
+DOTTED = r"^[^.\s=]+(\.[^.\s=]+)*$"
 TEMPLATE = r"^[^{}]*\{\}[^{}]*$"
 MOMENT = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"

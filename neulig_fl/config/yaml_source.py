@@ -32,6 +32,10 @@ from neulig_fl.core.errors import InputError, ScenarioError
 
 Steps = tuple[str | int, ...]
 
+Origin = Callable[[Steps, bool], str]
+"""Where a value that replaces one of the file was written: of what lies at steps below it, or of
+that one's key."""
+
 STANDARD_INPUT = "standard input"
 MOST_BYTES = 1_000_000
 MOST_DIGITS = 100
@@ -67,7 +71,7 @@ class ScenarioText:
         data: plain dicts, lists, strings, numbers, booleans and None.
         values: the place of every value, by its steps from the root.
         keys: the place of every mapping's keys, by the steps of their values.
-        overrides: what a command line put in the place of the file's values, as it was typed.
+        overrides: where values were written that took the place of the file's.
     """
 
     name: str
@@ -75,7 +79,7 @@ class ScenarioText:
     data: dict[str, Any]
     values: Mapping[Steps, Place]
     keys: Mapping[Steps, Place]
-    overrides: Mapping[Steps, str] = field(default_factory=dict)
+    overrides: Mapping[Steps, Origin] = field(default_factory=dict)
 
     def locate(self, steps: Steps, *, key: bool = False) -> Place:
         r"""Find the line and column, from 1, of a value (or of its key).
@@ -95,7 +99,7 @@ class ScenarioText:
         """Say where a value (or its key) was written: `file:line:column` or `--set key=value`."""
         for length in range(len(steps), 0, -1):
             if steps[:length] in self.overrides:
-                return f"--set {self.overrides[steps[:length]]}"
+                return self.overrides[steps[:length]](steps[length:], key)
         line, column = self.locate(steps, key=key)
         return f"{self.name}:{line}:{column}"
 

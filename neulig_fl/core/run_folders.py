@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from neulig_fl.core.files import PRIVATE, sweep, write_atomically
 from neulig_fl.core.private_folders import WRITE, make_way, require_firm, require_private
 
 RUNS = Path("runs")
+STUDIES = Path("studies")
 SCENARIO_FILE = "scenario.yaml"
 """The scenario as it is run: with every override and default, and absolute paths."""
 
@@ -51,6 +53,39 @@ def run_folder(name: str, out: str | Path | None) -> Iterator[Path]:
             )
         sweep(folder)
         yield folder
+
+
+@contextmanager
+def study_folder(folder: Path) -> Iterator[Path]:
+    """Make a study's folder, and hold it within the block; it may be that of an earlier start.
+
+    Raises:
+        InputError: another process works in it, or it cannot be made or written to.
+    """
+    _given(folder, "--out")
+    with _held(folder, "--out"):
+        sweep(folder)
+        yield folder
+
+
+def put_aside(folder: Path) -> None:
+    """Move what a run that did not end left to `ended/NAME-N` beside it, so that one can begin.
+
+    What clients released in it stays on record there. Nothing is done where nothing is there.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        InputError: a process is at work in it.
+    """
+    if not folder.is_dir():
+        return
+    with _held(folder, "--out"):
+        beside = folder.parent / "ended"
+        beside.mkdir(mode=0o700, exist_ok=True)
+        names = (beside / f"{folder.name}-{number}" for number in itertools.count(1))
+        folder.rename(next(name for name in names if not name.exists()))
 
 
 def _given(folder: Path, option: str) -> Path:
@@ -145,7 +180,12 @@ def state(folder: Path) -> tuple[str, str] | None:
 
 def _at_work(folder: Path) -> bool:
     """Whether a process holds the folder, or that of all seeds above it."""
-    handle = os.open(folder.parent if folder.name.startswith("seed-") else folder, os.O_RDONLY)
+    above = [folder.parent] if folder.name.startswith("seed-") else []
+    return any(map(_is_held, [folder, *above]))
+
+
+def _is_held(folder: Path) -> bool:
+    handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

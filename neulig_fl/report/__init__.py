@@ -118,9 +118,9 @@ class Report:
         Raises:
             RunError: the disk refuses.
         """
-        from neulig_fl.report import figure_files
+        from neulig_fl.report import charts, figure_files
 
-        return figure_files.write(self.data, Path(folder))
+        return figure_files.write(charts.figures(self.data), Path(folder))
 
     def frame(self) -> DataFrame:
         """Every figure as a table: a row for each stage, method and task (`task` average: means).

@@ -22,6 +22,7 @@ from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.report import faults
 from neulig_fl.report.parts.run import RunReport
 from neulig_fl.report.parts.seeds import Summary
+from neulig_fl.report.parts.study import StudyReport
 
 SCHEMA_VERSION = 1
 FILE_NAME = "report.json"
@@ -46,9 +47,13 @@ def build(**parts: Any) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of report.json; summary.json is its `$defs/summary`."""
+    """The JSON Schema (draft 2020-12) of report.json.
+
+    summary.json is its `$defs/summary`, study.json its `$defs/study_report`.
+    """
     _, written = models_json_schema(
-        [(RunReport, "validation"), (Summary, "validation")], schema_generator=_Schema
+        [(model, "validation") for model in (RunReport, Summary, StudyReport)],
+        schema_generator=_Schema,
     )
     parts = written["$defs"]
     return {

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.report import charts, tidy
@@ -14,11 +13,11 @@ SCALE = 3
 """Pixels of a PNG for each of the figure's own."""
 
 
-def write(report: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write every figure for which the report has numbers.
+def write(figures: Sequence[charts.Figure], folder: Path) -> list[Path]:
+    """Write figures.
 
     Args:
-        report: the content of report.json.
+        figures: as `charts.figures` gives them.
         folder: where to; made if it is not there.
 
     Returns:
@@ -30,7 +29,7 @@ def write(report: Mapping[str, Any], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     return [
         write_atomically(folder / f"{figure.name}.{kind}", content, PRIVATE)
-        for figure in charts.figures(report)
+        for figure in figures
         for kind, content in _files(figure)
     ]
 

@@ -87,11 +87,12 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(_cell(row.get(column)) for column in columns)
+        writer.writerow(cell(row.get(column)) for column in columns)
     return stream.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """A value as CSV has it; a text that would be a formula gets an apostrophe before it."""
     if not isinstance(value, str):
         return "" if value is None else value
     shown = "".join(sign if sign.isprintable() else " " for sign in value)

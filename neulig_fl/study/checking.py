@@ -27,7 +27,15 @@ def open_scenario(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScen
             the field, the value received, what is allowed and the nearest valid name. First what is
             wrong in itself; what does not fit together only once nothing else is wrong.
     """
-    opened = as_written(path, overrides, json_schema)
+    return checked(as_written(path, overrides, json_schema))
+
+
+def checked(opened: OpenedScenario) -> OpenedScenario:
+    """The same scenario, once all of it fits together.
+
+    Raises:
+        ScenarioError: as for `open_scenario`.
+    """
     report(opened.source, problems_between(opened.scenario, opened.folder))
     opened.require_text()
     return opened

@@ -61,7 +61,7 @@ def _results(reports: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str,
     return [
         {"method": method, "granularity": granularity, "variant": variant}
         | {
-            figure: _over_seeds([a.get(key, {}).get(figure) for a in averages])
+            figure: over_seeds([a.get(key, {}).get(figure) for a in averages])
             for figure in summary.FIGURES
         }
         for key in keys
@@ -78,7 +78,8 @@ def _averages(report: Mapping[str, Any], stage: str) -> dict[_Key, dict[str, Any
     }
 
 
-def _over_seeds(values: list[float | None]) -> dict[str, Any]:
+def over_seeds(values: list[float | None]) -> dict[str, Any]:
+    """One figure as a `Spread`: null where a seed lacks it, and without interval for one seed."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return {"mean": None, "sd": None, "ci95": None, "values": values}

@@ -12,6 +12,7 @@ COMMANDS = (
     "check",
     "plan",
     "report",
+    "study",
     "verify",
     "keys",
     "schema",

@@ -10,7 +10,7 @@ import pytest
 
 from neulig_fl.core import run_folders
 from neulig_fl.core.errors import InputError
-from neulig_fl.core.run_folders import held_stores, run_folder
+from neulig_fl.core.run_folders import held_stores, put_aside, run_folder
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,30 @@ def test_a_folder_is_one_runs_until_it_ends() -> None:
             pass
     with run_folder("tiny", "out") as again:
         assert again == Path("out"), "an interrupted run goes on in its folder"
+
+
+def test_what_did_not_end_is_moved_out_of_the_way_and_kept() -> None:
+    """Without it a run would begin among another one's ledgers, or these would be lost."""
+    folder = Path("case") / "seed-3"
+    put_aside(folder)
+    assert not folder.parent.exists(), "nothing was there"
+    for number in (1, 2):
+        with run_folder("tiny", folder):
+            (folder / "receipts.jsonl").write_text(str(number))
+            with pytest.raises(InputError, match="another run is at work there"):
+                put_aside(folder)
+        put_aside(folder)
+        assert not folder.exists()
+        kept = folder.parent / "ended" / f"seed-3-{number}"
+        assert (kept / "receipts.jsonl").read_text() == str(number)
+
+
+def test_a_run_among_others_of_its_case_is_running() -> None:
+    """Without it `runs` would call a run interrupted whose own folder is held, not that above."""
+    with run_folder("tiny", Path("case") / "seed-3") as held:
+        (held / run_folders.SCENARIO_FILE).write_text("name: tiny")
+        assert run_folders.state(held) == ("running", "")
+    assert run_folders.state(held) == ("interrupted", "")
 
 
 def test_a_folder_with_a_report_is_refused(tmp_path: Path) -> None:

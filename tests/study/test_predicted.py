@@ -28,7 +28,8 @@ from neulig_fl.study.dry_run import rehearse
 from neulig_fl.study.outlook import StageOutlook
 from neulig_fl.study.server_loop import Study
 
-SHIPPED = sorted((Path(__file__).resolve().parents[2] / "scenarios").rglob("*.yaml"))
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+SHIPPED = sorted(file for file in SCENARIOS.rglob("*.yaml") if file.parent.name != "studies")
 NAMES = ("ada", "bob", "cyd", "dan")
 TASKS = ("first", "second", "first", "second")
 STEPS = ("train-portland", "vote", "ensemble", "merge")
