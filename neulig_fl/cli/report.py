@@ -83,9 +83,8 @@ def report(
     if (run / study_report.FILE_NAME).is_file():
         study = study_report.StudyReport.load(run)
         if form in WRITTEN:
-            _write(
-                form, study, out or run / (study_report.PAGE if form is Format.HTML else FIGURES)
-            )
+            name = study_report.PAGE if form is Format.HTML else FIGURES
+            _write(form, study, out or run / name)
         else:
             _print_study(form, study)
         return

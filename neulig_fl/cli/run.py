@@ -138,8 +138,8 @@ def drawn(report: Report | StudyReport) -> None:
         report.write_page()
     except RunError as error:
         error.add_note(
-            f"the results are kept in {report.path}; `neulig-fl report FOLDER --format html` writes "
-            "the page"
+            f"the results are kept in {report.path}; "
+            "`neulig-fl report FOLDER --format html` writes the page"
         )
         raise
 

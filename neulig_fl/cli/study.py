@@ -59,8 +59,9 @@ def study(
       neulig-fl study scenarios/studies/privacy-stages.yaml --engine local --jobs 2
       neulig-fl study my-study.yaml --set seeds=\[7,8,9]
 
-    The folder gets [bold]study.html[/] (a page with figures), [bold]study.md[/], [bold]study.json[/], [bold]runs.csv[/] and
-    [bold]runs.parquet[/] (with pyarrow), and a run's folder for each case and seed.
+    The folder gets [bold]study.html[/] (a page with figures), [bold]study.md[/],
+    [bold]study.json[/], [bold]runs.csv[/] and [bold]runs.parquet[/] (with pyarrow), and a run's
+    folder for each case and seed.
     """
     from neulig_fl.core.errors import InputError
     from neulig_fl.study.study_files import open_study

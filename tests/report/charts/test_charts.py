@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import study_example
 import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from report_example import example, noised
 
 from neulig_fl.core.errors import InputError
 from neulig_fl.records import kinds
-from neulig_fl.report import Report, charts, coopvec_maps, revealed
+from neulig_fl.report import Report, charts, coopvec_maps, revealed, study_report
 from neulig_fl.report.charts import _points, _theme, tasks
 
 
@@ -42,6 +44,46 @@ def test_a_report_without_numbers_has_no_figure(name: str) -> None:
     report["stage_comparisons"], report["coopvec_maps"], report["portland"] = [], [], None
     with pytest.raises(InputError, match=f"nothing for figure '{name}'"):
         charts.figure(report, name)
+
+
+@pytest.mark.parametrize("name", charts.names(charts.OF_STUDIES))
+def test_every_figure_of_a_study_is_drawn(name: str) -> None:
+    """Without it a figure of a study's page could be no figure."""
+    study = study_example.example()
+    study_report.validate(study)
+    found = charts.figure(study, name, charts.OF_STUDIES)
+    for seeds in (3, 1):
+        if seeds == 1:
+            study = _of_one_seed(study)
+            found = charts.figure(study, name, charts.OF_STUDIES)
+        svg = vl_convert.vegalite_to_svg(json.dumps(found.chart.to_dict()))
+        assert "NaN" not in svg
+        assert found.rows
+    study |= {"stages": [], "comparisons": []}
+    with pytest.raises(InputError, match=f"nothing for figure '{name}'"):
+        charts.figure(study, name, charts.OF_STUDIES)
+
+
+def _of_one_seed(value: Any) -> Any:
+    """Without spreads, as a study of one seed has them."""
+    if isinstance(value, list):
+        return [_of_one_seed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"mean", "sd", "ci95", "values"}:
+        first = value["values"][0]
+        return {"mean": first, "sd": None, "ci95": None, "values": [first]}
+    seeds = {"seeds": value["seeds"][:1]} if "seeds" in value else {}
+    return {key: _of_one_seed(each) for key, each in value.items()} | seeds
+
+
+def test_points_of_a_study_are_its_last_stages() -> None:
+    """Without it a figure shows other accuracies than the answer."""
+    study = study_example.example()
+    rows = charts.figure(study, "accuracy-against-bytes", charts.OF_STUDIES).rows
+    wanted = [s["headline"]["accuracy"]["mean"] for s in study["stages"]]
+    assert [row["accuracy"] for row in rows] == wanted
+    assert [row["revealed"] for row in rows] == ["outputs", "model", "model"]
 
 
 def test_a_figure_by_a_wrong_name() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import study_example
 from browser import needs_browser, opened
 from PIL import Image
 from report_example import example, noised
@@ -62,11 +63,21 @@ def seven() -> dict[str, Any]:
     return report
 
 
+def study() -> dict[str, Any]:
+    """A study in which a run failed and names would be code."""
+    found = study_example.example()
+    found["runs"][-1] |= {"state": "failed", "reason": HOSTILE}
+    found["question"] = HOSTILE
+    found["stages"][0]["headline"]["label"] = HOSTILE
+    return found
+
+
 REPORTS: dict[str, Callable[[], dict[str, Any]]] = {
     "refusals": example,
     "noised": noised,
     "seven clients": seven,
     "hostile names": hostile,
+    "study": study,
 }
 
 
@@ -74,7 +85,8 @@ def written(name: str, folder: Path) -> tuple[dict[str, Any], Path]:
     """A report, and its page on the disk."""
     report = REPORTS[name]()
     file = folder / page.FILE_NAME
-    file.write_text(page.render(report), encoding="utf-8")
+    text = page.render_study(report) if "cases" in report else page.render(report)
+    file.write_text(text, encoding="utf-8")
     return report, file
 
 
@@ -86,7 +98,8 @@ def test_a_page_is_drawn_whole(name: str, width: int, scheme: str, tmp_path: Pat
     with opened(file, width, scheme) as found:
         assert found.said == []
         assert found.asked == []
-        names = [figure.name for figure in charts.figures(report)]
+        package = charts.OF_STUDIES if "cases" in report else charts.PACKAGE
+        names = [figure.name for figure in charts.figures(report, package)]
         assert found.drawn() == dict.fromkeys(names, "true")
         boxes = [svg.bounding_box() for svg in found.page.locator("figure svg").all()]
         assert len(boxes) == len(names)
@@ -103,6 +116,20 @@ def test_the_first_screen_answers(tmp_path: Path) -> None:
         with opened(file, width) as found:
             box = found.page.locator(".answer").bounding_box()
             assert box["y"] + box["height"] < 900
+
+
+def test_a_studys_numbers_are_the_reports(tmp_path: Path) -> None:
+    """Without it the page could show other figures than study.json."""
+    report, file = written("study", tmp_path)
+    with opened(file) as found:
+        for stage in report["stages"]:
+            side = found.page.locator(f'.side[data-case="{stage["case"]}"]')
+            assert float(side.get_attribute("data-value")) == stage["headline"]["accuracy"]["mean"]
+        drawn = found.page.evaluate(
+            "JSON.parse(document.getElementById('specs').textContent)['differences'].datasets.rows"
+        )
+        assert drawn == [*charts.figure(report, "differences", charts.OF_STUDIES).rows]
+        assert HOSTILE.split("\x1b")[0] in found.page.locator(".failed").inner_text()
 
 
 def _table(found: Any, stage: str) -> list[dict[str, str | None]]:
