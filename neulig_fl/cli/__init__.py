@@ -15,6 +15,7 @@ import typer
 from neulig_fl.cli import (
     bench,
     check,
+    compare,
     exits,
     init,
     keys,
@@ -80,6 +81,7 @@ for _command in (
     plan.plan,
     study.study,
     report.report,
+    compare.compare,
     runs.runs,
     verify.verify,
     keys.keys,

@@ -13,6 +13,7 @@ COMMANDS = (
     "plan",
     "report",
     "study",
+    "compare",
     "verify",
     "keys",
     "schema",
