@@ -14,6 +14,7 @@ COMMANDS = (
     "report",
     "study",
     "compare",
+    "open",
     "verify",
     "keys",
     "schema",
