@@ -26,10 +26,10 @@ from pydantic import ValidationError
 
 from neulig_fl.cli import exits
 from neulig_fl.cli.inventory import listed_tasks
-from neulig_fl.cli.live import Live
 from neulig_fl.client import experts
 from neulig_fl.config.scenario import MICRO_MODELS, Experts, Model, Scenario
 from neulig_fl.core.errors import InputError, NeuligError, nearest
+from neulig_fl.core.live import Live
 from neulig_fl.data.sources import opened, source_hash
 from neulig_fl.models import accuracy_card
 from neulig_fl.models.accuracy_card import Card, Measured, Training, mean

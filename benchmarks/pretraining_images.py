@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from reproduction.data import laid_out
 
 from neulig_fl.cli import exits
-from neulig_fl.cli.live import Live
 from neulig_fl.client.pretraining import Recipe, draw_batch
 from neulig_fl.config.scenario import TaskOptions
 from neulig_fl.core import variants
 from neulig_fl.core.errors import DataError, NeuligError
 from neulig_fl.core.files import replace_atomically, write_atomically
+from neulig_fl.core.live import Live
 from neulig_fl.core.run_folders import RUNS
 from neulig_fl.data.synthetic import SIZE
 

@@ -21,11 +21,11 @@ from reproduction import data, page, runs
 from reproduction.data import Entry
 
 from neulig_fl.cli import exits
-from neulig_fl.cli.live import Live
 from neulig_fl.config import yaml_source
 from neulig_fl.config.scenario import Scenario
 from neulig_fl.core.errors import InputError, NeuligError, RunError, nearest
 from neulig_fl.core.files import write_atomically
+from neulig_fl.core.live import Live
 from neulig_fl.core.run_folders import RUNS
 from neulig_fl.runtime import engines
 from neulig_fl.study.checking import load

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neulig_fl.report import Report as Report
     from neulig_fl.report.study_report import StudyReport as StudyReport
-    from neulig_fl.study.runs import run as run
+    from neulig_fl.study.from_python import run as run
     from neulig_fl.study.studies import run_study as run_study
 
     __version__: str
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
         return own()
     if name == "run":
-        from neulig_fl.study.runs import run
+        from neulig_fl.study.from_python import run
 
         return run
     if name == "run_study":

@@ -15,6 +15,7 @@ import typer
 from neulig_fl.cli import (
     bench,
     check,
+    compare,
     exits,
     init,
     keys,
@@ -31,6 +32,7 @@ from neulig_fl.cli import (
     verify,
 )
 from neulig_fl.cli.inspect import inspect
+from neulig_fl.cli.open import open_page
 
 HELP = """\
 Study model merging and ensembling between federated clients, and what each client releases for it.
@@ -80,7 +82,9 @@ for _command in (
     plan.plan,
     study.study,
     report.report,
+    compare.compare,
     runs.runs,
+    open_page,
     verify.verify,
     keys.keys,
     schema.schema,
@@ -92,7 +96,9 @@ for _command in (
     pretrain.pretrain,
     bench.bench,
 ):
-    app.command(help=_filled(_command.__doc__ or ""))(_command)
+    app.command(_command.__name__.removesuffix("_page"), help=_filled(_command.__doc__ or ""))(
+        _command
+    )
 
 
 def _version(wanted: bool) -> None:

@@ -138,9 +138,9 @@ def _measure(wanted: list[str], given: dict[str, Any], repeats: int | None, as_j
     Raises:
         InputError: an option was given that none of them has, or there is no such benchmark.
     """
-    from neulig_fl.cli.live import Live
     from neulig_fl.core import variants
     from neulig_fl.core.errors import InputError
+    from neulig_fl.core.live import Live
     from neulig_fl.study import bench as benchmarks
 
     modules = [variants.load("neulig_fl.study.bench", name) for name in wanted]
@@ -163,8 +163,8 @@ def _measure(wanted: list[str], given: dict[str, Any], repeats: int | None, as_j
 
 def _merge(given: dict[str, Any], repeats: int | None, as_json: bool) -> None:
     """All that `merge` finds of one model."""
-    from neulig_fl.cli.live import Live
     from neulig_fl.core.consoles import PlainConsole
+    from neulig_fl.core.live import Live
     from neulig_fl.core.progress import Progress
     from neulig_fl.study.bench import merge
 

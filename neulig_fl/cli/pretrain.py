@@ -69,8 +69,8 @@ def pretrain(
 
 def _train(recipe: Recipe, target: Path) -> None:
     """Train with a progress bar; say what is kept when it is interrupted."""
-    from neulig_fl.cli.live import Live
     from neulig_fl.client.pretraining import pretrain as train
+    from neulig_fl.core.live import Live
 
     task, last = f"pre-training {recipe.model}", 0
     with Live() as live:

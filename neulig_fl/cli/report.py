@@ -166,16 +166,9 @@ def read_summary(file: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is not what its schema says.
     """
-    from neulig_fl.core import regular_files, strict_json
-    from neulig_fl.core.errors import InputError, RunError
     from neulig_fl.report import summary
 
-    try:
-        found: dict[str, Any] = strict_json.parsed(regular_files.read(file))
-        summary.validate(found)
-    except (OSError, ValueError, RunError) as error:
-        raise InputError(f"{file}: not a summary ({error}); run the scenario again") from error
-    return found
+    return summary.read(file.parent)
 
 
 def show_seeds(found: dict[str, Any], folder: Path, console: Console) -> None:

@@ -112,7 +112,7 @@ def run(
 
 
 def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> list[Report]:
-    from neulig_fl.cli.live import Live
+    from neulig_fl.core.live import Live
     from neulig_fl.study import runs
 
     with Live() as live:
@@ -122,7 +122,7 @@ def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> l
 
 def _draw(reports: list[Report]) -> None:
     """Write each seed's page; the results are on the disk already, and stay."""
-    from neulig_fl.cli.live import Live
+    from neulig_fl.core.live import Live
 
     with Live() as live:
         live({"note": "drawing the page"})

@@ -78,8 +78,8 @@ def study(
 def _run(opened: OpenedStudy, engine: str, out: Path | None, jobs: int) -> None:
     from neulig_fl.cli.check import require_sound_cases
     from neulig_fl.cli.exits import FAILED
-    from neulig_fl.cli.live import Live
     from neulig_fl.cli.run import drawn
+    from neulig_fl.core.live import Live
     from neulig_fl.runtime import engines
     from neulig_fl.study import studies
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from neulig_fl.cli.live import Live
+    from neulig_fl.core.live import Live
     from neulig_fl.data.sources import Task
     from neulig_fl.records.release_plan import Setting
 
@@ -107,8 +107,8 @@ class _Patient:
             self._live({"task": self._what, "done": done, "total": total})
 
     def _opened(self) -> Live | None:
-        from neulig_fl.cli.live import Live
         from neulig_fl.core.consoles import PlainConsole
+        from neulig_fl.core.live import Live
 
         console = PlainConsole(stderr=True)
         return self._stack.enter_context(Live(console)) if console.is_terminal else None

@@ -72,6 +72,7 @@ class ScenarioText:
         values: the place of every value, by its steps from the root.
         keys: the place of every mapping's keys, by the steps of their values.
         overrides: where values were written that took the place of the file's.
+        placed: whether it is a file's, whose lines mean something to a reader.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ScenarioText:
     values: Mapping[Steps, Place]
     keys: Mapping[Steps, Place]
     overrides: Mapping[Steps, Origin] = field(default_factory=dict)
+    placed: bool = True
 
     def locate(self, steps: Steps, *, key: bool = False) -> Place:
         r"""Find the line and column, from 1, of a value (or of its key).
@@ -100,6 +102,8 @@ class ScenarioText:
         for length in range(len(steps), 0, -1):
             if steps[:length] in self.overrides:
                 return self.overrides[steps[:length]](steps[length:], key)
+        if not self.placed:
+            return self.name
         line, column = self.locate(steps, key=key)
         return f"{self.name}:{line}:{column}"
 

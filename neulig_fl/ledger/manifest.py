@@ -24,8 +24,10 @@ FILE = "manifest.json"
 FORMAT = 1
 
 SCENARIO, OUTCOME, PORTLAND = "scenario.json", "outcome.json", "portland.safetensors"
+PREDICTIONS = "predictions.safetensors"
 RECEIPTS, TRUST = "receipts.jsonl", "trust.json"
-"""The files that it names: of the run, what it found, Portland, the receipts, the clients' keys."""
+"""The files that it names: of the run, what it found, Portland, what each row predicted for each
+query, the receipts, the clients' keys."""
 
 ERROR = ERROR_FILE
 """What ended a run, as the manifest says it too."""

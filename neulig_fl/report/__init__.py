@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Report"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The report of one run and one seed.
 
@@ -39,12 +39,29 @@ class Report:
         """The report of a run's folder (or of a report.json), validated.
 
         Raises:
-            InputError: no report is there, or it is not a valid one.
+            InputError: no report is there, or it is not a valid one; or the run has several seeds,
+                whose reports `load_seeds` gives.
         """
         from neulig_fl.report import contract
 
         data, path = contract.read(Path(run))
         return cls(data, path)
+
+    @classmethod
+    def load_seeds(cls, run: Path | str) -> list[Report]:
+        """The reports of a run, one a seed in the order of its summary; one where it has one seed.
+
+        Raises:
+            InputError: as `load`; or the summary of the seeds is not a valid one.
+        """
+        from neulig_fl.report import summary
+
+        folder = Path(run)
+        folder = folder.parent if folder.name == summary.FILE_NAME else folder
+        if not (folder / summary.FILE_NAME).is_file():
+            return [cls.load(folder)]
+        seeds = summary.read(folder)["seeds"]
+        return [cls.load(folder / f"seed-{seed}") for seed in seeds]
 
     def validate(self) -> None:
         """Check against the contract.
@@ -192,6 +209,20 @@ class Report:
         wanted = rows.label(method, granularity)
         known = [rows.called(r) for r in results]
         raise InputError(f"stage {stage} has no result {wanted!r}; {nearest(wanted, known)}")
+
+    def __repr__(self) -> str:
+        """One line: what was run, with which seed, and what its last stage came to."""
+        from neulig_fl.report import figures, timeline
+
+        try:
+            scenario = self.data["scenario"]
+            spoken = [line for line in timeline.stage_lines(self.data) if line.row]
+            said = timeline.headline_words(spoken[-1]) if spoken else "no accuracy"
+            stage = f"{spoken[-1].name}: " if spoken else ""
+            named = f"{scenario['name']}, seed {scenario['seed']}"
+        except (LookupError, TypeError):
+            return "<Report that is not valid>"
+        return f"<Report {figures.plain(named)}: {figures.plain(f'{stage}{said}')}>"
 
     def _repr_markdown_(self) -> str:
         """What a notebook shows."""

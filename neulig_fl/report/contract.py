@@ -141,7 +141,10 @@ def why_not(run: Path) -> str:
     """Why a folder has no report, and the next step."""
     seeds = sorted(folder.parent.name for folder in run.glob(f"seed-*/{FILE_NAME}"))
     if seeds:
-        return f"this run has several seeds: name one of {', '.join(seeds)}"
+        return (
+            f"this run has several seeds: name one of {', '.join(seeds)}; from Python, "
+            "Report.load_seeds gives all of them"
+        )
     state = run_folders.state(run)
     if state is None:
         return "name the folder that `neulig-fl run` printed"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neulig_fl.core import regular_files, strict_json
+from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.report import faults, figures, rows, sentences, tables, terminal
 from neulig_fl.report.parts.seeds import Summary
 
@@ -24,6 +27,24 @@ def validate(summary: Mapping[str, Any]) -> None:
         RunError: one line for each fault (the first 20), each with the place and the value.
     """
     faults.require(FILE_NAME, Summary, summary)
+
+
+def read(run: Path) -> dict[str, Any]:
+    """The summary of a run's seeds, validated.
+
+    Args:
+        run: its folder.
+
+    Raises:
+        InputError: it cannot be read, or is not what its schema says.
+    """
+    file = run / FILE_NAME
+    try:
+        found: dict[str, Any] = strict_json.parsed(regular_files.read(file))
+        validate(found)
+    except (OSError, ValueError, RunError) as error:
+        raise InputError(f"{file}: not a summary ({error}); run the scenario again") from error
+    return found
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:

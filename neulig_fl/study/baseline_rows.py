@@ -15,6 +15,7 @@ from neulig_fl.core.errors import NotAvailable
 from neulig_fl.core.progress import Progress
 from neulig_fl.metrics import evaluation
 from neulig_fl.metrics.evaluation import TaskScore
+from neulig_fl.metrics.predictions import Key
 from neulig_fl.models import outputs
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import coopvec_needs
@@ -25,10 +26,6 @@ from neulig_fl.study.mixture_inputs import MixtureInputs, NoSums, Sums
 from neulig_fl.study.trained_portland import TrainedPortland
 
 NOT_MERGED = "no parameters are merged in this stage"
-
-
-Key = tuple[str, str | None, str | None]
-"""Method, granularity, variant."""
 
 
 @dataclass(frozen=True)
@@ -250,28 +247,3 @@ def _pretrained(run: StageRun, merging: bool) -> None:
             reason = None if merging else NOT_MERGED
             row.scores.append(TaskScore(question.task, targets, merged, guess, None, reason))
     close(run, row, start)
-
-
-def comparisons(run: StageRun) -> list[dict[str, Any]]:
-    """Every method minus NeuLig per sample, on the same queries."""
-    base = run.rows.get((coopvec_needs.NEULIG, "sample", None))
-    if base is None or not base.scores:
-        return []
-    found = []
-    for (method, granularity, variant), row in run.rows.items():
-        if row is base or not row.scores:
-            continue
-        for quantity in ("merge_accuracy", "ensemble_accuracy"):
-            figure = evaluation.comparison(row.scores, base.scores, quantity)
-            if figure is not None:
-                found.append(
-                    {
-                        "method": method,
-                        "granularity": granularity,
-                        "variant": variant,
-                        "versus": coopvec_needs.NEULIG,
-                        "quantity": quantity,
-                        **figure,
-                    }
-                )
-    return found

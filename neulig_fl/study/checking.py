@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from neulig_fl.config import given_scenario
+from neulig_fl.config.overrides import with_text
 from neulig_fl.config.problems import report
-from neulig_fl.config.scenario import OpenedScenario, Scenario, as_written
+from neulig_fl.config.scenario import OpenedScenario, Scenario, as_written, folder_of, validated
+from neulig_fl.core.errors import ScenarioError
 from neulig_fl.study.scenario_checks import problems_between
 from neulig_fl.study.scenario_schema import json_schema
 
@@ -28,6 +32,34 @@ def open_scenario(path: Path | str, overrides: Sequence[str] = ()) -> OpenedScen
             wrong in itself; what does not fit together only once nothing else is wrong.
     """
     return checked(as_written(path, overrides, json_schema))
+
+
+def open_given(
+    scenario: str | Path | Mapping[str, Any] | Scenario,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+) -> OpenedScenario:
+    """Read a scenario that comes from Python and check all of it, as `open_scenario` does.
+
+    Args:
+        scenario: the path of a file; keys and values; or a scenario. Relative paths of the latter
+            two start from the current folder.
+        overrides: values by key, or as for `open_scenario`.
+
+    Raises:
+        ScenarioError: everything that is wrong; without a file, a line names its key.
+    """
+    texts = given_scenario.overrides(overrides)
+    if isinstance(scenario, str | Path):
+        return open_scenario(scenario, texts)
+    if not isinstance(scenario, Mapping | Scenario):
+        raise ScenarioError(
+            f"scenario: a {type(scenario).__name__} is none; allowed: the path of a YAML file, a "
+            "mapping, a neulig_fl.config.scenario.Scenario"
+        )
+    source = given_scenario.source(scenario)
+    for text in texts:
+        source = with_text(source, text)
+    return checked(validated(source, folder_of(Path("-")), texts, json_schema))
 
 
 def checked(opened: OpenedScenario) -> OpenedScenario:

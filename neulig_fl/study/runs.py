@@ -82,32 +82,17 @@ def run(
     stores: str | Path | None = None,
     with_reference: bool = True,
 ) -> Report:
-    """Run a scenario and return its report (the last seed's, when there are several).
+    """Run the scenario of a file that has one seed, and return its report.
 
     Args:
-        scenario: the YAML file.
-        engine: `simulation` (Flower on Ray) or `local` (the same apps in this process).
-        out: the run's folder; `runs/NAME/TIME` below the current folder if not given.
-        overrides: `key.sub=value` settings that replace the file's.
-        show: takes progress events.
-        server_keys: the folder of the server's keys, which clients can pin; fresh ones for each
-            run if not given.
-        stores: the folder of the clients' stores, one each, which outlive the run: their keys,
-            ledgers and released records, and so their limits, hold over all runs with it. Fresh
-            ones in the run's folder if not given.
-        with_reference: whether each expert's own accuracy is measured, exactly and on no
-            protected record; only a simulation has it.
+        scenario, engine, out, overrides, show: as for `run_seeds`.
+        server_keys, stores, with_reference: as for `Kept`.
 
     Returns:
-        The report; `Report.path` says where it lies.
+        The report (the last seed's, when there are several).
 
     Raises:
-        InputError: the scenario, its data or the folder cannot be used; nothing was run.
-        RunError: the run failed; trained experts stay in the cache.
-
-    Example:
-        report = neulig_fl.run("scenarios/quickstart.yaml", engine="local")
-        print(report.result("merging", "neulig")["average"]["merge_accuracy"])
+        InputError, RunError: as for `run_seeds`.
     """
     kept = Kept(server_keys, None if stores is None else Path(stores), with_reference)
     return run_seeds(scenario, engine, out, overrides, show, kept)[-1]
@@ -121,7 +106,20 @@ def run_seeds(
     show: Show | None = None,
     kept: Kept = NOTHING_KEPT,
 ) -> list[Report]:
-    """Like `run`, with one report for every seed of the scenario, in order."""
+    """Run the scenario of a file; a report for every seed, in order.
+
+    Args:
+        scenario: the YAML file.
+        engine: `simulation` (Flower on Ray) or `local` (the same apps in this process).
+        out: the run's folder; `runs/NAME/TIME` below the current folder if not given.
+        overrides: `key.sub=value` settings that replace the file's.
+        show: takes progress events.
+        kept: what is taken from outside of the run's folder.
+
+    Raises:
+        InputError: the scenario, its data or the folder cannot be used; nothing was run.
+        RunError: the run failed; trained experts stay in the cache.
+    """
     engines.load(engine)
     opened = open_scenario(scenario, overrides)
     machine.require(opened.scenario.resources, opened.name)

@@ -25,14 +25,15 @@ from neulig_fl.core.progress import Progress
 from neulig_fl.core.versions import versions
 from neulig_fl.ledger import chain, manifest, privacy_cost
 from neulig_fl.ledger.manifest import Manifest
+from neulig_fl.metrics.predictions import Scores
 from neulig_fl.privacy.keys import Identity
 from neulig_fl.records.release_plan import open_setting, stage_plan
 from neulig_fl.records.transport import Transport
 from neulig_fl.server.collecting import Collector
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.server.secagg.rounds import SumRounds
-from neulig_fl.study import stage_comparisons
-from neulig_fl.study.baseline_rows import StageRun, comparisons, peak_rss_bytes
+from neulig_fl.study import kept_predictions, stage_comparisons
+from neulig_fl.study.baseline_rows import StageRun, peak_rss_bytes
 from neulig_fl.study.mixture_inputs import sum_notes
 from neulig_fl.study.trained_portland import TrainedPortland
 
@@ -53,7 +54,7 @@ class Study:
     maps: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     prepared: dict[str, dict[str, bool]] = field(default_factory=dict)
-    scores: dict[str, stage_comparisons.Scores] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
 
     @property
     def released(self) -> ReleasedRecords:
@@ -88,7 +89,7 @@ class Study:
                 "name": stage.name,
                 "group": stage.group,
                 "results": [row.record() for row in run.rows.values()],
-                "comparisons": comparisons(run),
+                "comparisons": stage_comparisons.within(self.scores[stage.name]),
                 "releases": releases,
                 "refusals": refusals,
                 "audits": [],
@@ -194,6 +195,9 @@ def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
     if isinstance(ended, str) and trained is not None:
         _write_portland(trained, out / manifest.PORTLAND)
         files.append(manifest.PORTLAND)
+    if isinstance(ended, str):
+        kept_predictions.write(out / manifest.PREDICTIONS, study.scores, study.released.setting)
+        files.append(manifest.PREDICTIONS)
     hashes = {name: sha256(out / name) for name in files}
     hashes[manifest.SCENARIO] = _digest(dumped(study.released.setting.scenario))
     if isinstance(ended, str):

@@ -1,4 +1,4 @@
-"""Stage against stage: what moving from one share policy to the next changes, paired by query."""
+"""Rows of a stage against its NeuLig, and stage against stage, paired by query."""
 
 from __future__ import annotations
 
@@ -6,12 +6,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neulig_fl.metrics import evaluation
-from neulig_fl.metrics.evaluation import TaskScore
+from neulig_fl.metrics.predictions import Key, Scores
 from neulig_fl.report.headline import QUANTITIES, headline, quantity
-from neulig_fl.study.baseline_rows import Key
+from neulig_fl.study.coopvec_needs import NEULIG
 
-Scores = Mapping[Key, Sequence[TaskScore]]
-"""What each row of a stage did on the evaluation queries."""
+
+def within(scores: Scores) -> list[dict[str, Any]]:
+    """A stage's `comparisons`: every method minus NeuLig per sample, on the same queries.
+
+    Args:
+        scores: of the stage's rows.
+    """
+    base = scores.get((NEULIG, "sample", None))
+    if not base:
+        return []
+    found = []
+    for (method, granularity, variant), row in scores.items():
+        if row is base or not row:
+            continue
+        named = {"method": method, "granularity": granularity, "variant": variant}
+        for key in QUANTITIES:
+            figure = evaluation.comparison(row, base, key)
+            if figure is not None:
+                found.append({**named, "versus": NEULIG, "quantity": key, **figure})
+    return found
 
 
 def between(stages: Sequence[Mapping[str, Any]], scores: Mapping[str, Scores]) -> Iterator[Any]:

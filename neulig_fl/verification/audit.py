@@ -13,6 +13,7 @@ from neulig_fl.config.scenario import Scenario, load_resolved
 from neulig_fl.config.values import SERVER, SLUG_WORDS, is_slug
 from neulig_fl.core import regular_files
 from neulig_fl.core.errors import BadReply, InputError, plain
+from neulig_fl.core.files import sha256
 from neulig_fl.core.run_folders import GIVEN_FILE, SCENARIO_FILE
 from neulig_fl.ledger import chain, expert_account, manifest, receipts
 from neulig_fl.ledger.chain import Entry
@@ -26,6 +27,7 @@ from neulig_fl.verification import (
     manifest_check,
     receipts_check,
     reconciliation,
+    recount,
     report_check,
 )
 from neulig_fl.verification.findings import SCENARIO, Failure, Pins
@@ -61,6 +63,7 @@ class Audit:
     counted: LeverageCheck = field(default_factory=LeverageCheck)
     believed: dict[str, dict[str, object]] = field(default_factory=dict)
     sound: bool = False
+    recounted: bool = False
     _unsaid: str | None = None
 
     def failures(self) -> list[Failure]:
@@ -240,7 +243,20 @@ class Audit:
             scenario |= {} if given is None else {"hash": given.hash}
         check = ReportCheck(self.folder, self._said, outcome, scenario, self._clients, self.run)
         self.other_version = check.other_version
-        yield from check.failures()
+        problems = [*check.failures()]
+        yield from problems or self._recounted()
+
+    def _recounted(self) -> Iterator[Failure]:
+        """The report's accuracies are those of the predictions that the server signed."""
+        file = self.folder / manifest.PREDICTIONS
+        if self.made is None or self.made.files.get(file.name) is None or not file.is_file():
+            return  # of an earlier version, or missing, which the manifest's check tells
+        if sha256(file) != self.made.files[file.name]:
+            return
+        problem = recount.problem(file, self._said)
+        self.recounted = problem is None
+        if problem is not None:
+            yield Failure(file, None, problem)
 
     @cached_property
     def _as_given(self) -> Scenario | None:

@@ -17,7 +17,7 @@ from neulig_fl.privacy.keys import PublicIdentity
 from neulig_fl.verification.findings import Failure
 
 REQUIRED = (manifest.SCENARIO, manifest.RECEIPTS, manifest.TRUST)
-FILES = (*REQUIRED, manifest.OUTCOME, manifest.PORTLAND)
+FILES = (*REQUIRED, manifest.OUTCOME, manifest.PORTLAND, manifest.PREDICTIONS)
 """What a manifest can name; what of it is in the folder it must name."""
 
 

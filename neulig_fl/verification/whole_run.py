@@ -129,6 +129,11 @@ def _checked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
     if audit.error is None:
         page = "" if audit.other_version else f", and {PAGE_FILE} what {REPORT_FILE} says"
         yield f"{REPORT_FILE}: it says what the signed outcome says{page}"
+        if audit.recounted:
+            yield (
+                f"{manifest.PREDICTIONS}: accuracies, gaps, agreement, intervals and comparisons "
+                f"of {REPORT_FILE}, counted again from it"
+            )
         yield _epsilon(audit)
     place = given_scenario.given(audit.folder)
     if place is not None:
@@ -204,7 +209,7 @@ def _unchecked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
     if audit.counted.entries:
         yield "max_leverage of nodes' own policies: they are not in the scenario"
     if audit.error is None:
-        yield from _unsigned(audit)
+        yield from _attested(audit)
     if given_scenario.given(audit.folder) is None:
         yield f"{GIVEN_FILE}: not here, so the report's scenario.hash was not calculated again"
     yield "whether a record is honest: that features are those of the expert is nobody's proof"
@@ -230,12 +235,18 @@ def _unpinned(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
         )
 
 
-def _unsigned(audit: Audit) -> Iterator[str]:
+def _attested(audit: Audit) -> Iterator[str]:
     """What of a report rests on somebody's word."""
-    yield (
-        "accuracies, intervals and Portland's trajectory: the server's word, which it signed; "
-        "predictions are not kept, so nothing can be counted again"
-    )
+    if audit.recounted:
+        yield (
+            "predictions, true classes and Portland's trajectory: the server's word, which it "
+            "signed; no model was run again"
+        )
+    else:
+        yield (
+            "accuracies, intervals and Portland's trajectory: the server's word, which it signed; "
+            f"{manifest.PREDICTIONS} is not here or does not hold, so nothing was counted again"
+        )
     yield f"{', '.join(composition.UNSIGNED)}: in {REPORT_FILE}, and nobody signed them"
     if audit.other_version:
         yield f"{PAGE_FILE}: neulig-fl {audit.other_version} wrote it, which may write it otherwise"

@@ -244,6 +244,12 @@ EDITS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no Portland": (
         lambda run: (run / manifest.PORTLAND).unlink(), "portland.safetensors: is not there"
     ),
+    "other predictions": (
+        _truncated(manifest.PREDICTIONS), "predictions.safetensors: is not the file that the server"
+    ),
+    "no predictions": (
+        lambda run: (run / manifest.PREDICTIONS).unlink(), "predictions.safetensors: is not there"
+    ),
     "a refusal's reason rewritten": (
         _receipts, "clients/bob/ledger.jsonl, entry 0: is \"refused: policy of client 'bob'"
     ),
@@ -319,6 +325,33 @@ def test_a_server_that_rewrites_a_refusals_reason_is_found(run: Path, server: Id
     (found,) = _failures(run, server=server.key)
     assert found.startswith(f'clients/bob/ledger.jsonl, entry 0: is "refused: {NEVER[:40]}')
     assert found.endswith("and a receipt tells of 'refused: bob is ill'")
+
+
+def test_a_server_whose_predictions_give_other_figures_is_found(
+    run: Path, server: Identity
+) -> None:
+    """The attacker, the server, would sign an accuracy, and forget what it rests on."""
+
+    def better(said: Any) -> None:
+        row = next(r for r in said["stages"][0]["results"] if r["method"] == "neulig")
+        for part in (row["average"], *row["tasks"]):
+            part["ensemble_accuracy"] = 100.0
+
+    forged.told(run, better)
+    forged.signed(run, server)
+    (found,) = _failures(run, server=server.key)
+    assert found.startswith(
+        "predictions.safetensors: does not give stages[0].results[0].tasks[0].ensemble_accuracy"
+    )
+    forged.signed(run, server, files={
+        name: digest
+        for name, digest in manifest.parsed((run / manifest.FILE).read_bytes()).files.items()
+        if name != manifest.PREDICTIONS
+    })  # fmt: skip
+    (run / manifest.PREDICTIONS).unlink()
+    honest = _found(run, server=server.key)
+    assert honest.failures == ()
+    assert [each for each in honest.unchecked if "nothing was counted again" in each]
 
 
 def test_a_refusal_that_a_server_calls_a_lost_reply_is_told(run: Path, server: Identity) -> None:

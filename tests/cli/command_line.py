@@ -13,6 +13,8 @@ COMMANDS = (
     "plan",
     "report",
     "study",
+    "compare",
+    "open",
     "verify",
     "keys",
     "schema",

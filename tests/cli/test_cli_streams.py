@@ -13,7 +13,7 @@ import pytest
 import tiny
 from command_line import Line
 
-from neulig_fl.cli.live import Live
+from neulig_fl.core.live import Live
 
 COMMAND = f"{shlex.quote(sys.executable)} -m neulig_fl"
 

@@ -20,7 +20,8 @@ OUTCOME, ERROR, LOG = manifest.OUTCOME, manifest.ERROR, "flower.log"
 """What a run leaves in its folder: the result, or the error, and what Flower printed."""
 
 _LEFT = (
-    OUTCOME, ERROR, LOG, manifest.FILE, manifest.PORTLAND, manifest.RECEIPTS, manifest.TRUST
+    OUTCOME, ERROR, LOG, manifest.FILE, manifest.PORTLAND, manifest.PREDICTIONS,
+    manifest.RECEIPTS, manifest.TRUST,
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from neulig_fl.cli.live import Live
+from neulig_fl.core.live import Live
 
 
 def _shown(width: int, terminal: bool) -> str:
@@ -32,7 +32,7 @@ def test_without_a_terminal_each_finished_task_is_a_line() -> None:
 
 def test_long_tasks_are_told_of_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it whoever follows a log hears nothing for as long as the experts train."""
-    monkeypatch.setattr("neulig_fl.cli.live.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("neulig_fl.core.live.QUIET_SECONDS", 0.0)
     parameters = [f"merging: parameters of everybody: {done} of 3" for done in range(4)]
     lines = _shown(100, terminal=False).splitlines()[1:]
     assert [line.partition(",")[0] for line in lines] == [*parameters, "[odd] name: 1 of 2"]
