@@ -152,7 +152,8 @@ def _stop(number: int, frame: object) -> None:  # noqa: ARG001 (a handler's sign
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()
+    while os.read(0, 1):  # not by `sys.stdin`, whose lock would keep Python from ending
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_PATIENCE)
     os._exit(128 + signal.SIGTERM)

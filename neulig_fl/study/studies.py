@@ -212,6 +212,8 @@ def _in_processes(
                 time.sleep(_POLL)
     finally:
         for process, _ in going.values():
+            process.process.terminate()  # all at once, before each is waited for
+        for process, _ in going.values():
             process.end()
 
 
