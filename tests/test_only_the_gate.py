@@ -4,7 +4,7 @@ The source is walked, not run. What a client says at all, and where every part o
 is written down here word by word: whoever lets a client say something more has to say it here too.
 
 1. Records are made and packed by `gate` alone, and by it alone put into a client's store and taken
-   out of it. For secure sums `client.secagg.gate` is the gate: there a record becomes a vector, which goes
+   out of it; what left before is given again by `asked_again` alone. For secure sums `client.secagg.gate` is the gate: there a record becomes a vector, which goes
    nowhere but into `secagg.mask`.
 2. What a client holds is handed to the gate unopened.
 3. `ClientHandler` and `Summing` reply with what `REPLIES` lists, and their words come from where `SOURCES`
@@ -37,10 +37,13 @@ APP, PARTY, GATE, EDGE = (
 )
 STORE, RECORDS = "neulig_fl.client.store", "neulig_fl.records.kinds"
 PAYLOADS = "neulig_fl.records.payloads"
+AGAIN = "neulig_fl.client.asked_again"
+"""Gives what left once more to a server that is resumed, with the entry that charged it."""
+
 SUMMING, SUM_GATE = "neulig_fl.client.secagg.protocol", "neulig_fl.client.secagg.gate"
 GATES = (GATE, SUM_GATE)
 HOLDINGS = "neulig_fl.client.holdings"
-DOORS = (APP, PARTY, HOLDINGS, SUMMING, *GATES)
+DOORS = (APP, PARTY, HOLDINGS, SUMMING, AGAIN, *GATES)
 
 MAKES = {RECORDS: "build", PAYLOADS: "pack"}
 """What makes a record, and its bytes."""
@@ -48,7 +51,7 @@ MAKES = {RECORDS: "build", PAYLOADS: "pack"}
 MADE = "made_of"
 """What a kind's own file makes a record with; `build` alone calls it."""
 
-KEEPS = {"keep", "find", "receipted", "charge"}
+KEEPS = {"keep", "find", "receipted", "charge", "keep_sent", "sent"}
 """What in a client's store writes or reads released bytes."""
 
 UNOPENED = {
@@ -64,13 +67,14 @@ REPLIES = {
             "(self._hello(body), b'')",
             "(self._prepare(gate.admit_preparing(side, asked), opening.run), b'')",
             "self._release(side, asked, payload)",
-            "self._sum(side, asked, payload)",
+            "self._sum(side, let_in, payload)",
+            "again",
             "(self._close(side, asked, payload), b'')",
         },
         "_hello": {"client_hello(self._store().identity, self.name, versions.own(), run)"},
         "_prepare": {"{'trained': trained}"},
         "_release": {"(reply, released.payload)"},
-        "_sum": {"summing.answer(asked)"},
+        "_sum": {"summing.answer(let_in.request.asked)"},
         "_close": {"closing(own, self.name, side.store.run or '', server.key, entries)"},
     },
     (SUMMING, "Summing"): {
@@ -80,7 +84,9 @@ REPLIES = {
             "self._mask(held, message)",
             "self._confirm(held, message)",
             "self._reveal(held, message)",
+            "before",
         },
+        "_before": {"None", "(dict(held.last['reply']), b'')", "(reply, released.payload)"},
         "_advertise": {"self._kept(held, sent, history=said.to_body())"},
         "_share": {"self._kept(held, sent)"},
         "_confirm": {"self._kept(replace(held, state=state), sent)"},
@@ -97,7 +103,9 @@ SOURCES = {
     "entries": {"(side.store.entries(), side.store.identity)"},
     "own": {"(side.store.entries(), side.store.identity)"},
     "trained": {"self.encoder(group)"},
-    "released": {"gate.release", "sum_gate.contribute"},
+    "released": {"gate.release", "sum_gate.contribute", "sum_gate.charge_again"},
+    "again": {"asked_again.reply"},
+    "before": {"self._before(held)"},
     "entry": {"released.entry"},
     "reply": {"{'rows': released.rows, 'sha256': entry['sha256'], 'entry': entry}"},
     "summing": {"Summing"},
@@ -111,6 +119,12 @@ WORDS = ("reply", "entry", "released", "released.entry", "trained")
 
 CONTRIBUTED = "side.store.charge(payload, rows, fact)"
 """What `gate.contribute` returns: charged on the way."""
+
+CHARGED_AGAIN = "side.store.charge(payload, held.asked.rows(holdings.rows_by_task), fact)"
+"""What `gate.charge_again` returns: a vector whose process died before it was charged."""
+
+GIVEN_AGAIN = {"None", "(_told(entry), _sent(store, entry))"}
+"""What `asked_again.reply` returns; the bytes are those of the entry, by their hash."""
 
 VECTOR = {"vector": {"weighted"}, "chunks": {"secagg.mask"}, "payload": {"room.getvalue()"}}
 """Where a masked vector comes from, in `gate.contribute`."""
@@ -203,6 +217,7 @@ def faults(root: Path) -> list[str]:
         *(line for name in DOORS for line in _holdings(trees[name], name)),
         *(line for (name, owner) in REPLIES for line in _replies(trees[name], name, owner)),
         *_contributions(trees[SUM_GATE]),
+        *_given_again(trees[AGAIN]),
         *_app(APP, trees[APP]),
         *(line for name in mine for line in _ways_out(name, trees[name])),
         *(line for name in DOORS for line in _at_run_time(name, trees[name])),
@@ -247,9 +262,9 @@ def _records_and_store(name: str, tree: ast.Module) -> Iterator[str]:
     opened = STORE in bound or f"{STORE}.ClientStore" in bound
     if name != SUMMING and not opened:
         return
-    if opened and name not in (*GATES, PARTY, STORE):
+    if opened and name not in (*GATES, PARTY, STORE, AGAIN):
         yield f"{name} opens a client's store"
-    if name not in (*GATES, STORE):
+    if name not in (*GATES, STORE, AGAIN):
         for line, text, _ in _attributes(tree, KEEPS):
             yield f"{name}:{line} reads or writes released bytes: {text}"
 
@@ -310,11 +325,13 @@ def _contributions(tree: ast.Module) -> Iterator[str]:
     """In the gate for sums a vector goes into the mask alone, and leaves as what comes out of it."""
     for inside, node in _functions(tree):
         text = ast.unparse(node) if isinstance(node, ast.Call) else ""
-        if text.startswith("side.store.charge(") and (inside, text) != ("contribute", CONTRIBUTED):
+        charged = {("contribute", CONTRIBUTED), ("charge_again", CHARGED_AGAIN)}
+        if text.startswith("side.store.charge(") and (inside, text) not in charged:
             yield f"{SUM_GATE}:{node.lineno} {inside} charges otherwise: {text}"  # type: ignore[attr-defined]
-    named = (n for n in tree.body if isinstance(n, ast.FunctionDef))
-    method = next(function for function in named if function.name == "contribute")
+    named = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    method = named["contribute"]
     yield from _sources(method, SUM_GATE, VECTOR)
+    yield from _sources(named["charge_again"], SUM_GATE, {"payload": {"side.store.sent"}})
     returned = [
         ast.unparse(n.value) for n in ast.walk(method) if isinstance(n, ast.Return) and n.value
     ]
@@ -328,6 +345,20 @@ def _contributions(tree: ast.Module) -> Iterator[str]:
     uses = [n for n in ast.walk(method) if isinstance(n, ast.Name) and n.id == "vector"]
     if into != ["secagg.mask"] or len(uses) != 2:  # once bound, once handed on
         yield f"{SUM_GATE} hands a vector to {into}, and names it {len(uses)} times"
+
+
+def _given_again(tree: ast.Module) -> Iterator[str]:
+    """What left before leaves again as it left: the store's bytes, and the entry's own words."""
+    named = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+    for name, said in {
+        "reply": GIVEN_AGAIN,
+        "_told": {"{'rows': entry['rows'], 'sha256': entry['sha256'], 'entry': entry}"},
+        "_sent": {"found"},
+    }.items():
+        for node in ast.walk(named[name]):
+            if isinstance(node, ast.Return) and node.value and ast.unparse(node.value) not in said:
+                yield f"{AGAIN}:{node.lineno} {name} says {ast.unparse(node.value)}"
+        yield from _sources(named[name], AGAIN, {"found": {"store.sent"}})
 
 
 def _assignments(method: ast.FunctionDef) -> Iterator[tuple[ast.AST, ast.expr]]:
@@ -552,6 +583,18 @@ PLANTED = {
     "something else as a message of a sum": (
         "neulig_fl/client/secagg/protocol.py", "state, sent = secagg.reveal(", "state, sent = self._other(",
         "sent comes from self._other",
+    ),
+    "what left before, without its entry": (
+        "neulig_fl/client/asked_again.py", "return _told(entry), _sent(store, entry)",
+        "return {}, _sent(store, entry)", "reply says ({}, _sent(store, entry))",
+    ),
+    "other bytes as what left before": (
+        "neulig_fl/client/asked_again.py", "found = store.sent(entry)",
+        "found = (store.root / 'x').read_bytes()", "found comes from (store.root / 'x')",
+    ),
+    "a vector that was not masked, charged again": (
+        "neulig_fl/client/secagg/gate.py", 'payload = side.store.sent({"sha256"', 'payload = dict({"sha256"',
+        "payload comes from dict(",
     ),
     "stored bytes through a sum": (
         "neulig_fl/client/secagg/protocol.py", "        holdings = self.holdings(held.asked.request)\n",

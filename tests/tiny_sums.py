@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from neulig_fl.records.kinds import Request
 from neulig_fl.records.release_plan import Setting, open_setting
 from neulig_fl.records.secagg import keys
 from neulig_fl.records.secagg.peers import Statement, packed
-from neulig_fl.records.secagg.requests import Part, SumRequest, image_names, new_round
+from neulig_fl.records.secagg.requests import Part, SumRequest, image_names
 from neulig_fl.records.transport import Answer, Ask
 
 RUN = "ab" * 16
@@ -102,7 +103,7 @@ class Hand:
         self.node = node or {}
         self.setting = open_setting(scenario, scenario.seed)
         request = request or Request("sums", "A", "parameters", protection="secure-aggregation")
-        self.asked = SumRequest(request, new_round(), tuple(parts))
+        self.asked = SumRequest(request, secrets.token_hex(16), tuple(parts))
         self.told: dict[str, Any] = {}
         self.replies: dict[str, dict[str, tuple[dict[str, Any], bytes]]] = {s: {} for s in STEPS}
 
@@ -110,7 +111,7 @@ class Hand:
         """Another round with the same clients."""
         made = Hand.__new__(Hand)
         made.__dict__.update(self.__dict__)
-        made.asked = SumRequest(request or self.asked.request, new_round(), tuple(parts))
+        made.asked = SumRequest(request or self.asked.request, secrets.token_hex(16), tuple(parts))
         made.told, made.replies = {}, {s: {} for s in STEPS}
         return made
 

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
 
-from neulig_fl.cli.options import ScenarioFile, Settings
+from neulig_fl.cli.options import Settings
+from neulig_fl.cli.streams import echo
 
 if TYPE_CHECKING:
     from neulig_fl.config.scenario import OpenedScenario, Scenario
@@ -26,15 +28,22 @@ LOG_END = 200_000
 FEW = 5
 """Experts that are listed by name at the end of a run."""
 
+_DEFAULT = click.core.ParameterSource.DEFAULT
+
 _MARK = re.compile(r"\bat client '([^']+)'$")
 """What `flower_messages.at_client` writes below an error."""
 
 CACHED = "trained experts are kept in the cache"
 KEPT = f"{CACHED}; the same command goes on from there"
+RESUME = "`neulig-fl run --resume {}` goes on from there"
 
 
 def run(
-    scenario: ScenarioFile,
+    context: typer.Context,
+    scenario: Annotated[
+        Path | None,
+        typer.Argument(metavar="SCENARIO", help="Scenario file (YAML); `-` reads standard input."),
+    ] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -72,21 +81,37 @@ def run(
             "simulation has.",
         ),
     ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN_DIR",
+            help="Go on with the run in this folder, which was broken off, from its first "
+            "unfinished stage; everything else is as it was when the run began.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     r"""Run a scenario and print its report.
 
-    Trained experts are cached (NEULIG_CACHE sets the folder): a second run trains none, and an
-    interrupted run trains only those that are missing.
+    Trained experts are cached (NEULIG_CACHE sets the folder): a second run trains none. A run that
+    was interrupted goes on with --resume and its folder, and gives the same results.
 
     [bold]Examples[/]
       neulig-fl run scenarios/quickstart.yaml
       neulig-fl run my.yaml --engine local --out results --set experts.epochs=2 --set seed=8
+      neulig-fl run --resume results
 
     The report is written to the run's folder as [bold]report.html[/] (a page with figures),
     [bold]report.md[/] and [bold]report.json[/].
-    Exit codes: 0 success, 1 the run failed, 2 invalid input, 130 interrupted.
+    Exit codes: 0 success, 1 the run failed, 2 invalid input, 130 interrupted, 143 or 129 ended by
+    SIGTERM or SIGHUP.
     """
+    if resume is not None:
+        _resume(context, resume)
+        return
+    if scenario is None:
+        raise click.UsageError("Missing argument 'SCENARIO'.", context)
     from neulig_fl.config.tasks import READ_FILES
     from neulig_fl.study.checking import open_scenario
 
@@ -109,6 +134,36 @@ def run(
             reports = _watched(opened, engine, folder, kept)
         _draw(reports)
         _show(read, folder, reports)
+
+
+def _resume(context: typer.Context, folder: Path) -> None:
+    """Go on with a run; it is as it was begun, so nothing else can be said."""
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.core.run_folders import resumed_folder
+
+    given = {n for n in context.params if context.get_parameter_source(n) is not _DEFAULT}
+    others = sorted(given - {"resume"})
+    if others:
+        names = ", ".join(n.replace("_", "-") for n in others)
+        raise InputError(
+            f"--resume {folder}: takes no {names}; the run goes on as it was begun, by what its "
+            "folder says"
+        )
+    with resumed_folder(folder):
+        from neulig_fl.study import resumption
+
+        if resumption.is_done(folder):
+            echo(f"{folder}: the run is done; `neulig-fl report {folder}` prints its report")
+            return
+        whole = resumption.opened(folder)
+        with _explained(folder):
+            from neulig_fl.core.live import Live
+
+            with Live() as live:
+                live({"note": f"{folder}: goes on, {whole.engine} engine"})
+                reports = resumption.resume(whole, folder, live)
+        _draw(reports)
+        _show(whole.opened.scenario, folder, reports)
 
 
 def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> list[Report]:
@@ -153,7 +208,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
-        stop.add_note(_kept(folder))
+        stop.add_note(_goes_on(folder))
         raise
     except NeuligError as error:
         log = _log(folder)
@@ -169,7 +224,7 @@ def _explained(folder: Path) -> Iterator[None]:
         log = _log(folder)
         with suppress(NeuligError), appending(log) as file:  # the disk may be full
             traceback.print_exc(file=file)
-        error.add_note(f"the log is {log}; {KEPT}")
+        error.add_note(f"the log is {log}; {_kept(folder)}")
         raise
 
 
@@ -220,8 +275,19 @@ def _log(folder: Path) -> Path:
     return logs[-1] if logs else folder / LOG
 
 
+def _goes_on(folder: Path) -> str:
+    """How a run that was interrupted goes on."""
+    from neulig_fl.core.run_folders import STARTED_FILE
+
+    return RESUME.format(folder) if (folder / STARTED_FILE).is_file() else KEPT
+
+
 def _kept(folder: Path) -> str:
     """What goes on from where; a folder with some seeds' reports is not written to again."""
+    from neulig_fl.core import unfinished_runs
+
+    if unfinished_runs.is_resumable(folder):
+        return RESUME.format(folder)
     if any(folder.glob("**/report.json")):
         return f"{KEPT}, with another --out: {folder} holds reports"
     return KEPT

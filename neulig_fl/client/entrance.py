@@ -7,17 +7,37 @@ as those of one run are.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neulig_fl.client import gate
 from neulig_fl.client.gate import Side
 from neulig_fl.client.server_identity import Servers
 from neulig_fl.core.errors import BadReply
+from neulig_fl.ledger.chain import canonical
 from neulig_fl.ledger.opening import OPENING, Opening
 from neulig_fl.records import budgets, policy_layers, signed_requests
 from neulig_fl.records.signed_requests import Signed, run_named
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that is let in.
+
+    Args:
+        opening: of its run.
+        request: as its server signed it.
+        digest: identifies what is asked.
+        since: entries of the ledger when the same was asked before, by a server that has been
+            resumed since, or of a client whose process died; None where it is asked once.
+    """
+
+    opening: Opening
+    request: Signed
+    digest: str
+    since: int | None
 
 
 def begin(side: Side, body: Mapping[str, Any], carrier: str) -> tuple[Opening, bool]:
@@ -70,7 +90,7 @@ def _unwanted(side: Side, opening: Opening, before: int | None) -> str | None:
 
 def admitted(
     side: Side, action: str, body: Mapping[str, Any], payload: bytes | memoryview, carrier: str
-) -> tuple[Opening, Signed]:
+) -> Admitted:
     """What is asked in a run, if its server signed that for this client, and now; or a refusal.
 
     Args:
@@ -81,7 +101,7 @@ def admitted(
         carrier: Flower's id of the run, as the client has it.
 
     Returns:
-        The run's opening, and the request.
+        The request, with the run's opening.
 
     Raises:
         ClientRefused: the run did not begin here, or under another id of Flower's; the request is
@@ -99,10 +119,26 @@ def admitted(
             request = signed_requests.opened(
                 body, opening.server, side.client.name, action, payload
             )
-            servers.count(request)
+            if request.resumed != opening.resumed:
+                gate.refuse(side, "the request is not of the server's process that goes on here")
+            asked = digest(action, request.asked, payload)
+            entries = len(side.store.entries())
+            since = servers.count(request, asked, entries, action == "close")
         except BadReply as error:
             gate.refuse(side, error.public_reason or "the request is malformed")
-    return opening, request
+    return Admitted(opening, request, asked, since)
+
+
+def digest(action: str, asked: Mapping[str, Any], payload: bytes | memoryview) -> str:
+    """Identifies what is asked, whatever number it comes under.
+
+    Args:
+        action: what for.
+        asked: its details, as JSON has them.
+        payload: of the message.
+    """
+    said = {"action": action, "asked": asked, "payload": hashlib.sha256(payload).hexdigest()}
+    return hashlib.sha256(canonical(said).encode()).hexdigest()
 
 
 def answered(side: Side, request: Signed) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from neulig_fl.client import address_book, entrance, experts, gate
+from neulig_fl.client import address_book, asked_again, entrance, experts, gate
+from neulig_fl.client.entrance import Admitted
 from neulig_fl.client.gate import Side
 from neulig_fl.client.holdings import ClientHoldings
 from neulig_fl.client.secagg.protocol import Summing
@@ -96,20 +97,24 @@ class ClientHandler:
         if action not in ("prepare", "release", "sum", "close"):
             raise NeuligError(f"action {action!r} is not known", public_reason="unknown action")
         stranger = self._side()
-        opening, request = entrance.admitted(stranger, action, body, payload, self.carrier)
+        let_in = entrance.admitted(stranger, action, body, payload, self.carrier)
+        opening, asked = let_in.opening, let_in.request.asked
         asker = replace(stranger.server, identity=opening.server)
         side = replace(stranger, store=self._store(opening.run), server=asker)
-        asked = request.asked
         try:
+            with side.store.exclusive():
+                again = asked_again.reply(side.store, let_in.since)
+            if again is not None:
+                return again
             if action == "prepare":
                 return self._prepare(gate.admit_preparing(side, asked), opening.run), b""
             if action == "release":
                 return self._release(side, asked, payload)
             if action == "sum":
-                return self._sum(side, asked, payload)
+                return self._sum(side, let_in, payload)
             return self._close(side, asked, payload), b""
         finally:
-            entrance.answered(side, request)
+            entrance.answered(side, let_in.request)
 
     def _store(self, run: str | None = None) -> ClientStore:
         return ClientStore(self.root, run, self.keys)
@@ -123,6 +128,7 @@ class ClientHandler:
             run = opening.run
             if new:
                 self._forget_sums_of_others(run)
+                self._store(run).forget_sent()
         return client_hello(self._store().identity, self.name, versions.own(), run)
 
     def _forget_sums_of_others(self, run: str) -> None:
@@ -192,12 +198,18 @@ class ClientHandler:
         return reply, released.payload
 
     def _sum(
-        self, side: Side, asked: dict[str, Any], payload: bytes | memoryview
+        self, side: Side, let_in: Admitted, payload: bytes | memoryview
     ) -> tuple[dict[str, Any], bytes]:
         """One message of a secure sum, with those whose keys this client has from elsewhere."""
         pins = address_book.pins(self.address_book, self.scenario.trust)
-        summing = Summing(side, pins, lambda request: ClientHoldings(self, request, payload))
-        return summing.answer(asked)
+        summing = Summing(
+            side,
+            pins,
+            lambda request: ClientHoldings(self, request, payload),
+            digest=let_in.digest,
+            again=let_in.since is not None,
+        )
+        return summing.answer(let_in.request.asked)
 
     def _close(
         self, side: Side, asked: dict[str, Any], payload: bytes | memoryview
@@ -205,5 +217,6 @@ class ClientHandler:
         """Say how far the ledger goes now that the run ends."""
         with side.store.exclusive():
             server = gate.admit_closing(side, asked, payload)
+            side.store.forget_sent()
             entries, own = side.store.entries(), side.store.identity
             return closing(own, self.name, side.store.run or "", server.key, entries)

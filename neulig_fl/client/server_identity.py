@@ -1,7 +1,8 @@
 """The server as a client knows it: the runs that it began, and the keys that it must have.
 
 A client keeps the opening of each run for good, because the next message may reach another process,
-and another run may begin in between; beside it the number of the last request that it answered. A
+and another run may begin in between; beside it the number of the last request that it answered,
+and what that was, so that a server which is resumed can ask it once more. A
 key that the scenario or the node pins must be the server's, now or before a hand-over. Without a
 pin of the node's own, the server of a client's first run is its server for the life of its store.
 """
@@ -20,7 +21,7 @@ from neulig_fl.ledger.handshake import is_run
 from neulig_fl.ledger.key_store import private_folder
 from neulig_fl.ledger.opening import Opening
 from neulig_fl.privacy.keys import PublicIdentity
-from neulig_fl.records.signed_requests import Signed
+from neulig_fl.records.signed_requests import NUMBERS, Signed
 
 FOLDER = "servers"
 _FIRST = "first.json"
@@ -97,7 +98,7 @@ class Servers:
         (self._folder / _FIRST).unlink(missing_ok=True)
 
     def begin(self, said: dict[str, Any]) -> None:
-        """Keep the opening of a run; the first word counts.
+        """Keep the opening of a run; the first word counts, until the server says that it goes on.
 
         Args:
             said: as it travels, read before.
@@ -107,13 +108,13 @@ class Servers:
         """
         opening = Opening.read(said)
         before = self.recall(opening.run)
-        if before is not None and before != opening:
+        if before is not None and before != opening and not opening.continues(before):
             raise BadReply.public("a run of this id began with another statement")
         private_folder(self._folder)
         if self.first() is None:
             key = {"key": opening.server.lineage[0]}
             write_atomically(self._folder / _FIRST, json.dumps(key), PRIVATE)
-        if before is None:
+        if before != opening:
             write_atomically(self._file(opening.run), json.dumps(said, sort_keys=True), PRIVATE)
 
     def recall(self, run: str | None) -> Opening | None:
@@ -133,23 +134,44 @@ class Servers:
             raise _damaged()
         return found
 
-    def count(self, request: Signed) -> None:
+    def count(
+        self, request: Signed, asked: str = "", entries: int = 0, closing: bool = False
+    ) -> int | None:
         """Note that a request is answered now, so that it is not answered twice.
 
         Args:
             request: signed, of a run that began here. Whoever calls holds the store's lock: what is
                 read must not change before it is written.
+            asked: the digest of what is asked (`signed_requests.digest`).
+            entries: how many the client's ledger has.
+            closing: whether the end of the ledger is asked for, after which nothing else is.
+
+        Returns:
+            How many entries the ledger had when the same was asked before, of a process that died:
+            the client's own, or the server's, which was resumed. None where it is asked once.
 
         Raises:
-            BadReply: it was answered already, or a later one was begun; or the file is damaged.
+            BadReply: it was answered already, or a later one was begun; or the run is over here; or
+                the file is damaged.
         """
         before = self._last(request.run)
         begun = {"number": request.number, "signature": request.signature, "done": False}
-        if before == begun:  # the process that was at it died, and Flower handed it on again
-            return
-        if before is not None and request.number <= before["number"]:
+        told: dict[str, Any] = {"asked": asked, "entries": entries, "closed": closing}
+        if before is None:
+            self._note(request.run, {**begun, **told})
+            return None
+        handed_on = all(before.get(key) == value for key, value in begun.items())
+        if not handed_on and request.number <= before["number"]:
             raise BadReply.public("the request was answered before, or a later one was")
-        self._note(request.run, begun)
+        if before.get("closed") and not closing:
+            raise BadReply.public("the run is over: its server asked for the end of the ledger")
+        resumed = request.resumed > int(before["number"]) // NUMBERS
+        again = handed_on or (resumed and before.get("asked") == asked)
+        since = int(before.get("entries", entries)) if again else None
+        if since is not None:
+            told["entries"] = since
+        self._note(request.run, {**begun, **told})
+        return since
 
     def answered(self, request: Signed) -> None:
         """Note that a request is answered, whatever came of it, unless a later one was begun.

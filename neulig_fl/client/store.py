@@ -192,6 +192,8 @@ class ClientStore:
             said = {**fact, "fingerprint": fingerprint, "rows": rows}
             said["content"] = self._content(payload)
             sent = wrap(payload)
+            if sent is not payload:
+                self.keep_sent(sent)
             return Released(sent, rows, self._enter(chain.RELEASE, {**said, **_described(sent)}))
 
     def receipted(
@@ -214,11 +216,13 @@ class ClientStore:
         same.pop("time", None)
         if same.items() <= entry.items():
             return found
+        if sent is not found.payload:
+            self.keep_sent(sent)
         again = {**entry, **said, "repeats": entry["index"]}
         return Released(sent, found.rows, self._enter(chain.REPEAT, again))
 
     def charge(self, payload: bytes, rows: int, fact: dict[str, Any]) -> Released:
-        """Charge what leaves once and is not stored, such as a masked vector.
+        """Charge what leaves once and is not stored as a record, such as a masked vector.
 
         Args:
             payload: the bytes as they leave.
@@ -227,6 +231,36 @@ class ClientStore:
         """
         said = {**fact, "rows": rows, **_described(payload)}
         return Released(payload, rows, self._enter(chain.RELEASE, said))
+
+    def keep_sent(self, sent: bytes) -> None:
+        """Keep the bytes that leave next, in place of any other; on return they are on the disk.
+
+        A record is stored as it is; what is sealed or masked anew each time is not, and a server
+        that is resumed may have to ask for it once more.
+        """
+        with self.exclusive():
+            key_store.private_folder(self.root)
+            replace_atomically(self._sent_file, lambda part: key_store.write_privately(part, sent))
+
+    def sent(self, entry: Mapping[str, Any]) -> bytes | None:
+        """The bytes that an entry charges; None where they are not kept any more."""
+        stored = [self._sent_file]
+        if isinstance(entry.get("fingerprint"), str):
+            stored.insert(0, self._payload_file(entry["fingerprint"]))
+        for file in stored:
+            found = file.read_bytes() if file.is_file() else b""
+            if hashlib.sha256(found).hexdigest() == entry.get("sha256"):
+                return found
+        return None
+
+    def forget_sent(self) -> None:
+        """Erase the bytes that left last: the server has them, or its run is over."""
+        with self.exclusive():
+            self._sent_file.unlink(missing_ok=True)
+
+    @property
+    def _sent_file(self) -> Path:
+        return self.root / "sent.bin"
 
     def note_outcome(self, fact: dict[str, Any]) -> chain.Entry:
         """Enter who survived a secure sum."""

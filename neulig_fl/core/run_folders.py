@@ -24,6 +24,12 @@ SCENARIO_FILE = "scenario.yaml"
 GIVEN_FILE, OVERRIDES_FILE = "given.yaml", "overrides.json"
 """The scenario as it was given, and what replaced its values, where something did."""
 
+STARTED_FILE = "started.json"
+"""How a run was begun: engine, keys, stores, and the hashes of its scenario's files."""
+
+UNFINISHED, STATE_FILE = "unfinished", "run.json"
+"""What a run keeps until it ends, to go on with another process; the file that says which it is."""
+
 ERROR_FILE = "error.json"
 """What ended a run, where an error did."""
 
@@ -88,6 +94,28 @@ def put_aside(folder: Path) -> None:
         folder.rename(next(name for name in names if not name.exists()))
 
 
+@contextmanager
+def resumed_folder(folder: Path) -> Iterator[Path]:
+    """Hold the folder of a run that was broken off within the block.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        InputError: it is no folder, others have a hand in it, or a run is in progress there.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--resume {folder}: no such folder; name the folder of a run")
+    if folder.name.startswith("seed-") and (folder.parent / SCENARIO_FILE).is_file():
+        raise InputError(
+            f"--resume {folder}: is one seed of a run; name the whole run, {folder.parent}"
+        )
+    _given(folder, "--resume")
+    with _held(folder, "--resume"):
+        sweep(folder)
+        yield folder
+
+
 def _given(folder: Path, option: str) -> Path:
     try:
         make_way(folder)
@@ -148,7 +176,8 @@ def _held(folder: Path, option: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"{option} {folder}: another run is at work there; choose another folder"
+                f"{option} {folder}: another run is at work there; "
+                + ("wait for its end" if option == "--resume" else "choose another folder")
             ) from error
         except OSError:
             pass  # A file system without locks on folders; then nobody can be kept out.
@@ -173,7 +202,7 @@ def state(folder: Path) -> tuple[str, str] | None:
     if _at_work(folder):
         return "running", ""
     for file in (folder / ERROR_FILE, *sorted(folder.glob(f"seed-*/{ERROR_FILE}"))):
-        if file.is_file():
+        if file.is_file() and not (file.parent / UNFINISHED / STATE_FILE).is_file():
             return "failed", _reason(file)
     return "interrupted", ""
 
@@ -202,6 +231,14 @@ def _reason(file: Path) -> str:
         return str(json.loads(regular_files.read(file))["message"])
     except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return f"{file.name} cannot be read"
+
+
+def next_step(folder: Path) -> str:
+    """What to do with a run that was interrupted."""
+    whole = folder.parent if folder.name.startswith("seed-") else folder
+    if (whole / STARTED_FILE).is_file():
+        return f"`neulig-fl run --resume {whole}` goes on"
+    return "run the scenario again (trained experts are in the cache)"
 
 
 def write_overrides(folder: Path, overrides: Sequence[str]) -> None:

@@ -3,11 +3,14 @@
 It says what the run is: its id, the id under which Flower carries it, the scenario by its hash and
 its seed, who takes part, and the server's keys. The client holds it against its own copy of the
 scenario, and every later request against it.
+
+A server whose process ended goes on with a run by a further statement: of the same run, with a
+higher count and a new token. It replaces the one before, which can never come back.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neulig_fl.config.scenario import Scenario
@@ -20,7 +23,10 @@ OPENING = "opening"
 """Where the body of `hello` holds it."""
 
 _PURPOSE = "opening of a run"
-_KEYS = frozenset({RUN, "carrier", "scenario", "seed", "clients", "server", "signature"})
+_KEYS = frozenset({
+    RUN, "carrier", "scenario", "seed", "clients", "server", "resumed", "token", "signature"
+})  # fmt: skip
+_MOST_RESUMED = 2**20
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,9 @@ class Opening:
         seed: of this run.
         clients: names of all who take part, in the scenario's order.
         server: the server's keys.
+        resumed: how often the server's process ended and another one went on with the run.
+        token: of a process that goes on with the run, 128 random bits, hex; else empty. So what two
+            processes say that go on with copies of one folder are two statements.
     """
 
     run: str
@@ -42,6 +51,8 @@ class Opening:
     seed: int
     clients: tuple[str, ...]
     server: PublicIdentity
+    resumed: int = 0
+    token: str = ""
 
     @staticmethod
     def of(scenario: Scenario, run: str, carrier: str, identity: Identity) -> Opening:
@@ -76,6 +87,8 @@ class Opening:
             "seed": self.seed,
             "clients": list(self.clients),
             "server": self.server.record(),
+            "resumed": self.resumed,
+            "token": self.token,
         }
 
     @staticmethod
@@ -91,7 +104,10 @@ class Opening:
         names = said["clients"]
         shaped = all(isinstance(text, str) for text in texts) and type(said["seed"]) is int
         named = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if not (shaped and named and is_run(said[RUN])):
+        count, token = said["resumed"], said["token"]
+        counted = type(count) is int and 0 <= count <= _MOST_RESUMED
+        lived = counted and (is_run(token) if count else token == "")
+        if not (shaped and named and lived and is_run(said[RUN])):
             raise BadReply.public("the statement with which the run begins is malformed")
         server = PublicIdentity.read(said["server"])
         message = canonical({k: v for k, v in said.items() if k != "signature"}).encode()
@@ -99,7 +115,22 @@ class Opening:
             raise BadReply.public(
                 "the statement with which the run begins is not signed by the key it names"
             )
-        return Opening(*texts, said["seed"], tuple(names), server)
+        return Opening(*texts, said["seed"], tuple(names), server, count, token)
+
+    def continues(self, before: Opening) -> bool:
+        """Whether it goes on with a run that began with another statement.
+
+        Only Flower's id of the run may differ, beside the count, which must be higher.
+
+        Example:
+            >>> own = Identity.new()
+            >>> first = Opening("ab" * 16, "1", "", 0, ("ada",), own.public)
+            >>> second = Opening("ab" * 16, "2", "", 0, ("ada",), own.public, 1, "cd" * 16)
+            >>> second.continues(first), first.continues(second), second.continues(second)
+            (True, False, False)
+        """
+        same = replace(self, carrier=before.carrier, resumed=before.resumed, token=before.token)
+        return self.resumed > before.resumed and same == before
 
     def problem(self, scenario: Scenario, carrier: str) -> str | None:
         """Why a client does not take part; None when the run is what it knows it to be.

@@ -119,6 +119,25 @@ class Receipts:
         """A client's latest signed entry that was believed; None when there is none."""
         return self._latest.get(client)
 
+    def last(self) -> dict[str, Entry]:
+        """Each client's latest signed entry that was believed."""
+        return dict(self._latest)
+
+    def take(self, entries: Sequence[Entry], latest: Mapping[str, Entry]) -> None:
+        """Take over receipts that this server wrote before it was resumed.
+
+        Args:
+            entries: those that follow.
+            latest: what `last` gave after them.
+
+        Raises:
+            InputError: they do not follow.
+        """
+        if chain.fault([*self.entries, *entries], checked=len(self.entries)) is not None:
+            raise InputError("the receipts that were kept do not follow from those before them")
+        self.entries += entries
+        self._latest.update(latest)
+
     def add(self, fact: Entry, client: str | None = None) -> None:
         """Note what was received, with the client's latest entry, or what was refused.
 

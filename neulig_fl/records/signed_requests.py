@@ -3,7 +3,8 @@
 A request is signed over run, client, action, number, details and the SHA-256 of its payload, so
 none can be made by a relay, shown to another client, or carried into another run. Numbers rise: a
 client answers none that is not above the last one, but the last one itself, word for word, where
-the process that was at it died: Flower hands the message on once more then.
+the process that was at it died: Flower hands the message on once more then. Each process of a
+server that goes on with a run has numbers of its own, above all of the one before.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from neulig_fl.records.transport import Answer, Ask, Transport
 _PURPOSE = "request"
 _KEYS = frozenset({RUN, "number", "asked", "signature"})
 _MOST_NUMBER = 2**53
+NUMBERS = 2**32
+"""Numbers of one process of a server; the next one's begin where they end."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Signed:
     number: int
     asked: dict[str, Any]
     signature: str
+
+    @property
+    def resumed(self) -> int:
+        """How often the run was resumed before its server asked this, as the number has it."""
+        return self.number // NUMBERS
 
 
 def signed(identity: Identity, run: str, number: int, ask: Ask) -> Ask:
@@ -121,11 +129,13 @@ class SignedTransport:
         transport: who carries the messages.
         identity: the server's keys.
         run: the run's id.
+        resumed: how often the run was resumed; at that the numbers begin.
     """
 
     transport: Transport
     identity: Identity = field(repr=False)
     run: str
+    resumed: int = 0
     _numbers: Counter[str] = field(init=False, default_factory=Counter)
 
     @property
@@ -141,4 +151,5 @@ class SignedTransport:
         if ask.action == "hello":
             return ask
         self._numbers[ask.client] += 1
-        return signed(self.identity, self.run, self._numbers[ask.client], ask)
+        number = self.resumed * NUMBERS + self._numbers[ask.client]
+        return signed(self.identity, self.run, number, ask)

@@ -152,8 +152,7 @@ def why_not(run: Path) -> str:
     return {
         "running": "the run goes on; wait for its end",
         "failed": f"the run failed: {reason}; mend the cause and run the scenario again",
-        "interrupted": "the run was interrupted; run the scenario again (trained experts are in "
-        "the cache)",
+        "interrupted": f"the run was interrupted; {run_folders.next_step(run)}",
     }[words]
 
 

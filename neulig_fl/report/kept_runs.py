@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.core import regular_files, run_folders, strict_json
+from neulig_fl.core import regular_files, run_folders, strict_json, unfinished_runs
 from neulig_fl.core.errors import NeuligError
 from neulig_fl.core.run_folders import SCENARIO_FILE
 from neulig_fl.report import contract, figures, timeline
@@ -57,6 +57,8 @@ def _state(folder: Path) -> tuple[str, str]:
     if (folder / contract.FILE_NAME).is_file():
         return "done", _of_one(folder)
     state, reason = run_folders.state(folder) or ("interrupted", "")
+    if state == "interrupted":
+        return state, f"{_so_far(folder)}; {run_folders.next_step(folder)}"
     return state, reason or _so_far(folder)
 
 
@@ -79,4 +81,7 @@ def _of_seeds(folder: Path) -> str:
 
 def _so_far(folder: Path) -> str:
     done = sorted(file.parent.name for file in folder.glob(f"seed-*/{contract.FILE_NAME}"))
-    return f"has the report of {', '.join(done)}" if done else "no report yet"
+    if done:
+        return f"has the report of {', '.join(done)}"
+    stages = unfinished_runs.stages_done(folder)
+    return f"{stages} stage{'s' if stages > 1 else ''} done" if stages else "no report yet"

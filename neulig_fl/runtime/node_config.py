@@ -10,6 +10,9 @@ from flwr.app import Context
 
 from neulig_fl.core.errors import InputError
 
+NEW, RESUMED = "new", "resumed"
+"""How a server begins a run that can be resumed."""
+
 OF_ONE_MACHINE = ("stores", "address-book", "reference")
 """What the environment says of the nodes of a simulation, whose node configs Flower makes."""
 
@@ -22,11 +25,14 @@ class ServerConfig:
         scenario: the resolved scenario.
         out: the run's folder.
         keys: the folder of the server's keys; None: fresh ones for each run.
+        begin: `new` or `resumed`, where what a run needs to go on is kept in its folder; None
+            where whoever started it could not resume it.
     """
 
     scenario: Path
     out: Path
     keys: Path | None
+    begin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,11 @@ def server_config(context: Context) -> ServerConfig:
     """
     keys = context.run_config.get("server-keys")
     known = Path(str(keys)) if keys else None
-    return ServerConfig(_path(context, "scenario"), _path(context, "out"), known)
+    begin = context.run_config.get("begin") or None
+    if begin not in (None, NEW, RESUMED):
+        reason = f"the run config's begin is {begin!r}; allowed: {NEW}, {RESUMED}, or nothing"
+        raise InputError(reason, public_reason=reason)
+    return ServerConfig(_path(context, "scenario"), _path(context, "out"), known, begin)
 
 
 def client_config(context: Context) -> ClientConfig:

@@ -35,6 +35,7 @@ from neulig_fl.records.release_plan import Planned
 from neulig_fl.records.signed_requests import SignedTransport
 from neulig_fl.records.transport import Answer, Ask, Transport
 from neulig_fl.server.released_records import ReleasedRecords
+from neulig_fl.server.unfinished import Unfinished
 
 ERRORS: dict[str, type[RunError]] = {
     "refused": ClientRefused,
@@ -54,6 +55,7 @@ class Collector:
         trust: the public key that each client is pinned to; others are trusted when first seen.
         identity: the server's own keys; records are sealed to them.
         absent: clients that are left out from now on, per group, and why.
+        kept: what is kept of the run until it ends; None where nothing is.
         book: the server's own ledger of what it received and what it was refused.
     """
 
@@ -63,6 +65,7 @@ class Collector:
     trust: Mapping[str, str] = field(default_factory=dict)
     identity: Identity = field(default_factory=Identity.new, repr=False)
     absent: dict[tuple[str, str], str] = field(default_factory=dict)
+    kept: Unfinished | None = field(default=None, repr=False)
     book: Receipts = field(init=False)
     _met: bool = field(init=False, default=False)
     _silent: set[str] = field(init=False, default_factory=set)
@@ -70,12 +73,14 @@ class Collector:
 
     def __post_init__(self) -> None:
         pins = {name: key for name, key in self.trust.items() if name != SERVER}
-        self.book = Receipts(pins)
+        self.book = Receipts(pins) if self.kept is None else Receipts(pins, self.kept.run)
 
     @cached_property
-    def clients(self) -> SignedTransport:
+    def clients(self) -> Transport:
         """Those behind `transport`, asked with signed requests."""
-        return SignedTransport(self.transport, self.identity, self.book.run)
+        if self.kept is None:
+            return SignedTransport(self.transport, self.identity, self.book.run)
+        return self.kept.clients(self.transport)
 
     @property
     def receipts(self) -> list[Entry]:
@@ -101,9 +106,12 @@ class Collector:
         self._met = True
         carrier = self.clients.carrier
         opening = Opening.of(self._scenario, self.book.run, carrier, self.identity)
+        if self.kept is not None:
+            opening = self.kept.opening(opening)
         said = {OPENING: opening.signed(self.identity)}
         asks = [Ask(name, "hello", said) for name in self.released.clients]
-        for answer in self.clients.ask(asks, self._scenario.timeouts.hello):
+        answers = self.clients.ask(asks, self._scenario.timeouts.hello)
+        for answer in answers if self.kept is None else self.kept.greeted(answers):
             if answer.status == "missing":
                 continue
             if answer.status != "ok":
@@ -120,6 +128,15 @@ class Collector:
         self.give_up(client, error, reason)
         for stage in self._scenario.stages:
             self.absent[(client, stage.group)] = reason
+
+    def memory(self) -> dict[str, Any]:
+        """What is remembered of the clients besides receipts and records, as JSON has it."""
+        return {"latest": self.book.last(), "silent": sorted(self._silent)}
+
+    def remember(self, said: Mapping[str, Any]) -> None:
+        """Take over receipts, and what `memory` gave after them."""
+        self.book.take(said["receipts"], said["latest"])
+        self._silent = set(said["silent"])
 
     def close(self) -> dict[str, dict[str, Any]]:
         """Ask every client that said hello for the end of its ledger, now that the run ends.

@@ -1,10 +1,10 @@
 """One call from a scenario file to its report: the run's folder, the engine, the report.
 
 A run's folder holds `scenario.yaml` (with every override and default; it runs the run again),
-`given.yaml` (as it was given), and for every seed `scenario.json` (what the apps read),
-`clients/NAME/` (each client's own store, where no other folder was named), `flower.log`,
-`report.json`, `report.md`. With several seeds these lie in `seed-N/`, and `summary.json` beside
-them.
+`given.yaml` (as it was given), `started.json` (how it was begun), and for every seed
+`scenario.json` (what the apps read), `clients/NAME/` (each client's own store, where no other
+folder was named), `flower.log`, `report.json`, `report.md`. With several seeds these lie in
+`seed-N/`, and `summary.json` beside them. Until it ends, `unfinished/` has what it needs to go on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from neulig_fl.client.server_identity import Servers
 from neulig_fl.config import effective
 from neulig_fl.config.scenario import OpenedScenario, Scenario, dump
 from neulig_fl.config.values import SERVER
-from neulig_fl.core import progress
+from neulig_fl.core import progress, unfinished_runs
 from neulig_fl.core.files import PRIVATE, sweep, write_atomically
 from neulig_fl.core.run_folders import (
     GIVEN_FILE,
@@ -33,6 +33,7 @@ from neulig_fl.core.run_folders import (
 )
 from neulig_fl.report import Report, composition
 from neulig_fl.runtime import engines, machine
+from neulig_fl.runtime.node_config import NEW
 from neulig_fl.study import over_seeds
 from neulig_fl.study.checking import open_scenario
 
@@ -135,75 +136,121 @@ def run_opened(
     kept: Kept = NOTHING_KEPT,
 ) -> list[Report]:
     """Run a scenario that was read, in a folder that is this run's alone (`run_folder`)."""
-    read = opened.scenario
     write_atomically(folder / GIVEN_FILE, opened.text, PRIVATE)
     write_atomically(folder / SCENARIO_FILE, effective.text(opened), PRIVATE)
     write_overrides(folder, opened.overrides)
-    many = len(read.all_seeds) > 1
-    reports = []
-    with held_stores(kept.stores) if kept.stores else nullcontext():
-        for seed in read.all_seeds:
-            own = folder / f"seed-{seed}" if many else folder
-            reports.append(_run_seed(opened, seed, engine, own, show, kept))
-    if many:
+    whole = Whole(opened, opened.scenario.hash, engine, kept)
+    unfinished_runs.write_started(folder, whole.started())
+    return each_seed(whole, folder, lambda seed, own: run_seed(whole, seed, own, show))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run of all seeds.
+
+    Args:
+        opened: its scenario.
+        hash: of the scenario as it was given, which reports hold.
+        engine: that runs it.
+        kept: what it takes from outside of its folder and leaves there.
+    """
+
+    opened: OpenedScenario
+    hash: str
+    engine: str
+    kept: Kept
+
+    def started(self) -> dict[str, Any]:
+        """How it is begun, as JSON has it."""
+        keys, stores = self.kept.server_keys, self.kept.stores
+        return {
+            "scenario": self.hash,
+            "engine": self.engine,
+            "server_keys": None if keys is None else str(keys.absolute()),
+            "stores": None if stores is None else str(stores.absolute()),
+            "with_reference": self.kept.with_reference,
+        }
+
+    def of(self, seed: int) -> Scenario:
+        """The scenario of one seed, as the apps read it."""
+        return self.opened.resolved.model_copy(update={"seed": seed, "seeds": None})
+
+    def job(self, seed: int, folder: Path) -> engines.Job:
+        """What the engine gets for one seed."""
+        one, kept = self.of(seed), self.kept
+        job = engines.Job(
+            scenario_file=folder / "scenario.json",
+            out=folder,
+            clients=len(one.clients),
+            client_cpus=one.resources.client_cpus,
+            client_gpus=one.resources.client_gpus,
+            server_keys=kept.keys_of_server,
+            stores=kept.stores,
+            with_reference=kept.with_reference,
+            begin=NEW,
+        )
+        book = address_book.introduce(one, job.clients_folder, folder / address_book.FILE)
+        return replace(job, address_book=book)
+
+
+def each_seed(whole: Whole, folder: Path, run_one: Callable[[int, Path], Report]) -> list[Report]:
+    """A report for every seed, one after the other; then the summary, where there are several.
+
+    Args:
+        whole: the run.
+        folder: of it.
+        run_one: runs one seed in the folder that it gets.
+    """
+    seeds, stores = whole.opened.scenario.all_seeds, whole.kept.stores
+    with held_stores(stores) if stores else nullcontext():
+        places = {seed: folder / f"seed-{seed}" if len(seeds) > 1 else folder for seed in seeds}
+        reports = [run_one(seed, own) for seed, own in places.items()]
+    if len(seeds) > 1:
         over_seeds.write([r.data for r in reports], folder)
     return reports
 
 
-def _run_seed(
-    opened: OpenedScenario,
-    seed: int,
-    engine: str,
-    folder: Path,
-    show: Show | None,
-    kept: Kept,
-) -> Report:
-    start = time.perf_counter()
+def run_seed(whole: Whole, seed: int, folder: Path, show: Show | None) -> Report:
+    """Run one seed from its beginning; what an earlier run left unfinished is erased."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
+    unfinished_runs.erase(folder)
     engines.set_aside(folder)
-    read = opened.scenario
-    one = opened.resolved.model_copy(update={"seed": seed, "seeds": None})
-    scenario_file = folder / "scenario.json"
-    dump(one, scenario_file)
-    if show and read.seeds:
-        show({"note": f"seed {seed}"})
-    events = folder / progress.FILE
-    events.unlink(missing_ok=True)
-    job = engines.Job(
-        scenario_file=scenario_file,
-        out=folder,
-        clients=len(one.clients),
-        client_cpus=one.resources.client_cpus,
-        client_gpus=one.resources.client_gpus,
-        server_keys=kept.keys_of_server,
-        stores=kept.stores,
-        with_reference=kept.with_reference,
-    )
-    book = address_book.introduce(one, job.clients_folder, folder / address_book.FILE)
-    job = replace(job, address_book=book)
-    for client in one.clients:
+    dump(whole.of(seed), folder / "scenario.json")
+    job = whole.job(seed, folder)
+    for client in whole.of(seed).clients:
         store = job.clients_folder / client.name
         (store / REFERENCE).unlink(missing_ok=True)  # an earlier run's figures are not this one's
-        if kept.stores is None:  # nor is its server, whose keys were for that run alone
+        if whole.kept.stores is None:  # nor is its server, whose keys were for that run alone
             Servers(store).forget()
+    return go_through(whole, seed, job, show)
+
+
+def go_through(whole: Whole, seed: int, job: engines.Job, show: Show | None) -> Report:
+    """Have the engine do a job, and write the report."""
+    start = time.perf_counter()
+    if show and whole.opened.scenario.seeds:
+        show({"note": f"seed {seed}"})
+    events = job.out / progress.FILE
+    events.unlink(missing_ok=True)
     with progress.Follower(events, show) if show else nullcontext():
-        engines.run(engine, job)
-    return _compose(read, seed, engine, job, time.perf_counter() - start).write(folder)
+        engines.run(whole.engine, job)
+    return compose(whole, seed, job, time.perf_counter() - start)
 
 
-def _compose(read: Scenario, seed: int, engine: str, job: engines.Job, seconds: float) -> Report:
+def compose(whole: Whole, seed: int, job: engines.Job, seconds: float) -> Report:
     """The report: what the server found, beside what only the engine of a simulation knows."""
+    read = whole.opened.scenario
     outcome = json.loads((job.out / engines.OUTCOME).read_text(encoding="utf-8"))
     return Report(
         composition.composed(
             outcome,
-            scenario={"name": read.name, "seed": seed, "hash": read.hash},
-            engine=engine,
+            scenario={"name": read.name, "seed": seed, "hash": whole.hash},
+            engine=whole.engine,
             reference=reference(read, job),
             seconds=seconds,
         )
-    )
+    ).write(job.out)
 
 
 def reference(read: Scenario, job: engines.Job) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from neulig_fl.config import conditions
 from neulig_fl.config.scenario import PRETRAINED_WORDS, Scenario, Stage, dumped
 from neulig_fl.config.values import TRIMMED
 from neulig_fl.core import variants
-from neulig_fl.core.errors import NeuligError
+from neulig_fl.core.errors import InputError, NeuligError
 from neulig_fl.core.files import PRIVATE, replace_atomically, sha256, write_atomically
 from neulig_fl.core.progress import Progress
 from neulig_fl.core.versions import versions
@@ -31,9 +31,12 @@ from neulig_fl.records.release_plan import open_setting, stage_plan
 from neulig_fl.records.transport import Transport
 from neulig_fl.server.collecting import Collector
 from neulig_fl.server.released_records import ReleasedRecords
+from neulig_fl.server.secagg import kept_rounds
 from neulig_fl.server.secagg.rounds import SumRounds
-from neulig_fl.study import kept_predictions, stage_comparisons
+from neulig_fl.server.unfinished import Unfinished
+from neulig_fl.study import kept_predictions, kept_stages, stage_comparisons
 from neulig_fl.study.baseline_rows import StageRun, peak_rss_bytes
+from neulig_fl.study.kept_stages import FinishedStage
 from neulig_fl.study.mixture_inputs import sum_notes
 from neulig_fl.study.trained_portland import TrainedPortland
 
@@ -45,6 +48,7 @@ class Study:
     Args:
         collector: the exchange with the clients.
         progress: takes progress events.
+        restoring: whether what was finished before the run was resumed is still being taken over.
     """
 
     collector: Collector
@@ -55,6 +59,7 @@ class Study:
     seconds: dict[str, float] = field(default_factory=dict)
     prepared: dict[str, dict[str, bool]] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
+    restoring: bool = False
 
     @property
     def released(self) -> ReleasedRecords:
@@ -74,27 +79,60 @@ class Study:
 
     def run_stage(self, stage: Stage) -> None:
         """Collect what a stage shares, run its steps, keep its part of the report."""
+        kept = self.collector.kept
+        if kept is not None and stage.name in kept.finished():
+            self._restore(kept, stage)
+            return
+        self.restoring = False
+        finished = self._finished(stage)
+        self._add(finished)
+        if kept is not None:
+            kept_stages.keep(kept, finished, chain.head(self.collector.receipts))
+
+    def _add(self, finished: FinishedStage) -> None:
+        self.trained = finished.trained
+        self.maps += finished.maps
+        self.seconds[f"stage {finished.name}"] = finished.seconds
+        self.scores[finished.name] = finished.scores
+        self.stages.append(finished.record)
+
+    def _restore(self, kept: Unfinished, stage: Stage) -> None:
+        """Take over a stage that was finished before the run was resumed.
+
+        Raises:
+            InputError: what was kept does not come to the same receipts.
+        """
+        with kept.complete(self.collector.clients):
+            self.collector.collect(stage)
+        kept_rounds.restore(self.collector, stage.name)
+        finished, head = kept_stages.read(kept, stage.name)
+        if chain.head(self.collector.receipts) != head:
+            raise InputError(
+                f"{kept.folder}: what was kept of stage {stage.name!r} does not come to the "
+                "receipts that it had; the run cannot go on, begin it anew"
+            )
+        self._add(finished)
+        self.progress.note(f"stage {stage.name}: finished before, taken from {kept.folder}")
+
+    def _finished(self, stage: Stage) -> FinishedStage:
         start = time.perf_counter()
         releases, refusals = self.collector.collect(stage)
         sums = SumRounds(self.collector, stage, releases, refusals)
         run = StageRun(stage, self.released, self.trained, self.progress, sums)
         for step in stage.run:
             variants.load("neulig_fl.study.steps", step).run(run)
-        self.trained = run.trained
-        self.maps += run.maps
-        self.seconds[f"stage {stage.name}"] = time.perf_counter() - start
-        self.scores[stage.name] = {key: row.scores for key, row in run.rows.items()}
-        self.stages.append(
-            {
-                "name": stage.name,
-                "group": stage.group,
-                "results": [row.record() for row in run.rows.values()],
-                "comparisons": stage_comparisons.within(self.scores[stage.name]),
-                "releases": releases,
-                "refusals": refusals,
-                "audits": [],
-            }
-        )
+        scores = {key: row.scores for key, row in run.rows.items()}
+        seconds = time.perf_counter() - start
+        record = {
+            "name": stage.name,
+            "group": stage.group,
+            "results": [row.record() for row in run.rows.values()],
+            "comparisons": stage_comparisons.within(scores),
+            "releases": releases,
+            "refusals": refusals,
+            "audits": [],
+        }
+        return FinishedStage(record, run.maps, scores, run.trained, seconds)
 
     def portland_record(self) -> dict[str, Any] | None:
         """The report's `portland`: the last one trained."""
@@ -148,6 +186,7 @@ def serve(
     progress: Progress,
     trust: Mapping[str, str] | None = None,
     identity: Identity | None = None,
+    kept: Unfinished | None = None,
 ) -> None:
     """Run a scenario's stages; leave receipts, Portland, the manifest and `outcome.json` in `out`.
 
@@ -160,25 +199,39 @@ def serve(
         trust: the public key that each client is pinned to; the others' are trusted as they are
             first seen.
         identity: the server's keys; fresh ones for this run alone when not given.
+        kept: what is kept of the run until it ends, with the server's keys; None: nothing, and it
+            cannot be resumed.
 
     Raises:
         RunError: a client's answer ends the run.
         InputError: the model or a task cannot be opened.
     """
     released = ReleasedRecords(open_setting(scenario, seed))
-    collector = Collector(transport, released, progress, trust or {}, identity or Identity.new())
-    study = Study(collector, progress)
+    own = kept.identity if kept else identity or Identity.new()
+    collector = Collector(transport, released, progress, trust or {}, own, kept=kept)
+    study = Study(collector, progress, restoring=bool(kept and kept.resumed))
     for stage in scenario.stages:
         list(stage_plan(released.setting, stage))  # data that cannot be listed ends the run here
     try:
         study.prepare(scenario)
         for stage in scenario.stages:
             study.run_stage(stage)
-        outcome = json.dumps(study.outcome(), allow_nan=False)
+        outcome = _text(study)
     except BaseException as error:
-        _leave(study, out, error)
+        if not study.restoring:  # else nothing has come of this process, and the run is as it was
+            _leave(study, out, error)
         raise
     _leave(study, out, outcome)
+
+
+def _text(study: Study) -> str:
+    """The outcome as it is written and signed; once made, it is not made again."""
+
+    def made() -> str:
+        return json.dumps(study.outcome(), allow_nan=False)
+
+    kept = study.collector.kept
+    return made() if kept is None else kept.outcome(made)
 
 
 def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
@@ -189,7 +242,9 @@ def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
         out: the run's folder.
         ended: the text of the outcome, or what ended the run before there was one.
     """
-    collector, trained = study.collector, study.trained
+    collector, trained, kept = study.collector, study.trained, study.collector.kept
+    if kept is not None and isinstance(ended, NeuligError):
+        kept.erase()  # what is signed as failed does not go on
     collector.book.write(out)
     files = [manifest.RECEIPTS, manifest.TRUST]
     if isinstance(ended, str) and trained is not None:
@@ -214,6 +269,8 @@ def _leave(study: Study, out: Path, ended: str | BaseException) -> None:
     manifest.write(out, made, collector.identity)
     if isinstance(ended, str):
         write_atomically(out / manifest.OUTCOME, ended, PRIVATE)
+        if kept is not None:
+            kept.erase()
 
 
 def _write_portland(trained: TrainedPortland, path: Path) -> None:

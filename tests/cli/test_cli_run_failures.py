@@ -154,11 +154,12 @@ def test_an_interrupted_run_says_what_is_kept(
         raise stop
 
     monkeypatch.setattr(engines, "run", stopped)
-    ended = line("run", tiny.write(tmp_path, data), "--engine", "local")
+    out = tmp_path / "out"
+    ended = line("run", tiny.write(tmp_path, data), "--engine", "local", "--out", out)
     assert ended.code == code
     assert ended.err.splitlines()[-2:] == [
         word,
-        "trained experts are kept in the cache; the same command goes on from there",
+        f"`neulig-fl run --resume {tmp_path / 'out'}` goes on from there",
     ]
 
 
@@ -259,6 +260,6 @@ def test_ctrl_c_ends_a_real_process(tmp_path: Path) -> None:
     # Where Ctrl-C came while Python ran an `exec`, it ends by the signal; a shell calls both 130.
     assert process.wait(timeout=600) in (130, -signal.SIGINT)
     said = (tmp_path / "err").read_text()
-    assert "interrupted\ntrained experts are kept" in said
+    assert "interrupted\n`neulig-fl run --resume out` goes on" in said
     assert "Traceback" not in said
     assert not list((tmp_path / "out").glob("report.*"))

@@ -36,7 +36,7 @@ def test_states(tmp_path: Path) -> None:
     }  # fmt: skip
     assert found["done"].says == "NeuLig (sample), merged model 96.29 %"
     assert found["failed"].says == "ann refused [2Jfeatures"
-    assert found["stopped"].says == "no report yet"
+    assert found["stopped"].says.startswith("no report yet; run the scenario again")
     assert found["many"].says == "disk full"
 
 

@@ -3,11 +3,13 @@
 What `gate` asks of every request holds for a sum too. Besides, the sum must leave the client's
 vector, and all others, undetermined by what the clients in it remember together: with who is
 still there when the vector leaves, and with who survived when its masks are taken off. The vector
-is charged on the disk before it leaves; it is not stored, so a reply that is lost is lost.
+is charged on the disk before it leaves. It is kept as it left until other bytes leave, so that a
+server which is resumed and asks the same again gets the same vector, and never a second one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from neulig_fl.client import gate
+from neulig_fl.client.asked_again import GONE
 from neulig_fl.client.gate import Fault, Held, Side
 from neulig_fl.client.secagg.state import SumInProgress
 from neulig_fl.client.store import Released
@@ -259,21 +262,52 @@ def contribute(side: Side, held: SumInProgress, delivery: bytes, holdings: SumHo
         with refusing(side, asked):
             most = asked.most_share(name)
             after, chunks = secagg.mask(held.state, delivery, vector, most, room.getbuffer())
-        tag = side.store.tag("expert", holdings.expert)
-        fact = join(side, held, after.peers, Weighed(size, rows, tag))
-        fact["data"] = side.store.tag("data", holdings.data_hash)
-        problem = gate.other_images(side, request, fact)
-        if problem is None and holdings.sent_images != asked.images:
-            problem = "other images came than all clients of the sum agreed on"
-        if problem is not None:
-            gate.refuse(side, problem, request)
+        fact = _joining(side, held, after.peers, holdings, size)
         with refusing(side, asked):
             for _ in chunks:  # one tensor of the vector is held at a time
                 pass
         payload = room.getvalue()
+        side.store.keep_sent(payload)
         # The seeds are forgotten first: whatever happens now, no second vector gets these masks.
-        side.store.keep_sum(replace(held, state=after).to_bytes())
+        last = {**held.last, "sha256": hashlib.sha256(payload).hexdigest()}
+        side.store.keep_sum(replace(held, state=after, last=last).to_bytes())
         return side.store.charge(payload, rows, fact)
+
+
+def charge_again(side: Side, held: SumInProgress, holdings: SumHoldings) -> Released:
+    """Charge a masked vector whose process died before that, as `contribute` would have.
+
+    Args:
+        side: who is asked.
+        held: the sum, after the third step.
+        holdings: what the vector was made of.
+
+    Raises:
+        ClientRefused: the effective policy does not allow it any more, or the vector is gone.
+    """
+    with side.store.exclusive():
+        admit(side, held.asked, holdings.fault)
+        payload = side.store.sent({"sha256": held.last.get("sha256")})
+        if payload is None:
+            gate.refuse(side, GONE, held.asked.request)
+        fact = _joining(side, held, held.state.peers, holdings, len(payload))
+        return side.store.charge(payload, held.asked.rows(holdings.rows_by_task), fact)
+
+
+def _joining(
+    side: Side, held: SumInProgress, present: Collection[str], holdings: SumHoldings, size: int
+) -> dict[str, Any]:
+    """What the entry of a masked vector says, or a refusal: of the sum, or of other images."""
+    asked, rows = held.asked, held.asked.rows(holdings.rows_by_task)
+    tag = side.store.tag("expert", holdings.expert)
+    fact = join(side, held, present, Weighed(size, rows, tag))
+    fact["data"] = side.store.tag("data", holdings.data_hash)
+    problem = gate.other_images(side, asked.request, fact)
+    if problem is None and holdings.sent_images != asked.images:
+        problem = "other images came than all clients of the sum agreed on"
+    if problem is not None:
+        gate.refuse(side, problem, asked.request)
+    return fact
 
 
 def witness(side: Side, held: SumInProgress, survivors: Sequence[str]) -> None:

@@ -29,6 +29,9 @@ class SumInProgress:
         images: the name of each task's set of images.
         experts: tags of the experts whose vectors the clients put in, by client; of all others once
             they have said it.
+        last: the digest of the last request that was answered (`asked`) and the `reply`, for a
+            server that is resumed and asks the same again; none of a masked vector, which is not
+            charged yet when this is kept.
     """
 
     run: str
@@ -37,6 +40,7 @@ class SumInProgress:
     identities: Mapping[str, Any] = field(default_factory=dict, repr=False)
     images: Mapping[str, str] = field(default_factory=dict)
     experts: Mapping[str, str] = field(default_factory=dict)
+    last: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -47,7 +51,7 @@ class SumInProgress:
         """For a file that nobody else can read."""
         said = {
             "run": self.run, "asked": self.asked.to_body(), "identities": self.identities,
-            "images": self.images, "experts": self.experts,
+            "images": self.images, "experts": self.experts, "last": self.last,
         }  # fmt: skip
         text = canonical(said).encode()
         return len(text).to_bytes(_LENGTH_BYTES, "big") + text + self.state.to_bytes()
@@ -63,7 +67,8 @@ class SumInProgress:
         try:
             said = strict_json.parsed(data[_LENGTH_BYTES:end])
             asked = SumRequest.from_body(said["asked"])
-            run, more = said["run"], (said["identities"], said["images"], said["experts"])
+            names = ("identities", "images", "experts", "last")
+            run, more = said["run"], [said[name] for name in names]
         except (ValueError, KeyError, TypeError, InputError):
             problem = "its stored state of a secure sum is damaged"
             raise RunError(

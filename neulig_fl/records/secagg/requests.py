@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -325,9 +324,14 @@ def threshold(options: SecureAggregationOptions, clients: int) -> int:
     return options.threshold or max(LEAST_CLIENTS, default_threshold(clients))
 
 
-def new_round() -> str:
-    """A round's id: 128 random bits, hex."""
-    return secrets.token_hex(16)
+def round_id(run: str, request: Request, parts: Sequence[Part], images: str) -> str:
+    """A round's id, 128 bits, hex: of the run, whose id is random, and of what is asked in it.
+
+    A server that is resumed goes on with the round that it was in, and cannot begin another for the
+    same sum: its clients let one vector into a round.
+    """
+    said = [run, asdict(request), [[part.task, dict(part.weights)] for part in parts], images]
+    return hashlib.sha256(canonical(said).encode()).hexdigest()[:32]
 
 
 def _part(said: object) -> Part:

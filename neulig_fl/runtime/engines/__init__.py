@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,8 @@ from types import ModuleType
 from neulig_fl.core import errors, variants
 from neulig_fl.core.errors import EngineError, InputError, NeuligError, nearest
 from neulig_fl.ledger import manifest
+from neulig_fl.runtime.engines._processes import interruptible
+from neulig_fl.runtime.node_config import RESUMED
 
 OUTCOME, ERROR, LOG = manifest.OUTCOME, manifest.ERROR, "flower.log"
 """What a run leaves in its folder: the result, or the error, and what Flower printed."""
@@ -39,6 +42,8 @@ class Job:
         stores: the folder of the clients' stores; None: `clients` in the run's folder.
         address_book: the clients' keys, for each of them; None where they do not sum.
         with_reference: whether clients note how good their experts are, as only a simulation knows.
+        begin: `new` or `resumed`, where the run can be resumed: what it needs for that is kept in
+            its folder until it ends. None: nothing is kept.
     """
 
     scenario_file: Path
@@ -50,6 +55,7 @@ class Job:
     stores: Path | None = None
     address_book: Path | None = None
     with_reference: bool = True
+    begin: str | None = None
 
     @property
     def clients_folder(self) -> Path:
@@ -58,11 +64,12 @@ class Job:
 
     @property
     def config(self) -> dict[str, str]:
-        """The run config of both apps: absolute paths, because Flower's folders differ."""
+        """The run config of both apps: paths are absolute, because Flower's folders differ."""
         paths = {
             "scenario": self.scenario_file, "out": self.out, "server-keys": self.server_keys
         }  # fmt: skip
-        return {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+        found = {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+        return found if self.begin is None else {**found, "begin": self.begin}
 
     @property
     def node(self) -> dict[str, str]:
@@ -99,19 +106,27 @@ def run(engine: str, job: Job) -> None:
 
     Raises:
         InputError: there is no such engine.
+        KeyboardInterrupt, SystemExit: Ctrl-C, SIGTERM or SIGHUP; what was started is ended first.
         NeuligError: what the server app raised, of the same class and with the same message.
         EngineError: Flower could not run the apps.
     """
     module = load(engine)
-    forget(job.out)
-    module.run(job)
+    forget(job.out, but=() if job.begin != RESUMED else (LOG,))
+    with interruptible():
+        module.run(job)
     conclude(job.out)
 
 
-def forget(out: Path) -> None:
-    """Take away what an earlier run left, so that it is not mistaken for this one's."""
+def forget(out: Path, but: Sequence[str] = ()) -> None:
+    """Take away what an earlier run left, so that it is not mistaken for this one's.
+
+    Args:
+        out: the run's folder.
+        but: names of what stays.
+    """
     for name in _LEFT:
-        (out / name).unlink(missing_ok=True)
+        if name not in but:
+            (out / name).unlink(missing_ok=True)
 
 
 def set_aside(out: Path) -> None:

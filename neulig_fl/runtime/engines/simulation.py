@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from neulig_fl.core import unfinished_runs
 from neulig_fl.core.errors import EngineError
 from neulig_fl.core.files import appending, open_privately
 from neulig_fl.runtime import machine
@@ -51,11 +52,15 @@ def run(job: Job, app: Path | None = None) -> None:
         )
     log_file = job.out / LOG
     with open_privately(log_file, "ab") as log, workplace(app or app_dir(), job.node) as place:
-        submitter = _start_submitter(place, job, log)
-        superlink = _start_superlink(place, log, log_file)
-        _say(submitter, "ready")
-        stopped = _wait(submitter, superlink, job.out)
-        status, details = _status(place.status_file)
+        try:
+            submitter = _start_submitter(place, job, log)
+            superlink = _start_superlink(place, log, log_file)
+            _say(submitter, "ready")
+            stopped = _wait(submitter, superlink, job.out)
+            status, details = _status(place.status_file)
+        except BaseException:
+            unfinished_runs.stop(job.out)  # what dies first must not pass for a client's answer
+            raise
     error = reported_error(job.out)
     if error is not None:
         raise error

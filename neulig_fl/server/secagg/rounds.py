@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from neulig_fl.config.scenario import Stage
 from neulig_fl.core.errors import ClientRefused, InputError, NotAvailable
@@ -16,28 +12,15 @@ from neulig_fl.ledger.chain import canonical
 from neulig_fl.privacy.secagg import Terms
 from neulig_fl.records import kinds, release_plan
 from neulig_fl.records.kinds import Request
-from neulig_fl.records.secagg.requests import Part, SumRequest, image_names, new_round
+from neulig_fl.records.secagg.requests import Part, SumRequest, image_names, round_id
 from neulig_fl.records.secagg.vectors import divided
 from neulig_fl.server.collecting import Collector
+from neulig_fl.server.secagg import kept_rounds
 from neulig_fl.server.secagg.exchange import Exchange, described, put_on_record
+from neulig_fl.server.secagg.kept_rounds import Sink
+from neulig_fl.server.secagg.summed import Summed
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Summed:
-    """What a secure sum gave.
-
-    Args:
-        values: of each part, over the survivors' weights in it: parameters by name, or
-            `{kind: (rows, width)}`; float32.
-        experts: whose vectors are in it, in the scenario's order.
-        bytes: of all masked vectors.
-    """
-
-    values: tuple[dict[str, NDArray[np.float32]], ...] = field(repr=False)
-    experts: tuple[str, ...]
-    bytes: int
 
 
 class SumRounds:
@@ -89,7 +72,12 @@ class SumRounds:
         known: dict[tuple[object, ...], Summed] = self._collector.released.summed
         if key not in known:
             try:
-                known[key] = self._sum(self._asked(request, parts))
+                known[key] = kept_rounds.once(
+                    Sink(self._collector, self._releases, self._refusals, self._noted),
+                    self._stage.name,
+                    key,
+                    lambda: self._sum(self._asked(request, parts)),
+                )
             except NotAvailable as reason:
                 self._failed[key] = str(reason)
                 raise
@@ -98,7 +86,8 @@ class SumRounds:
     def _asked(self, request: Request, parts: Sequence[Part]) -> SumRequest:
         sent = self._collector.queries_by_value(request)
         images = hashlib.sha256(sent).hexdigest() if sent else ""
-        return SumRequest(request, new_round(), tuple(parts), images)
+        number = round_id(self._collector.book.run, request, parts, images)
+        return SumRequest(request, number, tuple(parts), images)
 
     def _request(self, kind: str, queries: str | None) -> Request:
         share = self._stage.summed(kind, queries)

@@ -661,7 +661,7 @@ def test_masking_holds_the_vector_twice_at_most(
     monkeypatch.setattr(ClientHoldings, "parameters", copies)
     hand.until("share")
     party, ask = hand.party("ada"), Ask("ada", "sum", hand.body("mask", "ada"))
-    body = signed(tiny.SERVER_KEYS, RUN, 2**40, ask).body
+    body = signed(tiny.SERVER_KEYS, RUN, 2**31, ask).body
     tracemalloc.start()
     try:
         _, payload = party.answer("sum", body, b"")

@@ -48,7 +48,14 @@ def _with(said: object) -> bytes:
     return len(text).to_bytes(4, "big") + text + _kept().state.to_bytes()
 
 
-SAID = {"run": RUN, "asked": ASKED.to_body(), "identities": {}, "images": {}, "experts": {}}
+SAID = {
+    "run": RUN,
+    "asked": ASKED.to_body(),
+    "identities": {},
+    "images": {},
+    "experts": {},
+    "last": {},
+}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from neulig_fl.core.errors import BadReply, InputError
 from neulig_fl.ledger import chain
 from neulig_fl.records.kinds import Dimensions, Request
 from neulig_fl.records.secagg import vectors
-from neulig_fl.records.secagg.requests import MOST_CHARACTERS, Part, SumRequest, new_round
+from neulig_fl.records.secagg.requests import MOST_CHARACTERS, Part, SumRequest, round_id
 
 SIZES = Dimensions(dim=2, classes=5, image_size=4, entries={"w": (2, 3), "b": (3,)})
 ROWS = {"first": 2, "second": 3}
@@ -131,9 +131,17 @@ def test_what_is_summed_is_a_request_or_nothing() -> None:
 
 def test_rounds_are_never_the_same() -> None:
     """Without it a second vector could leave under the masks of the first."""
-    assert len({new_round() for _ in range(100)}) == 100
-    body = {**_asked(MEAN).to_body(), "round": new_round()}
-    assert SumRequest.from_body(body).round == body["round"]
+    asked = _asked(MEAN)
+    said = (RUN, asked.request, asked.parts, asked.images)
+    others = [
+        ("cd" * 16, *said[1:]),
+        (RUN, replace(asked.request, stage="later"), *said[2:]),
+        (*said[:2], asked.parts[1:], asked.images),
+        (*said[:3], "ab" * 32),
+    ]
+    assert len({round_id(*each) for each in (said, *others)}) == 1 + len(others)
+    assert round_id(*said) == round_id(*said), "a server that is resumed goes on with its round"
+    assert SumRequest.from_body({**asked.to_body(), "round": round_id(*said)}).round
 
 
 def test_who_takes_part_with_which_weight() -> None:
