@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from neulig_fl.config.policy_rules import Policy
+from neulig_fl.config.policy_rules import AllowRule, Policy
 from neulig_fl.config.scenario import OpenedScenario, Scenario
 from neulig_fl.config.stages import Stage
 from neulig_fl.config.tasks import TaskOptions
@@ -57,7 +57,7 @@ def _as_given(model: BaseModel, name: str) -> bool:
     """Whether a key is written where it was given alone."""
     if isinstance(model, Stage) and name == "granularity":
         return "merge" not in model.run
-    return isinstance(model, Policy | TaskOptions)
+    return isinstance(model, Policy | AllowRule | TaskOptions)
 
 
 def _value(value: Any, dumped: Any) -> Any:
