@@ -20,4 +20,11 @@ Settings = Annotated[
         "Can be repeated.",
     ),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+LogJson = Annotated[
+    bool,
+    typer.Option(
+        "--log-json", help="Show progress as JSON on the standard error, one event a line."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]

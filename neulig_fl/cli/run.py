@@ -7,20 +7,24 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
-from neulig_fl.cli.options import Settings
+from neulig_fl.cli.options import LogJson, Quiet, Settings
 from neulig_fl.cli.streams import echo
 
 if TYPE_CHECKING:
-    from neulig_fl.config.scenario import OpenedScenario, Scenario
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from neulig_fl.config.scenario import Scenario
+    from neulig_fl.core.progress import Show
     from neulig_fl.report import Report
     from neulig_fl.report.study_report import StudyReport
-    from neulig_fl.study.runs import Kept
 
 LOG_END = 200_000
 """Characters at the end of a log in which a reason is looked for."""
@@ -90,6 +94,8 @@ def run(
             show_default=False,
         ),
     ] = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     r"""Run a scenario and print its report.
@@ -107,8 +113,9 @@ def run(
     Exit codes: 0 success, 1 the run failed, 2 invalid input, 130 interrupted, 143 or 129 ended by
     SIGTERM or SIGHUP.
     """
+    show = shown(quiet=quiet, log_json=log_json)
     if resume is not None:
-        _resume(context, resume)
+        _resume(context, resume, show)
         return
     if scenario is None:
         raise click.UsageError("Missing argument 'SCENARIO'.", context)
@@ -130,19 +137,22 @@ def run(
         require_sound(opened)
     kept = runs.Kept(server_keys, stores, not no_reference)
     with run_folder(read.name, out) as folder:
-        with _explained(folder):
-            reports = _watched(opened, engine, folder, kept)
-        _draw(reports)
+        with _explained(folder), show() as live:
+            live({"note": f"{opened.name}: {engine} engine, in {folder}"})
+            reports = runs.run_opened(opened, engine, folder, live, kept)
+        _draw(reports, show)
         _show(read, folder, reports)
 
 
-def _resume(context: typer.Context, folder: Path) -> None:
+def _resume(
+    context: typer.Context, folder: Path, show: Callable[[], AbstractContextManager[Show]]
+) -> None:
     """Go on with a run; it is as it was begun, so nothing else can be said."""
     from neulig_fl.core.errors import InputError
     from neulig_fl.core.run_folders import resumed_folder
 
     given = {n for n in context.params if context.get_parameter_source(n) is not _DEFAULT}
-    others = sorted(given - {"resume"})
+    others = sorted(given - {"resume", "quiet", "log_json"})
     if others:
         names = ", ".join(n.replace("_", "-") for n in others)
         raise InputError(
@@ -156,30 +166,30 @@ def _resume(context: typer.Context, folder: Path) -> None:
             echo(f"{folder}: the run is done; `neulig-fl report {folder}` prints its report")
             return
         whole = resumption.opened(folder)
-        with _explained(folder):
-            from neulig_fl.core.live import Live
-
-            with Live() as live:
-                live({"note": f"{folder}: goes on, {whole.engine} engine"})
-                reports = resumption.resume(whole, folder, live)
-        _draw(reports)
+        with _explained(folder), show() as live:
+            live({"note": f"{folder}: goes on, {whole.engine} engine"})
+            reports = resumption.resume(whole, folder, live)
+        _draw(reports, show)
         _show(whole.opened.scenario, folder, reports)
 
 
-def _watched(opened: OpenedScenario, engine: str, folder: Path, kept: Kept) -> list[Report]:
-    from neulig_fl.core.live import Live
-    from neulig_fl.study import runs
+def shown(*, quiet: bool, log_json: bool) -> Callable[[], AbstractContextManager[Show]]:
+    """How progress is shown, as the options say.
 
-    with Live() as live:
-        live({"note": f"{opened.name}: {engine} engine, in {folder}"})
-        return runs.run_opened(opened, engine, folder, live, kept)
+    Raises:
+        InputError: they contradict each other.
+    """
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.core.live import display
+
+    if quiet and log_json:
+        raise InputError("--quiet shows no progress, and --log-json shows it; give one of them")
+    return partial(display, quiet=quiet, as_json=log_json)
 
 
-def _draw(reports: list[Report]) -> None:
+def _draw(reports: list[Report], show: Callable[[], AbstractContextManager[Show]]) -> None:
     """Write each seed's page; the results are on the disk already, and stay."""
-    from neulig_fl.core.live import Live
-
-    with Live() as live:
+    with show() as live:
         live({"note": "drawing the page"})
         for report in reports:
             drawn(report)

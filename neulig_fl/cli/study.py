@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neulig_fl.cli.options import AsJson, Settings
+from neulig_fl.cli.options import AsJson, LogJson, Quiet, Settings
 from neulig_fl.cli.streams import echo, echo_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from neulig_fl.core.progress import Show
     from neulig_fl.study.study_files import OpenedStudy
 
 KEPT = "finished runs and trained experts are kept; the same command goes on from there"
@@ -45,6 +49,8 @@ def study(
         ),
     ] = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     r"""Run every case of a study with every seed, and compare the cases.
@@ -63,6 +69,7 @@ def study(
     [bold]study.json[/], [bold]runs.csv[/] and [bold]runs.parquet[/] (with pyarrow), and a run's
     folder for each case and seed.
     """
+    from neulig_fl.cli.run import shown
     from neulig_fl.core.errors import InputError
     from neulig_fl.study.study_files import open_study
 
@@ -72,21 +79,26 @@ def study(
     if plan:
         _plan(opened, out, as_json)
     else:
-        _run(opened, engine, out, jobs)
+        _run(opened, engine, out, jobs, shown(quiet=quiet, log_json=log_json))
 
 
-def _run(opened: OpenedStudy, engine: str, out: Path | None, jobs: int) -> None:
+def _run(
+    opened: OpenedStudy,
+    engine: str,
+    out: Path | None,
+    jobs: int,
+    show: Callable[[], AbstractContextManager[Show]],
+) -> None:
     from neulig_fl.cli.check import require_sound_cases
     from neulig_fl.cli.exits import FAILED
     from neulig_fl.cli.run import drawn
-    from neulig_fl.core.live import Live
     from neulig_fl.runtime import engines
     from neulig_fl.study import studies
 
     engines.load(engine)
     require_sound_cases(opened)
     try:
-        with Live() as live:
+        with show() as live:
             report = studies.run_opened(opened, engine, out, jobs, live)
             live({"note": "drawing the page"})
             drawn(report)

@@ -24,7 +24,7 @@ from neulig_fl.client.server_identity import Recipient, Servers
 from neulig_fl.client.store import ClientStore
 from neulig_fl.config.scenario import Client, Scenario
 from neulig_fl.config.values import SERVER
-from neulig_fl.core import versions
+from neulig_fl.core import progress, versions
 from neulig_fl.core.errors import NeuligError, RunError
 from neulig_fl.core.files import PRIVATE, write_atomically
 from neulig_fl.ledger.closing import closing
@@ -146,8 +146,28 @@ class ClientHandler:
         """The client's expert for a group, and whether it was trained just now."""
         task = self.setting.tasks[self.client.task]
         return experts.obtain(
-            self.scenario, self.client, group, self.setting.family, task, self.seed
+            self.scenario,
+            self.client,
+            group,
+            self.setting.family,
+            task,
+            self.seed,
+            self._training(group),
         )
+
+    def _training(self, group: str) -> experts.OnStep:
+        """Note how far training is, in the client's own store."""
+        path = self.root / progress.FILE
+        bars: list[progress.Bar] = []
+
+        def on_step(done: int, total: int) -> None:  # noqa: ARG001 (a bar counts)
+            if not bars:
+                path.unlink(missing_ok=True)
+                title = f"{self.name}: training its expert of group {group}, steps"
+                bars.append(progress.to_file(path).task(title, total, brief=True))
+            bars[0].advance()
+
+        return on_step
 
     def _prepare(self, group: str, run: str) -> dict[str, Any]:
         """Train or load the expert, and note for a simulation's engine how good it is."""

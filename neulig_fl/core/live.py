@@ -5,8 +5,11 @@ The report goes to the standard output, so `neulig-fl run x.yaml > report.txt` k
 
 from __future__ import annotations
 
+import json
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from types import TracebackType
 
 from rich.console import Console
@@ -24,7 +27,7 @@ from rich.table import Column
 from rich.text import Text
 
 from neulig_fl.core.consoles import PlainConsole
-from neulig_fl.core.progress import Event
+from neulig_fl.core.progress import Event, Show
 
 _NARROW, _MIDDLE = 50, 80
 
@@ -79,10 +82,10 @@ class Live:
         with suppress(OSError):
             if "note" in event:
                 self._line(str(event["note"]))
-            elif event["total"] > 0:
-                self._advance(str(event["task"]), int(event["done"]), int(event["total"]))
+            elif event["total"] > 0 and not (event.get("brief") and self._bars.disable):
+                self._advance(str(event["task"]), int(event["done"]), int(event["total"]), event)
 
-    def _advance(self, task: str, done: int, total: int) -> None:
+    def _advance(self, task: str, done: int, total: int, event: Event) -> None:
         if task not in self._running:
             self._began[task] = time.monotonic()
             self._running[task] = self._bars.add_task(_plain(task), total=total)
@@ -90,13 +93,46 @@ class Live:
         if done >= total:
             self._bars.remove_task(self._running.pop(task))
             seconds = time.monotonic() - self._began.pop(task)
-            self._line(f"{task}: {done} of {total}, {seconds:.1f} s")
+            if not event.get("brief"):
+                self._line(f"{task}: {done} of {total}, {seconds:.1f} s")
         elif self._bars.disable and time.monotonic() - self._said >= QUIET_SECONDS:
             self._line(f"{task}: {done} of {total}")
 
     def _line(self, text: str) -> None:
         self._said = time.monotonic()
         self._console.print(Text(_plain(text), overflow="fold"), highlight=False)
+
+
+class Lines:
+    """Shows progress events as JSON, one a line with its time (UTC); for programs."""
+
+    def __init__(self) -> None:
+        self._console = _Errors(stderr=True)
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **event})
+        with suppress(OSError):
+            self._console.print(Text(line), highlight=False, soft_wrap=True)
+
+
+def silent(event: Event) -> None:
+    """Shows nothing."""
+
+
+@contextmanager
+def display(*, quiet: bool = False, as_json: bool = False) -> Iterator[Show]:
+    """What shows progress events within the block.
+
+    Args:
+        quiet: nothing is shown.
+        as_json: JSON lines in place of bars.
+    """
+    if quiet or as_json:
+        yield silent if quiet else Lines()
+        return
+    with Live() as live:
+        yield live
 
 
 def _columns(width: int) -> list[ProgressColumn]:

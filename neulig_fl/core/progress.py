@@ -1,6 +1,7 @@
 """Progress across processes: the server appends events to a file, the command line shows them.
 
-An event is one JSON object a line: {"task": text, "done": n, "total": n} or {"note": text}.
+An event is one JSON object a line: {"task": text, "done": n, "total": n} or {"note": text}. A task
+with "brief": true is part of another, and worth a bar but no line.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +32,7 @@ class Bar:
     show: Show
     task: str
     total: int
+    brief: bool = False
     done: int = 0
     _shown: float = field(default=0.0, repr=False)
 
@@ -39,7 +42,8 @@ class Bar:
         now = time.monotonic()
         if self.done >= self.total or now - self._shown >= _EVERY_SECONDS:
             self._shown = now
-            self.show({"task": self.task, "done": self.done, "total": self.total})
+            event = {"task": self.task, "done": self.done, "total": self.total}
+            self.show(event | ({"brief": True} if self.brief else {}))
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,9 @@ class Progress:
 
     show: Show
 
-    def task(self, name: str, total: int) -> Bar:
-        """Begin a bar."""
-        bar = Bar(self.show, name, total)
+    def task(self, name: str, total: int, *, brief: bool = False) -> Bar:
+        """Begin a bar; a brief one is part of another."""
+        bar = Bar(self.show, name, total, brief)
         bar.advance(0)
         return bar
 
@@ -74,17 +78,16 @@ def to_file(path: Path) -> Progress:
 
 
 class Follower:
-    """Shows the events that another thread or process appends to a file.
+    """Shows the events that other threads or processes append to files.
 
     Args:
-        path: the file; it may not be there yet.
-        show: takes every event, in order.
+        paths: the files; they may not be there yet, and may begin anew.
+        show: takes every event, those of one file in order.
     """
 
-    def __init__(self, path: Path, show: Show) -> None:
-        self._path = path
+    def __init__(self, paths: Sequence[Path], show: Show) -> None:
         self._show = show
-        self._read = 0
+        self._read = dict.fromkeys(paths, 0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="progress")
 
@@ -107,12 +110,18 @@ class Follower:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        if not self._path.is_file():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._read)
+        for path, read in self._read.items():
+            with suppress(FileNotFoundError):
+                size = path.stat().st_size
+                if size != read:
+                    self._read[path] = self._pass_on_from(path, read if size > read else 0)
+
+    def _pass_on_from(self, path: Path, read: int) -> int:
+        """How far the file is read then."""
+        with path.open("rb") as file:
+            file.seek(read)
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        self._read += len(whole)
         for line in whole.splitlines():
             self._show(json.loads(line))
+        return read + len(whole)

@@ -337,7 +337,7 @@ class Collector:
                 f"client {client!r}, {reason}; the scenario says `on_refusal: stop` "
                 "(`continue` goes on without this client's record)"
             )
-        self.progress.note(f"going on without client {client}: {reason}")
+        self.progress.note(f"client {client}, {reason}; the run goes on without this record")
 
     def _refusal(self, item: Planned, reason: str) -> dict[str, Any]:
         return {"client": item.client, "kind": item.request.kind, "reason": reason}

@@ -231,8 +231,10 @@ def go_through(whole: Whole, seed: int, job: engines.Job, show: Show | None) -> 
     start = time.perf_counter()
     if show and whole.opened.scenario.seeds:
         show({"note": f"seed {seed}"})
-    events = job.out / progress.FILE
-    events.unlink(missing_ok=True)
+    clients = [job.clients_folder / client.name for client in whole.of(seed).clients]
+    events = [folder / progress.FILE for folder in (job.out, *clients)]
+    for file in events:
+        file.unlink(missing_ok=True)
     with progress.Follower(events, show) if show else nullcontext():
         engines.run(whole.engine, job)
     return compose(whole, seed, job, time.perf_counter() - start)

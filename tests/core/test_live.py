@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+from datetime import datetime
 
 import pytest
 from rich.console import Console
 
-from neulig_fl.core.live import Live
+from neulig_fl.core.live import Live, display
 
 
 def _shown(width: int, terminal: bool) -> str:
@@ -47,3 +49,33 @@ def test_bars_fit_any_terminal(width: int) -> None:
     for row in text.replace("\r", "\n").splitlines():
         plain = row.replace("\x1b[2K", "").replace("\x1b[?25l", "").replace("\x1b[?25h", "")
         assert len(plain.removesuffix("\x1b[1A")) <= width
+
+
+def test_a_brief_task_has_a_bar_and_no_line() -> None:
+    """Without it a thousand clients' trainings would be a thousand lines."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+    with Live(console) as live:
+        for done in (0, 5):
+            live({"task": "north: training", "done": done, "total": 5, "brief": True})
+        live({"task": "experts", "done": 1, "total": 1})
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "north" not in said
+    assert "experts: 1 of 1" in said
+
+
+def test_progress_as_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it a program cannot follow a run."""
+    events = [{"note": "a \x1b[31m" + "long " * 60}, {"task": "t", "done": 1, "total": 2}]
+    with display(as_json=True) as show:
+        for event in events:
+            show(event)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [{k: v for k, v in line.items() if k != "time"} for line in lines] == events
+    assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in lines)
+
+
+def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it a script's output is mixed with progress."""
+    with display(quiet=True) as show:
+        show({"note": "a"})
+    assert capsys.readouterr().err == ""

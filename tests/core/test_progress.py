@@ -38,7 +38,7 @@ def test_a_follower_hands_on_every_event_in_order(tmp_path: Path) -> None:
     """Without it the user would miss what was said just before the end."""
     events: list[Event] = []
     file = tmp_path / "progress.jsonl"
-    with Follower(file, events.append):
+    with Follower([file], events.append):
         progress = to_file(file)
         for i in range(20):
             progress.note(f"line {i} \u2028 ü")
@@ -50,7 +50,7 @@ def test_a_follower_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
     events: list[Event] = []
     file = tmp_path / "progress.jsonl"
     file.write_bytes(b'{"note": "whole"}\n{"note": "ha')
-    with Follower(file, events.append):
+    with Follower([file], events.append):
         pass
     assert events == [{"note": "whole"}]
 
@@ -58,6 +58,25 @@ def test_a_follower_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
 def test_a_follower_of_a_file_that_never_comes_just_ends(tmp_path: Path) -> None:
     """Without it a run that fails at once would fail twice."""
     events: list[Event] = []
-    with Follower(tmp_path / "never.jsonl", events.append):
+    with Follower([tmp_path / "never.jsonl"], events.append):
         pass
     assert events == []
+
+
+def test_files_that_begin_anew_are_followed(tmp_path: Path) -> None:
+    """Without it a client's second training is not seen, or its first one twice."""
+    events: list[Event] = []
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    follower = Follower(files, events.append)
+    to_file(files[0]).task("first, with a long name", 5, brief=True)
+    to_file(files[1]).note("other")
+    follower._pass_on()
+    files[0].unlink()
+    to_file(files[0]).note("anew")
+    follower._pass_on()
+    follower._pass_on()
+    assert events == [
+        {"task": "first, with a long name", "done": 0, "total": 5, "brief": True},
+        {"note": "other"},
+        {"note": "anew"},
+    ]

@@ -213,7 +213,7 @@ def test_a_wrong_reply_is_left_out_when_the_scenario_goes_on(how: str, make: Mak
     assert all(r["reason"].startswith("wrong reply: ") for r in refusals)
     assert [r["client"] for r in releases if r["queries"] == "pool"] == ["ada", "cyd"]
     assert collector.released.sharing("A", "pool") == ("ada", "cyd")
-    assert any("going on without client bob" in str(note) for note in collector.notes)  # type: ignore[attr-defined]
+    assert any("client bob, " in str(note) for note in collector.notes)  # type: ignore[attr-defined]
     assert [e["client"] for e in collector.receipts if e.get("reason")] == [
         r["client"] for r in refusals
     ]
