@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +34,30 @@ or without a network: `pretrained: path/to/checkpoint.safetensors`, or `none` fo
 
 
 def tasks(
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the splits.")] = 0,
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help="With --export-split: whose images are written."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of the splits.", show_default="the scenario's, or 0"),
+    ] = None,
+    export_split: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            metavar="SPLIT DIR",
+            help="Write the images of a task's split (train-A, train-B, pool or evaluation) as PNG "
+            "files into a folder, to train an expert on them elsewhere.",
+            show_default=False,
+        ),
+    ] = None,
+    scenario: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --export-split: a scenario that defines the task, the model and the seed.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the built-in tasks: classes, images, splits, accuracies, where the images come from.
@@ -46,11 +70,22 @@ def tasks(
     [bold]Examples[/]
       neulig-fl tasks
       neulig-fl show digits   [dim]# its images[/]
+      neulig-fl tasks digits --export-split train-A my-images --seed 7
     """
+    if export_split is not None:
+        _export(task, export_split, scenario, seed)
+        return
+    if task is not None or scenario is not None:
+        from neulig_fl.core.errors import InputError
+
+        raise InputError(
+            "TASK and --scenario go with --export-split SPLIT DIR; `neulig-fl show TASK` shows a "
+            "task's images"
+        )
     from neulig_fl.cli.inventory import listed_tasks
     from neulig_fl.core.consoles import PlainConsole
 
-    found = list(listed_tasks(seed))
+    found = list(listed_tasks(seed or 0))
     if as_json:
         echo_json([each.record() for each in found])
         return
@@ -63,6 +98,20 @@ def tasks(
     console.print()
     _say(console, _how_measured(found))
     echo(f"\n{own_task_help()}", end="")
+
+
+def _export(
+    task: str | None, export_split: tuple[str, Path], scenario: Path | None, seed: int | None
+) -> None:
+    from neulig_fl.cli.export_split import export
+    from neulig_fl.core.errors import InputError
+    from neulig_fl.study.checking import open_scenario
+
+    if task is None:
+        raise InputError("--export-split needs a task: neulig-fl tasks TASK --export-split ...")
+    read = open_scenario(scenario).resolved if scenario else None
+    split, folder = export_split
+    echo(export(task, split, folder, read, seed))
 
 
 def own_task_help() -> str:

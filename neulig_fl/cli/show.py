@@ -70,7 +70,7 @@ def show(
     splits = _splits(split)
     opened = open_named(task, read, seed)
     target = _target(out, task)
-    sheet = sheet_of(opened, splits, per_class, size, _seen(read))
+    sheet = sheet_of(opened, splits, per_class, size, seen(read))
     for number, page in enumerate(contact_sheet.pages(sheet), start=1):
         _write(page, target if number == 1 else _numbered(target, number))
     for sentence in _told(opened, sheet):
@@ -113,7 +113,7 @@ def open_named(name: str, read: Scenario | None, seed: int | None) -> Task:
     return opened(name, own.get(name), seed)
 
 
-def _seen(read: Scenario | None) -> int | Resize:
+def seen(read: Scenario | None) -> int | Resize:
     """How the model sees an image."""
     if read is None:
         return IMAGE
