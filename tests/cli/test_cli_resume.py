@@ -24,20 +24,20 @@ from neulig_fl.report import kept_runs
 def killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed after its first stage."""
     folder = tmp_path_factory.mktemp("killed")
-    path, index = tiny.write(folder, data), folder / "run" / "unfinished" / "stages" / "index.json"
-    for kill_at in range(180, 400, 15):
-        if broken_off.apart(lambda: broken_off.begin(path, folder / "run"), kill_at):
-            break
-        if index.exists():
-            return folder / "run"
-    raise AssertionError("no write came after the first stage")
+    path, out = tiny.write(folder, data), folder / "run"
+    assert broken_off.apart(lambda: broken_off.begin(path, folder / "first"))  # trains the experts
+    count = folder / "count"
+    assert broken_off.apart(lambda: broken_off.begin(path, folder / "whole"), count=count)
+    kill_at = int(0.85 * int(count.read_text()))
+    assert not broken_off.apart(lambda: broken_off.begin(path, out), kill_at)
+    assert unfinished_runs.stages_done(out) == 1
+    return out
 
 
 def test_runs_and_report_name_the_next_step(line: Line, killed: Path) -> None:
     """Without it a user would begin a killed run anew."""
     step = f"`neulig-fl run --resume {killed}` goes on"
-    done = unfinished_runs.stages_done(killed)
-    assert kept_runs.look(killed).says == f"{done} stage{'s' if done > 1 else ''} done; {step}"
+    assert kept_runs.look(killed).says == f"1 stage done; {step}"
     ended = line("report", killed)
     assert (ended.code, step in ended.err) == (2, True)
     assert step in " ".join(line("runs", killed, "--json").out.split())

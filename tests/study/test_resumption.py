@@ -129,6 +129,7 @@ def test_seeds_that_are_done_are_not_run_again(data: Path, tmp_path: Path) -> No
     path = tiny.write(tmp_path, data)
     text = path.read_text(encoding="utf-8").replace(f"seed: {tiny.SEED}", "seeds: [3, 4]")
     path.write_text(text, encoding="utf-8")
+    assert apart(lambda: begin(path, tmp_path / "first"))  # has the experts trained
     assert apart(lambda: begin(path, tmp_path / "whole"), count=tmp_path / "count")
     out, last = tmp_path / "run", int((tmp_path / "count").read_text())
     assert not apart(lambda: begin(path, out), kill_at=int(0.75 * last))
@@ -177,6 +178,7 @@ def broken(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed in its second stage."""
     folder = tmp_path_factory.mktemp("broken")
     path = tiny.write(folder, data)
+    assert apart(lambda: begin(path, folder / "first"))  # has the experts trained
     assert apart(lambda: begin(path, folder / "whole"), count=folder / "count")
     assert not apart(lambda: begin(path, folder / "run"), kill_at=_points(folder, 0.85))
     assert len(json.loads((folder / "run/unfinished/stages/index.json").read_text())) == 1
