@@ -15,9 +15,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from neulig_fl.config import conditions
-from neulig_fl.config.scenario import PRETRAINED_WORDS, Scenario, Stage, dumped
-from neulig_fl.config.values import TRIMMED
+from neulig_fl.config.scenario import Scenario, Stage, dumped
 from neulig_fl.core import variants
 from neulig_fl.core.errors import InputError, NeuligError
 from neulig_fl.core.files import PRIVATE, replace_atomically, sha256, write_atomically
@@ -37,7 +35,7 @@ from neulig_fl.server.unfinished import Unfinished
 from neulig_fl.study import kept_predictions, kept_stages, stage_comparisons
 from neulig_fl.study.baseline_rows import StageRun, peak_rss_bytes
 from neulig_fl.study.kept_stages import FinishedStage
-from neulig_fl.study.mixture_inputs import sum_notes
+from neulig_fl.study.run_notes import notes
 from neulig_fl.study.trained_portland import TrainedPortland
 
 
@@ -293,86 +291,6 @@ def _ended(error: BaseException) -> dict[str, Any]:
     if isinstance(error, NeuligError):
         return {k: v for k, v in error_record(error).items() if k != "exit_code"}
     return {"type": type(error).__name__, "message": ""}
-
-
-def notes(scenario: Scenario, trained: TrainedPortland | None) -> list[str]:
-    """Departures from the paper, choices, and conditions that this run's figures rest on."""
-    found = [] if trained is None else _portland_notes(scenario)
-    found += _origin_notes(scenario)
-    if scenario.batch_norm == "re-estimate":
-        found.append("Merged BatchNorm statistics are estimated again on unlabelled pool queries.")
-    tolerance = scenario.merging.tolerance
-    if tolerance > 0 and any("merge" in stage.run for stage in scenario.stages):
-        found.append(
-            f"Near-equal CoopVecs are merged as one (merging.tolerance: {tolerance:g}), where the "
-            "paper merges a network for each query; ensembles keep every query's own CoopVec."
-        )
-    if any("batch-first" in stage.granularity for stage in scenario.stages):
-        found.append(
-            "Granularity batch-first merges by the first query's CoopVec, as the released code "
-            "does; its ensemble keeps one CoopVec a query."
-        )
-    if scenario.experts.origin == "diverse":
-        found.append(
-            "Diverse experts start from OpenCLIP's own initialisation; the released code uses "
-            "Kaiming's uniform rule."
-        )
-    shares = [share for stage in scenario.stages for share in stage.share]
-    for fraction in dict.fromkeys(share.fraction for share in shares if share.kind == TRIMMED):
-        found.append(
-            f"Where a client released no more than a trimmed task vector, its expert is theta_0 "
-            f"plus the largest {100 * fraction:g} % of the numbers of its task vector."
-        )
-    if trained is not None:
-        found.append(f"best-single is the expert of {trained.best_single}: {trained.choice}.")
-    return [*found, *sum_notes(scenario), *conditions.of(scenario)]
-
-
-def _origin_notes(scenario: Scenario) -> list[str]:
-    """Weights from elsewhere: what they were trained on, a run cannot know."""
-    brought = [client.name for client in scenario.clients if client.checkpoint]
-    unknown = "what they were trained on is not known here, pool and evaluation images perhaps"
-    found = []
-    if brought:
-        names = ", ".join(brought)
-        found.append(f"The experts of {names} were brought as checkpoints: {unknown} included.")
-    own = len(brought) < len(scenario.clients) and scenario.experts.origin == "shared"
-    start = scenario.model.pretrained or "none"
-    if own and start not in PRETRAINED_WORDS:
-        found.append(f"Experts start from the weights {Path(start).name}: {unknown} included.")
-    return found
-
-
-def _portland_notes(scenario: Scenario) -> list[str]:
-    options, found = scenario.portland, []
-    if options.queries == "pool":
-        brought = any(client.checkpoint for client in scenario.clients)
-        which = "no expert of this run's own training" if brought else "no expert"
-        found.append(
-            f"Portland is trained on a public pool that {which} was trained on and that is not "
-            "evaluated on; the paper trains it on the experts' training inputs (supervised) or on "
-            "unlabelled evaluation inputs (semi)."
-        )
-    if options.queries == "evaluation":
-        found.append(
-            "Transductive: Portland is trained on the unlabelled evaluation inputs, and the best "
-            "single expert is chosen on them; so are CoopVec Maps and the global CoopVec, where "
-            "the pool's outputs are not known."
-        )
-    if options.alignment == "code":
-        found.append("Alignment as in the paper's released code (Eq. 5 squared), not Eq. 8.")
-    if options.objective_on != "ensemble":
-        judged = {"merge": "the merged models", "both": "the ensemble and the merged models"}
-        found.append(
-            f"Extension of ours (portland.objective_on: {options.objective_on}): Portland's "
-            f"boosting term is computed on {judged[options.objective_on]} of its training queries, "
-            "so training reads the experts' parameters; the paper's is computed on the ensemble."
-        )
-    if options.outputs == "logits":
-        found.append(
-            "Portland reads logits over the classes of all tasks; the paper's reads features."
-        )
-    return found
 
 
 def error_record(error: NeuligError) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from neulig_fl.report.headline import headline
 from neulig_fl.runtime import engines
 from neulig_fl.runtime.engines import Job, local
 from neulig_fl.study import runs
-from neulig_fl.study.server_loop import notes
+from neulig_fl.study.run_notes import notes
 from neulig_fl.study.trained_portland import TrainedPortland
 from neulig_fl.verification import whole_run
 
@@ -443,6 +443,16 @@ def test_notes_claim_nothing_of_weights_from_elsewhere(data: Path) -> None:
     assert not any(start in note for note in _notes(data, experts=diverse, clients=TWO, **tagged))
     path = {"model": {"name": "tiny-vit", "pretrained": "private/place/start.pt"}}
     assert "the weights start.pt:" in _notes(data, clients=TWO, **path)[1]
+
+
+def test_notes_name_the_experts_settings(data: Path) -> None:
+    """Without it a report does not say how the experts that it rests on were trained."""
+    options = {"epochs": 3, "lr": 2e-4, "batch_size": 16, "weight_decay": 0.2, "warmup": 0.25}
+    (said,) = [n for n in _notes(data, experts=options) if n.startswith("Experts (")]
+    for words in ("3 epochs", "batches of 16", "rate 0.0002", "25 % of", "weight decay 0.2"):
+        assert words in said
+    brought = [{**c, "checkpoint": "x.pt"} for c in TWO]
+    assert not any(n.startswith("Experts (") for n in _notes(data, clients=brought))
 
 
 def test_notes_say_what_is_chosen_on_evaluation_inputs(data: Path) -> None:
