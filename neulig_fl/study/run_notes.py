@@ -1,4 +1,4 @@
-"""What a report says of its run before any figure: departures from the paper, choices, conditions."""
+"""What a report says of its run before any figure: departures from the paper, conditions."""
 
 from __future__ import annotations
 
