@@ -50,8 +50,9 @@ def show(report: Mapping[str, Any], console: Console, path: Path | None) -> None
         _say(console, note, mark="-")
     if path is not None:
         heading(console, "The whole report")
-        for name in ("report.md", path.name):
-            console.print(Text(plain(path.with_name(name)), overflow="fold"), style="cyan")
+        files = [path.with_name(name) for name in ("report.html", "report.md", path.name)]
+        for file in files if files[0].is_file() else files[1:]:  # `run` draws the page
+            console.print(Text(plain(file), overflow="fold"), style="cyan")
 
 
 def _head(report: Mapping[str, Any], console: Console) -> None:

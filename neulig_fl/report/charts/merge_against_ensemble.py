@@ -19,7 +19,8 @@ def figure(report: Mapping[str, Any]) -> Figure | None:
     found = list(_points(report))
     if not found:
         return None
-    values = [point[side] for point in found for side in ("merge", "ensemble")]
+    sides = ("merge", "ensemble", "low", "high")
+    values = [point[side] for point in found for side in sides]
     low, high = min(values), max(values)
     pad = max(1.0, 0.05 * (high - low))
     scale = alt.Scale(domain=[max(0.0, low - pad), min(100.0, high + pad)], nice=False)
