@@ -1,1 +1,1 @@
-"""For all tests of the room's folders: `report_example`, and the browser."""
+"""For all tests of the room's folders: a study, and the browser."""
