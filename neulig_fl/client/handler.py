@@ -163,7 +163,7 @@ class ClientHandler:
         def on_step(done: int, total: int) -> None:  # noqa: ARG001 (a bar counts)
             if not bars:
                 path.unlink(missing_ok=True)
-                title = f"{self.name}: training its expert of group {group}, steps"
+                title = f"{self.name}: training ({group}), steps"
                 bars.append(progress.to_file(path).task(title, total, brief=True))
             bars[0].advance()
 
