@@ -36,7 +36,9 @@ def answer(report: Mapping[str, Any]) -> str:
     first, last = _ends(spoken)
     cost = f"each client gave away {last.released}"
     if first is last:
-        return figures.plain(f"{timeline.headline_words(last)}{_missing(last)}; {cost}.")
+        return figures.plain(
+            f"{timeline.headline_words(last)}{_missing(last)}{_gap(last)}; {cost}."
+        )
     found = timeline.joint_difference(report, last.name, first.name)
     both = f"{_accuracy(last)}, {_accuracy(first)}"
     gave = f"By {last.name}, {cost}; by {first.name}, {first.released}."
@@ -65,6 +67,16 @@ def _accuracy(line: StageLine) -> str:
     merge, ensemble = (line.average[f"{side}_accuracy"] for side in ("merge", "ensemble"))
     model, value = ("ensemble", ensemble) if merge is None else ("merged model", merge)
     return f"the {model} of {line.name}{_missing(line)} has {figures.number(value)} %"
+
+
+def _gap(line: StageLine) -> str:
+    """Of a single stage: the merged model beside its ensemble."""
+    gap, ends = (line.average[key] for key in ("gap_of_means", "gap_of_means_ci95"))
+    if gap is None:
+        return ""
+    return (
+        f" ({figures.signed(gap)} points from its ensemble, 95 % interval {figures.interval(ends)})"
+    )
 
 
 def _missing(line: StageLine) -> str:

@@ -12,5 +12,5 @@ def bytes_axis(found: Sequence[Mapping[str, Any]]) -> alt.X:
     """Of points with `bytes`."""
     positive = all(point["bytes"] > 0 for point in found)
     scale = alt.Scale(type="log" if positive else "symlog", nice=False, padding=30)
-    axis = alt.Axis(format="~s", tickCount=5)
+    axis = alt.Axis(format=".3~s", tickCount=5)
     return alt.X("bytes:Q", title="bytes released by a client so far", scale=scale, axis=axis)

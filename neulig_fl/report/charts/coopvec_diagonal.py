@@ -25,11 +25,13 @@ def figure(report: Mapping[str, Any]) -> Figure | None:
         y=alt.Y("value:Q", title="weight of the task's own expert", scale=alt.Scale(domain=[0, 1])),
         tooltip=[*map(alt.Tooltip, ("task:N", "epoch:Q")), alt.Tooltip("value:Q", format=".3f")],
     )
+    # Lines and points have a channel each, so that one legend shows colours with their shapes.
     color = alt.Color("task:N", title="task", sort=None)
+    stroke = alt.Stroke("task:N", sort=None, legend=None)
     points = base.mark_point(filled=True, size=45).encode(
         color=color, shape=alt.Shape("task:N", title="task", sort=None)
     )
-    both = alt.layer(base.mark_line().encode(color=color.legend(None)), points)
+    both = alt.layer(base.mark_line().encode(stroke=stroke), points)
     caption = (
         "The map's entry of each task's own expert after each epoch; where several experts are of "
         "one task, their sum. Near 1, a task is answered by its own expert alone; near one in the "
