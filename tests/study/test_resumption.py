@@ -70,6 +70,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
+MOMENTS = 8
+"""At which a run is killed, evenly spread; `benchmarks/kill_and_resume.py` does more."""
+
 
 @pytest.fixture(scope="module", params=CASES)
 def whole(
@@ -106,10 +109,10 @@ def test_a_killed_run_goes_on_to_the_same_results(
 
 
 @pytest.mark.slow
-def test_killed_at_every_tenth_write_and_again_in_between(whole: Path, tmp_path: Path) -> None:
+def test_killed_all_along_and_again_in_between(whole: Path, tmp_path: Path) -> None:
     """Without it there would be a moment at which a kill costs the run, or a second release."""
     last = int((whole / "count").read_text())
-    for number in range(7, last, 10):
+    for number in range(7, last, max(10, last // MOMENTS)):
         out = tmp_path / str(number)
         assert not apart(lambda: begin(whole / "scenario.yaml", out), kill_at=number)  # noqa: B023
         if not (out / "started.json").exists():
