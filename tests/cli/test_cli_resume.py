@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,15 +72,17 @@ def test_neither_a_scenario_nor_a_run(line: Line, tmp_path: Path) -> None:
     assert (ended.code, "no run was begun there" in ended.err) == (2, True)
 
 
-def test_it_goes_on_and_then_is_done(line: Line, killed: Path) -> None:
+def test_it_goes_on_and_then_is_done(line: Line, killed: Path, tmp_path: Path) -> None:
     """Without it a script could not resume until a run is done."""
-    ended = line("run", "--resume", killed)
+    own = shutil.copytree(killed, tmp_path / "run")  # other tests look at the killed one
+    ended = line("run", "--resume", own)
     assert ended.code == 0, ended.err
     assert "stage outputs: finished before" in ended.err
-    assert kept_runs.look(killed).state == "done"
-    again = line("run", "--resume", killed)
+    assert kept_runs.look(own).state == "done"
+    again = line("run", "--resume", own)
     assert (again.code, "the run is done" in again.out) == (0, True)
-    assert line("verify", killed).code == 0
+    assert (own / "report.html").is_file()
+    assert line("verify", own).code == 0
 
 
 @pytest.mark.slow
