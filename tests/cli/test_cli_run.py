@@ -22,7 +22,7 @@ def test_a_run_prints_its_report_and_a_second_one_trains_nothing(
     assert "merging (A): NeuLig (sample)" in first.out
     assert len(first.out.splitlines()) <= 24
     assert "trained now: ada (A), bob (A), cyd (A)" in first.out
-    assert str(tmp_path / "one" / "report.md") in first.out.replace("\n", "")
+    assert str(tmp_path / "one" / "report.html") in first.out.replace("\n", "")
     done = [text for text in first.err.splitlines() if text.startswith("merging: parameters")]
     assert len(done) == 1, "one line for a finished task"
     assert "3 of 3" in done[0]

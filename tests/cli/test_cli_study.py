@@ -53,7 +53,7 @@ def test_a_study_ends_with_its_answer(line: Line, data: Path, tmp_path: Path) ->
     assert shown.startswith("small: 2 cases, seed 3, 2 runs, 1 FAILED")
     assert "Failed: never, seed 3: client 'ada'" in shown
     assert RULE in shown
-    assert shown.endswith("Every stage and method: studies/small/study.md")
+    assert shown.endswith("Every stage and method: studies/small/study.html")
     report = StudyReport.load(tmp_path / "studies" / "small")
     assert report.data["engines"] == ["local"]
     assert (report.path.parent / "study.md").read_text() == report.markdown()

@@ -70,7 +70,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
-MOMENTS = 8
+MOMENTS = 4
 """At which a run is killed, evenly spread; `benchmarks/kill_and_resume.py` does more."""
 
 
