@@ -59,8 +59,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(folder: Path, data: Path) -> StudyReport:
-    """The study, run once."""
-    return studies.run_study(write(folder, data), "local", folder / "out")
+    """The study, run once, with a cache of its own: other tests' experts are not there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEULIG_CACHE", str(folder / "cache"))
+        return studies.run_study(write(folder, data), "local", folder / "out")
 
 
 def times(folder: Path) -> dict[str, int]:
