@@ -51,8 +51,8 @@ class Grants:
     def note(self, client: str, key: Key, fraction: float = 1.0) -> None:
         """Remember that a client released a record.
 
-        Answers to more queries take the place of everybody's answers to fewer, and a client's last
-        model takes the place of the one before.
+        Answers to another share of the queries take the place of everybody's answers before, since
+        rows are of the same queries; a client's last model takes the place of the one before.
 
         Args:
             client: whose.
@@ -60,7 +60,7 @@ class Grants:
             fraction: share of the query set, where it answers one.
         """
         group, kind, queries = key
-        if kinds.load(kind).output and fraction > self.fractions.get(key, 0.0):
+        if kinds.load(kind).output and fraction != self.fractions.get(key, 0.0):
             self._givers.pop(key, None)
         if queries is not None:
             self.fractions[key] = fraction

@@ -83,7 +83,7 @@ class ReleasedRecords(Grants):
             before, less = self._models.get((request.group, client), (key, 0))
             self.bytes[before] -= less
             self._models[(request.group, client)] = (key, size)
-        if request.fraction > self.fractions.get(key, 0.0):
+        if request.fraction != self.fractions.get(key, 0.0):
             self.outputs.pop(key, None)
             self.answers.pop(key, None)
         self.note(client, key, request.fraction)
