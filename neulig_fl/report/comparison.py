@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from neulig_fl.report import figures, rows, timeline
+from neulig_fl.report.headline import MODELS
 
 RULE = (
     f"{timeline.RULE} With several seeds the interval is Student's t over the differences of the "
     "seeds instead."
 )
-
-SIDE = {"merge_accuracy": "merge", "ensemble_accuracy": "ensemble"}
-_MODEL = {"merge_accuracy": "merged model", "ensemble_accuracy": "ensemble"}
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ def _of_stage(stage: ComparedStage) -> Iterator[str]:
 
 
 def _words(speaker: Speaker) -> str:
-    side = _MODEL[speaker.quantity]
+    side = MODELS[speaker.quantity]
     return f"{speaker.label}, {side} {figures.number(speaker.cell.value)} %"
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from neulig_fl.report import comparison, figures, rows, tidy
-from neulig_fl.report.comparison import SIDE, Cell, ComparedStage, Comparison, Line, name
+from neulig_fl.report.comparison import Cell, ComparedStage, Comparison, Line, name
+from neulig_fl.report.headline import SIDES
 from neulig_fl.report.markdown_tables import filled, table, text
 
 COLUMNS = (
@@ -47,7 +48,7 @@ def _stages(found: Comparison) -> Iterator[str]:
     for stage in found.stages:
         for number, speaker in enumerate(stage.speakers):
             if speaker is not None:
-                side = SIDE[speaker.quantity]
+                side = SIDES[speaker.quantity]
                 cells = cell_texts(speaker.cell)
                 given = [released(stage, number), figures.epsilon(stage.epsilon[number])]
                 body.append([stage.title, name(number), speaker.label, side, *cells, *given])
@@ -64,7 +65,7 @@ def _lines(stage: ComparedStage, runs: int) -> str:
         cells = [figures.number(line.cells[0].value)]
         for cell in line.cells[1:]:
             cells += cell_texts(cell)
-        body.append([line.label, SIDE[line.quantity], *cells])
+        body.append([line.label, SIDES[line.quantity], *cells])
     return table(head, body, words=2)
 
 

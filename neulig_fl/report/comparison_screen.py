@@ -7,8 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from neulig_fl.report import comparison, figures, tables, terminal
-from neulig_fl.report.comparison import SIDE, ComparedStage, Comparison, name
+from neulig_fl.report.comparison import ComparedStage, Comparison, name
 from neulig_fl.report.comparison_pages import cell_texts, released, shown, value_text
+from neulig_fl.report.headline import SIDES
 
 _LONGEST = 60
 """Characters of a scenario's value on a terminal; Markdown and JSON have all of it."""
@@ -83,7 +84,7 @@ def _stages(found: Comparison, most: int) -> Table:
                 continue
             words = f"  {name(number)}: {speaker.label}"
             given = [released(stage, number), figures.epsilon(stage.epsilon[number])][: len(costs)]
-            cells = [words, SIDE[speaker.quantity], *cell_texts(speaker.cell), *given]
+            cells = [words, SIDES[speaker.quantity], *cell_texts(speaker.cell), *given]
             table.add_row(*map(Text, cells))
     return table
 
@@ -105,7 +106,7 @@ def _lines(stage: ComparedStage, stacked: bool, gap: int) -> Table:
             value, *more = cell_texts(cell)
             below = " ".join(each for each in more if each != figures.NULL)
             cells += [f"{value}\n{below}" if below else value] if stacked else [value, *more]
-        table.add_row(*map(Text, [line.label, SIDE[line.quantity], *cells]))
+        table.add_row(*map(Text, [line.label, SIDES[line.quantity], *cells]))
     return table
 
 
@@ -114,7 +115,7 @@ def _run_by_run(stage: ComparedStage) -> Table:
     head = [f"Stage {figures.plain(stage.title)}", "%", "minus", "95 % CI"]
     table = tables.empty_table(head, gap=1)
     for line in shown(stage.lines):
-        table.add_row(Text(f"{line.label}, {SIDE[line.quantity]}", style="bold"))
+        table.add_row(Text(f"{line.label}, {SIDES[line.quantity]}", style="bold"))
         for number, cell in enumerate(line.cells):
             table.add_row(*map(Text, [f"  {name(number)}", *cell_texts(cell)]))
     return table

@@ -18,7 +18,13 @@ LAST = ("hard-routing", "best-single")
 
 NEVER = ("oracle", "pretrained")
 
-QUANTITIES = ("merge_accuracy", "ensemble_accuracy")
+SIDES = {"merge_accuracy": "merge", "ensemble_accuracy": "ensemble"}
+"""What tables and figures call each accuracy."""
+
+MODELS = {"merge_accuracy": "merged model", "ensemble_accuracy": "ensemble"}
+"""What sentences call the model that has it."""
+
+QUANTITIES = tuple(SIDES)
 
 
 def headline(results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neulig_fl.report import coopvec_maps, figures, rows, sentences, settings, timeline
+from neulig_fl.report.headline import SIDES
 from neulig_fl.report.markdown_tables import filled, table, text
 
 _SHORT = {"merge_accuracy": "Mer.", "ensemble_accuracy": "Ens.", "gap": "Gap"}
-_SIDE = {"merge_accuracy": "merge", "ensemble_accuracy": "ensemble"}
 _EPOCHS = 20  # most lines of Portland's trajectory
 
 
@@ -84,12 +84,12 @@ def _stage_differences(report: Mapping[str, Any]) -> Iterator[str]:
         [
             found["stage"],
             rows.label(found["method"], found["granularity"], found["variant"]),
-            _SIDE[found["quantity"]],
+            SIDES[found["quantity"]],
             found["versus"],
             rows.label(
                 found["versus_method"], found["versus_granularity"], found["versus_variant"]
             ),
-            _SIDE[found["versus_quantity"]],
+            SIDES[found["versus_quantity"]],
             figures.signed(found["difference"]),
             figures.interval(found["ci95"]),
         ]

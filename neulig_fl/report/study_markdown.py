@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neulig_fl.report import figures, study_words
+from neulig_fl.report.headline import SIDES
 from neulig_fl.report.markdown_tables import filled, table, text
 from neulig_fl.report.rows import called
 from neulig_fl.report.study_words import Study, spread
 
 _FIGURES = ("merge_accuracy", "ensemble_accuracy", "gap_of_means")
-_SIDE = {"merge_accuracy": "merge", "ensemble_accuracy": "ensemble"}
 
 
 def render(study: Study) -> str:
@@ -59,9 +59,9 @@ def _comparisons(study: Study) -> str:
     body = [
         [
             f"{found['case']}, {found['stage']}",
-            _SIDE[found["quantity"]],
+            SIDES[found["quantity"]],
             f"{found['versus_case']}, {found['versus_stage']}",
-            _SIDE[found["versus_quantity"]],
+            SIDES[found["versus_quantity"]],
             figures.signed(found["difference"]["mean"]),
             figures.interval(found["difference"]["ci95"]),
             *(figures.signed(value) for value in found["difference"]["values"]),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neulig_fl.report import figures
+from neulig_fl.report.headline import MODELS
 from neulig_fl.report.parts.values import same
 
 RULE = (
@@ -14,7 +15,6 @@ RULE = (
     "neither is said."
 )
 
-_SIDE = {"merge_accuracy": "merged model", "ensemble_accuracy": "ensemble"}
 
 Study = Mapping[str, Any]
 
@@ -118,7 +118,7 @@ def _cases(study: Study) -> Iterator[str]:
             yield f"{case}: no stage has an accuracy."
             continue
         row = stage["headline"]
-        what = f"{row['label']}, {_SIDE[row['quantity']]} {spread(row['accuracy'])} %"
+        what = f"{row['label']}, {MODELS[row['quantity']]} {spread(row['accuracy'])} %"
         without = f", without {', '.join(stage['without'])}" if stage["without"] else ""
         yield f"{case}: {what}{without} after {size(stage)} from a client ({revealed(stage)})."
 

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from neulig_fl.report import figures, rows
-from neulig_fl.report.headline import headline, quantity
+from neulig_fl.report.headline import MODELS, headline, quantity
 
 RULE = (
     "'More' and 'less' are said of a difference whose 95 % interval (paired by query) excludes 0; "
     "of any other, 'no difference is shown'."
 )
-
-_SIDE = {"merge_accuracy": "merged model", "ensemble_accuracy": "ensemble"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def answers(report: Mapping[str, Any]) -> list[str]:
 def headline_words(line: StageLine) -> str:
     """The joint model's accuracy, of a stage that has one."""
     key = "merge_accuracy" if line.average["merge_accuracy"] is not None else "ensemble_accuracy"
-    return f"{line.label}, {_SIDE[key]} {figures.number(line.average[key])} %"
+    return f"{line.label}, {MODELS[key]} {figures.number(line.average[key])} %"
 
 
 def _less(line: StageLine) -> str:
@@ -223,6 +221,6 @@ def below(report: Mapping[str, Any]) -> list[str]:
             and other["average"][key] > own
         ]
         if under:
-            said = f"{rows.called(row)}, {_SIDE[key]} {figures.number(own)} %"
+            said = f"{rows.called(row)}, {MODELS[key]} {figures.number(own)} %"
             found.append(f"In {stage['name']}, {said} lies below {' and '.join(under)}.")
     return found

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neulig_fl.report import figures, revealed, rows, timeline
-from neulig_fl.report.headline import NEVER, headline, quantity
-
-SIDES = {"merge_accuracy": "merge", "ensemble_accuracy": "ensemble"}
+from neulig_fl.report.headline import NEVER, SIDES, headline, quantity
 
 
 def points(report: Mapping[str, Any]) -> list[dict[str, Any]]:

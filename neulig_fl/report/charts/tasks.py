@@ -10,8 +10,7 @@ import altair as alt
 
 from neulig_fl.report import figures, rows
 from neulig_fl.report.charts._figure import Figure, rows_data
-from neulig_fl.report.charts._points import SIDES
-from neulig_fl.report.headline import headline
+from neulig_fl.report.headline import SIDES, headline
 
 PLACE = 4
 _Z = NormalDist().inv_cdf(0.975)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from neulig_fl.report import figures, revealed, rows
+from neulig_fl.report.headline import SIDES
 from neulig_fl.report.page.tables import Cell, Table, number, table, words
 
-_SIDES = {"merge_accuracy": "merge", "ensemble_accuracy": "ensemble"}
 _SPREADS = ("merge_accuracy", "ensemble_accuracy", "gap_of_means")
 
 
@@ -87,10 +87,10 @@ def comparisons(study: Mapping[str, Any]) -> Table | None:
         [
             words(found["case"]),
             words(found["stage"]),
-            words(_SIDES[found["quantity"]]),
+            words(SIDES[found["quantity"]]),
             words(found["versus_case"]),
             words(found["versus_stage"]),
-            words(_SIDES[found["versus_quantity"]]),
+            words(SIDES[found["versus_quantity"]]),
             *_spread(found["difference"], signed=True),
             words(found["word"].replace("-", " ")),
         ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from neulig_fl.report import figures, rows
 from neulig_fl.report import settings as method_settings
+from neulig_fl.report.headline import SIDES
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,12 @@ def audits(stage: Mapping[str, Any]) -> Table | None:
 
 def stage_differences(report: Mapping[str, Any]) -> Table | None:
     """A stage minus an earlier one, paired by query."""
-    sides = {"merge_accuracy": "merge", "ensemble_accuracy": "ensemble"}
     body = (
         [
             words(found["stage"]),
-            words(sides[found["quantity"]]),
+            words(SIDES[found["quantity"]]),
             words(found["versus"]),
-            words(sides[found["versus_quantity"]]),
+            words(SIDES[found["versus_quantity"]]),
             number(found["difference"], figures.signed),
             Cell(figures.interval(found["ci95"])),
         ]

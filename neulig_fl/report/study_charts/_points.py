@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neulig_fl.report import figures, revealed
-from neulig_fl.report.charts._points import SIDES
+from neulig_fl.report.headline import SIDES
 
 
 def points(study: Mapping[str, Any]) -> list[dict[str, Any]]:

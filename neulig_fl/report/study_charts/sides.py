@@ -9,7 +9,7 @@ import altair as alt
 
 from neulig_fl.report import figures
 from neulig_fl.report.charts._figure import WIDTH, Figure, rows_data
-from neulig_fl.report.charts._points import SIDES
+from neulig_fl.report.headline import SIDES
 
 PLACE = 4
 
