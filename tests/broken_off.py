@@ -60,9 +60,9 @@ def _count_writes(kill_at: int, count: Path | None) -> None:
     os.fsync = counted
 
 
-def begin(scenario: Path, out: Path) -> None:
+def begin(scenario: Path, out: Path, *overrides: str) -> None:
     """Run a scenario on the local engine."""
-    runs.run_seeds(scenario, "local", out)
+    runs.run_seeds(scenario, "local", out, overrides)
 
 
 def resume(out: Path) -> list[Report]:

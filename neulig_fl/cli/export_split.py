@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,37 @@ LIST = "images.csv"
 _AT_ONCE = 256
 
 
-def export(name: str, split: str, folder: Path, read: Scenario | None, seed: int | None) -> str:
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        task, split, seed: of which images.
+        folder: where they are.
+        list: the file in it that lists them.
+        images: how many.
+    """
+
+    task: str
+    split: str
+    seed: int
+    folder: str
+    list: str
+    images: int
+
+    @property
+    def sentence(self) -> str:
+        """It in words."""
+        return (
+            f"{self.images:,} images of {self.split} of {self.task}, seed {self.seed}, in "
+            f"{self.folder}; {self.list} lists them. An expert trained on them has seen no image "
+            "of another split."
+        )
+
+
+def export(
+    name: str, split: str, folder: Path, read: Scenario | None, seed: int | None
+) -> Exported:
     """Write a split's images as PNG files, a folder for each class, and a list of them.
 
     Args:
@@ -36,7 +67,7 @@ def export(name: str, split: str, folder: Path, read: Scenario | None, seed: int
         seed: of the splits; the scenario's first, or 0, where it is None.
 
     Returns:
-        What was written, in one sentence.
+        What was written.
 
     Raises:
         InputError: there is no such task or split, or the folder cannot be used.
@@ -56,10 +87,7 @@ def export(name: str, split: str, folder: Path, read: Scenario | None, seed: int
     if there is not None:
         raise InputError(f"--export-split {folder}: holds {there.name}; name a new folder")
     count = _write(task, split, folder, read)
-    return (
-        f"{count:,} images of {split} of {name}, seed {task.seed}, in {folder}; {LIST} lists them. "
-        "An expert trained on them has seen no image of another split."
-    )
+    return Exported(name, split, task.seed, str(folder), LIST, count)
 
 
 def _write(task: Task, split: str, folder: Path, read: Scenario | None) -> int:

@@ -73,7 +73,7 @@ def tasks(
       neulig-fl tasks digits --export-split train-A my-images --seed 7
     """
     if export_split is not None:
-        _export(task, export_split, scenario, seed)
+        _export(task, export_split, scenario, seed, as_json=as_json)
         return
     if task is not None or scenario is not None:
         from neulig_fl.core.errors import InputError
@@ -101,8 +101,15 @@ def tasks(
 
 
 def _export(
-    task: str | None, export_split: tuple[str, Path], scenario: Path | None, seed: int | None
+    task: str | None,
+    export_split: tuple[str, Path],
+    scenario: Path | None,
+    seed: int | None,
+    *,
+    as_json: bool,
 ) -> None:
+    from dataclasses import asdict
+
     from neulig_fl.cli.export_split import export
     from neulig_fl.core.errors import InputError
     from neulig_fl.study.checking import open_scenario
@@ -111,7 +118,11 @@ def _export(
         raise InputError("--export-split needs a task: neulig-fl tasks TASK --export-split ...")
     read = open_scenario(scenario).resolved if scenario else None
     split, folder = export_split
-    echo(export(task, split, folder, read, seed))
+    done = export(task, split, folder, read, seed)
+    if as_json:
+        echo_json(asdict(done))
+    else:
+        echo(done.sentence)
 
 
 def own_task_help() -> str:

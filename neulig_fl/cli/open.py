@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from neulig_fl.cli.streams import echo
+from neulig_fl.core.run_folders import RUN_PAGE, STUDY_PAGE
 
-PAGES = ("report.html", "study.html")
 """Of a run, of a study."""
 
 
@@ -54,14 +54,14 @@ def find(run: Path) -> Path:
 
     if not run.is_dir():
         raise InputError(f"{run}: is no folder; name the folder of a run or a study")
-    for page in PAGES:
+    for page in (RUN_PAGE, STUDY_PAGE):
         if (run / page).is_file():
             return run / page
     if (run / contract.FILE_NAME).is_file():
         raise InputError(
-            f"{run}: has no {PAGES[0]}; `neulig-fl report {run} --format html` makes it"
+            f"{run}: has no {RUN_PAGE}; `neulig-fl report {run} --format html` makes it"
         )
-    below = sorted(page.parent for page in run.glob(f"seed-*/{PAGES[0]}"))
+    below = sorted(page.parent for page in run.glob(f"seed-*/{RUN_PAGE}"))
     if below:
         names = ", ".join(map(str, below))
         raise InputError(f"{run}: has several seeds, each with a page; name one of {names}")

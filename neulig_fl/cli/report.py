@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neulig_fl.cli.streams import echo, echo_json
+from neulig_fl.core.run_folders import RUN_PAGE, STUDY_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ class Format(StrEnum):
 WRITTEN = (Format.HTML, Format.FIGURES)
 """Formats that are files."""
 
-PAGE, FIGURES = "report.html", "figures"
+FIGURES = "figures"
 """Where they lie in a run's folder."""
 
 
@@ -83,7 +84,7 @@ def report(
     if (run / study_report.FILE_NAME).is_file():
         study = study_report.StudyReport.load(run)
         if form in WRITTEN:
-            name = study_report.PAGE if form is Format.HTML else FIGURES
+            name = STUDY_PAGE if form is Format.HTML else FIGURES
             _write(form, study, out or run / name)
         else:
             _print_study(form, study)
@@ -95,7 +96,7 @@ def report(
             loaded.print()
         elif form in WRITTEN:
             folder = run if run.is_dir() else run.parent
-            _write(form, loaded, out or folder / (PAGE if form is Format.HTML else FIGURES))
+            _write(form, loaded, out or folder / (RUN_PAGE if form is Format.HTML else FIGURES))
         else:
             _print_as(form, [loaded])
         return

@@ -77,7 +77,7 @@ class Live:
             self._bars.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show one event: `{"task", "done", "total"}` or `{"note"}`."""
+        """Show one event, as `core.progress` describes them."""
         # A run goes on when its terminal or pipe is gone.
         with suppress(OSError):
             if "note" in event:
@@ -88,15 +88,17 @@ class Live:
     def _advance(self, task: str, done: int, total: int, event: Event) -> None:
         if task not in self._running:
             self._began[task] = time.monotonic()
-            self._running[task] = self._bars.add_task(_plain(task), total=total)
-        self._bars.update(self._running[task], completed=done, total=total)
+            self._running[task] = self._bars.add_task("", total=total)
+        says = f"; {event['says']}" if event.get("says") else ""
+        shown = _plain(task + says)
+        self._bars.update(self._running[task], description=shown, completed=done, total=total)
         if done >= total:
             self._bars.remove_task(self._running.pop(task))
             seconds = time.monotonic() - self._began.pop(task)
             if not event.get("brief"):
-                self._line(f"{task}: {done} of {total}, {seconds:.1f} s")
+                self._line(f"{task}: {done} of {total}, {seconds:.1f} s{says}")
         elif self._bars.disable and time.monotonic() - self._said >= QUIET_SECONDS:
-            self._line(f"{task}: {done} of {total}")
+            self._line(f"{task}: {done} of {total}{says}")
 
     def _line(self, text: str) -> None:
         self._said = time.monotonic()

@@ -1,7 +1,8 @@
 """Progress across processes: the server appends events to a file, the command line shows them.
 
 An event is one JSON object a line: {"task": text, "done": n, "total": n} or {"note": text}. A task
-with "brief": true is part of another, and worth a bar but no line.
+with "brief": true is part of another, and worth a bar but no line; "says" is how it stands, such as
+a loss or who is waited for.
 """
 
 from __future__ import annotations
@@ -34,16 +35,31 @@ class Bar:
     total: int
     brief: bool = False
     done: int = 0
+    says: str = ""
     _shown: float = field(default=0.0, repr=False)
 
-    def advance(self, steps: int = 1) -> None:
-        """Count steps; shown ten times a second at most, and at the end."""
+    def advance(self, steps: int = 1, says: str | None = None) -> None:
+        """Count steps; shown ten times a second at most, and at the end.
+
+        Args:
+            steps: done since.
+            says: how the task stands now; None: as before.
+        """
         self.done += steps
-        now = time.monotonic()
-        if self.done >= self.total or now - self._shown >= _EVERY_SECONDS:
-            self._shown = now
-            event = {"task": self.task, "done": self.done, "total": self.total}
-            self.show(event | ({"brief": True} if self.brief else {}))
+        self.says = self.says if says is None else says
+        if self.done >= self.total or time.monotonic() - self._shown >= _EVERY_SECONDS:
+            self._tell()
+
+    def say(self, text: str) -> None:
+        """Say how the task stands; shown at once."""
+        self.says = text
+        self._tell()
+
+    def _tell(self) -> None:
+        self._shown = time.monotonic()
+        event = {"task": self.task, "done": self.done, "total": self.total}
+        says = {"says": self.says} if self.says else {}
+        self.show(event | says | ({"brief": True} if self.brief else {}))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ STARTED_FILE = "started.json"
 UNFINISHED, STATE_FILE = "unfinished", "run.json"
 """What a run keeps until it ends, to go on with another process; the file that says which it is."""
 
+RUN_PAGE, STUDY_PAGE = "report.html", "study.html"
+"""The page of a run, or of one seed of it, and that of a study."""
+
 ERROR_FILE = "error.json"
 """What ended a run, where an error did."""
 

@@ -29,6 +29,9 @@ from neulig_fl.core.errors import RunError
 from neulig_fl.metrics.concentration import effective_experts
 from neulig_fl.models.outputs import classify
 
+EpochMeans = dict[str, float | None]
+"""An epoch's means, by name; accuracy in percent, None without labels."""
+
 
 @dataclass(frozen=True)
 class Portland:
@@ -254,7 +257,7 @@ def train(
     experts: Sequence[str],
     options: PortlandOptions,
     generator: torch.Generator,
-    on_epoch: Callable[[int, Portland], None] = lambda epoch, portland: None,
+    on_epoch: Callable[[int, Portland, EpochMeans], None] = lambda epoch, portland, means: None,
 ) -> Fit:
     """Train Portland with Adam on released outputs.
 
@@ -265,7 +268,7 @@ def train(
         options: objective and what it is on, weights of the terms, epochs, learning rate, batch
             size.
         generator: for the first weights and the order of the queries.
-        on_epoch: called after every epoch with (epochs done, Portland so far).
+        on_epoch: called after every epoch with (epochs done, Portland so far, the epoch's means).
 
     Raises:
         RunError: merged models are asked for, and a task has none; or the training diverges, to a
@@ -291,7 +294,7 @@ def train(
         means = tally.means()
         _require_finite(layer, means["loss"], epoch, options)
         trajectory.append({"epoch": epoch, **means})
-        on_epoch(epoch, _frozen(layer, experts))
+        on_epoch(epoch, _frozen(layer, experts), means)
     return Fit(_frozen(layer, experts), trajectory, spent, samples)
 
 
@@ -366,8 +369,8 @@ class _Tally:
         spread = effective_experts(coopvecs).mean()
         self._sums += n * torch.stack([loss, boost, align, right, spread]).double()
 
-    def means(self) -> dict[str, float | None]:
-        """The epoch's means; accuracy in percent, null without labels."""
+    def means(self) -> EpochMeans:
+        """What the epoch came to."""
         loss, boost, align, right, spread = (self._sums / max(1, self.queries)).tolist()
         return {
             "loss": loss,

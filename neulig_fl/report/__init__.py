@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from neulig_fl.core.errors import InputError, nearest
 from neulig_fl.core.files import PRIVATE, write_atomically
+from neulig_fl.core.run_folders import RUN_PAGE
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -109,12 +110,10 @@ class Report:
             InputError: neither a folder nor a path is there.
             RunError: the disk refuses; what was there stays.
         """
-        from neulig_fl.report import page
-
         if run is None and self.path is None:
             raise InputError("the report lies in no folder; name one: write_page(FOLDER)")
         folder = Path(run) if run is not None else (self.path or Path()).parent
-        return write_atomically(folder / page.FILE_NAME, self.page(), PRIVATE)
+        return write_atomically(folder / RUN_PAGE, self.page(), PRIVATE)
 
     def figure(self, name: str) -> Chart:
         """One of the page's figures, as an altair chart that holds its data.

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from neulig_fl.core.errors import plain
-from neulig_fl.report import figures, stage_table, timeline
+from neulig_fl.core.run_folders import RUN_PAGE
+from neulig_fl.report import figures, sentences, stage_table, timeline
 from neulig_fl.report.timeline import StageLine
 
 LINES = 24
@@ -54,6 +55,7 @@ def _parts(
     scenario, total = report["scenario"], figures.number(report["seconds"]["total"], 1)
     run = f": seed {scenario['seed']}, {report['engine']} engine, {total} s"
     yield Text(figures.plain(scenario["name"]), style="bold").append(run, style="not bold")
+    yield from map(_paragraph, sentences.differs(scenario))
     lines = timeline.stage_lines(report)
     yield stage_table.fitted(lines, console, records=detail == "all")
     said = timeline.answers(report)
@@ -61,7 +63,7 @@ def _parts(
     yield from _sentences(said if detail != "last sentences" else said[-2:])
     yield from _sentences([*_refused(lines), _ledger(report), *besides])
     if path is not None:
-        page = path.with_name("report.html")
+        page = path.with_name(RUN_PAGE)
         where = page if page.is_file() else path.with_name("report.md")
         yield _paragraph(f"Every method, task, note and release: {plain(where)}", "cyan")
 

@@ -37,6 +37,7 @@ def _head(report: Mapping[str, Any]) -> str:
             "",
             f"Seed {scenario['seed']}, {text(report['engine'])} engine, "
             f"{len(rows.clients(report))} clients. All accuracies are percentages.",
+            *(text(sentence) for sentence in sentences.differs(scenario)),
         ]
     )
 

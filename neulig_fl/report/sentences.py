@@ -10,6 +10,21 @@ from neulig_fl.report import figures, rows
 ROUTING = 0.05
 """A share of interior queries below this is called routing."""
 
+_LONGEST = 100
+"""Characters of a setting that replaced a file's; report.json has it whole."""
+
+
+def differs(scenario: Mapping[str, Any]) -> list[str]:
+    """What was run otherwise than its file says; nothing where nothing was."""
+    if not scenario.get("overrides"):
+        return []
+    settings = "; ".join(_shortened(figures.plain(each)) for each in scenario["overrides"])
+    return [f"Differs from {figures.plain(scenario.get('file') or 'its file')} in {settings}."]
+
+
+def _shortened(setting: str) -> str:
+    return setting if len(setting) <= _LONGEST else setting[: _LONGEST - 3] + "..."
+
 
 def refusals(report: Mapping[str, Any]) -> list[str]:
     """One sentence a record that was not released; its reason says whether it was refused."""

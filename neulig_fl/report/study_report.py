@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from neulig_fl.core import regular_files, strict_json
 from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.core.files import PRIVATE, write_atomically
+from neulig_fl.core.run_folders import STUDY_PAGE
 from neulig_fl.report import contract, faults
 from neulig_fl.report.parts.study import StudyReport as Model
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 FILE_NAME = "study.json"
 MARKDOWN = "study.md"
-PAGE = "study.html"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class StudyReport:
         Raises:
             RunError: the disk refuses; what was there stays.
         """
-        return write_atomically(self.path.with_name(PAGE), self.page(), PRIVATE)
+        return write_atomically(self.path.with_name(STUDY_PAGE), self.page(), PRIVATE)
 
     def figure(self, name: str) -> Chart:
         """One of the page's figures, as an altair chart that holds its data.

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neulig_fl.core.errors import plain
+from neulig_fl.core.run_folders import STUDY_PAGE
 from neulig_fl.report import figures, study_tidy, study_words, tables
 from neulig_fl.report.brief import LINES
 from neulig_fl.report.study_words import Study
@@ -74,7 +75,7 @@ def _parts(
     rest = len(study["answers"]) - len(said)
     more = f"{rest} more sentence{'s' * (rest > 1)}, e" if rest else "E"
     yield _paragraph(study["rule"], "dim")
-    page = path.with_name("study.html")
+    page = path.with_name(STUDY_PAGE)
     where = page if page.is_file() else path.with_name("study.md")
     yield _paragraph(f"{more}very stage and method: {plain(where)}", "cyan")
     if not study_tidy.has_parquet():

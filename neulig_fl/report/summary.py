@@ -51,6 +51,8 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     """Print a summary: averages over seeds as mean +- sd, the gap with its interval."""
     seeds = ", ".join(str(seed) for seed in summary["seeds"])
     terminal.heading(console, f"{summary['scenario']['name']}, over seeds {seeds}")
+    for sentence in sentences.differs(summary["scenario"]):
+        console.print(Text(sentence, overflow="fold"))
     for stage in summary["stages"]:
         console.print()
         layouts = [_table(stage, join, gap) for join, gap in ((" ", 2), (" ", 1), ("\n", 1))]

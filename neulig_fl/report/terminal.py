@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neulig_fl.core.errors import plain
+from neulig_fl.core.run_folders import RUN_PAGE
 from neulig_fl.report import figures, rows, sentences, settings, stage_table, tables, timeline
 
 _VERDICT = {"equivalent": "green", "different": "red", "inconclusive": "yellow"}
@@ -50,7 +51,7 @@ def show(report: Mapping[str, Any], console: Console, path: Path | None) -> None
         _say(console, note, mark="-")
     if path is not None:
         heading(console, "The whole report")
-        files = [path.with_name(name) for name in ("report.html", "report.md", path.name)]
+        files = [path.with_name(name) for name in (RUN_PAGE, "report.md", path.name)]
         for file in files if files[0].is_file() else files[1:]:  # `run` draws the page
             console.print(Text(plain(file), overflow="fold"), style="cyan")
 
@@ -61,7 +62,11 @@ def _head(report: Mapping[str, Any], console: Console) -> None:
     console.print(Text(figures.plain(scenario["name"]), style="bold"))
     run = f"Seed {scenario['seed']}, {report['engine']} engine, {total} s"
     _say(console, f"{run}, server's peak memory {memory:,.0f} MiB.")
-    for sentence in [*sentences.experts(report), sentences.portland(report)]:
+    for sentence in [
+        *sentences.differs(scenario),
+        *sentences.experts(report),
+        sentences.portland(report),
+    ]:
         _say(console, sentence)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -34,6 +34,7 @@ from neulig_fl.records.record_spec import RecordSpec
 from neulig_fl.records.release_plan import Planned
 from neulig_fl.records.signed_requests import SignedTransport
 from neulig_fl.records.transport import Answer, Ask, Transport
+from neulig_fl.server import asking
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.server.unfinished import Unfinished
 
@@ -176,8 +177,7 @@ class Collector:
         asks = [Ask(name, "prepare", {"group": group}) for name in present]
         bar = self.progress.task(f"experts of group {group}", len(asks))
         trained = {}
-        for answer in self.clients.ask(asks, self._scenario.timeouts.prepare):
-            bar.advance()
+        for answer in asking.answers(self.clients, asks, self._scenario.timeouts.prepare, bar):
             if answer.status == "ok":
                 trained[answer.client] = bool(answer.body.get("trained"))
             else:
@@ -229,8 +229,8 @@ class Collector:
                 outcome[item.client] = self._refusal(item, left_out)
                 bar.advance()
         try:
-            for answer in self._answers(asks, one_by_one=_is_large(request.kind)):
-                bar.advance()
+            large, timeout = _is_large(request.kind), self._scenario.timeouts.answer
+            for answer in asking.answers(self.clients, asks, timeout, bar, one_by_one=large):
                 item = next(p for p in planned if p.client == answer.client)
                 outcome[answer.client] = self._refusal(item, "it ended the run")
                 outcome[answer.client] = self._accept(item, answer)
@@ -240,14 +240,6 @@ class Collector:
                 if item.client in outcome:
                     self._receipt(item, outcome[item.client])
         return outcome
-
-    def _answers(self, asks: Sequence[Ask], one_by_one: bool) -> Iterator[Answer]:
-        timeout = self._scenario.timeouts.answer
-        if not one_by_one:
-            yield from self.clients.ask(asks, timeout)
-            return
-        for ask in asks:
-            yield from self.clients.ask([ask], timeout)
 
     def _accept(self, item: Planned, answer: Answer) -> dict[str, Any]:
         """Check a reply and remember its record; what is wrong ends the run or is left out."""

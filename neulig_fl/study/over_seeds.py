@@ -46,8 +46,10 @@ def build(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     stages = list(dict.fromkeys(stage["name"] for report in reports for stage in report["stages"]))
     built = {
         "schema_version": contract.SCHEMA_VERSION,
-        "scenario": {key: scenarios[0][key] for key in ("name", "hash")},
+        "scenario": {key: value for key, value in scenarios[0].items() if key != "seed"},
         "seeds": seeds,
+        "engine": reports[0]["engine"],
+        "notes": list(dict.fromkeys(note for report in reports for note in report["notes"])),
         "stages": [{"name": name, "results": _results(reports, name)} for name in stages],
         "privacy": privacy_cost.over_seeds(reports),
     }

@@ -20,6 +20,7 @@ from neulig_fl.core.run_folders import (
     STARTED_FILE,
     STATE_FILE,
     UNFINISHED,
+    read_overrides,
 )
 from neulig_fl.ledger import manifest
 from neulig_fl.report import Report, contract, summary
@@ -27,7 +28,7 @@ from neulig_fl.runtime import engines, machine
 from neulig_fl.runtime.node_config import RESUMED
 from neulig_fl.server import unfinished
 from neulig_fl.study.checking import open_scenario
-from neulig_fl.study.runs import Kept, Show, Whole, compose, each_seed, go_through, run_seed
+from neulig_fl.study.runs import Given, Kept, Show, Whole, compose, each_seed, go_through, run_seed
 
 
 def is_done(folder: Path) -> bool:
@@ -46,7 +47,7 @@ def opened(folder: Path) -> Whole:
     """
     said = unfinished_runs.read_started(folder)
     try:
-        scenario, engine = str(said["scenario"]), str(said["engine"])
+        scenario, engine, name = (str(said[key]) for key in ("scenario", "engine", "file"))
         keys, stores = (
             None if said[k] is None else Path(said[k]) for k in ("server_keys", "stores")
         )
@@ -57,7 +58,8 @@ def opened(folder: Path) -> Whole:
     engines.load(engine)
     read = open_scenario(folder / SCENARIO_FILE)
     machine.require(read.scenario.resources, read.name)
-    return Whole(read, scenario, engine, kept)
+    given = Given(scenario, name, tuple(read_overrides(folder)))
+    return Whole(read, given, engine, kept)
 
 
 def resume(whole: Whole, folder: Path, show: Show | None = None) -> list[Report]:

@@ -139,9 +139,30 @@ def run_opened(
     write_atomically(folder / GIVEN_FILE, opened.text, PRIVATE)
     write_atomically(folder / SCENARIO_FILE, effective.text(opened), PRIVATE)
     write_overrides(folder, opened.overrides)
-    whole = Whole(opened, opened.scenario.hash, engine, kept)
+    given = Given(opened.scenario.hash, Path(opened.name).name, opened.overrides)
+    whole = Whole(opened, given, engine, kept)
     unfinished_runs.write_started(folder, whole.started())
     return each_seed(whole, folder, lambda seed, own: run_seed(whole, seed, own, show))
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was asked for, as reports name it.
+
+    Args:
+        hash: of the scenario as it was given.
+        file: name of the file that it was given in.
+        overrides: what replaced the file's values.
+    """
+
+    hash: str
+    file: str
+    overrides: tuple[str, ...] = ()
+
+    def record(self, name: str, seed: int) -> dict[str, Any]:
+        """The report's `scenario`."""
+        rest = {"file": self.file, "overrides": list(self.overrides)}
+        return {"name": name, "seed": seed, "hash": self.hash, **rest}
 
 
 @dataclass(frozen=True)
@@ -150,13 +171,13 @@ class Whole:
 
     Args:
         opened: its scenario.
-        hash: of the scenario as it was given, which reports hold.
+        given: where the scenario comes from.
         engine: that runs it.
         kept: what it takes from outside of its folder and leaves there.
     """
 
     opened: OpenedScenario
-    hash: str
+    given: Given
     engine: str
     kept: Kept
 
@@ -164,7 +185,8 @@ class Whole:
         """How it is begun, as JSON has it."""
         keys, stores = self.kept.server_keys, self.kept.stores
         return {
-            "scenario": self.hash,
+            "scenario": self.given.hash,
+            "file": self.given.file,
             "engine": self.engine,
             "server_keys": None if keys is None else str(keys.absolute()),
             "stores": None if stores is None else str(stores.absolute()),
@@ -247,7 +269,7 @@ def compose(whole: Whole, seed: int, job: engines.Job, seconds: float) -> Report
     return Report(
         composition.composed(
             outcome,
-            scenario={"name": read.name, "seed": seed, "hash": whole.hash},
+            scenario=whole.given.record(read.name, seed),
             engine=whole.engine,
             reference=reference(read, job),
             seconds=seconds,

@@ -10,7 +10,7 @@ from torch import Tensor
 from neulig_fl.core.errors import ClientRefused, NotAvailable, RunError
 from neulig_fl.core.randomness import torch_generator
 from neulig_fl.merging import coopvecs, portland
-from neulig_fl.merging.portland import Fit, Portland, TrainingQueries, to_logits
+from neulig_fl.merging.portland import EpochMeans, Fit, Portland, TrainingQueries, to_logits
 from neulig_fl.server.released_records import ReleasedRecords
 from neulig_fl.study import coopvec_needs, trained_portland
 from neulig_fl.study.baseline_rows import StageRun
@@ -52,8 +52,8 @@ def train(run: StageRun) -> None:
 
     kept = kept_epochs(options.epochs)
 
-    def on_epoch(epoch: int, network: Portland) -> None:
-        bar.advance()
+    def on_epoch(epoch: int, network: Portland, means: EpochMeans) -> None:
+        bar.advance(says=_stands(means))
         if epoch in kept:
             _keep_map(run, network, epoch, whole=epoch in (1, options.epochs))
 
@@ -61,6 +61,13 @@ def train(run: StageRun) -> None:
     fit = portland.train(queries, offsets, names, options, generator, on_epoch)
     best, choice = best_single(queries, names)
     run.trained = TrainedPortland(fit, run.stage.name, group, options.queries, best, choice)
+
+
+def _stands(means: EpochMeans) -> str:
+    """How training stands, for who watches it."""
+    right = means["accuracy"]
+    accuracy = "" if right is None else f", accuracy {right:.1f} %"
+    return f"loss {means['loss']:.4f}{accuracy}"
 
 
 def kept_epochs(epochs: int) -> list[int]:

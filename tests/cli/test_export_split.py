@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def test_the_images_of_a_split_are_written(line: Line, tmp_path: Path) -> None:
             assert np.array_equal(np.asarray(image).transpose(2, 0, 1), pixels[at])
         assert rows[at]["class"] == task.source.class_names[labels[at]]
     assert len(list(folder.rglob("*.png"))) == len(indices)
+    again = line("tasks", "digits", "--export-split", "pool", str(tmp_path / "pool"), "--json")
+    assert json.loads(again.out) == {
+        "task": "digits",
+        "split": "pool",
+        "seed": 0,
+        "folder": str(tmp_path / "pool"),
+        "list": LIST,
+        "images": len(open_named("digits", None, 0).indices("pool")),
+    }
 
 
 @pytest.mark.parametrize(

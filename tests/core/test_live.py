@@ -51,6 +51,26 @@ def test_bars_fit_any_terminal(width: int) -> None:
         assert len(plain.removesuffix("\x1b[1A")) <= width
 
 
+def test_how_a_task_stands_is_beside_it() -> None:
+    """Without it who watches sees that Portland trains, and not whether it learns."""
+    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    with Live(console) as live:
+        live({"task": "experts", "done": 0, "total": 1, "says": "waiting for bob"})
+        live({"task": "experts", "done": 1, "total": 1})
+        for done, says in ((0, ""), (2, "loss 0.5000, accuracy 91.0 %\x1b[31m")):
+            live({"task": "Portland, epochs", "done": done, "total": 2, "says": says})
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.partition(" s; ")[2] for line in lines] == [
+        "",
+        "loss 0.5000, accuracy 91.0 % [31m",
+    ]
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    with Live(console) as live:
+        live({"task": "experts", "done": 0, "total": 2, "says": "waiting for ada, bob"})
+        live({"task": "experts", "done": 1, "total": 2, "says": "waiting for bob"})
+    assert "experts; waiting for bob" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_a_brief_task_has_a_bar_and_no_line() -> None:
     """Without it a thousand clients' trainings would be a thousand lines."""
     console = Console(file=io.StringIO(), width=80, force_terminal=False)

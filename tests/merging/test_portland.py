@@ -319,7 +319,7 @@ def test_the_first_adam_step_moves_every_weight_by_the_learning_rate() -> None:
 @pytest.mark.parametrize("labelled", [True, False], ids=["supervised", "semi"])
 def test_training_lowers_the_loss_and_records_every_epoch(labelled: bool) -> None:
     """Without it the recorded trajectory would not be that of the training."""
-    seen: list[tuple[int, Portland]] = []
+    seen: list[tuple[int, Portland, portland.EpochMeans]] = []
     queries = [_single(_queries(labelled=labelled, rows=40))]
     fit = portland.train(
         queries,
@@ -327,7 +327,7 @@ def test_training_lowers_the_loss_and_records_every_epoch(labelled: bool) -> Non
         EXPERTS,
         PortlandOptions(epochs=30, lr=0.01, batch_size=8),
         _generator(),
-        lambda epoch, network: seen.append((epoch, network)),
+        lambda *each: seen.append(each),
     )
     losses = [entry["loss"] for entry in fit.trajectory]
     assert [entry["epoch"] for entry in fit.trajectory] == list(range(1, 31))
@@ -337,7 +337,7 @@ def test_training_lowers_the_loss_and_records_every_epoch(labelled: bool) -> Non
     assert 1.0 <= last["effective_experts"] <= 3.0
     assert (last["accuracy"] is None) is not labelled
     assert fit.samples == 30 * 40
-    assert [epoch for epoch, _ in seen] == list(range(1, 31))
+    assert [{"epoch": epoch, **means} for epoch, _, means in seen] == fit.trajectory
     assert torch.equal(seen[-1][1].weight, fit.portland.weight)
     assert not torch.equal(seen[0][1].weight, fit.portland.weight)
 

@@ -65,6 +65,10 @@ def test_it_moves_no_cursor() -> None:
     """Without it a client's name could erase what was said of it."""
     report = example()
     report["scenario"]["name"] = "a\x1b[2Jb"
+    report["scenario"]["overrides"] = ["name=\x1b[2J", "stages=" + "x" * 500]
     report["stages"][0]["name"] = "x\x1b[31my"
     report["stages"][0]["releases"][0]["kind"] = "k\x1b[2Jind"
-    assert "\x1b" not in "\n".join(shown(report))
+    lines = shown(report)
+    assert "\x1b" not in "\n".join(lines)
+    assert len(lines) <= brief.LINES
+    assert any("Differs from its file in name=" in line for line in lines)

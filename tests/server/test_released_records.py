@@ -60,6 +60,24 @@ def test_bytes_of_answers_and_statistics_add_up(data: Path, tmp_path: Path) -> N
         assert known.bytes[("A", kind, queries)] == 15
 
 
+def test_answers_to_another_share_take_everybodys_place(data: Path, tmp_path: Path) -> None:
+    """Without it rows of different queries would be stacked: a smaller share ended a run so."""
+    known = tiny.released(tmp_path, data)
+    fields = kinds.layout("features", 2, known.setting.sizes)
+    arrays = {name: np.ones(shape, dtype) for name, dtype, shape in fields}
+    seen = []
+    for client, fraction in (("ada", 1.0), ("bob", 1.0), ("ada", 0.5), ("bob", 0.5), ("bob", 1.0)):
+        known.take(client, Request("one", "A", "features", "pool", fraction), arrays, 10)
+        seen.append((known.sharing("A", "pool"), len(known.outputs[("A", "features", "pool")])))
+    assert seen == [
+        (("ada",), 1),
+        (("ada", "bob"), 2),
+        (("ada",), 1),
+        (("ada", "bob"), 2),
+        (("bob",), 1),
+    ]
+
+
 @pytest.mark.parametrize("kind", ["probabilities", "top-k", "labels"])
 def test_answers_that_cannot_be_mixed_are_kept_whole(kind: str, data: Path, tmp_path: Path) -> None:
     """Without it a client would be charged for answers that the server throws away."""

@@ -15,7 +15,7 @@ import yaml
 import neulig_fl
 from neulig_fl.config import given_scenario
 from neulig_fl.core.errors import InputError, ScenarioError
-from neulig_fl.report import Report
+from neulig_fl.report import Report, summary
 from neulig_fl.study import from_python
 from neulig_fl.study.checking import load, open_given
 from neulig_fl.verification.whole_run import verify
@@ -34,7 +34,8 @@ def test_a_path_a_mapping_and_a_scenario_give_the_same(data: Path, tmp_path: Pat
     of_scenario = _run(load(path), tmp_path / "three")
     for report in (of_mapping, of_scenario):
         assert tiny.results(report) == tiny.results(of_path)
-        assert report.data["scenario"] == of_path.data["scenario"]
+        said = {**report.data["scenario"], "file": "scenario.yaml"}
+        assert said == of_path.data["scenario"]
         assert verify(report.path.parent)[0].failures == ()
     assert Report.load(tmp_path / "two").data == of_mapping.data
 
@@ -61,6 +62,13 @@ def test_several_seeds_give_one_report_each(data: Path, tmp_path: Path) -> None:
     assert [r.data for r in Report.load_seeds(tmp_path / "out")] == [r.data for r in reports]
     file = tmp_path / "out" / "summary.json"
     assert len(Report.load_seeds(file)) == 2
+    built = summary.read(tmp_path / "out")
+    asked = {"file": "the mapping", "overrides": ["seeds=[3, 4]"]}
+    assert built["scenario"].items() >= asked.items()
+    assert built["notes"] == reports[0].data["notes"]
+    assert "Differs from the mapping in seeds=[3, 4]." in (
+        tmp_path / "out" / "seed-3" / "report.md"
+    ).read_text(encoding="utf-8")
     assert [r.data for r in Report.load_seeds(tmp_path / "out" / "seed-4")] == [reports[1].data]
     with pytest.raises(InputError, match=r"name one of seed-3, seed-4; .*Report.load_seeds"):
         Report.load(tmp_path / "out")

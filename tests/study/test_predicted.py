@@ -293,8 +293,32 @@ ONE_MODEL = {
 }
 """Only a client whose expert is no task's own shares its model; the oracle was once promised."""
 
+FEWER_LATER = {
+    "clients": [
+        {"name": "ada", "task": "first", "policy": {"budgets": {"max_rows": 40}}},
+        {"name": "bob", "task": "second"},
+        {"name": "cyd", "task": "first"},
+    ],
+    "stages": [
+        {
+            "name": "whole",
+            "share": [{"kind": "logits", "queries": ["pool"], "protection": NOISE}],
+            "run": ["train-portland"],
+        },
+        {
+            "name": "half",
+            "share": [{"kind": "logits", "queries": ["pool"], "fraction": 0.5}],
+            "run": ["train-portland"],
+        },
+    ],
+    "portland": {"epochs": 1, "batch_size": 4, "alignment": "none", "outputs": "logits"},
+}
+"""Answers to half of the pool after answers to all of it, once stacked where a client had no more
+rows to give."""
+
 
 @given(said=scenarios())
+@example(said=FEWER_LATER)
 @example(said=ONE_MODEL)
 @example(said=MORE_VOTES)
 @settings(

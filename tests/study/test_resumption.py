@@ -17,7 +17,7 @@ from neulig_fl.core import versions
 from neulig_fl.core.errors import InputError
 from neulig_fl.core.run_folders import resumed_folder, run_folder
 from neulig_fl.ledger import manifest
-from neulig_fl.report import Report
+from neulig_fl.report import Report, summary
 from neulig_fl.study import resumption
 from neulig_fl.verification import whole_run
 
@@ -129,20 +129,19 @@ def test_killed_all_along_and_again_in_between(whole: Path, tmp_path: Path) -> N
 
 def test_seeds_that_are_done_are_not_run_again(data: Path, tmp_path: Path) -> None:
     """Without it a run of ten seeds would begin with the first after a power cut."""
-    path = tiny.write(tmp_path, data)
-    text = path.read_text(encoding="utf-8").replace(f"seed: {tiny.SEED}", "seeds: [3, 4]")
-    path.write_text(text, encoding="utf-8")
-    assert apart(lambda: begin(path, tmp_path / "first"))  # has the experts trained
-    assert apart(lambda: begin(path, tmp_path / "whole"), count=tmp_path / "count")
+    path, seeds = tiny.write(tmp_path, data), "seeds=[3, 4]"
+    assert apart(lambda: begin(path, tmp_path / "first", seeds))  # has the experts trained
+    assert apart(lambda: begin(path, tmp_path / "whole", seeds), count=tmp_path / "count")
     out, last = tmp_path / "run", int((tmp_path / "count").read_text())
-    assert not apart(lambda: begin(path, out), kill_at=int(0.75 * last))
+    assert not apart(lambda: begin(path, out, seeds), kill_at=int(0.75 * last))
     before = (out / "seed-3" / "report.json").read_bytes()
     assert not (out / "seed-4" / "report.json").exists()
     assert apart(lambda: resume(out))
     assert (out / "seed-3" / "report.json").read_bytes() == before
     for seed in ("seed-3", "seed-4"):
         assert broken_off.found(out / seed) == broken_off.found(tmp_path / "whole" / seed)
-    assert (out / "summary.json").is_file()
+        assert Report.load(out / seed).data["scenario"]["overrides"] == [seeds]
+    assert summary.read(out)["scenario"] == summary.read(tmp_path / "whole")["scenario"]
 
 
 def test_a_signed_outcome_is_not_made_again(data: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,6 @@ from neulig_fl.report.page import tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-FILE_NAME = "report.html"
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -34,11 +32,15 @@ def render(report: Mapping[str, Any]) -> str:
         title=figures.plain(scenario["name"]),
         run=f"Seed {scenario['seed']}, {figures.plain(report['engine'])} engine, "
         f"{len(rows.clients(report))} clients",
+        differs=sentences.differs(scenario),
         question=question.question(report),
         answer=answer,
         said=timeline.answers(report),
         rule=timeline.RULE,
-        stages=[_card(line, report) for line in timeline.stage_lines(report)],
+        stages=[
+            _card(line, stage, rows.clients(report))
+            for line, stage in zip(timeline.stage_lines(report), report["stages"], strict=True)
+        ],
         results=[_stage(stage, report) for stage in report["stages"]],
         differences=tables.stage_differences(report),
         releases=tables.releases(report),
@@ -100,10 +102,10 @@ def render_study(study: Mapping[str, Any]) -> str:
     )
 
 
-def _card(line: timeline.StageLine, report: Mapping[str, Any]) -> dict[str, Any]:
+def _card(
+    line: timeline.StageLine, stage: Mapping[str, Any], everyone: Sequence[str]
+) -> dict[str, Any]:
     """What the timeline shows of a stage."""
-    stage = next(each for each in report["stages"] if each["name"] == line.name)
-    everyone = rows.clients(report)
     givers = {release["client"] for release in stage["releases"]}
     average = line.average
     sides = {"Merged model": "merge_accuracy", "Ensemble": "ensemble_accuracy"}

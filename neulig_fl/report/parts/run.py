@@ -31,6 +31,10 @@ class SeedsScenario(Part):
 
     name: Text
     hash: Sha256 = Field(description="of the validated scenario without its seeds")
+    file: Text | None = Field(None, description="name of the file that it was given in")
+    overrides: list[Text] = Field(
+        [], description="what replaced the file's values before the run, as `key.sub=value`"
+    )
 
 
 class Scenario(SeedsScenario):

@@ -56,5 +56,9 @@ class Summary(Part):
     schema_version: Version
     scenario: SeedsScenario
     seeds: Seeds
+    engine: Text
+    notes: list[Text] = Field(
+        description="how experts were trained, departures and choices, as in the seeds' reports"
+    )
     stages: list[SeedsStage]
     privacy: SeedsPrivacy

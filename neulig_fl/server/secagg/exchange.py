@@ -6,7 +6,7 @@ at all, leaves it out of the sum, or ends the run, as the scenario says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from neulig_fl.records.secagg import keys, peers
 from neulig_fl.records.secagg.peers import Statement
 from neulig_fl.records.secagg.requests import SumRequest
 from neulig_fl.records.transport import Answer, Ask
+from neulig_fl.server import asking
 from neulig_fl.server.collecting import ERRORS, Collector, received, released
 
 STEPS = 5
@@ -152,21 +153,17 @@ class Exchange:
             if name not in self.lost
         ]
         records: dict[str, Record | None] = {}
+        timeout = self.collector.released.setting.scenario.timeouts.answer
+        large = step == "mask" and self._request.kind == "parameters"
+        clients, bar = self.collector.clients, self._bar
         try:
-            for answer in self._answers(asks, step):
-                self._bar.advance()
+            for answer in asking.answers(clients, asks, timeout, bar, one_by_one=large):
                 records[answer.client] = self._refusal(answer.client, "it ended the run")
                 records[answer.client] = self._accepted(answer, take)
                 del answer  # its payload must not live on while the next one comes
         finally:
             for name in self._ordered([*records]):
                 self._note(records[name], name)
-
-    def _answers(self, asks: Sequence[Ask], step: str) -> Iterator[Answer]:
-        timeout = self.collector.released.setting.scenario.timeouts.answer
-        one_by_one = step == "mask" and self._request.kind == "parameters"
-        for group in [[ask] for ask in asks] if one_by_one else [asks]:
-            yield from self.collector.clients.ask(group, timeout)
 
     def _accepted(self, answer: Answer, take: Take) -> Record | None:
         """Take what came; who sent nothing that can be used is lost to the round."""

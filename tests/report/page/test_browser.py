@@ -13,6 +13,7 @@ from browser import needs_browser, opened
 from PIL import Image
 from report_example import example, noised
 
+from neulig_fl.core.run_folders import RUN_PAGE
 from neulig_fl.report import charts, page, rows
 
 pytestmark = needs_browser
@@ -84,7 +85,7 @@ REPORTS: dict[str, Callable[[], dict[str, Any]]] = {
 def written(name: str, folder: Path) -> tuple[dict[str, Any], Path]:
     """A report, and its page on the disk."""
     report = REPORTS[name]()
-    file = folder / page.FILE_NAME
+    file = folder / RUN_PAGE
     text = page.render_study(report) if "cases" in report else page.render(report)
     file.write_text(text, encoding="utf-8")
     return report, file
@@ -190,7 +191,7 @@ def test_the_slider_chooses_an_epoch(tmp_path: Path) -> None:
     report = example()
     first = report["coopvec_maps"][0]
     report["coopvec_maps"] = [{**first, "epoch": epoch} for epoch in (1, 2, 3)]
-    file = tmp_path / page.FILE_NAME
+    file = tmp_path / RUN_PAGE
     file.write_text(page.render(report), encoding="utf-8")
     with opened(file) as found:
         slider = found.page.locator("#figure-coopvec-map input[type=range]")

@@ -11,6 +11,7 @@ import pytest
 from report_example import example, noised
 
 from neulig_fl.core.errors import InputError
+from neulig_fl.core.run_folders import RUN_PAGE
 from neulig_fl.report import Report, page, question
 
 MOST_BYTES = 5_000_000
@@ -95,6 +96,6 @@ def test_the_answer_of_one_stage() -> None:
 def test_a_page_lies_beside_its_report(tmp_path: Path) -> None:
     """Without it nobody finds it."""
     report = Report(example()).write(tmp_path)
-    assert report.write_page() == tmp_path / page.FILE_NAME
+    assert report.write_page() == tmp_path / RUN_PAGE
     with pytest.raises(InputError, match="lies in no folder"):
         Report(example()).write_page()
