@@ -185,7 +185,9 @@ def circles(house: House) -> Iterator[str]:
 
     def visit(module: str, path: tuple[str, ...]) -> Iterator[str]:
         if module in path:
-            yield " -> ".join((*path[path.index(module) :], module))
+            circle = path[path.index(module) :]
+            first = circle.index(min(circle))
+            yield " -> ".join((*circle[first:], *circle[: first + 1]))
         elif module not in done:
             for found in house.inside(module):
                 if found.module != PACKAGE:

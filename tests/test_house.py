@@ -63,7 +63,7 @@ PLANTED: dict[str, tuple[Law, str, str, str]] = {
         house.circles,
         "neulig_fl.core.files",
         "def f():\n    import neulig_fl.core.progress",
-        "neulig_fl.core.progress -> neulig_fl.core.files -> neulig_fl.core.progress",
+        "neulig_fl.core.files -> neulig_fl.core.progress -> neulig_fl.core.files",
     ),
     "the server to the client": (
         house.walls,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from neulig_fl.cli.options import LogJson, Quiet, Settings
+from neulig_fl.cli.options import LogJson, LogLevelOption, Quiet, Settings, log_at
 from neulig_fl.cli.streams import echo
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def run(
     ] = None,
     quiet: Quiet = False,
     log_json: LogJson = False,
+    log_level: LogLevelOption = None,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     r"""Run a scenario and print its report.
@@ -114,6 +115,7 @@ def run(
     SIGTERM or SIGHUP.
     """
     show = shown(quiet=quiet, log_json=log_json)
+    log_at(log_level)
     if resume is not None:
         _resume(context, resume, show)
         return
@@ -152,7 +154,7 @@ def _resume(
     from neulig_fl.core.run_folders import resumed_folder
 
     given = {n for n in context.params if context.get_parameter_source(n) is not _DEFAULT}
-    others = sorted(given - {"resume", "quiet", "log_json"})
+    others = sorted(given - {"resume", "quiet", "log_json", "log_level"})
     if others:
         names = ", ".join(n.replace("_", "-") for n in others)
         raise InputError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neulig_fl.cli.options import AsJson, LogJson, Quiet, Settings
+from neulig_fl.cli.options import AsJson, LogJson, LogLevelOption, Quiet, Settings, log_at
 from neulig_fl.cli.streams import echo, echo_json
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def study(
     as_json: AsJson = False,
     quiet: Quiet = False,
     log_json: LogJson = False,
+    log_level: LogLevelOption = None,
     settings: Settings = [],  # noqa: B006 (typer copies it)
 ) -> None:
     r"""Run every case of a study with every seed, and compare the cases.
@@ -75,6 +76,7 @@ def study(
 
     if as_json and not plan:
         raise InputError("--json prints a plan: give --plan too (a study's is study.json)")
+    log_at(log_level)
     opened = open_study(file, settings)
     if plan:
         _plan(opened, out, as_json)

@@ -31,9 +31,24 @@ ONE_EXPERT = frozenset({"best-single", "oracle"})
 """Controls that give one expert all weight."""
 
 
+_CHEAP: list[tuple[str, str | None]] = [(NEULIG, "global"), ("simple-average", None)]
+"""Rows that need one sum each."""
+
+
 def rows(stage: Stage) -> list[tuple[str, str | None]]:
-    """Method and granularity of a stage's rows: NeuLig's, then the controls'."""
-    return [*((NEULIG, name) for name in stage.granularity), *((name, None) for name in CONTROLS)]
+    """Method and granularity of a stage's rows, in the order in which they are computed.
+
+    NeuLig's, then the controls'. Where something leaves within secure sums, each sum leaves less to
+    the next: NeuLig's with one CoopVec for all comes first, then the simple average, one sum each,
+    and what needs a sum for each task or query after them.
+    """
+    found: list[tuple[str, str | None]] = [
+        *((NEULIG, name) for name in stage.granularity),
+        *((name, None) for name in CONTROLS),
+    ]
+    if any(share.in_sums for share in stage.share):
+        found.sort(key=lambda row: _CHEAP.index(row) if row in _CHEAP else len(_CHEAP))
+    return found
 
 
 def compared(scenario: Scenario) -> list[MethodEntry]:

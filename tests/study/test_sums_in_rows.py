@@ -24,7 +24,7 @@ from neulig_fl.merging.portland import Fit, Portland
 from neulig_fl.records.kinds import Request
 from neulig_fl.records.secagg.requests import Part
 from neulig_fl.server.released_records import ReleasedRecords
-from neulig_fl.study import coopvec_rules
+from neulig_fl.study import coopvec_needs, coopvec_rules
 from neulig_fl.study.baseline_rows import Row, StageRun
 from neulig_fl.study.coopvec_rules import Weighting
 from neulig_fl.study.mixture import model_parts, output_parts
@@ -282,14 +282,29 @@ def test_summed_logits_are_scored_like_logits(label_space: str, make: Make) -> N
 def test_one_sum_for_each_different_weight_vector(make: Make) -> None:
     """Without it a global merge would be asked for once a task, and each sum raises leverage."""
     bench = _plain_and_summed(make)[1]
-    overall, by_task, average = bench.weights("parameters")
-    assert [len(parts) for parts in (overall, by_task, average)] == [1, 2, 1]
+    overall, average, by_task = bench.weights("parameters")
+    assert [len(parts) for parts in (overall, average, by_task)] == [1, 1, 2]
     assert average == [dict.fromkeys(tiny.CLIENTS, pytest.approx(1 / 3))]
     assert by_task[0] != by_task[1]
     for weights in (*overall, *by_task):
         assert list(weights) == list(tiny.CLIENTS)
         assert sum(weights.values()) == pytest.approx(1.0)
     assert {part.task for _, _, parts in bench.sums.asked for part in parts} == {None}
+
+
+@pytest.mark.parametrize("listed", [["global", "task"], ["task", "global"], ["task"]])
+def test_what_needs_one_sum_is_asked_for_first(listed: list[str], make: Make) -> None:
+    """Without it one model per task would take the leverage that the baseline needs."""
+    in_sums, plain = (
+        make(share).run.stage.model_copy(update={"granularity": tuple(listed)})
+        for share in (PARAMETERS, {"kind": "parameters"})
+    )
+    cheap = [("neulig", "global")] * ("global" in listed) + [("simple-average", None)]
+    assert coopvec_needs.rows(in_sums)[: len(cheap) + 1] == [*cheap, ("neulig", "task")]
+    assert coopvec_needs.rows(plain)[: len(listed)] == [("neulig", name) for name in listed]
+    assert sorted(map(str, coopvec_needs.rows(in_sums))) == sorted(
+        map(str, coopvec_needs.rows(plain))
+    )
 
 
 def test_outputs_are_asked_for_task_by_task(make: Make) -> None:
@@ -386,7 +401,7 @@ def test_a_row_is_of_those_who_stayed(make: Make) -> None:
     row = bench.row("neulig", "task")
     assert row.experts == ("ada", "cyd")
     assert row.reason == "without bob: weights renormalised"
-    for weights, score in zip(bench.weights("parameters")[1], row.scores, strict=True):
+    for weights, score in zip(bench.weights("parameters")[2], row.scores, strict=True):
         kept = torch.tensor([weights["ada"], weights["cyd"]])
         assert score.coopvecs is not None
         assert torch.allclose(score.coopvecs, (kept / kept.sum()).expand(ROWS, 2))
@@ -477,7 +492,7 @@ def test_a_refused_sum_is_a_row_with_its_reason_and_the_rest_goes_on(make: Make)
         row = bench.row(*name)
         assert (row.scores, row.reason) == ([], "no sum of parameters: by hand")
         assert row.record()["status"] == "not-permitted"
-    assert [len(parts) for parts in bench.weights("parameters")] == [1, 2, 1], "NeuLig asks first"
+    assert [len(parts) for parts in bench.weights("parameters")] == [1, 1, 2], "NeuLig asks first"
     assert bench.row("pretrained").scores
 
 

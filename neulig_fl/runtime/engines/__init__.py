@@ -16,6 +16,7 @@ from types import ModuleType
 from neulig_fl.core import errors, variants
 from neulig_fl.core.errors import EngineError, InputError, NeuligError, nearest
 from neulig_fl.ledger import manifest
+from neulig_fl.runtime.engines._environment import LOG_LEVEL as LOG_LEVEL
 from neulig_fl.runtime.engines._processes import interruptible
 from neulig_fl.runtime.node_config import RESUMED
 

@@ -55,6 +55,9 @@ _SETTINGS = {
 LONGEST = 24
 """Characters of a temporary folder below which Ray's sockets have paths that a system can take."""
 
+LOG_LEVEL = "NEULIG_LOG_LEVEL"
+"""Environment variable that says how much a run's processes log: debug, info, warning or error."""
+
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 
 
@@ -71,6 +74,8 @@ def environment(base: Mapping[str, str], root: Path) -> dict[str, str]:
     variables["HOME"] = _home(base, root)
     variables["TMPDIR"] = str(root / "tmp")
     variables["PATH"] = os.pathsep.join([str(scripts_folder(root)), base.get("PATH", os.defpath)])
+    if level := base.get(LOG_LEVEL):
+        variables["FLWR_LOG_LEVEL"] = level
     if paths := _import_paths(base.get("PYTHONPATH", "")):
         variables["PYTHONPATH"] = os.pathsep.join(paths)
     ray = {"RAY_TMPDIR": str(root), "RAY_AUTH_TOKEN_PATH": str(token_file(root))}

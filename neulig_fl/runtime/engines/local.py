@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -15,7 +16,7 @@ from flwr.clientapp import ClientApp
 
 from neulig_fl.core.errors import EngineError, NeuligError
 from neulig_fl.core.files import open_privately
-from neulig_fl.runtime.engines import LOG, Job
+from neulig_fl.runtime.engines import LOG, LOG_LEVEL, Job
 from neulig_fl.runtime.engines._apps import app_dir, app_settings, importable, load_object
 from neulig_fl.runtime.engines._local_grid import RUN_ID, SERVER_NODE, LocalGrid, server_identity
 
@@ -113,17 +114,19 @@ class _PrivateLog(logging.FileHandler):
 def logged(file: Path) -> Iterator[None]:
     """Write to a file what neulig_fl, Flower and other libraries log, as the other engines do."""
     handler = _PrivateLog(file, encoding="utf-8", errors="backslashreplace", delay=True)
+    level = os.environ.get(LOG_LEVEL, "info").upper()
+    handler.setLevel(logging.getLevelNamesMapping().get(level, logging.INFO))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     flower, own = logging.getLogger("flwr"), logging.getLogger("neulig_fl")
     loggers = [logging.getLogger(), *([] if flower.propagate else [flower])]
     for logger in loggers:
         logger.addHandler(handler)
-    level = own.level
-    own.setLevel(logging.INFO)
+    before = own.level
+    own.setLevel(handler.level)
     try:
         yield
     finally:
-        own.setLevel(level)
+        own.setLevel(before)
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()

@@ -13,7 +13,7 @@ import pytest
 
 from neulig_fl.core.errors import EngineError
 from neulig_fl.runtime.engines import _environment
-from neulig_fl.runtime.engines._environment import LONGEST, environment, temporary_folder
+from neulig_fl.runtime.engines._environment import LOG_LEVEL, LONGEST, environment, temporary_folder
 
 HOSTILE = {
     "RAY_ADDRESS": "10.0.0.1:6379",
@@ -57,6 +57,12 @@ def test_nothing_of_another_program_comes_along(tmp_path: Path) -> None:
     assert variables["FLWR_HOME"] == variables["RAY_TMPDIR"] == str(tmp_path)
     assert Path(variables["RAY_AUTH_TOKEN_PATH"]).parent == tmp_path
     assert Path(variables["TMPDIR"]).parent == tmp_path
+
+
+def test_flower_logs_what_was_asked_for(tmp_path: Path) -> None:
+    """Without it --log-level would say nothing to the processes of a simulation."""
+    assert "FLWR_LOG_LEVEL" not in environment({}, tmp_path)
+    assert environment({LOG_LEVEL: "debug"}, tmp_path)["FLWR_LOG_LEVEL"] == "debug"
 
 
 @pytest.mark.parametrize("name", ["AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"])

@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from neulig_fl.core.errors import BadReply, EngineError
-from neulig_fl.runtime.engines import Job, local
+from neulig_fl.runtime.engines import LOG_LEVEL, Job, local
 from neulig_fl.runtime.engines._local_grid import LocalGrid, server_identity
 
 TINY_APP = Path(__file__).with_name("tiny_app")
@@ -150,6 +150,20 @@ def test_a_log_on_a_full_disk_is_left_out(capsys: pytest.CaptureFixture[str]) ->
     with local.logged(Path("/dev/full")):
         logging.getLogger("neulig_fl").error("a line")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("level", "there"), [(None, 3), ("debug", 4), ("warning", 2), ("odd", 3)])
+def test_a_log_holds_what_it_was_asked_for(
+    level: str | None, there: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it --log-level would be read and ignored."""
+    monkeypatch.delenv(LOG_LEVEL, raising=False)
+    if level is not None:
+        monkeypatch.setenv(LOG_LEVEL, level)
+    with local.logged(tmp_path / "log"):
+        for how in ("debug", "info", "warning", "error"):
+            getattr(logging.getLogger("neulig_fl"), how)(how)
+    assert (tmp_path / "log").read_text().count("neulig_fl:") == there
 
 
 @pytest.mark.usefixtures("identity")
