@@ -56,6 +56,7 @@ class Live:
             *_columns(self._console.width),
             console=self._console,
             transient=True,
+            expand=True,  # the name takes what the others leave, and no more
             disable=not self._console.is_terminal,
         )
         self._running: dict[str, TaskID] = {}

@@ -71,6 +71,22 @@ def test_how_a_task_stands_is_beside_it() -> None:
     assert "experts; waiting for bob" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("width", [30, 50, 79, 80, 81, 120])
+def test_a_long_task_leaves_room_for_its_count(width: int) -> None:
+    """Without it a name that says who is waited for hides how far the task is."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    with Live(console) as live:
+        says = "waiting for north, east, south and 2 more 日本語"
+        live({"task": "ensembling: features of evaluation", "done": 3, "total": 5, "says": says})
+        live({"task": "x", "done": 1200, "total": 1500, "says": "loss 0.1234"})
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = [row for row in text.replace("\r", "\n").splitlines() if "ensembling" in row]
+    assert shown
+    assert all("3/5" in row and "…" in row.partition("3/5")[0] for row in shown)
+    assert all(("0:00:0" in row) == (width >= 50) for row in shown)
+    assert "1200/1500" in text
+
+
 def test_a_brief_task_has_a_bar_and_no_line() -> None:
     """Without it a thousand clients' trainings would be a thousand lines."""
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
