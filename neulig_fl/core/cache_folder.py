@@ -1,4 +1,4 @@
-"""Where neulig-fl keeps what it can make again: images of built-in sources, experts, heads.
+"""Where neulig-fl keeps what it can make again: images of built-in sources, experts, a script.
 
 `NEULIG_CACHE` moves the folder. Files are written to a temporary name and renamed, so that a
 killed run leaves no half-written file.
@@ -10,6 +10,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from neulig_fl.core.errors import InputError
+from neulig_fl.core.errors import InputError, RunError
 from neulig_fl.core.files import replace_atomically, sha256, sweep, write_atomically
 
 VARIABLE = "NEULIG_CACHE"
@@ -104,6 +105,27 @@ def _images(
         replace_atomically(path, lambda p: np.save(p, made, allow_pickle=False))
         write_atomically(_hash_file(path), sha256(path))
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def script(name: str, version: str, build: Callable[[], str]) -> str:
+    """A script that takes seconds to make, kept with its hash; made again where it cannot be kept.
+
+    Args:
+        name: of the script.
+        version: of what makes it; another version is another file.
+        build: makes it.
+    """
+    root = cache_dir()
+    if root == _temporary() and not (root.is_dir() and _is_own(root)):
+        return build()  # pages run it, and another user could have put it there
+    path = root / "scripts" / f"{name}-{version}.js"
+    if _is_whole(path):
+        return path.read_text(encoding="utf-8")
+    made = build()
+    with suppress(RunError):
+        write_atomically(path, made)
+        write_atomically(_hash_file(path), sha256(path))
+    return made
 
 
 def _hash_file(path: Path) -> Path:

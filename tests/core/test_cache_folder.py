@@ -49,6 +49,40 @@ def test_another_version_is_another_file(own_cache: Path) -> None:
     assert len(list((own_cache / "sources").glob("*.npy"))) == 2
 
 
+def test_a_script_is_made_once_and_again_where_it_was_changed(own_cache: Path) -> None:
+    """Without it every page would take seconds more, or run what somebody wrote into a file."""
+    made: list[str] = []
+
+    def build() -> str:
+        made.append("let a = 'ü';")
+        return made[-1]
+
+    assert cache_folder.script("vega", "1", build) == cache_folder.script("vega", "1", build)
+    assert made == ["let a = 'ü';"]
+    (own_cache / "scripts" / "vega-1.js").write_text("steal()", encoding="utf-8")
+    assert cache_folder.script("vega", "1", build) == made[0]
+    assert cache_folder.script("vega", "2", lambda: "other") == "other"
+    assert len(made) == 2
+
+
+def test_a_script_of_another_users_cache_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it another user of the machine could have a page run what they like."""
+    monkeypatch.setattr(cache_folder, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(cache_folder, "_temporary", lambda: tmp_path)
+    assert cache_folder.script("vega", "1", lambda: "mine") == "mine"
+    monkeypatch.setattr(cache_folder, "_is_own", lambda folder: False)
+    assert cache_folder.script("vega", "1", lambda: "made anew") == "made anew"
+
+
+def test_a_script_that_cannot_be_kept_is_made(own_cache: Path) -> None:
+    """Without it a page could not be drawn where the cache cannot be written to."""
+    own_cache.mkdir(exist_ok=True)
+    (own_cache / "scripts").write_text("a file")
+    assert cache_folder.script("vega", "1", lambda: "made") == "made"
+
+
 @pytest.mark.parametrize("content", [b"", b"torn", b"\x93NUMPY\x01\x00"])
 def test_a_damaged_file_is_made_again(content: bytes, own_cache: Path) -> None:
     """Without it one torn file would end every later run."""

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from neulig_fl.core import cache_folder
 from neulig_fl.report import charts, figures, question, rows, sentences, timeline
 from neulig_fl.report.page import tables
 
@@ -192,5 +193,8 @@ def _vega() -> str:
     """Vega, Vega-Lite and vega-embed as one script."""
     import vl_convert
 
-    found: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return found
+    return cache_folder.script(
+        "vega",
+        vl_convert.__version__,
+        lambda: str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+    )
