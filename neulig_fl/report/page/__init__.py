@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
+from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
 from neulig_fl.core import cache_folder
@@ -195,6 +195,6 @@ def _vega() -> str:
 
     return cache_folder.script(
         "vega",
-        vl_convert.__version__,
+        metadata.version("vl-convert-python"),
         lambda: str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
     )
