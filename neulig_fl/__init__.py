@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["Report", "StudyReport", "__version__", "run", "run_study"]
 
 
+def __dir__() -> list[str]:
+    """What is there to be used."""
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """The names of `__all__`, on first use: importing the package loads next to nothing."""
     if name == "__version__":

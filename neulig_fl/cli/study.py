@@ -72,6 +72,7 @@ def study(
     """
     from neulig_fl.cli.run import shown
     from neulig_fl.core.errors import InputError
+    from neulig_fl.runtime import engines
     from neulig_fl.study.study_files import open_study
 
     if as_json and not plan:
@@ -79,6 +80,7 @@ def study(
     log_at(log_level)
     opened = open_study(file, settings)
     if plan:
+        engines.load(engine)
         _plan(opened, out, as_json)
     else:
         _run(opened, engine, out, jobs, shown(quiet=quiet, log_json=log_json))

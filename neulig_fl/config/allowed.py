@@ -203,7 +203,8 @@ def _advice(schemas: Sequence[Schema], received: Any, root: Schema, names: Seque
     if len(json.dumps(received, default=str)) > _LONGEST_ADVICE:
         return ""
     found = _meant(schemas, received, root)
-    return f"; write {in_yaml(found[0])}" if found and isinstance(found[0], list | dict) else ""
+    other = found and isinstance(found[0], list | dict) and found[0] != received
+    return f"; write {in_yaml(found[0])}" if other else ""
 
 
 def _closest(received: Any, names: Sequence[str]) -> list[str]:

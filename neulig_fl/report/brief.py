@@ -13,7 +13,8 @@ from rich.text import Text
 
 from neulig_fl.core.errors import plain
 from neulig_fl.core.run_folders import RUN_PAGE
-from neulig_fl.report import figures, sentences, stage_table, timeline
+from neulig_fl.report import figures, rows, sentences, stage_table, timeline
+from neulig_fl.report.headline import MODELS, headline, quantity
 from neulig_fl.report.timeline import StageLine
 
 LINES = 24
@@ -61,11 +62,31 @@ def _parts(
     said = timeline.answers(report)
     yield Text()
     yield from _sentences(said if detail != "last sentences" else said[-2:])
-    yield from _sentences([*_refused(lines), _ledger(report), *besides])
+    yield from _sentences([*_controls(report), *_refused(lines), _ledger(report), *besides])
     if path is not None:
         page = path.with_name(RUN_PAGE)
         where = page if page.is_file() else path.with_name("report.md")
         yield _paragraph(f"Every method, task, note and release: {plain(where)}", "cyan")
+
+
+def _controls(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the controls reach in the last stage with an accuracy: without them none is good."""
+    spoken = [(s, row) for s in report["stages"] if (row := headline(s["results"])) is not None]
+    if not spoken:
+        return
+    stage, speaker = next(
+        each for each in reversed(spoken) if each[0]["group"] == spoken[0][0]["group"]
+    )
+    key = str(quantity(speaker))
+    found = [
+        f"{row.label} {figures.number(row.average[key])}"
+        for row in rows.rows(stage)
+        if row.rank == rows.CONTROL
+        and row.label != speaker["method"]
+        and row.average[key] is not None
+    ]
+    if found:
+        yield f"Beside it in {stage['name']}, {MODELS[key]}: {', '.join(found)} %."
 
 
 def _refused(lines: Sequence[StageLine]) -> Iterator[str]:

@@ -41,7 +41,8 @@ def answer(report: Mapping[str, Any]) -> str:
         )
     found = timeline.joint_difference(report, last.name, first.name)
     both = f"{_accuracy(last)}, {_accuracy(first)}"
-    gave = f"By {last.name}, {cost}; by {first.name}, {first.released}."
+    gave = f"Up to {last.name}, {cost} in all; up to {first.name}, {first.released}."
+    gave += _between(spoken, first, last)
     if found is None:
         return figures.plain(
             f"{both}; the two do not answer the same queries, so no interval is given. {gave}"
@@ -66,7 +67,23 @@ def _shared(line: StageLine) -> str:
 def _accuracy(line: StageLine) -> str:
     merge, ensemble = (line.average[f"{side}_accuracy"] for side in ("merge", "ensemble"))
     model, value = ("ensemble", ensemble) if merge is None else ("merged model", merge)
-    return f"the {model} of {line.name}{_missing(line)} has {figures.number(value)} %"
+    method = "" if line.label.startswith("NeuLig") else f" ({line.label})"
+    return f"the {model} of {line.name}{method}{_missing(line)} has {figures.number(value)} %"
+
+
+def _between(spoken: list[StageLine], first: StageLine, last: StageLine) -> str:
+    """What a stage between the two has, where it is more than both: no reader should miss it."""
+    between = [line for line in spoken if line.group == first.group][1:-1]
+    best = max(between, key=_joint, default=None)
+    if best is None or _joint(best) <= max(_joint(first), _joint(last)):
+        return ""
+    return f" In between, {_accuracy(best)} for {best.released} from each client."
+
+
+def _joint(line: StageLine) -> float:
+    merge, ensemble = (line.average[f"{side}_accuracy"] for side in ("merge", "ensemble"))
+    found: float = ensemble if merge is None else merge
+    return found
 
 
 def _gap(line: StageLine) -> str:

@@ -116,7 +116,7 @@ def row(result: Mapping[str, Any], everyone: Sequence[str] = ()) -> TableRow:
     average = {**NO_AVERAGE, **(result["average"] or {})}
     for key in _MEANS:
         average[key] = figures.mean([task[key] for task in tasks.values()])
-    verdict = _verdict(result["method"], average)
+    verdict = _verdict(result, average)
     if result["status"] != "ok":
         verdict = result["status"].replace("-", " ")
     return TableRow(
@@ -131,12 +131,13 @@ def row(result: Mapping[str, Any], everyone: Sequence[str] = ()) -> TableRow:
     )
 
 
-def _verdict(method: str, average: Mapping[str, Any]) -> str:
-    """Of equivalence; a control that is one model, which cannot differ from itself, gets none."""
+def _verdict(result: Mapping[str, Any], average: Mapping[str, Any]) -> str:
+    """Of equivalence; what is one model, a control or one expert, cannot differ from itself."""
     test = average["equivalence"]
     if test is None:
         return figures.NULL
-    if method in ONE_MODEL and average["mean_absolute_gap"] == 0:
+    one = result["method"] in ONE_MODEL or len(result["experts"]) == 1
+    if one and average["mean_absolute_gap"] == 0:
         return BY_CONSTRUCTION
     found: str = test["verdict"]
     return found
@@ -268,8 +269,7 @@ def what(release: Mapping[str, Any]) -> str:
         'features of pool, sealed'
     """
     queries = f" of {release['queries']}" if release["queries"] else ""
-    protection = "unprotected" if release["protection"] == "none" else release["protection"]
-    return figures.plain(f"{release['kind']}{queries}, {protection}")
+    return figures.plain(f"{release['kind']}{queries}, {guard(release)}")
 
 
 def clients(report: Mapping[str, Any]) -> list[str]:
@@ -314,3 +314,14 @@ def accuracy_against_epsilon(report: Mapping[str, Any]) -> list[list[str]]:
                 ]
             )
     return lines
+
+
+def guard(release: Mapping[str, Any]) -> str:
+    """The protection of a release, in a word.
+
+    Example:
+        >>> guard({"protection": "none"}), guard({"protection": "sealed"})
+        ('unprotected', 'sealed')
+    """
+    found: str = release["protection"]
+    return "unprotected" if found == "none" else found

@@ -16,9 +16,10 @@ _LONGEST = 100
 
 def differs(scenario: Mapping[str, Any]) -> list[str]:
     """What was run otherwise than its file says; nothing where nothing was."""
-    if not scenario.get("overrides"):
+    changed = [each for each in scenario.get("overrides", []) if not each.startswith("seed=")]
+    if not changed:  # the seed stands beside the name
         return []
-    settings = "; ".join(_shortened(figures.plain(each)) for each in scenario["overrides"])
+    settings = "; ".join(_shortened(figures.plain(each)) for each in changed)
     return [f"Differs from {figures.plain(scenario.get('file') or 'its file')} in {settings}."]
 
 

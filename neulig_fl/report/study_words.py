@@ -80,14 +80,14 @@ def _range(study: Study) -> Iterator[str]:
         f"{spread(stage['headline']['accuracy'])} % ({stage['case']}: {size(stage)} from a client)"
         for stage in (ordered[0], ordered[-1])
     )
-    yield f"Accuracy goes from {least} to {most}."
+    yield f"Accuracies lie between {least} and {most}."
 
 
 def _against(study: Study) -> Iterator[str]:
     """Every case's last stage against that of the case `versus`, in one sentence."""
     found = [each for each in study["comparisons"] if each["last"] and each["joint"]]
     if found:
-        told = "; ".join(f"{each['case']} {difference(each)}" for each in found)
+        told = "; ".join(f"{each['case']}, {difference(each)}" for each in found)
         yield f"Against {study['versus']}: {told}."
 
 

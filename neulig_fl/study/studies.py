@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.config import yaml_source
+from neulig_fl.config import given_scenario, yaml_source
 from neulig_fl.core.errors import InputError, ScenarioError, plain
 from neulig_fl.core.files import PRIVATE, write_atomically
+from neulig_fl.core.live import Live
 from neulig_fl.core.run_folders import STUDIES, put_aside, study_folder
 from neulig_fl.report import contract, study_report
 from neulig_fl.report.study_report import StudyReport
@@ -37,9 +39,11 @@ def run_study(
     file: str | Path,
     engine: str = "simulation",
     out: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     jobs: int = 1,
     show: Show | None = None,
+    *,
+    quiet: bool = False,
 ) -> StudyReport:
     """Run every case of a study with every seed, and return the study's report.
 
@@ -50,9 +54,11 @@ def run_study(
         file: the study's YAML file.
         engine: `simulation` (Flower on Ray) or `local` (the same apps in one process).
         out: the study's folder; `studies/NAME` below the current folder if not given.
-        overrides: `key=value` settings that replace the file's, such as `seeds=[7,8]`.
+        overrides: what replaces the file's values, by key, as {"seeds": [7, 8]}; or texts as for
+            `--set`.
         jobs: how many runs go on at a time, each in a process of its own where it is above 1.
-        show: takes progress events.
+        show: takes progress events, in the place of the display.
+        quiet: shows no progress; otherwise it goes to the standard error, or below the cell.
 
     Raises:
         InputError: the study, a case, or the folder cannot be used; nothing was run.
@@ -62,8 +68,13 @@ def run_study(
         print(report.frame().groupby("case")["merge_accuracy"].mean())
     """
     engines.load(engine)
-    study = open_study(file, overrides)
-    return run_opened(study, engine, out, jobs, show)
+    if not isinstance(file, str | Path):
+        raise InputError(
+            f"study: {type(file).__name__} is no path; give the path of a study's YAML file"
+        )
+    study = open_study(file, given_scenario.overrides(overrides))
+    with nullcontext() if show or quiet else Live() as display:
+        return run_opened(study, engine, out, jobs, show or display)
 
 
 def run_opened(

@@ -55,6 +55,17 @@ def test_the_table_has_every_stages_figures_and_no_empty_column() -> None:
     assert "Epsilon" in "\n".join(shown(noised(), 120))
 
 
+def test_the_controls_stand_beside_the_answer() -> None:
+    """Without it nobody can tell whether the accuracy is a good one."""
+    told = " ".join(" ".join(shown(example())).split())
+    average = next(r for r in example()["stages"][1]["results"] if r["method"] == "simple-average")[
+        "average"
+    ]
+    words = f"simple-average {average['merge_accuracy']:.2f}, hard-routing"
+    assert f"Beside it in {example()['stages'][1]['name']}, merged model: {words}" in told
+    assert "oracle" in told
+
+
 @pytest.mark.parametrize("width", [40, 60])
 def test_it_fits_a_narrow_terminal(width: int) -> None:
     """Without it the table would fall apart there."""

@@ -23,6 +23,18 @@ def test_order() -> None:
     ]
 
 
+def test_one_expert_cannot_differ_from_its_ensemble() -> None:
+    """Without it one client's own model would be judged as if something had been merged."""
+    result = next(r for r in merging()["results"] if r["method"] == "neulig")
+    for gap, experts, verdict in (
+        (0.0, ["north"], rows.BY_CONSTRUCTION),
+        (0.5, ["north"], result["average"]["equivalence"]["verdict"]),
+        (0.0, ["north", "east"], result["average"]["equivalence"]["verdict"]),
+    ):
+        result["average"]["mean_absolute_gap"], result["experts"] = gap, experts
+        assert rows.row(result).verdict == verdict
+
+
 def test_missing_reasons() -> None:
     """Without it a "-" would stand in a table without a reason."""
     report = example()

@@ -8,6 +8,12 @@ from typing import Any
 from neulig_fl.report import figures, revealed, rows, timeline
 from neulig_fl.report.headline import NEVER, SIDES, headline, quantity
 
+MARKS = (
+    "One point for each stage and method that partners could use (the oracle and the checkpoint "
+    "itself are in the tables); filled is the row that speaks for its stage."
+)
+"""How such a figure's points are read."""
+
 
 def points(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of every stage that have an accuracy, but those that no stage could use.

@@ -9,7 +9,7 @@ import altair as alt
 
 from neulig_fl.report.charts._bytes_axis import bytes_axis
 from neulig_fl.report.charts._figure import Figure
-from neulig_fl.report.charts._points import points
+from neulig_fl.report.charts._points import MARKS, points
 from neulig_fl.report.charts._scatter import scatter
 
 PLACE = 2
@@ -22,8 +22,7 @@ def figure(report: Mapping[str, Any]) -> Figure | None:
         return None
     x = bytes_axis(found)
     caption = (
-        "One point for each stage and method; filled is the row that speaks for its stage. Further "
-        "left is cheaper, higher is better. The dashed line is the Pareto front: "
+        f"{MARKS} Further left is cheaper, higher is better. The dashed line is the Pareto front: "
         "along it, no other point has at least the accuracy for no more bytes. It describes this "
         "run; to choose a method by it would be a choice on evaluation images. Bytes are the most "
         "that any one client had released up to and in the stage, on a logarithmic axis."

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from neulig_fl.report.charts._figure import Figure
-from neulig_fl.report.charts._points import points
+from neulig_fl.report.charts._points import MARKS, points
 from neulig_fl.report.charts._revealed_axis import COLUMN, ORDER, placed
 from neulig_fl.report.charts._scatter import scatter
 
@@ -22,8 +22,8 @@ def figure(report: Mapping[str, Any]) -> Figure | None:
         return None
     x = placed(found, "stage")
     caption = (
-        "As above, against the most revealing record that any client had released up to and in "
-        f"the stage. {ORDER} Stages of one level stand side by side, in their order."
+        f"{MARKS} Across stands the most revealing record that any client had released up to and "
+        f"in the stage. {ORDER} Stages of one level stand side by side, in their order."
     )
     chart = scatter(found, x, COLUMN, alt.Tooltip("revealed:N"))
     return Figure("Accuracy against what was revealed", caption, found, chart)

@@ -19,7 +19,7 @@ def figure(report: Mapping[str, Any]) -> Figure | None:
     found = list(_points(report))
     if not found:
         return None
-    sides = ("merge", "ensemble", "low", "high")
+    sides = ("merge", "ensemble", "bar_low", "bar_high")
     values = [point[side] for point in found for side in sides]
     low, high = min(values), max(values)
     pad = max(1.0, 0.05 * (high - low))
@@ -36,7 +36,9 @@ def figure(report: Mapping[str, Any]) -> Figure | None:
             *(alt.Tooltip(f"{side}:Q", format=".2f") for side in ("merge", "ensemble", "gap")),
         ],
     )
-    bars = base.mark_rule(opacity=0.55, clip=True).encode(y=alt.Y("low:Q", title=""), y2="high:Q")
+    bars = base.mark_rule(opacity=0.55, clip=True).encode(
+        y=alt.Y("bar_low:Q", title=""), y2="bar_high:Q"
+    )
     shape = alt.Shape("kind:N", title="row", sort=list(_KINDS))
     points = base.mark_point(filled=True, size=80, opacity=0.9, clip=True).encode(y=y, shape=shape)
     chart = alt.layer(diagonal.encode(x=x, y=y), bars, points)
@@ -66,6 +68,6 @@ def _points(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "ensemble": ensemble,
                 "merge": average["merge_accuracy"],
                 "gap": gap,
-                "low": ensemble + low,
-                "high": ensemble + high,
+                "bar_low": ensemble + low,
+                "bar_high": ensemble + high,
             }

@@ -28,7 +28,8 @@
     const name = figure.dataset.figure;
     const drawing = figure.querySelector(".drawing > div");
     const controls = figure.querySelector(".controls");
-    const kept = views[name] ? views[name].getState({ data: () => false }).signals : {};
+    const chosen = (specs[name].params || []).map((each) => each.name);
+    const kept = views[name] ? chosen.map((each) => [each, views[name].signal(each)]) : [];
     controls.replaceChildren();
     if (views[name]) views[name].finalize();
     const found = await vegaEmbed(drawing, fitted(name, drawing.clientWidth), {
@@ -37,9 +38,7 @@
       config: themes[theme()], tooltip: { theme: theme() },
     });
     views[name] = found.view;
-    for (const signal of ["epoch", "distribution_epoch"]) {
-      if (signal in kept) found.view.signal(signal, kept[signal]);
-    }
+    for (const [each, value] of kept) found.view.signal(each, value);
     await found.view.runAsync();
     const frame = drawing.parentNode; // what must be scrolled must be reached by keys
     if (frame.scrollWidth > frame.clientWidth) frame.tabIndex = 0;

@@ -20,7 +20,7 @@ def card(case: Mapping[str, Any], study: Mapping[str, Any]) -> dict[str, Any]:
     if last is None:
         return shown
     row, given = last["headline"], last["bytes_so_far"]
-    shared = (f"{each['kind']} ({each['protection']})" for each in last["released_so_far"])
+    shared = (f"{each['kind']} ({rows.guard(each)})" for each in last["released_so_far"])
     ends = row["accuracy"]["ci95"]
     return shown | {
         "stage": figures.plain(last["stage"]),

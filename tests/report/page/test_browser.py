@@ -199,6 +199,11 @@ def test_the_slider_chooses_an_epoch(tmp_path: Path) -> None:
         slider.focus()
         slider.press("ArrowLeft")
         found.page.wait_for_function("neuligViews['coopvec-map'].signal('epoch') === 2")
+        found.page.locator("#theme").click()
+        found.page.wait_for_selector('html[data-drawn="dark"]')
+        assert set(found.drawn().values()) == {"true"}
+        assert found.page.evaluate("neuligViews['coopvec-map'].signal('epoch')") == 2
+        assert slider.input_value() == "2", "a figure that is drawn again keeps what was chosen"
         assert found.said == []
 
 
@@ -211,6 +216,7 @@ def test_the_ground_can_be_changed(tmp_path: Path) -> None:
         found.page.locator("#theme").click()
         found.page.wait_for_selector('html[data-drawn="dark"]')
         assert found.page.evaluate(ground) != before
+        assert (set(found.drawn().values()), found.said) == ({"true"}, [])
         assert found.faults() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_the_answer_has_its_interval() -> None:
         assert words in answer
         assert f"[{ends[0]:.2f}, {ends[1]:.2f}]" in answer
         assert "ensemble of ensembling" in answer
+
+
+def test_the_answer_names_a_better_stage_in_between() -> None:
+    """Without it the ends are compared, and a reader takes the worse one to be the best to have."""
+    report = example()
+    middle = copy.deepcopy(report["stages"][0]) | {"name": "middle"}
+    report["stages"].insert(1, middle)
+    assert "In between" not in question.answer(report)
+    for result in middle["results"]:
+        if result["average"]:
+            result["average"]["ensemble_accuracy"] = 99.9
+    assert "In between, the ensemble of middle has 99.90 % for" in question.answer(report)
 
 
 def test_the_answer_of_one_stage() -> None:
