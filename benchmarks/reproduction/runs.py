@@ -57,7 +57,8 @@ def _finished(own: Path, read: Scenario, seed: int) -> Report:
     """
     report = Report.load(own)
     advice = f"remove {own}, or give another folder with --runs"
-    if report.data["scenario"] != {"name": read.name, "seed": seed, "hash": read.hash}:
+    asked = {"name": read.name, "seed": seed, "hash": read.hash}
+    if not asked.items() <= report.data["scenario"].items():
         raise InputError(f"{report.path}: is not of {read.name} with seed {seed}; {advice}")
     was, now = report.data["versions"], versions()
     other = [f"{name} {was[name]}, not {now[name]}" for name in now if was[name] != now[name]]

@@ -130,6 +130,25 @@ def admit_preparing(side: Side, body: Mapping[str, Any]) -> str:
     return str(group)
 
 
+def require_open(side: Side, request: Request | None) -> None:
+    """See that a record that was released may be given once more: its owner's rules may be others.
+
+    Args:
+        side: of the client.
+        request: what was asked; None for a message of a secure sum.
+
+    Raises:
+        ClientRefused: this server, this time, or by the node's rules this record, is refused now.
+    """
+    reason = (
+        side.server.problem()
+        or policy_layers.time_over(side.layers)
+        or (policy_layers.denial(side.node, request) if request else None)
+    )
+    if reason is not None:
+        raise ClientRefused.public(plain(reason, LONGEST_REASON))
+
+
 def admit(side: Side, request: Request, fault: Fault) -> None:
     """Let a request pass, or refuse it and note that; no data are touched.
 

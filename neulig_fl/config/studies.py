@@ -7,6 +7,7 @@ each of its points, within each named case.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -207,7 +208,7 @@ def _problems(said: StudyFile) -> Iterator[Problem]:
             if steps[0] != "vary" and f"{key}.".startswith(f"{varied}."):
                 what = f"vary sets {varied} in every case, so this would have no effect; remove one"
                 yield Problem(steps, what, True)
-    count = len(cases or "1") * len([*_points(vary)])
+    count = len(cases or "1") * math.prod(len(values) for values in vary.values())
     if count > MOST_CASES:
         what = f"{count} cases with all points of the grid; allowed: at most {MOST_CASES}"
         yield Problem(("vary",) if vary else ("cases",), what)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from neulig_fl.core.errors import InputError, RunError
-from neulig_fl.core.files import replace_atomically, sha256, sweep, write_atomically
+from neulig_fl.core.files import PRIVATE, replace_atomically, sha256, sweep, write_atomically
 
 VARIABLE = "NEULIG_CACHE"
 """The environment variable that names the cache folder."""
@@ -116,16 +117,24 @@ def script(name: str, version: str, build: Callable[[], str]) -> str:
         build: makes it.
     """
     root = cache_dir()
-    if root == _temporary() and not (root.is_dir() and _is_own(root)):
-        return build()  # pages run it, and another user could have put it there
     path = root / "scripts" / f"{name}-{version}.js"
-    if _is_whole(path):
-        return path.read_text(encoding="utf-8")
+    places = (root, path.parent, path, _hash_file(path))
+    with suppress(OSError, UnicodeDecodeError):
+        if all(map(_only_own, places)) and _is_whole(path):
+            return path.read_text(encoding="utf-8")
     made = build()
     with suppress(RunError):
-        write_atomically(path, made)
-        write_atomically(_hash_file(path), sha256(path))
+        write_atomically(path, made, PRIVATE)
+        write_atomically(_hash_file(path), sha256(path), PRIVATE)
     return made
+
+
+def _only_own(path: Path) -> bool:
+    """Whether nobody else can have written a file, which pages run, or into its folder."""
+    found = path.lstat()
+    others = stat.S_IWGRP | stat.S_IWOTH
+    mine = found.st_uid == os.geteuid() and not found.st_mode & others
+    return mine and not stat.S_ISLNK(found.st_mode)
 
 
 def _hash_file(path: Path) -> Path:

@@ -77,7 +77,12 @@ def read(path: Path, digest: str | None = None) -> tuple[dict[str, Any], memoryv
     if first != _FIRST or said.decode(errors="replace") != found or digest not in (None, found):
         raise InputError(f"{path}: was cut or changed since the run wrote it")
     end = _line_end(rest)
-    header: dict[str, Any] = strict_json.parsed(bytes(rest[:end]))
+    try:
+        header = strict_json.parsed(bytes(rest[:end]))
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: is not as a run writes it")
     return header, rest[end + 1 :]
 
 
@@ -88,8 +93,8 @@ def digest(path: Path) -> str:
 
 
 def _line_end(rest: memoryview) -> int:
-    """Where the first line ends; a payload of any size is not copied for that."""
+    """Where the first line ends, or all; a payload of any size is not copied for that."""
     size = 4096
-    while (end := bytes(rest[:size]).find(b"\n")) < 0:
+    while (end := bytes(rest[:size]).find(b"\n")) < 0 and size < len(rest):
         size *= 8
-    return end
+    return end if end >= 0 else len(rest)

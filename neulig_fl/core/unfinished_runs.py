@@ -116,12 +116,14 @@ def is_abandoned(folder: Path) -> bool:
     Args:
         folder: of the run, or of one seed of it.
     """
-    return (folder / FOLDER / _STOPPING).exists() or not _is_held(folder)
+    # A run of several seeds holds the folder above, a study's run that of its seed.
+    places = [folder, folder.parent] if folder.name.startswith("seed-") else [folder]
+    return (folder / FOLDER / _STOPPING).exists() or not any(map(_is_held, places))
 
 
 def _is_held(folder: Path) -> bool:
-    """Whether the process that started the run holds its folder; also where that is not known."""
-    handle = os.open(folder.parent if folder.name.startswith("seed-") else folder, os.O_RDONLY)
+    """Whether a process holds a folder; also where that is not known."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

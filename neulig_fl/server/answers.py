@@ -8,13 +8,14 @@ the server knows already.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neulig_fl.core import kept_files
+from neulig_fl.core import kept_files, strict_json
 from neulig_fl.core.errors import InputError
 from neulig_fl.ledger.chain import canonical
 from neulig_fl.records.transport import Answer, Ask, Transport
@@ -67,7 +68,8 @@ class Answers:
         if file is None:
             return None
         said, payload = kept_files.read(file, self._hashes[file])
-        return Answer(ask.client, ask.action, said["status"], said["reason"], said["body"], payload)
+        body = strict_json.parsed(said["body"])
+        return Answer(ask.client, ask.action, said["status"], said["reason"], body, payload)
 
     def keep(self, ask: Ask, answer: Answer) -> None:
         """Keep an answer; on return it is on the disk.
@@ -78,7 +80,9 @@ class Answers:
         self._count += 1
         file, of = self.folder / f"{self._count:06}{_ENDING}", _of(ask)
         said: dict[str, Any] = {"of": of, "client": ask.client, "action": ask.action}
-        said |= {"status": answer.status, "reason": answer.reason, "body": answer.body}
+        # The body as text: what comes from a client may be nested as deep as is read at all.
+        body = json.dumps(answer.body, allow_nan=False)
+        said |= {"status": answer.status, "reason": answer.reason, "body": body}
         self._remember(of, ask.action, file, kept_files.write(file, said, answer.payload))
 
     def forget_sums(self) -> None:

@@ -32,7 +32,7 @@ from neulig_fl.records.signed_requests import SignedTransport
 from neulig_fl.records.transport import Answer, Ask, Transport
 from neulig_fl.server.answers import Answers, KeptTransport
 
-FORMAT = 1
+FORMAT = 2
 ANSWERS, ROUNDS, KEYS, OUTCOME = "answers", "rounds", "keys", "outcome.json"
 _PARTS = (ANSWERS, ROUNDS, STAGES)
 _KEYS = frozenset({"format", "run", "scenario", "versions", "server", "resumed", "token"})

@@ -31,24 +31,17 @@ ONE_EXPERT = frozenset({"best-single", "oracle"})
 """Controls that give one expert all weight."""
 
 
-_CHEAP: list[tuple[str, str | None]] = [(NEULIG, "global"), ("simple-average", None)]
-"""Rows that need one sum each."""
-
-
 def rows(stage: Stage) -> list[tuple[str, str | None]]:
     """Method and granularity of a stage's rows, in the order in which they are computed.
 
     NeuLig's, then the controls'. Where something leaves within secure sums, each sum leaves less to
-    the next: NeuLig's with one CoopVec for all comes first, then the simple average, one sum each,
-    and what needs a sum for each task or query after them.
+    the next: so the baseline, `simple-average`, stands between NeuLig's first granularity, which
+    the stage is about, and the others, which may need many sums.
     """
-    found: list[tuple[str, str | None]] = [
-        *((NEULIG, name) for name in stage.granularity),
-        *((name, None) for name in CONTROLS),
-    ]
-    if any(share.in_sums for share in stage.share):
-        found.sort(key=lambda row: _CHEAP.index(row) if row in _CHEAP else len(_CHEAP))
-    return found
+    neulig: list[tuple[str, str | None]] = [(NEULIG, name) for name in stage.granularity]
+    baseline, *controls = ((name, None) for name in CONTROLS)
+    first = 1 if any(share.in_sums for share in stage.share) else len(neulig)
+    return [*neulig[:first], baseline, *neulig[first:], *controls]
 
 
 def compared(scenario: Scenario) -> list[MethodEntry]:

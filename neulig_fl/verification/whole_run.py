@@ -213,6 +213,7 @@ def _unchecked(audit: Audit, clients: Sequence[Checked]) -> Iterator[str]:
     if given_scenario.given(audit.folder) is None:
         yield f"{GIVEN_FILE}: not here, so the report's scenario.hash was not calculated again"
     yield "whether a record is honest: that features are those of the expert is nobody's proof"
+    yield "report.html: draw it again with `neulig-fl report RUN --format html`"
     yield "progress.jsonl, flower.log, address-book.json, and what clients keep besides ledgers"
 
 

@@ -76,6 +76,25 @@ def test_a_lost_reply_is_given_again_to_the_resumed_server(party: ClientHandler)
     assert [entry["event"] for entry in _ledger(party)] == ["release"]
 
 
+@pytest.mark.parametrize("rules", ["budgets: {not_after: 2020-01-01}", "never: [features]"])
+def test_what_the_owner_forbade_since_is_not_given_again(
+    rules: str, party: ClientHandler, tmp_path: Path
+) -> None:
+    """Without it a record whose reply was lost would leave after its owner had forbidden it."""
+    _ask(party, 1, SEALED)
+    file = tmp_path / "node.yaml"
+    file.write_text(rules + "\n", encoding="utf-8")
+    strict = ClientHandler(
+        party.scenario, party.seed, "ada", tmp_path / "ada", carrier="1", policy_file=file
+    )
+    _resume(strict)
+    with pytest.raises(ClientRefused, match=r"not_after|features"):
+        _ask(strict, NUMBERS + 1, SEALED)
+    assert [entry["event"] for entry in _ledger(party)] == [chain.RELEASE]
+    _resume(party, 2, OTHER_TOKEN)
+    assert _ask(party, 2 * NUMBERS + 1, SEALED)
+
+
 def test_a_refusal_is_told_again_and_entered_once(party: ClientHandler) -> None:
     """Without it a ledger would hold a refusal of which no receipt tells."""
     said = []

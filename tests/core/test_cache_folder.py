@@ -65,14 +65,21 @@ def test_a_script_is_made_once_and_again_where_it_was_changed(own_cache: Path) -
     assert len(made) == 2
 
 
-def test_a_script_of_another_users_cache_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("place", ["", "scripts", "scripts/vega-1.js", "scripts/vega-1.sha256"])
+def test_a_script_that_others_could_have_written_is_not_read(place: str, own_cache: Path) -> None:
     """Without it another user of the machine could have a page run what they like."""
-    monkeypatch.setattr(cache_folder, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(cache_folder, "_temporary", lambda: tmp_path)
     assert cache_folder.script("vega", "1", lambda: "mine") == "mine"
-    monkeypatch.setattr(cache_folder, "_is_own", lambda folder: False)
+    assert cache_folder.script("vega", "1", lambda: "other") == "mine"
+    (own_cache / place).chmod(0o777)
+    assert cache_folder.script("vega", "1", lambda: "made anew") == "made anew"
+
+
+def test_a_script_of_another_user_is_not_read(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it a folder of everybody's could hold another's script."""
+    assert cache_folder.script("vega", "1", lambda: "mine") == "mine"
+    monkeypatch.setattr("neulig_fl.core.cache_folder.os.geteuid", lambda: 12345)
     assert cache_folder.script("vega", "1", lambda: "made anew") == "made anew"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,17 @@ def test_a_long_first_line_is_read(tmp_path: Path) -> None:
     kept_files.write(tmp_path / "a", said, b"\n\n")
     assert kept_files.read(tmp_path / "a")[0] == said
     assert bytes(kept_files.read(tmp_path / "a")[1]) == b"\n\n"
+
+
+@pytest.mark.parametrize("line", [b"", b"not JSON\n", b"[1]\n", b"{}", b"x" * 9000])
+def test_a_file_under_its_hash_that_no_run_wrote_is_one_error(line: bytes, tmp_path: Path) -> None:
+    """Without it such a file would be read for ever, or end a run with a traceback."""
+    kept_files.write(tmp_path / "a", {})
+    first = (tmp_path / "a").read_bytes().split(b"\n")[0]
+    digest = hashlib.sha256(line).hexdigest().encode()
+    (tmp_path / "a").write_bytes(b"\n".join([first, digest, line]))
+    if line == b"{}":
+        assert kept_files.read(tmp_path / "a")[0] == {}
+        return
+    with pytest.raises(InputError, match="is not as a run writes it"):
+        kept_files.read(tmp_path / "a")

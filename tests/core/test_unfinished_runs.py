@@ -26,6 +26,14 @@ def test_a_run_is_abandoned_when_its_starter_is_gone_or_ends_it(tmp_path: Path) 
     assert unfinished_runs.is_abandoned(seed)
 
 
+def test_a_run_in_a_folder_that_is_called_like_a_seed_is_not_abandoned(tmp_path: Path) -> None:
+    """Without it a client that fails would end every run of a study: its folders are so called."""
+    with run_folder("a", tmp_path / "case" / "seed-7") as folder:
+        (folder / UNFINISHED).mkdir()
+        assert not unfinished_runs.is_abandoned(folder)
+    assert unfinished_runs.is_abandoned(folder)
+
+
 def test_one_server_at_a_time(tmp_path: Path) -> None:
     """Without it a process that was left behind would write beside the one that goes on."""
     with (

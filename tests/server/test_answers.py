@@ -92,3 +92,16 @@ def test_messages_of_a_sum_are_erased_and_no_others(tmp_path: Path) -> None:
     kept.forget_sums()
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(kept.hashes)
     assert Answers(tmp_path).find(_asks("sum", step="mask")[0]) is None
+
+
+def test_an_answer_may_be_nested_as_deep_as_is_read(tmp_path: Path) -> None:
+    """Without it one client's reply would make a run that is killed impossible to resume."""
+    deep: object = []
+    for _ in range(47):
+        deep = [deep]
+    ask = Ask("ada", "release")
+    kept = Answers(tmp_path)
+    kept.keep(ask, Answer("ada", "release", "ok", None, {"x": deep}, b""))
+    found = Answers(tmp_path).find(ask)
+    assert found is not None
+    assert found.body == {"x": deep}

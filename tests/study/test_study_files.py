@@ -51,6 +51,12 @@ vary:
   experts.lr: [1.0e-3, 1.0e-4]
 """
 
+MANY = "\n".join(
+    f"  {key}: {list(range(1, 101))}"
+    for key in ("queries.pool", "queries.evaluation", "portland.epochs", "portland.batch_size")
+)
+"""A grid of 10^8 points."""
+
 
 def write(folder: Path, text: str = GOOD) -> Path:
     (folder / "base.yaml").write_text(BASE)
@@ -132,6 +138,7 @@ WRONG = {
     "vary-value": ("1.0e-4]", "none]", "13:24", "experts.lr: wrong type"),
     "vary-twice": ("1.0e-4]", "1.0e-3]", "13:15", "names the same thing twice"),
     "vary-empty": ("[1.0e-3, 1.0e-4]", "[]", "13:15", "too few entries"),
+    "vary-many": ("  experts.lr: [1.0e-3, 1.0e-4]", MANY, "13:3", "at most 200"),
     "vary-seed": ("experts.lr: [1.0e-3, 1.0e-4]", "seed: [1, 2]", "13:3", "has its seeds itself"),
     "vary-over-case": ("experts.lr: [1.0e-3, 1.0e-4]", "queries.pool: [1, 2]", None, ""),
     "vary-hides-case": ("experts.lr: [1.0e-3, 1.0e-4]", "queries: [{}]", "10:5", "vary sets queries"),

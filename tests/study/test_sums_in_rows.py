@@ -293,14 +293,17 @@ def test_one_sum_for_each_different_weight_vector(make: Make) -> None:
 
 
 @pytest.mark.parametrize("listed", [["global", "task"], ["task", "global"], ["task"]])
-def test_what_needs_one_sum_is_asked_for_first(listed: list[str], make: Make) -> None:
-    """Without it one model per task would take the leverage that the baseline needs."""
+def test_the_baseline_is_asked_for_after_the_first_granularity(
+    listed: list[str], make: Make
+) -> None:
+    """Without it further granularities would take the leverage that the baseline needs."""
     in_sums, plain = (
         make(share).run.stage.model_copy(update={"granularity": tuple(listed)})
         for share in (PARAMETERS, {"kind": "parameters"})
     )
-    cheap = [("neulig", "global")] * ("global" in listed) + [("simple-average", None)]
-    assert coopvec_needs.rows(in_sums)[: len(cheap) + 1] == [*cheap, ("neulig", "task")]
+    first, *others = [("neulig", name) for name in listed]
+    found = coopvec_needs.rows(in_sums)
+    assert found[: len(listed) + 1] == [first, ("simple-average", None), *others]
     assert coopvec_needs.rows(plain)[: len(listed)] == [("neulig", name) for name in listed]
     assert sorted(map(str, coopvec_needs.rows(in_sums))) == sorted(
         map(str, coopvec_needs.rows(plain))

@@ -582,6 +582,7 @@ def test_a_torn_last_line_is_a_note(run: Path) -> None:
     (found,) = verify(run)
     assert found.failures == ()
     assert any("client bob: the last line of its ledger" in each for each in found.unchecked)
+    assert any(each.startswith("report.html: draw it again") for each in found.unchecked)
 
 
 @pytest.mark.parametrize("left", [0, 1, 2])
