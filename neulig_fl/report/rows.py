@@ -136,7 +136,7 @@ def _verdict(result: Mapping[str, Any], average: Mapping[str, Any]) -> str:
     test = average["equivalence"]
     if test is None:
         return figures.NULL
-    one = result["method"] in ONE_MODEL or len(result["experts"]) == 1
+    one = result["method"] in ONE_MODEL or len(result.get("experts", ())) == 1
     if one and average["mean_absolute_gap"] == 0:
         return BY_CONSTRUCTION
     found: str = test["verdict"]
