@@ -105,8 +105,8 @@ class ClientHandler:
             with side.store.exclusive():
                 again = asked_again.reply(side.store, let_in.since)
             if again is not None:
-                request = gate.understood(side, asked) if action == "release" else None
-                gate.require_open(side, request)
+                record = gate.understood(side, asked) if action == "release" else None
+                gate.require_open(side, record)
                 return again
             if action == "prepare":
                 return self._prepare(gate.admit_preparing(side, asked), opening.run), b""
