@@ -103,7 +103,7 @@ def test_a_run_that_coopvecs_may_end_is_foretold(
     if may_end:
         assert found[0].startswith(
             "but its run would end in stage sums if CoopVecs weigh the sums of parameters for "
-            "NeuLig (global), NeuLig (task), "
+            "NeuLig (global), simple-average, NeuLig (task)"
         )
         assert "on_refusal: continue" in found[0]
 

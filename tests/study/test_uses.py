@@ -18,6 +18,7 @@ from neulig_fl.core.errors import ScenarioError
 from neulig_fl.records.release_plan import Setting, open_setting
 from neulig_fl.study.checking import load
 from neulig_fl.study.dry_run import rehearse
+from neulig_fl.study.outlook import StageOutlook
 from neulig_fl.study.uses import AGREEING, Record, unused
 
 BOTH = ["pool", "evaluation"]
@@ -79,6 +80,11 @@ def test_results_are_the_same_without_what_nothing_uses(data: Path, tmp_path: Pa
     assert tiny.results(full) == tiny.results(less)
 
 
+def _rows(outlook: StageOutlook) -> list[str]:
+    """What a stage permits; the order depends on whether anything leaves within sums."""
+    return sorted(map(str, outlook.results))
+
+
 @given(said=scenarios())
 @settings(
     max_examples=60,
@@ -98,7 +104,7 @@ def test_without_what_nothing_uses_as_much_is_permitted(said: dict[str, Any], da
         idle = unused(whole)
         less = replace(whole, scenario=_without(whole.scenario, idle))
         before, after = list(rehearse(whole)), list(rehearse(less))
-        assert [each.results for each in after] == [each.results for each in before]
+        assert [_rows(each) for each in after] == [_rows(each) for each in before]
         assert [each.stops for each in after] == [each.stops for each in before]
 
 
