@@ -12,8 +12,6 @@ import typer
 from neulig_fl.cli.streams import echo
 from neulig_fl.core.run_folders import RUN_PAGE, STUDY_PAGE
 
-"""Of a run, of a study."""
-
 
 def open_page(
     run: Annotated[

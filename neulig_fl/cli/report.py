@@ -31,7 +31,7 @@ WRITTEN = (Format.HTML, Format.FIGURES)
 """Formats that are files."""
 
 FIGURES = "figures"
-"""Where they lie in a run's folder."""
+"""Where the figures lie in a run's folder."""
 
 
 def report(

@@ -123,19 +123,18 @@ def admit_preparing(side: Side, body: Mapping[str, Any]) -> str:
     known = isinstance(group, str) and group in side.scenario.experts.groups
     if set(body) != {"group"} or not known:
         refuse(side, "the request is not one that neulig-fl makes")
-    silent = chain.SILENT if _is_silent(side) else None
-    reason = silent or side.server.problem() or policy_layers.time_over(side.layers)
-    if reason is not None:
-        raise ClientRefused.public(plain(reason, LONGEST_REASON))
+    if _is_silent(side):
+        raise ClientRefused.public(plain(chain.SILENT, LONGEST_REASON))
+    require_open(side, None)
     return str(group)
 
 
 def require_open(side: Side, request: Request | None) -> None:
-    """See that a record that was released may be given once more: its owner's rules may be others.
+    """See that a client still deals with this server, now, and by its node's rules of today.
 
     Args:
         side: of the client.
-        request: what was asked; None for a message of a secure sum.
+        request: the record that is to be given once more; None where it is none.
 
     Raises:
         ClientRefused: this server, this time, or by the node's rules this record, is refused now.
